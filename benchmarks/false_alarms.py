@@ -22,7 +22,7 @@ from distangle.explain.channels.nulls import (
 from distangle.explain.faithfulness.curves import null_p, site_p
 from distangle.explain.filters.similarity import Thresholds, compare_with_nulls, shuffle_filters
 from distangle.explain.maps import cells
-from distangle.explain.summary import _against_shuffles, _of_wells
+from distangle.explain.summary import _family_p_by_well, _shuffle_nulls
 from distangle.explain.templates.embeddings import clustering
 from distangle.explain.templates.unused_classes import unused_class_separation
 from distangle.images.quality.plate_effects import edge_effect
@@ -70,8 +70,8 @@ def _untreated(rng: np.random.Generator, *, sites: int) -> np.ndarray:
     return control_p_value(
         np.repeat(rng.normal(size=(1, 1)), sites, axis=0) + 0.3 * rng.normal(size=(sites, 1)) * (sites > 1),
         ["own"] * sites,
-        untreated=beside + 0.3 * rng.normal(size=(39, 1)) * (sites > 1),
-        untreated_in=[f"c{k}" for k in range(39)],
+        control_scores=beside + 0.3 * rng.normal(size=(39, 1)) * (sites > 1),
+        control_wells=[f"c{k}" for k in range(39)],
     )
 
 
@@ -96,18 +96,18 @@ def _explained(rng: np.random.Generator, *, by_perturbation: float) -> tuple[pd.
 
 def stain_overall(rng: np.random.Generator) -> float:
     table, values = _explained(rng, by_perturbation=2.0)
-    return float(_against_shuffles("shapley", {"shapley": values}, table, rng=rng, n_draws=DRAWS)["p"][0])
+    return float(_shuffle_nulls("shapley", {"shapley": values}, table, rng=rng, n_draws=DRAWS)["p"][0])
 
 
 def stain_overall_largest(rng: np.random.Generator) -> float:
     table, values = _explained(rng, by_perturbation=2.0)
-    said = _against_shuffles("shapley", {"shapley": values}, table, rng=rng, n_draws=DRAWS)
+    said = _shuffle_nulls("shapley", {"shapley": values}, table, rng=rng, n_draws=DRAWS)
     return float(min(said["p_family"]))
 
 
 def stain_of_perturbation(rng: np.random.Generator) -> float:
     table, values = _explained(rng, by_perturbation=0.0)
-    return min(_of_wells(values[:30], table["Metadata_Well"].tolist()[:30], rng=rng, n_draws=DRAWS))
+    return min(_family_p_by_well(values[:30], table["Metadata_Well"].tolist()[:30], rng=rng, n_draws=DRAWS))
 
 
 def stain_by_labels(rng: np.random.Generator) -> float:
@@ -148,7 +148,7 @@ def _cells(rng: np.random.Generator) -> dict[str, Any]:
     for name in cells.PARTS:
         table[f"{name}_area"] = 1 / 3
     wells = [f"w{k}" for k in range(3) for _ in range(3)]
-    return cells._together(table, shares[:, 1:], None, wells, rng=rng)
+    return cells._summarize_overlap(table, shares[:, 1:], None, wells, rng=rng)
 
 
 def cells_of_site(rng: np.random.Generator) -> float:
@@ -193,7 +193,7 @@ def embeddings(rng: np.random.Generator) -> float:
     table["perturbation"] = [f"p{e}-{label}" for e, label in zip(experiment, labels, strict=True)]
     look = 2 * rng.normal(size=(3, 6))[experiment] + rng.normal(size=(3, 4, 6))[experiment, well]
     vectors = look + 0.1 * rng.normal(size=(24, 6))
-    return float(clustering(vectors, table, k=3, rng=rng, n_draws=39).said["silhouette"]["p"])
+    return float(clustering(vectors, table, k=3, rng=rng, n_draws=39).summary["silhouette"]["p"])
 
 
 def junk(rng: np.random.Generator) -> float:

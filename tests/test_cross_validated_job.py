@@ -53,7 +53,7 @@ def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folde
     assert (found.table["Metadata_Fold"] == "held_out").all()
     assert found.table["Metadata_Cross_Validation"].isin([1, 2]).all()
     said = found.settings["remark"]
-    assert said.startswith("The network explained here was trained on everything, also on these sites")
+    assert said.startswith("The explained network was trained on all sites, including these")
     assert f"`distangle explain {run.cross_validation / 'fold-1'}`" in said
     assert said in page_of(run)
     assert "held out by fold" in page_of(run)
@@ -87,7 +87,7 @@ def test_a_run_that_held_nothing_out_is_explained_on_its_training_sites(folder: 
     run = RunFolder.open(folder / "runs/everything")
     found = Explanation.read(run.explanations)
     assert (found.table["Metadata_Fold"] == "train").all()
-    assert found.settings["remark"].startswith("The network was trained on all sites explained here")
+    assert found.settings["remark"].startswith("The network was trained on all explained sites")
     assert found.settings["remark"] in page_of(run)
     assert "the network was trained on these sites" in " ".join(
         TemplateComparison.read(run.explanations).numbers["sentences"]
@@ -106,7 +106,7 @@ def test_what_is_left_out_is_tried_only_on_sites_that_the_network_has_not_seen(
             main(["explain", str(folder / "runs" / name), *EXPLAINED, "--prune"])
         assert refused.value.code == 1
         said = " ".join(capsys.readouterr().err.split())
-        assert "was trained on everything, so what leaving filters out costs on new sites cannot be told" in said
+        assert "was trained on all sites, so the accuracy on new sites without filters cannot be measured" in said
         assert words in said
         assert (folder / "runs" / name / "explanations/explanation.json").read_bytes() == before
 

@@ -312,9 +312,9 @@ def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_bin
     whole, halved = (planted_truth(screen, table, binning=n) for n in (1, 2))
     assert whole is not None
     assert halved is not None
-    assert len(whole.places) > 0
-    for row, circle in whole.places.items():
-        assert halved.places[row] == pytest.approx([value / 2 for value in circle])
+    assert len(whole.regions) > 0
+    for row, circle in whole.regions.items():
+        assert halved.regions[row] == pytest.approx([value / 2 for value in circle])
 
 
 def test_without_a_word_on_folds_one_experiment_in_as_many_folds_as_there_are_is_held_out(folder: Path) -> None:

@@ -84,8 +84,8 @@ def test_the_option_works(verb: str, moved: Path, capsys: pytest.CaptureFixture[
     if verb == "verify":
         assert "all as written" in said.out
     if verb == "explain":
-        assert "explain, step 1 of 2, reading the chosen sites\n" in said.err
-        assert "explain, step 2 of 2, maps and stains: 1/1 piece 2 sites\n" in said.err
+        assert "explain, step 1 of 2, reading the selected sites\n" in said.err
+        assert "explain, step 2 of 2, maps and channel scores: 1/1 batch 2 sites\n" in said.err
     if verb == "predict":
         table = pd.read_parquet("runs/a/predictions/sites.parquet")
         assert (table["reason"] == "").all()

@@ -34,20 +34,20 @@ def explanation() -> Explanation:
 
 
 def test_wells_and_perturbations_get_the_means_of_what_was_added_to_sites_later_and_no_mean_of_p_values() -> None:
-    found = add_group_means(explanation())
-    assert found.wells is not None
-    assert found.perturbations is not None
-    assert list(found.wells.columns[3:]) == ["shapley_1", "deletion_auc", "cells_share"]
-    np.testing.assert_array_equal(found.wells["deletion_auc"], [0.2, np.nan, 0.4])
-    assert found.wells["cells_share"].tolist() == [0.5, 0.5, 1.0]
-    assert found.wells["shapley_1"].tolist() == [3.0, 1.0, 0.0]
-    assert list(found.perturbations.columns[2:]) == ["shapley_1", "deletion_auc", "cells_share"]
-    np.testing.assert_allclose(found.perturbations["deletion_auc"], [0.3, np.nan])
-    np.testing.assert_allclose(found.perturbations["cells_share"], [1.75 / 3, 0.75])
+    result = add_group_means(explanation())
+    assert result.wells is not None
+    assert result.perturbations is not None
+    assert list(result.wells.columns[3:]) == ["shapley_1", "deletion_auc", "cells_share"]
+    np.testing.assert_array_equal(result.wells["deletion_auc"], [0.2, np.nan, 0.4])
+    assert result.wells["cells_share"].tolist() == [0.5, 0.5, 1.0]
+    assert result.wells["shapley_1"].tolist() == [3.0, 1.0, 0.0]
+    assert list(result.perturbations.columns[2:]) == ["shapley_1", "deletion_auc", "cells_share"]
+    np.testing.assert_allclose(result.perturbations["deletion_auc"], [0.3, np.nan])
+    np.testing.assert_allclose(result.perturbations["cells_share"], [1.75 / 3, 0.75])
 
 
 def test_names_with_commas_between_are_read_once_each() -> None:
-    known = ("faithfulness", "filters")
-    assert parse_choices("filters, faithfulness,filters", known, flag="--parts") == ["filters", "faithfulness"]
+    effect = ("faithfulness", "filters")
+    assert parse_choices("filters, faithfulness,filters", effect, flag="--parts") == ["filters", "faithfulness"]
     with pytest.raises(ConfigError, match=r"--parts 'filter': 'filter' is none of them\. Did you mean 'filters'"):
-        parse_choices("filter", known, flag="--parts")
+        parse_choices("filter", effect, flag="--parts")

@@ -1,4 +1,4 @@
-"""Every p-value that is printed, on data in which nothing is to be found: at most 5 % are at most .05."""
+"""Every p-value that is printed, on data in which nothing is to be found: at most 5 % are at most 0.05."""
 
 import importlib.util
 from collections.abc import Callable
@@ -84,12 +84,12 @@ def test_no_p_is_ever_0() -> None:
     row, column = (one.ravel() for one in np.indices((6, 8)))
     wells = pd.DataFrame({"experiment": "E1", "plate": "1", "row": row, "column": column})
     bright = np.isin(row, [0, 5]) | np.isin(column, [0, 7])
-    found = plate_effects.edge_effect(wells.assign(value=bright + 0.01 * rng.normal(size=48)))
-    assert found is not None
-    assert found.p_value == 1 / 100
+    result = plate_effects.edge_effect(wells.assign(value=bright + 0.01 * rng.normal(size=48)))
+    assert result is not None
+    assert result.p_value == 1 / 100
 
 
-def test_the_largest_of_several_stains_has_a_p_of_its_own() -> None:
+def test_the_largest_of_several_channels_has_a_p_of_its_own() -> None:
     rng = np.random.default_rng(1)
     scale = np.array([1.0, 10.0, 0.1, 1.0])
     draws = scale * rng.normal(size=(1500, 100, 4))

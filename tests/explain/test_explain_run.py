@@ -37,7 +37,7 @@ def test_runs_of_other_seeds_and_of_shuffled_labels_are_asked_about_the_same_sit
     folder, screen = made
     run, other, blind = (RunFolder.open(folder / name) for name in ("one", "two", "null"))
     wells = ["B04", "B05", "B07", "B08"]  # not the first ones
-    found = explain_run(
+    result = explain_run(
         run,
         screen,
         selection=SiteSelection(only={"well": wells}),
@@ -49,9 +49,9 @@ def test_runs_of_other_seeds_and_of_shuffled_labels_are_asked_about_the_same_sit
         assert (examined.summary[name]["networks"], examined.summary[name]["sites"]) == (2, 4)
         assert -1 <= examined.summary[name]["similarity"]["mean"] < 1
     assert {"seeds", "shuffled"} <= set(examined.summary["verdicts"])
-    opened = load_context(run, screen, selection=SiteSelection(only={"well": wells}))
-    assert found.table["Metadata_Well"].tolist() == screen.sites["well"].iloc[list(opened.rows)].tolist() == wells
-    assert set(screen.sites["experiment"].iloc[list(opened.rows)]) == {"E3"}
+    context = load_context(run, screen, selection=SiteSelection(only={"well": wells}))
+    assert result.table["Metadata_Well"].tolist() == screen.sites["well"].iloc[list(context.rows)].tolist() == wells
+    assert set(screen.sites["experiment"].iloc[list(context.rows)]) == {"E3"}
 
 
 def test_a_run_that_held_out_other_sites_is_refused(made) -> None:
@@ -80,14 +80,14 @@ def test_the_removal_of_the_settings_is_taken_by_the_scores_and_by_their_tests(m
         return channel_shapley(model, sites, settings)
 
     monkeypatch.setattr("distangle.explain.faithfulness.similarity.channel_shapley", shapley)
-    found = explain_run(
+    result = explain_run(
         run,
         screen,
         selection=SiteSelection(n_sites=2),
         settings=QUICK.model_copy(update={"removal": asked}),
         options=AnalysisOptions(parts=("faithfulness",)),
     )
-    assert found.settings["removal"] == taken
+    assert result.settings["removal"] == taken
     assert Faithfulness.read(run.explanations).settings["removal"] == taken
     assert set(removals) == {taken}
 
@@ -97,18 +97,18 @@ def test_a_truth_that_is_not_of_this_screen_is_left_aside_with_a_word(made) -> N
     run = RunFolder.open(folder / "one")
     truth = folder / "plates" / "truth.json"
     truth.write_text('{"labels": "of the laboratory"}', encoding="utf-8")
-    said: list[str] = []
+    output: list[str] = []
     try:
-        found = explain_run(
+        result = explain_run(
             run,
             screen,
             selection=SiteSelection(n_sites=2),
             settings=QUICK,
             options=AnalysisOptions(parts=()),
-            say=said.append,
+            say=output.append,
         )
     finally:
         truth.unlink()
-    assert found.planted is None
-    assert len(said) == 1
-    assert "truth.json was not written by `distangle simulate`" in said[0]
+    assert result.planted is None
+    assert len(output) == 1
+    assert "truth.json is not what `distangle simulate` writes" in output[0]

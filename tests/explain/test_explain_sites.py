@@ -30,12 +30,12 @@ from site_batches import batch
 
 N, CHANNELS, SIZE = 10, 3, 32
 NAMES = ("actin", "mito", "nothing", "nuclei")
-ABOUT_THE_WAY = ("rng", "settings", "channels_of", "places", "advance")
+ABOUT_THE_WAY = ("rng", "settings", "channels_of", "regions", "advance")
 FAST = ExplainSettings(n_null_maps=20, n_draws=50, sites_at_once=4)
 
 
 class Given:
-    """Ten sites in five wells of two experiments, with the raw images they were standardised from."""
+    """Ten sites in five wells of two experiments, with the raw images they were standardized from."""
 
     def __init__(self, dtype=np.uint8):
         rng = rng_for(1, "sites")
@@ -86,14 +86,14 @@ def explanation(given):
 
 def test_every_column_is_what_its_own_function_says(given, explanation):
     table = explanation.table
-    looked = grad_cam_maps(given.model, batch(given.images, None, given.targets))
-    stains = channel_shapley(given.model, batch(given.images, None, given.targets))
-    np.testing.assert_allclose(explanation.maps, looked.maps, atol=1e-5)
-    np.testing.assert_allclose(table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
-    maps = looked.maps.numpy()
+    attribution = grad_cam_maps(given.model, batch(given.images, None, given.targets))
+    channel_values = channel_shapley(given.model, batch(given.images, None, given.targets))
+    np.testing.assert_allclose(explanation.maps, attribution.maps, atol=1e-5)
+    np.testing.assert_allclose(table[["shapley_1", "shapley_2", "shapley_3"]], channel_values.values, atol=1e-5)
+    maps = attribution.maps.numpy()
     ablated = channel_ablation(given.model, batch(given.images, None, given.targets))
     np.testing.assert_allclose(table[["ablation_1", "ablation_2", "ablation_3"]], ablated.values, atol=1e-5)
-    np.testing.assert_allclose(explanation.interactions, stains.interactions, atol=1e-5)
+    np.testing.assert_allclose(explanation.interactions, channel_values.interactions, atol=1e-5)
     np.testing.assert_allclose(
         table[["eq15_inverse_1", "eq15_inverse_2", "eq15_inverse_3"]],
         inverse_attention(channel_attention(maps, given.raw, scaling="raw255")),
@@ -106,46 +106,46 @@ def test_every_column_is_what_its_own_function_says(given, explanation):
         table[["correlation_1", "correlation_2", "correlation_3"]], map_channel_correlation(maps, given.raw), atol=1e-5
     )
     assert table["explained"].tolist() == table["perturbation"].tolist()
-    probabilities = looked.outputs.logits.softmax(1).gather(1, given.targets[:, None])[:, 0]
+    probabilities = attribution.outputs.logits.softmax(1).gather(1, given.targets[:, None])[:, 0]
     np.testing.assert_allclose(table["probability"], probabilities, atol=1e-6)
     for name in ("eq15", "eq15_inverse", "correlation"):
         p = table[[f"{name}_p_1", f"{name}_p_2", f"{name}_p_3"]].to_numpy()
         assert p.min() >= 1 / 21
         assert p.max() <= 1
         assert len(np.unique(p)) > 5
-    assert "shapley_p_1" not in table  # no untreated well to compare with
+    assert "shapley_p_1" not in table  # no control well to compare with
     assert table.index.tolist() == list(range(N))
     assert table["Metadata_Well"].tolist() == given.table["Metadata_Well"].tolist()
 
 
 def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, explanation):
-    said = explanation.summary
-    json.dumps(said, allow_nan=False)
+    text = explanation.summary
+    json.dumps(text, allow_nan=False)
     columns = ["shapley_1", "shapley_2", "shapley_3"]
-    np.testing.assert_allclose(said["shapley"]["mean"], explanation.table[columns].mean(), atol=1e-6)
-    assert (said["interval_over"], said["groups"], said["sites"]) == ("experiment", 2, N)
+    np.testing.assert_allclose(text["shapley"]["mean"], explanation.table[columns].mean(), atol=1e-6)
+    assert (text["interval_over"], text["groups"], text["sites"]) == ("experiment", 2, N)
     for name in ("shapley", "ablation", "eq15", "eq15_inverse", "correlation"):
-        assert len(said[name]["p"]) == CHANNELS
-        assert said[name]["interval"] is None  # of two experiments
-        assert np.array(said[name]["null"]).shape == (CHANNELS, 2)
+        assert len(text[name]["p"]) == CHANNELS
+        assert text[name]["interval"] is None  # of two experiments
+        assert np.array(text[name]["null"]).shape == (CHANNELS, 2)
     by_experiment = explanation.table.groupby("Metadata_Experiment")[columns].mean()
-    for name, values in said["shapley"]["by_group"].items():
+    for name, values in text["shapley"]["by_group"].items():
         np.testing.assert_allclose(values, by_experiment.loc[name], atol=1e-6)
-    assert len(said["shapley"]["p"]) == CHANNELS
+    assert len(text["shapley"]["p"]) == CHANNELS
     tops = explanation.table[columns].to_numpy().argmax(1)
-    assert said["shapley_top_channel"] == {f"w{k + 1}": int((tops == k).sum()) for k in range(CHANNELS)}
-    top = int(np.argmax(said["shapley"]["mean"]))
-    assert said["top_channel"] == f"w{top + 1}"
-    assert said["top_channel_share"] == pytest.approx((tops == top).mean())
-    assert sum(said["eq15_top_channel"].values()) == N
-    assert sum(said["eq15_top_channel_of_random_maps"].values()) == pytest.approx(N)
-    assert {name: entry["sites"] for name, entry in said["perturbations"].items()} == {
+    assert text["shapley_top_channel"] == {f"w{k + 1}": int((tops == k).sum()) for k in range(CHANNELS)}
+    top = int(np.argmax(text["shapley"]["mean"]))
+    assert text["top_channel"] == f"w{top + 1}"
+    assert text["top_channel_share"] == pytest.approx((tops == top).mean())
+    assert sum(text["eq15_top_channel"].values()) == N
+    assert sum(text["eq15_top_channel_of_random_maps"].values()) == pytest.approx(N)
+    assert {name: entry["sites"] for name, entry in text["perturbations"].items()} == {
         "actin": 4, "mito": 2, "nothing": 2, "nuclei": 2,
     }  # fmt: skip
     mito = explanation.table.loc[explanation.table["explained"] == "mito", columns].mean()
-    np.testing.assert_allclose(said["perturbations"]["mito"]["shapley"]["mean"], mito, atol=1e-6)
-    assert len(said["perturbations"]["actin"]["shapley"]["by_group"]) == 2
-    assert said["perturbations"]["mito"]["shapley"]["by_group"] == {}
+    np.testing.assert_allclose(text["perturbations"]["mito"]["shapley"]["mean"], mito, atol=1e-6)
+    assert len(text["perturbations"]["actin"]["shapley"]["by_group"]) == 2
+    assert text["perturbations"]["mito"]["shapley"]["by_group"] == {}
 
 
 def test_the_null_of_a_mean_gives_every_site_a_random_map_of_its_own():
@@ -157,16 +157,16 @@ def test_the_null_of_a_mean_gives_every_site_a_random_map_of_its_own():
 
 def test_one_experiment_falls_back_to_plates_and_few_plates_to_no_interval(given):
     table = given.table.assign(Metadata_Experiment="HUVEC-01")
-    said = explain_with(given, table)
-    assert (said["interval_over"], said["groups"], said["shapley"]["interval"]) == ("plate", 1, None)
-    assert said["shapley"]["by_group"] == {}
-    said = explain_with(given, table.assign(Metadata_Plate=["1", "2"] * 5))
-    assert (said["interval_over"], said["groups"], said["shapley"]["interval"]) == ("plate", 2, None)
-    assert list(said["shapley"]["by_group"]) == ["HUVEC-01 plate 1", "HUVEC-01 plate 2"]
-    said = explain_with(given, table.assign(Metadata_Plate=list("12345") * 2))
-    low, high = np.array(said["shapley"]["interval"]).T
-    assert (low < said["shapley"]["mean"]).all()
-    assert (said["shapley"]["mean"] < high).all()
+    text = explain_with(given, table)
+    assert (text["interval_over"], text["groups"], text["shapley"]["interval"]) == ("plate", 1, None)
+    assert text["shapley"]["by_group"] == {}
+    text = explain_with(given, table.assign(Metadata_Plate=["1", "2"] * 5))
+    assert (text["interval_over"], text["groups"], text["shapley"]["interval"]) == ("plate", 2, None)
+    assert list(text["shapley"]["by_group"]) == ["HUVEC-01 plate 1", "HUVEC-01 plate 2"]
+    text = explain_with(given, table.assign(Metadata_Plate=list("12345") * 2))
+    low, high = np.array(text["shapley"]["interval"]).T
+    assert (low < text["shapley"]["mean"]).all()
+    assert (text["shapley"]["mean"] < high).all()
 
 
 def explain_with(given, table):
@@ -178,9 +178,9 @@ def test_every_row_gets_its_own_explanation_with_the_statistics_of_its_plate(giv
     apart = given.explain(norms=[BatchStatistics(odd, None), BatchStatistics(even, None)])
     np.testing.assert_allclose(apart.maps, explanation.maps, atol=1e-5)
     np.testing.assert_allclose(apart.table["shapley_1"], explanation.table["shapley_1"], atol=1e-5)
-    lent = collect_statistics(given.model, lambda: [(given.images[odd], None)])
-    mixed = given.explain(norms=[BatchStatistics(odd, lent), BatchStatistics(even, None)]).table["probability"]
-    with use_statistics(given.model, lent):
+    statistics = collect_statistics(given.model, lambda: [(given.images[odd], None)])
+    mixed = given.explain(norms=[BatchStatistics(odd, statistics), BatchStatistics(even, None)]).table["probability"]
+    with use_statistics(given.model, statistics):
         whole = given.explain().table["probability"]
     np.testing.assert_allclose(mixed[odd], whole[odd], atol=1e-5)
     np.testing.assert_allclose(mixed[even], explanation.table["probability"][even], atol=1e-5)
@@ -189,22 +189,22 @@ def test_every_row_gets_its_own_explanation_with_the_statistics_of_its_plate(giv
 
 def test_what_was_explained_survives_the_disk(explanation, tmp_path):
     explanation.write(tmp_path)
-    again = Explanation.read(tmp_path)
-    assert again.summary == explanation.summary
-    assert again.settings == dict(explanation.settings)
-    pd.testing.assert_frame_equal(again.table, explanation.table)
-    pd.testing.assert_frame_equal(again.wells, explanation.wells)
-    pd.testing.assert_frame_equal(again.perturbations, explanation.perturbations)
-    assert np.array_equal(again.interactions, explanation.interactions)
-    assert np.array_equal(again.well_maps, explanation.well_maps)
-    assert np.array_equal(again.maps, explanation.maps)
+    repeated = Explanation.read(tmp_path)
+    assert repeated.summary == explanation.summary
+    assert repeated.settings == dict(explanation.settings)
+    pd.testing.assert_frame_equal(repeated.table, explanation.table)
+    pd.testing.assert_frame_equal(repeated.wells, explanation.wells)
+    pd.testing.assert_frame_equal(repeated.perturbations, explanation.perturbations)
+    assert np.array_equal(repeated.interactions, explanation.interactions)
+    assert np.array_equal(repeated.well_maps, explanation.well_maps)
+    assert np.array_equal(repeated.maps, explanation.maps)
 
 
 def test_equal_generators_give_equal_explanations_in_pieces_of_any_size(given, explanation):
-    again = given.explain(settings=FAST.model_copy(update={"sites_at_once": 3, "max_at_once": 7}))
-    np.testing.assert_allclose(again.maps, explanation.maps, atol=1e-5)
+    repeated = given.explain(settings=FAST.model_copy(update={"sites_at_once": 3, "max_at_once": 7}))
+    np.testing.assert_allclose(repeated.maps, explanation.maps, atol=1e-5)
     numbers = [name for name in explanation.table if "_p_" in str(name)]
-    np.testing.assert_allclose(again.table[numbers], explanation.table[numbers], atol=0.06)
+    np.testing.assert_allclose(repeated.table[numbers], explanation.table[numbers], atol=0.06)
     assert np.array_equal(given.explain().maps, explanation.maps)
     assert given.explain().summary == explanation.summary
 
@@ -223,20 +223,18 @@ def test_settings_say_what_was_done(given, explanation):
 
 def test_sixteen_bit_images_layers_heads_and_controls_pass_through():
     given = Given(np.uint16)
-    settings = FAST.model_copy(
-        update={"layer": "features.layer1", "head": "arc", "score": "logit", "removal": "control"}
-    )
-    found = given.explain(settings=settings, controls=given.images.flip(0))
-    assert found.settings["scaling"] == "min_max"
-    assert found.settings["layer"] == "features.layer1"
+    settings = FAST.model_copy(update={"layer": "features.layer1", "head": "arc", "of": "logit", "removal": "control"})
+    result = given.explain(settings=settings, controls=given.images.flip(0))
+    assert result.settings["scaling"] == "min_max"
+    assert result.settings["layer"] == "features.layer1"
     expected = grad_cam_maps(given.model, batch(given.images, None, given.targets), layer="features.layer1", head="arc")
-    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-5)
-    stains = channel_shapley(
+    np.testing.assert_allclose(result.maps, expected.maps, atol=1e-5)
+    channel_values = channel_shapley(
         given.model,
         batch(given.images, None, given.targets, controls=given.images.flip(0)),
-        ShapleySettings(of="logit", removal="control"),
+        ShapleySettings(output="logit", removal="control"),
     )
-    np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
+    np.testing.assert_allclose(result.table[["shapley_1", "shapley_2", "shapley_3"]], channel_values.values, atol=1e-5)
 
 
 def test_wells_and_perturbations_are_the_sites_together(explanation):
@@ -250,11 +248,11 @@ def test_wells_and_perturbations_are_the_sites_together(explanation):
     assert explanation.perturbations["explained"].tolist() == sorted(NAMES)
 
 
-def test_a_site_is_compared_with_untreated_wells_explained_by_the_same_rule(given, explanation):
+def test_a_site_is_compared_with_control_wells_explained_by_the_same_rule(given, explanation):
     rows = [4, 6, 8]
-    beside = given.sites().take(rows)
-    found = given.explain(
-        untreated=beside, norms=[BatchStatistics([0, 2, 4, 6, 8], None), BatchStatistics([1, 3, 5, 7, 9], None)]
+    baselines = given.sites().take(rows)
+    result = given.explain(
+        control_sites=baselines, norms=[BatchStatistics([0, 2, 4, 6, 8], None), BatchStatistics([1, 3, 5, 7, 9], None)]
     )
     values = explanation.table[["shapley_1", "shapley_2", "shapley_3"]].to_numpy()
     wells = explanation.table["Metadata_Well"].tolist()
@@ -262,21 +260,21 @@ def test_a_site_is_compared_with_untreated_wells_explained_by_the_same_rule(give
         others = [row for row in rows if wells[row] != wells[site]]
         for k in range(3):
             as_high = sum(values[row, k] >= values[site, k] - 1e-6 for row in others)
-            assert found.table[f"shapley_p_{k + 1}"][site] == pytest.approx((1 + as_high) / (1 + len(others)))
-    assert "ablation_p_3" in found.table
-    assert "shapley_p_1" in found.wells
-    assert found.settings["n_control_wells"] == 3
-    assert explanation.settings["n_control_wells"] == 0
+            assert result.table[f"shapley_p_{k + 1}"][site] == pytest.approx((1 + as_high) / (1 + len(others)))
+    assert "ablation_p_3" in result.table
+    assert "shapley_p_1" in result.wells
+    assert result.settings["untreated_wells"] == 3
+    assert explanation.settings["untreated_wells"] == 0
 
 
 def test_other_wells_of_the_plate_can_stand_in(given):
-    found = given.explain(settings=FAST.model_copy(update={"removal": "other_well"}), others=given.images.flip(0))
-    stains = channel_shapley(
+    result = given.explain(settings=FAST.model_copy(update={"removal": "other_well"}), other_wells=given.images.flip(0))
+    channel_values = channel_shapley(
         given.model,
-        batch(given.images, None, given.targets, others=given.images.flip(0)),
+        batch(given.images, None, given.targets, other_wells=given.images.flip(0)),
         ShapleySettings(removal="other_well"),
     )
-    np.testing.assert_allclose(found.table[["shapley_1", "shapley_2", "shapley_3"]], stains.values, atol=1e-5)
+    np.testing.assert_allclose(result.table[["shapley_1", "shapley_2", "shapley_3"]], channel_values.values, atol=1e-5)
 
 
 def test_labels_are_permuted_where_there_are_several(given, explanation):
@@ -287,10 +285,10 @@ def test_labels_are_permuted_where_there_are_several(given, explanation):
 
 def test_a_planted_truth_is_compared_and_a_real_screen_has_none(given, explanation):
     assert explanation.planted is None
-    found = given.explain(channels_of={"actin": (1,), "mito": (2,)}, places={0: PlantedCircle(8.0, 8.0, 4.0)})
+    result = given.explain(channels_of={"actin": (1,), "mito": (2,)}, regions={0: PlantedCircle(8.0, 8.0, 4.0)})
     # Rows 0, 1, 8 (actin), 2, 3 (mito); row 9 was predicted wrongly.
-    assert found.planted["top_shapley_is_planted"]["n_total"] == 5
-    assert found.planted["map_peak_in_place"]["n_total"] == 1
+    assert result.planted["top_shapley_is_planted"]["of"] == 5
+    assert result.planted["map_peak_in_place"]["of"] == 1
 
 
 def test_maps_get_the_size_of_the_raw_images_when_the_network_saw_binned_ones(given):
@@ -299,12 +297,12 @@ def test_maps_get_the_size_of_the_raw_images_when_the_network_saw_binned_ones(gi
 
 
 def test_progress_is_told_once_per_piece(given):
-    told = []
-    given.explain(advance=told.append)
-    assert told == ["4 sites", "8 sites", "10 sites"]
+    messages = []
+    given.explain(advance=messages.append)
+    assert messages == ["4 sites", "8 sites", "10 sites"]
     with progress("explain", 0, n_steps=1, console=Console(quiet=True)) as advance:
         given.explain(advance=advance)
-    assert advance.count == "3/3 piece"
+    assert advance.count == "3/3 batch"
 
 
 def test_pieces_that_do_not_belong_together_are_refused(given):
@@ -322,14 +320,14 @@ def test_a_function_mapped_over_sites_gives_its_rows_in_the_order_of_the_table(g
     sites = given.sites(norms=[BatchStatistics([9, 1, 3], None), BatchStatistics([0, 2, 4, 5, 6, 7, 8], None)])
     sizes = []
 
-    def count(piece):
-        sizes.append(len(piece))
-        return {"rows": np.array(piece.rows), "targets": piece.targets.numpy()}
+    def count(site_batch):
+        sizes.append(len(site_batch))
+        return {"rows": np.array(site_batch.rows), "targets": site_batch.targets.numpy()}
 
-    found = sites.map(count, at_once=2, device=torch.device("cpu"))
+    result = sites.map(count, batch_size=2, device=torch.device("cpu"))
     assert sizes == [2, 1, 2, 2, 2, 1]
-    assert found["rows"].tolist() == list(range(N))
-    assert found["targets"].tolist() == given.targets.tolist()
+    assert result["rows"].tolist() == list(range(N))
+    assert result["targets"].tolist() == given.targets.tolist()
 
 
 def test_without_a_removal_controls_replace_a_channel_where_there_are_any(given):

@@ -1,4 +1,4 @@
-"""A network trained on an effect planted in one stain and one place: the explanation must name both."""
+"""A network trained on an effect planted in one channel and one region: the explanation must name both."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SIZE, STAIN = 32, 1
 
 
 def noisy_sites(n, *, planted, seed):
-    """Noise in three stains; the second perturbation has a blob in one stain at a random place."""
+    """Noise in three channels; the second perturbation has a blob in one channel at a random position."""
     rng = rng_for(seed, "planted")
     images = rng.normal(0, 1, (n, 3, SIZE, SIZE)).astype(np.float32)
     targets = np.arange(n) % 2
@@ -49,16 +49,16 @@ def explained():
     return model, images[targets == 1], targets[targets == 1], places[targets.numpy() == 1]
 
 
-def test_the_planted_stain_has_the_largest_shapley_value_and_no_other_stain_is_named(explained):
+def test_the_planted_channel_has_the_largest_shapley_value_and_no_other_channel_is_named(explained):
     model, images, targets, _ = explained
     values = channel_shapley(model, batch(images, None, targets)).values.numpy()
     assert (values.argmax(1) == STAIN).mean() >= 0.95
-    found = shapley_null(values.astype(np.float64), rng=rng_for(1, "null"))
-    assert found.p_family[STAIN] < 0.01
-    assert (np.delete(found.p_family, STAIN) > 0.5).all()
+    result = shapley_null(values.astype(np.float64), rng=rng_for(1, "null"))
+    assert result.p_family[STAIN] < 0.01
+    assert (np.delete(result.p_family, STAIN) > 0.5).all()
 
 
-def test_the_map_points_at_the_planted_place(explained):
+def test_the_map_points_at_the_planted_region(explained):
     model, images, targets, places = explained
     maps = grad_cam_maps(model, batch(images, None, targets), layer="features.layer2").maps
     peaks = np.stack(np.unravel_index(maps.flatten(1).argmax(1).numpy(), (SIZE, SIZE)), axis=1)
@@ -68,7 +68,7 @@ def test_the_map_points_at_the_planted_place(explained):
     assert (correlation.argmax(1) == STAIN).mean() >= 0.8
 
 
-def test_where_nothing_was_planted_no_stain_is_named():
+def test_where_nothing_was_planted_no_channel_is_named():
     model = trained(planted=False)
     images, targets, _ = noisy_sites(40, planted=False, seed=1000)
     values = channel_shapley(model, batch(images, None, targets)).values.numpy()

@@ -30,7 +30,7 @@ def table() -> pd.DataFrame:
 def test_only_readable_held_out_sites_of_the_values_asked_for(table: pd.DataFrame) -> None:
     assert select_sites(table, n_sites=9) == [0, 1, 2, 5]
     for n_sites in (0, -1):
-        with pytest.raises(ExplanationError, match=f"{n_sites} sites to explain: expected 1 or more"):
+        with pytest.raises(ExplanationError, match=f"{n_sites} sites to explain; expected at least 1"):
             select_sites(table, n_sites=n_sites)
     assert select_sites(table, n_sites=9, only={"well": ["B02"]}) == [0, 2, 5]
     assert select_sites(table, n_sites=9, only={"well": ["B02"], "Metadata_Plate": ["2"]}) == [2]
@@ -81,7 +81,7 @@ def predicted(**changed: list[str]) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def test_untreated_wells_give_one_readable_site_each_plates_in_turn() -> None:
+def test_control_wells_give_one_readable_site_each_plates_in_turn() -> None:
     assert control_wells(predicted(), folds=["held_out"], n_wells=9) == [1, 3, 2, 4]
     assert control_wells(predicted(), folds=["held_out"], n_wells=2) == [1, 3]
     assert control_wells(predicted(), folds=["train"], n_wells=9) == [6]
@@ -107,7 +107,7 @@ def test_a_plate_with_one_well_has_no_other() -> None:
     assert matching_wells(screen_with(["B02", "B02", "B02", "B03"], ["1", "1", "2", "2"]), [2, 0]) is None
 
 
-def test_a_second_site_of_an_untreated_well_is_not_another_witness() -> None:
+def test_a_second_site_of_a_control_well_is_not_another_witness() -> None:
     twice = pd.concat([predicted(), predicted()], ignore_index=True)
     assert control_wells(twice, folds=["held_out"], n_wells=9) == [1, 3, 2, 4]
 
@@ -119,10 +119,10 @@ def test_where_nothing_is_held_out_sites_of_the_training_are_chosen_and_said_to_
     assert select_sites(everything, n_sites=9) == [0, 1, 2, 3]
     run = RunFolder.create(tmp_path / "run")
     write_json(run.run, {"held_out": "nothing"})
-    assert training_remark(run, everything.iloc[:4]).startswith("The network was trained on all sites explained here")
+    assert training_remark(run, everything.iloc[:4]).startswith("The network was trained on all explained sites")
     write_json(run.run, {"held_out": "replicate=2"})
     assert training_remark(run, table.iloc[:3]) == ""
-    assert training_remark(run, table.iloc[2:4]) == "The network was trained on 1 of the 2 sites explained here."
+    assert training_remark(run, table.iloc[2:4]) == "The network was trained on 1 of the 2 explained sites."
     # After a cross-validation the final network was trained on what a fold held out.
     crossed = table.assign(Metadata_Fold="held_out", Metadata_Cross_Validation=[1, 1, 2, 2, 0, 1])
     assert was_trained_on(crossed).tolist() == [True, True, True, True, False, True]

@@ -263,7 +263,7 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
             table,
             maps,
             channels_of={name: [strong_channel(screen, name)] for name in screen.card.perturbations},
-            places={0: PlantedCircle(shape[0] / 2, shape[1] / 2, shape[0] / 4)},
+            regions={0: PlantedCircle(shape[0] / 2, shape[1] / 2, shape[0] / 4)},
         ),
         settings={"score": "log_probability", "layer": "features.norm5", "head": "softmax", "removal": "mean",
                   "n_null_maps": 50,

@@ -8,5 +8,5 @@ from distangle.explain import SiteBatch
 
 
 def batch(images: Tensor, cell_types: Tensor | None, targets: Tensor, **given: Any) -> SiteBatch:
-    """Return sites to explain, with `references`, `controls` or `others` where given."""
+    """Return sites to explain, with `references`, `controls` or `other_wells` where given."""
     return SiteBatch(images=images, cell_types=cell_types, targets=targets, **given)

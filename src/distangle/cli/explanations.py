@@ -251,13 +251,13 @@ def _benchmark(
 ) -> None:
     from distangle.explain import (
         BENCHMARK_HEADER,
-        BENCHMARK_PIECES,
+        N_BENCHMARK_STEPS,
         benchmark_lines,
         benchmark_run,
         benchmark_sentences,
     )
 
-    with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
+    with progress("benchmark", N_BENCHMARK_STEPS, unit="method") as advance:
         found = benchmark_run(
             opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
         )

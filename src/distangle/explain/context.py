@@ -1,4 +1,4 @@
-"""A run opened for explaining: its network, sites and planted truth."""
+"""Load a run for explanation: network, sites and planted truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,13 +24,13 @@ from distangle.synthetic.truth import truth_of
 
 @dataclass(frozen=True, kw_only=True)
 class SiteSelection:
-    """Which sites of a run are explained, and for which perturbation.
+    """Sites of a run to explain, and the perturbation to explain.
 
     Attributes:
-        n_sites: How many at most, spread over the perturbations.
-        only: Values wanted by column of the predictions, as `choose_rows` takes it; None for any held-out site.
-        rows: Positions of sites in the screen, instead of choosing them; each must have been predicted.
-        perturbation: What is explained at every site; None for what was predicted there.
+        n_sites: Maximum number of sites, spread over the perturbations.
+        only: Column of the predictions to allowed values, as in `select_sites`; None for any held-out site.
+        rows: Positions of the sites in the screen; replaces the selection. Each must have been predicted.
+        perturbation: Perturbation to explain at every site; None for the predicted one.
     """
 
     n_sites: int = 96
@@ -41,39 +41,40 @@ class SiteSelection:
 
 @dataclass(frozen=True, kw_only=True)
 class PlantedTruth:
-    """What was planted in the sites of a table of a synthetic screen.
+    """Planted effects of the sites of a table; synthetic screens only.
 
     Attributes:
-        channels_of: Perturbation to its channels, counted from 1; empty for none.
-        places: Row of the table to a circle, in pixels of the network's images.
+        channels_of: Perturbation to the channels it changes, counted from 1; empty for none.
+        regions: Row of the table to the circle of the effect, in pixels of the network's images.
     """
 
     channels_of: Mapping[str, Sequence[int]]
-    places: Mapping[int, PlantedCircle]
+    regions: Mapping[int, PlantedCircle]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplanationContext:
-    """What an explanation of a run starts from.
+    """Network, sites and planted truth from which a run is explained.
 
     Attributes:
         model: The network of the run.
-        about: What was saved beside its weights.
-        sites: The chosen sites, with the predicted perturbation as what is to be explained.
+        card: Model card of the network.
+        sites: The selected sites with their targets.
         rows: Their positions in the screen.
-        removal: What can stand in for an absent stain here.
-        channels_of: Planted truth: perturbation to its channels, counted from 1; None on a real screen, or where
-            something else than the perturbation was learnt.
-        places: Planted truth: row of the table to a circle in pixels of `sites.raw`; None on a real screen.
+        removal: What replaces an absent channel.
+        channels_of: Planted truth: perturbation to its channels, counted from 1; None on a real screen, or if
+            the network learned another column than the perturbation.
+        regions: Planted truth: row of the table to the circle of the effect, in pixels of `sites.raw`; None on a real
+            screen.
     """
 
     model: PerturbationClassifier
-    about: ModelCard
+    card: ModelCard
     sites: ExplainedSites
     rows: Sequence[int]
     removal: Removal
     channels_of: Mapping[str, Sequence[int]] | None
-    places: Mapping[int, PlantedCircle] | None
+    regions: Mapping[int, PlantedCircle] | None
 
 
 def load_context(
@@ -82,88 +83,91 @@ def load_context(
     *,
     selection: SiteSelection | None = None,
     removal: Removal | None = None,
-    n_untreated: int = 32,
+    n_controls: int = 32,
     say: Advance = no_progress,
 ) -> ExplanationContext:
     """Choose held-out sites of a run and prepare them for its network.
 
     Args:
         run: A run that has been predicted.
-        screen: Its screen.
-        selection: Which sites; None for the defaults.
+        screen: The screen of the run.
+        selection: Sites to explain; None for the defaults.
         removal: What replaces an absent channel. None takes the same channel of a control well of the same plate where
             every plate has one, else the channel's mean.
-        n_untreated: Control wells, at most, whose channels are scored too: the null of the chosen sites' scores.
-        say: Told of a `truth.json` that is not of this screen.
+        n_controls: Maximum number of control wells whose channel scores are the null of the site scores.
+        say: Called with a message if `truth.json` belongs to another screen.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
-        ExplanationError: No chosen site can be read, the wells that are to stand in are not there, or the
-            perturbation is not.
+        ExplanationError: No selected site can be read, a plate lacks the wells that the removal needs, or the network
+            has no such perturbation.
         WeightsError: The norm statistics of the run are damaged.
     """
     selection = selection or SiteSelection()
     perturbation = selection.perturbation
-    model, about = open_model(run)
-    model.to(inference_device())
-    check_fits(screen, about)
+    model, card = open_model(run)
+    model.to(named_device())
+    check_fits(screen, card)
     predictions = Predictions.read(run.predictions, level="site", views=1)
     index = {name: k for k, name in enumerate(predictions.perturbations)}
     if perturbation is not None:
         target_of(perturbation, predictions.perturbations)
-    chosen = (
+    selected = (
         select_sites(predictions.table, n_sites=selection.n_sites, only=selection.only)
         if selection.rows is None
         else list(selection.rows)
     )
-    folds = predictions.table["Metadata_Fold"].iloc[chosen].unique().tolist()
-    store = store_of(run, screen, about)
+    folds = predictions.table["Metadata_Fold"].iloc[selected].unique().tolist()
+    store = store_of(run, screen, card)
     try:
-        readable, _ = fit_normalization(store, chosen)
+        readable, _ = fit_normalization(store, selected)
         if not readable:
             raise ExplanationError(
-                f"None of the {len(chosen)} chosen sites can be read; the first: {store.reasons[chosen[0]]}"
+                f"None of the {len(selected)} selected sites can be read. Reason for the first: "
+                f"{store.reasons[selected[0]]}"
             )
         removal = removal or ("mean" if matching_controls(screen, readable) is None else "control")
-        untreated, _ = fit_normalization(store, control_wells(predictions.table, folds=folds, n_wells=n_untreated))
+        control_rows, _ = fit_normalization(store, control_wells(predictions.table, folds=folds, n_wells=n_controls))
         if removal == "control":
-            untreated = [row for row in untreated if matching_controls(screen, [row]) is not None]
-        references = control_features(model, store, [*readable, *untreated], features=features_of(run, screen, about))
+            control_rows = [row for row in control_rows if matching_controls(screen, [row]) is not None]
+        references = control_features(model, store, [*readable, *control_rows], features=features_of(run, screen, card))
 
-        def sites_of(rows: list[int]) -> ExplainedSites:
+        def prepare_sites(rows: list[int]) -> ExplainedSites:
             table = predictions.table.iloc[rows].reset_index(drop=True)
-            place = {row: k for k, row in enumerate(rows)}
-            parts = rows_by_statistics(load_statistics(run), screen, rows, store.fold)
-            names = [name if perturbation is None else perturbation for name in table["predicted"]]
+            position = {row: k for k, row in enumerate(rows)}
+            parts = norm_parts(load_statistics(run), screen, rows, store.fold)
+            explained = [name if perturbation is None else perturbation for name in table["predicted"]]
             return ExplainedSites(
                 table=table,
-                images=_ready(store, rows),
+                images=_normalized_images(store, rows),
                 raw=np.stack(store.images(rows)),
-                cell_types=cell_type_rows(screen, rows, about),
-                targets=torch.tensor([index[name] for name in names]),
+                cell_types=cell_type_rows(screen, rows, card),
+                targets=torch.tensor([index[name] for name in explained]),
                 channels=[channel.name for channel in screen.card.channels],
                 perturbations=predictions.perturbations,
                 references=reference_rows(references, rows),
-                controls=_readable(store, matching_controls(screen, rows)),
-                others=_readable(store, matching_wells(screen, rows)) if removal == "other_well" else None,
-                norms=[BatchStatistics([place[row] for row in members], statistics) for members, statistics in parts],
+                controls=_readable_images(store, matching_controls(screen, rows)),
+                other_wells=_readable_images(store, matching_wells(screen, rows)) if removal == "other_well" else None,
+                norms=[
+                    BatchStatistics([position[row] for row in members], statistics) for members, statistics in parts
+                ],
             )
 
-        sites = sites_of(readable)
-        _check_stand_ins(sites, removal)
-        if untreated:
-            sites = replace(sites, untreated=sites_of(untreated))
+        sites = prepare_sites(readable)
+        _check_baselines(sites, removal)
+        if control_rows:
+            sites = replace(sites, control_sites=prepare_sites(control_rows))
     finally:
         store.close()
     truth = planted_truth(screen, sites.table, binning=store.preparation.binning, say=say)
     return ExplanationContext(
         model=model,
-        about=about,
+        card=card,
         sites=sites,
         rows=readable,
         removal=removal,
-        channels_of=truth.channels_of if truth and about.target == "perturbation" else None,
-        places=truth.places if truth else None,
+        channels_of=truth.channels_of if truth and card.target == "perturbation" else None,
+        regions=truth.regions if truth else None,
     )
 
 
@@ -172,44 +176,44 @@ def planted_truth(
 ) -> PlantedTruth | None:
     """Return what was planted in the sites of a table; None for a real screen.
 
-    A `truth.json` beside the images that is not of this screen is left aside.
+    A `truth.json` of another screen is ignored.
 
     Args:
-        screen: Its source folder is looked into.
-        table: Of the predictions of sites.
-        binning: Of the network's images; places are given in its pixels.
-        say: Told of a `truth.json` that is not of this screen.
+        screen: Screen whose source folder may contain `truth.json`.
+        table: Table of the site predictions.
+        binning: Binning of the network's images; the circles are in their pixels.
+        say: Called with a message if `truth.json` belongs to another screen.
     """
     truth = truth_of(screen, say=say)
     if truth is None:
         return None
-    channels: dict[str, Sequence[int]] = {name: known.channels for name, known in truth.perturbations.items()}
+    channels: dict[str, Sequence[int]] = {name: effect.channels for name, effect in truth.perturbations.items()}
     circles: dict[int, PlantedCircle] = {}
     keys = table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site"]]
     for row, (experiment, plate, well, site) in enumerate(keys.itertuples(index=False, name=None)):
-        place = truth.place(experiment, plate, well, int(site))
-        if place is not None:
-            circles[row] = PlantedCircle(place.row / binning, place.column / binning, place.radius / binning)
-    return PlantedTruth(channels_of=channels, places=circles)
+        region = truth.place(experiment, plate, well, int(site))
+        if region is not None:
+            circles[row] = PlantedCircle(region.row / binning, region.column / binning, region.radius / binning)
+    return PlantedTruth(channels_of=channels, regions=circles)
 
 
-def _ready(store: ImageCache, rows: list[int]) -> torch.Tensor:
+def _normalized_images(store: ImageCache, rows: list[int]) -> torch.Tensor:
     _, statistics = fit_normalization(store, rows)
-    pieces = [
-        ready[: len(chosen)].copy() for chosen, ready in normalized_batches(store, rows, statistics, batch_size=8)
+    batches = [
+        images[: len(members)].copy() for members, images in normalized_batches(store, rows, statistics, batch_size=8)
     ]
-    return torch.from_numpy(np.concatenate(pieces))
+    return torch.from_numpy(np.concatenate(batches))
 
 
-def _readable(store: ImageCache, rows: list[int] | None) -> torch.Tensor | None:
-    """Return the images of some sites; None where one cannot be read."""
+def _readable_images(store: ImageCache, rows: list[int] | None) -> torch.Tensor | None:
+    """Return the normalized images of some sites; None if one cannot be read."""
     if rows is None or len(fit_normalization(store, rows)[0]) < len(rows):
         return None
-    return _ready(store, rows)
+    return _normalized_images(store, rows)
 
 
-def _check_stand_ins(sites: ExplainedSites, removal: Removal) -> None:
+def _check_baselines(sites: ExplainedSites, removal: Removal) -> None:
     if removal == "control" and sites.controls is None:
         raise ExplanationError("Not every explained plate has a readable negative control. Use removal `mean`.")
-    if removal == "other_well" and sites.others is None:
+    if removal == "other_well" and sites.other_wells is None:
         raise ExplanationError("Not every explained plate has another readable well. Use removal `mean`.")

@@ -1,4 +1,4 @@
-"""Comparison of an explanation with a planted truth."""
+"""Compare an explanation with the planted truth of a synthetic screen."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ SCORES = ("shapley", "eq15", "correlation")
 
 
 class PlantedCircle(NamedTuple):
-    """Where an effect was planted in an image, in pixels."""
+    """Circle in which an effect was planted, in pixels."""
 
     row: float
     column: float
@@ -27,28 +27,28 @@ def compare_with_truth(
     maps: np.ndarray,
     *,
     channels_of: Mapping[str, Sequence[int]],
-    places: Mapping[int, PlantedCircle],
+    regions: Mapping[int, PlantedCircle],
 ) -> dict[str, Any]:
     """Count how often the top channel and the map's peak are the planted ones.
 
-    Only sites count whose own perturbation was explained: the map of another one has no planted answer. The stain is
-    asked for where the prediction is right and the effect is in one stain; the place wherever there is one. A map
-    without any maximum counts as a miss.
+    Only sites whose own perturbation was explained count: the map of another perturbation has no planted truth. The
+    channel counts if the prediction is correct and the effect is in one channel; the region counts wherever one was
+    planted. A map without a maximum counts as a miss.
 
     Args:
-        table: Of an `Explanation`.
-        maps: Of the same, [row, height, width].
+        table: Table of an `Explanation`.
+        maps: Attribution maps of the same explanation, [row, height, width].
         channels_of: Perturbation to the channels it changes, counted from 1; empty for none.
-        places: Position of a row to a circle in pixels of the maps.
+        regions: Row of the table to the circle of the effect, in pixels of the maps.
 
     Returns:
         `top_shapley_is_planted`, `top_eq15_is_planted`, `top_correlation_is_planted` and `map_peak_in_place`: each
-        `{sites, of, share, low, high, chance}` with its 95 % interval over wells; `perturbations_found` by the top of
-        their mean Shapley values; `map_mass_in_place`: mean `share` of the map inside the circle beside its `area`.
-        Shares are None where nothing was to be counted.
+        `{sites, of, share, low, high, chance}` with its 95 % interval over wells; `perturbations_found` by the largest
+        mean Shapley value; `map_mass_in_place`: mean `share` of the map inside the circle, and the `area` of the
+        circle. Shares are None if no site counts.
 
     Raises:
-        ExplanationError: Rows and maps differ in number, or a planted channel is not there.
+        ExplanationError: Rows and maps differ in number, or a planted channel does not exist.
     """
     if len(table) != len(maps):
         raise ExplanationError(
@@ -64,52 +64,47 @@ def compare_with_truth(
         )
     wells = np.array(wells_of(table), dtype=object)
     own = (table["explained"] == table["perturbation"]).to_numpy()
-    right = own & (table["predicted"] == table["perturbation"]).to_numpy()
-    asked = right & table["perturbation"].isin(list(single)).to_numpy()
-    chosen = table[asked]
-    truth = chosen["perturbation"].map(single).to_numpy(dtype=np.int64)
-    said: dict[str, Any] = {}
+    correct = own & (table["predicted"] == table["perturbation"]).to_numpy()
+    counted = correct & table["perturbation"].isin(list(single)).to_numpy()
+    counted_rows = table[counted]
+    truth = counted_rows["perturbation"].map(single).to_numpy(dtype=np.int64)
+    comparison: dict[str, Any] = {}
     for score in SCORES:
-        values = chosen[[f"{score}_{k}" for k in range(1, n_channels + 1)]].to_numpy(dtype=np.float64)
-        hits = values.argmax(axis=1) + 1 == truth if len(chosen) else np.zeros(0, dtype=bool)
-        share = share_of(hits, wells[asked])
-        said[f"top_{score}_is_planted"] = {"sites": int(hits.sum()), **share, "chance": 1 / n_channels}
+        values = counted_rows[[f"{score}_{k}" for k in range(1, n_channels + 1)]].to_numpy(dtype=np.float64)
+        hits = values.argmax(axis=1) + 1 == truth if len(counted_rows) else np.zeros(0, dtype=bool)
+        share = share_of(hits, wells[counted])
+        comparison[f"top_{score}_is_planted"] = {"sites": int(hits.sum()), **share, "chance": 1 / n_channels}
     columns = [f"shapley_{k}" for k in range(1, n_channels + 1)]
-    means = chosen.groupby("perturbation")[columns].mean()
-    found = means.to_numpy().argmax(axis=1) + 1 == means.index.map(single) if len(means) else np.zeros(0, dtype=bool)
-    share = share_of(found, means.index.to_numpy())
-    said["perturbations_found"] = {"perturbations": int(found.sum()), **share, "chance": 1 / n_channels}
-    return said | _placed(maps, {row: circle for row, circle in places.items() if own[row]}, wells)
+    means = counted_rows.groupby("perturbation")[columns].mean()
+    perturbation_hits = (
+        means.to_numpy().argmax(axis=1) + 1 == means.index.map(single) if len(means) else np.zeros(0, dtype=bool)
+    )
+    share = share_of(perturbation_hits, means.index.to_numpy())
+    comparison["perturbations_found"] = {
+        "perturbations": int(perturbation_hits.sum()),
+        **share,
+        "chance": 1 / n_channels,
+    }
+    return comparison | _region_scores(maps, {row: circle for row, circle in regions.items() if own[row]}, wells)
 
 
 def share_of(hits: np.ndarray, wells: Sequence[str] | np.ndarray) -> dict[str, Any]:
     """Return `of`, `share` and its 95 % interval `low` to `high` over wells.
 
-    The sites of a well are no independent witnesses. The interval is of other wells of the same experiments.
+    The sites of a well are not independent, so the interval is over wells of the same experiments.
 
     Args:
         hits: Bool [row].
-        wells: Names of their wells.
+        wells: Well of each row.
 
     Returns:
-        The ends are None for too few wells, the share too where there is no row.
+        `low` and `high` are None for too few wells; `share` is also None without rows.
     """
     names = np.asarray(wells)
     if not len(hits):
         return {"n_total": 0, "share": None, "low": None, "high": None}
     low, high = share_interval(np.asarray(hits), names, wells=names) or (None, None)
     return {"n_total": len(hits), "share": float(np.mean(hits)), "low": low, "high": high}
-
-
-def _placed(maps: np.ndarray, places: Mapping[int, PlantedCircle], wells: np.ndarray) -> dict[str, Any]:
-    rows = list(places)
-    inside = circle_masks([places[row] for row in rows], (maps.shape[1], maps.shape[2]))
-    hits, masses = pointing_hits(maps[rows], inside)
-    area = float(inside.mean()) if rows else None
-    return {
-        "map_peak_in_place": {"sites": int(hits.sum()), **share_of(hits, wells[rows]), "chance": area},
-        "map_mass_in_place": {"n_total": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
-    }
 
 
 def circle_masks(circles: Sequence[PlantedCircle], size: tuple[int, int]) -> np.ndarray:
@@ -126,7 +121,7 @@ def pointing_hits(maps: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.
 
     Args:
         maps: [row, height, width], without negatives.
-        inside: Which pixels count, of the same shape.
+        inside: Pixels of the region, bool, of the same shape.
     """
     totals = maps.sum(axis=(1, 2), dtype=np.float64)
     masses = np.where(inside, maps, 0).sum(axis=(1, 2), dtype=np.float64) / np.where(totals > 0, totals, 1)
@@ -138,11 +133,22 @@ def pointing_hits(maps: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.
 def peak_of(activation_map: np.ndarray) -> tuple[int, int]:
     """Return row and column of the maximum.
 
-    Of several equal ones it is the one nearest to their middle.
+    If several pixels share the maximum, it is the one nearest to their center.
 
-    Enlarging leaves a plateau where the peak lies at the border of the grid, and occlusion one as wide as its stride:
-    its first pixel in memory would be its upper left corner.
+    Enlarging leaves a plateau if the peak lies at the border of the grid, and occlusion leaves one as wide as its
+    stride. The first pixel in memory would be the upper left corner of the plateau.
     """
     tops = np.argwhere(activation_map >= activation_map.max())
     nearest_top = tops[np.square(tops - tops.mean(axis=0)).sum(axis=1).argmin()]
     return int(nearest_top[0]), int(nearest_top[1])
+
+
+def _region_scores(maps: np.ndarray, regions: Mapping[int, PlantedCircle], wells: np.ndarray) -> dict[str, Any]:
+    rows = list(regions)
+    inside = circle_masks([regions[row] for row in rows], (maps.shape[1], maps.shape[2]))
+    hits, masses = pointing_hits(maps[rows], inside)
+    area = float(inside.mean()) if rows else None
+    return {
+        "map_peak_in_place": {"sites": int(hits.sum()), **share_of(hits, wells[rows]), "chance": area},
+        "map_mass_in_place": {"of": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
+    }

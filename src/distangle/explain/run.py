@@ -1,7 +1,4 @@
-"""Optional analyses of a run: tests of its maps, its templates and its filters.
-
-Explain a whole run: its held-out sites, its templates and its filters.
-"""
+"""Explain a whole run: its held-out sites, its templates and its filters."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +16,7 @@ from distangle.explain.faithfulness import FaithfulnessSettings, OtherNetworks, 
 from distangle.explain.faithfulness.similarity import map_method
 from distangle.explain.filters.pruning import check_held_out
 from distangle.explain.filters.run import examine_filters
-from distangle.explain.maps.cells import on_cells
+from distangle.explain.maps.cells import add_cell_overlap
 from distangle.explain.selection import training_remark
 from distangle.explain.sites import NetworkSites
 from distangle.explain.templates.compare import compare_templates
@@ -30,21 +27,21 @@ from distangle.screen import Screen
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisOptions:
-    """What `explain_run` does beside explaining single sites.
+    """Analyses of `explain_run` in addition to the explanation of sites.
 
     Attributes:
-        parts: Which analyses; without `templates` and `filters` those of an earlier explanation stay.
-        nuclear: Name of the channel that shows nuclei; None to recognise it by its name, stain or organelle.
-        beside: Another run on the same screen, whose templates go into the same maps.
-        embeddings: Perturbations whose embeddings are shown; None for the most frequent.
-        prune: Measure what leaving filters out does to the accuracy; costs several predictions of the held-out fold.
-        seeds: Runs on the same screen from other seeds, whose maps are compared.
-        shuffled: A run trained with `shuffle_labels=true`, whose maps are compared.
+        parts: Analyses to run; files of `templates` and `filters` from an earlier explanation stay.
+        nuclear: Name of the channel that shows nuclei; None to find it by name, stain or organelle.
+        other_run: Another run on the same screen, whose templates are projected together with those of the run.
+        embeddings: Perturbations whose embeddings are compared; None for the most frequent.
+        prune: Measure the accuracy without redundant filters; predicts the held-out fold several times.
+        seeds: Runs on the same screen with other seeds, for a comparison of the maps.
+        shuffled: A run trained with `shuffle_labels=true`, for a comparison of the maps.
     """
 
     parts: Sequence[Part] = PARTS
     nuclear: str | None = None
-    beside: RunFolder | None = None
+    other_run: RunFolder | None = None
     embeddings: Sequence[str] | None = None
     prune: bool = False
     seeds: Sequence[RunFolder] = ()
@@ -52,7 +49,7 @@ class AnalysisOptions:
 
 
 def run_faithfulness(
-    opened: ExplanationContext,
+    context: ExplanationContext,
     explanation: Explanation,
     folder: Path,
     *,
@@ -60,58 +57,58 @@ def run_faithfulness(
     shuffled: ExplanationContext | None,
     advance: Advance,
 ) -> tuple[Explanation, list[Path]]:
-    """Test the maps of an explanation.
+    """Test the maps and channel scores of an explanation.
 
-    Channel scores are tested with the removal of the explanation.
+    The channel scores use the removal of the explanation.
 
     Args:
-        opened: What was explained.
-        explanation: Of it.
-        folder: Of the explanations.
-        seeds: Runs of other seeds, opened at the same sites.
-        shuffled: A run trained on shuffled labels, likewise.
+        context: The network and its sites.
+        explanation: Explanation of these sites.
+        folder: Folder of the explanations.
+        seeds: Runs with other seeds, loaded at the same sites.
+        shuffled: A run trained on shuffled labels, loaded at the same sites.
         advance: Called after each test.
 
     Returns:
-        The explanation with a column per test, NaN where a site was not tested; and the files written.
+        The explanation with one column per test (NaN for sites that were not tested), and the written files.
     """
-    said = explanation.settings
-    found = examine(
-        opened.model,
-        opened.sites,
+    applied = explanation.settings
+    results = examine(
+        context.model,
+        context.sites,
         explanation.maps,
         rng=rng_for(0, "faithfulness"),
-        settings=FaithfulnessSettings(removal=said["removal"]),
-        method=map_method(said["method"], layer=said["requested_layer"], head=said["head"]),
-        others=OtherNetworks(
+        settings=FaithfulnessSettings(removal=applied["removal"]),
+        method=map_method(applied["method"], layer=applied["asked_layer"], head=applied["head"]),
+        other_networks=OtherNetworks(
             seeds=[NetworkSites(other.model, other.sites) for other in seeds],
             shuffled=None if shuffled is None else NetworkSites(shuffled.model, shuffled.sites),
         ),
         advance=advance,
     )
-    columns = found.columns(len(explanation.table))
+    columns = results.columns(len(explanation.table))
     table = explanation.table.assign(**{str(name): columns[name] for name in columns.columns})
-    return dataclasses.replace(explanation, table=table), found.write(folder)
+    return dataclasses.replace(explanation, table=table), results.write(folder)
 
 
 def run_network_analyses(run: RunFolder, screen: Screen, options: AnalysisOptions, *, advance: Advance) -> list[Path]:
-    """Compare templates and examine filters of a run; return the files written.
+    """Compare templates and examine filters of a run; return the written files.
 
     Args:
         run: A run that has been predicted.
-        screen: Its screen.
-        options: Which of the two, and how.
+        screen: The screen of the run.
+        options: Analyses to run.
         advance: Called after each step.
     """
     written: list[Path] = []
     if "templates" in options.parts:
-        compared = compare_templates(
-            run, screen=screen, beside=options.beside, perturbations=options.embeddings, advance=advance
+        templates = compare_templates(
+            run, screen=screen, other_run=options.other_run, perturbations=options.embeddings, advance=advance
         )
-        written += compared.write(run.explanations)
+        written += templates.write(run.explanations)
     if "filters" in options.parts:
-        found = examine_filters(run, screen=screen if options.prune else None, advance=advance)
-        written += found.write(run.explanations)
+        filters = examine_filters(run, screen=screen if options.prune else None, advance=advance)
+        written += filters.write(run.explanations)
     return written
 
 
@@ -127,59 +124,58 @@ def explain_run(
 ) -> Explanation:
     """Explain the predicted perturbation of held-out sites; write `explanations/`.
 
-    If the run held nothing out, sites that it was trained on are explained. `remark` of the settings says so, and
-    likewise for a network that was trained on everything after a cross-validation.
-
-    With the parts of `options`: test the maps, compare the templates, examine the filters.
+    If the run held nothing out, training sites are explained. The `remark` of the settings names this, also for the
+    final network of a cross-validation, which was trained on all sites. The parts of `options` add tests of the maps, a
+    comparison of the templates and an analysis of the filters.
 
     Args:
         run: A run that has been predicted.
-        screen: Its screen.
-        selection: Which sites, and for which perturbation; None for the defaults.
-        settings: How sites are explained; None for the defaults. The removal that was taken is written in their place.
-        options: What else to do; None for all parts.
+        screen: The screen of the run.
+        selection: Sites and perturbation to explain; None for the defaults.
+        settings: Settings of the explanation; None for the defaults. The stored settings name the removal in use.
+        options: Further analyses; None for all parts.
         advance: Called after each batch; begins `n_steps` steps.
-        say: Told of a `truth.json` that is not of this screen.
+        say: Called with a message if `truth.json` belongs to another screen.
 
     Raises:
         RunError: The run has not been predicted, or the screen does not fit the network.
-        ExplanationError: No chosen site can be read, the settings name what is not there, another run held out other
-            sites, or nothing was held out to try pruning on.
+        ExplanationError: No selected site can be read, the settings name something unknown, another run held out
+            other sites, or pruning has no held-out sites.
         WeightsError: The norm statistics of the run are damaged.
     """
     selection, options = selection or SiteSelection(), options or AnalysisOptions()
     settings = settings or ExplainSettings()
     if options.prune and "filters" in options.parts:
         check_held_out(run)
-    begin_step(advance, "reading the chosen sites", 0)
-    opened = load_context(run, screen, selection=selection, removal=settings.removal, say=say)
+    begin_step(advance, "reading the selected sites", 0)
+    context = load_context(run, screen, selection=selection, removal=settings.removal, say=say)
     explanation = explain_sites(
-        opened.model,
-        opened.sites,
+        context.model,
+        context.sites,
         rng=rng_for(0, "explain"),
-        settings=settings.model_copy(update={"removal": opened.removal}),
-        channels_of=opened.channels_of,
-        places=opened.places,
+        settings=settings.model_copy(update={"removal": context.removal}),
+        channels_of=context.channels_of,
+        regions=context.regions,
         advance=advance,
     )
-    binning = float(opened.about.preprocessing.binning)
-    asked = {"scale": [binning, binning], "requested_layer": settings.layer, "perturbation": selection.perturbation}
-    asked["remark"] = training_remark(run, explanation.table)
-    explanation = replace(explanation, settings={**explanation.settings, **asked})
+    binning = float(context.card.preprocessing.binning)
+    extra = {"scale": [binning, binning], "asked_layer": settings.layer, "perturbation": selection.perturbation}
+    extra["remark"] = training_remark(run, explanation.table)
+    explanation = replace(explanation, settings={**explanation.settings, **extra})
     run.explanations.mkdir(parents=True, exist_ok=True)
     remove_stale_temporaries(run.explanations)
-    explanation = on_cells(explanation, opened.sites, screen.card.channels, nuclear=options.nuclear)
+    explanation = add_cell_overlap(explanation, context.sites, screen.card.channels, nuclear=options.nuclear)
     if "faithfulness" in options.parts:
         explanation, written = run_faithfulness(
-            opened,
+            context,
             explanation,
             run.explanations,
-            seeds=[_opened_beside(run, other, screen, opened) for other in options.seeds],
-            shuffled=None if options.shuffled is None else _opened_beside(run, options.shuffled, screen, opened),
+            seeds=[_load_other(run, other, screen, context) for other in options.seeds],
+            shuffled=None if options.shuffled is None else _load_other(run, options.shuffled, screen, context),
             advance=advance,
         )
     else:
-        written = Faithfulness.remove(run.explanations)  # of other sites
+        written = Faithfulness.remove(run.explanations)  # they would belong to other sites
     explanation = add_group_means(explanation)
     written += explanation.write(run.explanations)
     written += run_network_analyses(run, screen, options, advance=advance)
@@ -192,11 +188,11 @@ def n_steps(parts: Sequence[Part]) -> int:
     return 2 + len(parts)
 
 
-def _opened_beside(run: RunFolder, other: RunFolder, screen: Screen, opened: ExplanationContext) -> ExplanationContext:
-    """Open another run at the same sites; it must not have been trained on them."""
+def _load_other(run: RunFolder, other: RunFolder, screen: Screen, context: ExplanationContext) -> ExplanationContext:
+    """Load another run at the same sites; it must hold out the same sites."""
     if run.describe()["folds_sha256"] != other.describe()["folds_sha256"]:
         raise ExplanationError(
-            f"{other.root} holds out other sites than {run.root} ({other.describe()['held_out']}), so it may have been "
-            "trained on those to be explained. Train it with the same --hold-out, or the same --folds and --fold."
+            f"{other.root} holds out other sites ({other.describe()['held_out']}) than {run.root}, so it may have been "
+            "trained on the sites to explain. Train it with the same --hold-out, or with the same --folds and --fold."
         )
-    return load_context(other, screen, selection=SiteSelection(rows=opened.rows), removal=opened.removal)
+    return load_context(other, screen, selection=SiteSelection(rows=context.rows), removal=context.removal)

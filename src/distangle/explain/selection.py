@@ -1,7 +1,4 @@
-"""Sites that can be explained, and whether the network was trained on them.
-
-Which sites of a run to explain, and which wells stand beside them.
-"""
+"""Select sites to explain and the wells that replace their channels."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,13 +14,13 @@ from distangle.screen import HELD_OUT, NEGATIVE, NO_HOLD_OUT, TRAIN, Screen
 FOLD = "Metadata_Fold"
 
 
-def requested_sites(table: pd.DataFrame) -> pd.Series:
+def explainable_sites(table: pd.DataFrame) -> pd.Series:
     """Return which rows can be explained: readable and held out.
 
-    Rows that were trained on count where a run held nothing out.
+    If a run held nothing out, its training rows count.
 
     Args:
-        table: Of the predictions of sites.
+        table: Table of the site predictions.
     """
     held_out = table[FOLD] == HELD_OUT
     return (held_out if held_out.any() else table[FOLD] == TRAIN) & (table["reason"] == "")
@@ -35,70 +32,68 @@ def was_trained_on(table: pd.DataFrame) -> np.ndarray:
     After a cross-validation these are the rows of all folds.
 
     Args:
-        table: Of the predictions of sites, or some of its rows.
+        table: Table of the site predictions, or some of its rows.
     """
-    seen = (table[FOLD] == TRAIN).to_numpy()
-    return seen | (table[FOLD_COLUMN] > 0).to_numpy() if FOLD_COLUMN in table.columns else seen
+    trained = (table[FOLD] == TRAIN).to_numpy()
+    return trained | (table[FOLD_COLUMN] > 0).to_numpy() if FOLD_COLUMN in table.columns else trained
 
 
 def training_remark(run: RunFolder, table: pd.DataFrame) -> str:
-    """Warn that sites were trained on, and name the remedy; "" where none was.
+    """Return a warning if the network was trained on some of the sites, else "".
 
     Args:
-        run: Whose final network is asked.
-        table: Of its predictions, the rows that are asked about.
+        run: The run with the final network.
+        table: Rows of its site predictions.
     """
-    told: Mapping[str, object] = run.describe()
-    seen = was_trained_on(table)
-    if not seen.any():
+    description: Mapping[str, object] = run.describe()
+    trained = was_trained_on(table)
+    if not trained.any():
         return ""
-    if told.get("cross_validation"):
+    if description.get("cross_validation"):
         fold = run.cross_validation / "fold-1"
         return (
-            "The network explained here was trained on everything, also on these sites; the labels explained are those "
-            "that the networks of the cross-validation gave to sites they had not seen. To explain one of these: "
+            "The explained network was trained on all sites, including these. The explained labels are predictions of "
+            "the cross-validation networks, which were not trained on these sites. To explain one of those networks: "
             f"`distangle predict {fold}`, then `distangle explain {fold}`."
         )
-    if told["held_out"] == NO_HOLD_OUT:
+    if description["held_out"] == NOTHING:
         return (
-            "The network was trained on all sites explained here: what it takes for a sign of its answer may be a "
-            "peculiarity of these wells. `distangle train SCREEN --cross-validate 5` keeps networks that have not seen "
-            "all; or hold something out with --hold-out COLUMN=VALUE."
+            "The network was trained on all explained sites, so its explanation may reflect peculiarities of these "
+            "wells. Use `distangle train SCREEN --cross-validate 5`, which keeps networks that were not trained on all "
+            "sites, or hold sites out with --hold-out COLUMN=VALUE."
         )
-    return f"The network was trained on {int(seen.sum())} of the {len(table)} sites explained here."
+    return f"The network was trained on {int(trained.sum())} of the {len(table)} explained sites."
 
 
 def select_sites(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequence[str]] | None = None) -> list[int]:
     """Return positions of readable held-out sites, spread over perturbations.
 
-    One of each perturbation is taken in turn, treatments before controls.
-
-    Of a run that held nothing out, these are sites that it was trained on.
+    The perturbations take turns, treatments before controls. If a run held nothing out, these are training sites.
 
     Args:
-        table: Of the predictions of sites.
-        n_sites: How many at most.
-        only: Columns of the table with the values wanted, such as `{"well": ["B02"]}`; the prefix `Metadata_` may be
-            left out. Sites of the training fold are taken too where `fold` is among them.
+        table: Table of the site predictions.
+        n_sites: Maximum number of sites.
+        only: Column of the table to allowed values, such as `{"well": ["B02"]}`; the prefix `Metadata_` is optional.
+            With `fold`, training sites can be selected.
 
     Raises:
-        ExplanationError: There is none; a column or value that the table does not have; fewer than one asked for.
+        ExplanationError: No site matches, a column or value is unknown, or `n_sites` is below 1.
     """
     if n_sites < 1:
-        raise ExplanationError(f"{n_sites} sites to explain: expected 1 or more.")
-    wanted = _wanted(table, only or {})
-    of_fold = "fold" in {name.removeprefix("Metadata_").lower() for name in only or {}}
-    fine = wanted & ((table["reason"] == "") if of_fold else requested_sites(table))
-    if not fine.any():
-        asked = "".join(f" with {name} {', '.join(values)}" for name, values in (only or {}).items())
+        raise ExplanationError(f"{n_sites} sites to explain; expected at least 1.")
+    matching = _matching_rows(table, only or {})
+    names_a_fold = "fold" in {name.removeprefix("Metadata_").lower() for name in only or {}}
+    eligible = matching & ((table["reason"] == "") if names_a_fold else explainable_sites(table))
+    if not eligible.any():
+        filters = "".join(f" with {name} {', '.join(values)}" for name, values in (only or {}).items())
         raise ExplanationError(
-            f"No held-out site{asked} can be explained: none is readable. Look into `reason` and `Metadata_Fold` of "
+            f"No held-out site{filters} can be explained: none is readable. Look into `reason` and `Metadata_Fold` of "
             "predictions/sites.parquet; `fold=train` asks for sites that were trained on."
         )
-    chosen = table[fine]
-    control = chosen["Metadata_Role"].isin(NEGATIVE)
-    # Sites of one well stand apart in the order, so that few sites already show several wells.
-    order = chosen.assign(_control=control.to_numpy(), _row=np.flatnonzero(fine.to_numpy()))
+    candidates = table[eligible]
+    control = candidates["Metadata_Role"].isin(NEGATIVE)
+    # The sites of one well are spread in the order, so that few sites cover several wells.
+    order = candidates.assign(_control=control.to_numpy(), _row=np.flatnonzero(eligible.to_numpy()))
     order = order.sort_values(["Metadata_Site", "_row"], kind="stable")
     order["_turn"] = order.groupby("perturbation").cumcount()
     order = order.sort_values(["_turn", "_control", "perturbation"], kind="stable")
@@ -108,70 +103,68 @@ def select_sites(table: pd.DataFrame, *, n_sites: int, only: Mapping[str, Sequen
 def matching_controls(screen: Screen, rows: Sequence[int]) -> list[int] | None:
     """Return a control site of another well of the plate for every site.
 
-    The result is None when a plate has none.
+    The result is None if a plate has no other control well.
 
     Args:
         screen: The screen.
-        rows: Positions of sites; those of one plate take its untreated sites in turn.
+        rows: Positions of sites; the sites of a plate take its control sites in turn.
     """
     sites = screen.sites
-    untreated = sites["role"].isin(NEGATIVE)
+    is_control = sites["role"].isin(NEGATIVE)
     plates = sites["experiment"].astype(str) + "\x1f" + sites["plate"].astype(str)
-    chosen = []
+    matches = []
     for turn, row in enumerate(rows):
-        others = untreated & (plates == plates.iloc[row]) & (sites["well"] != sites["well"].iloc[row])
+        others = is_control & (plates == plates.iloc[row]) & (sites["well"] != sites["well"].iloc[row])
         members = np.flatnonzero(others.to_numpy())
         if len(members) == 0:
             return None
-        chosen.append(int(members[turn % len(members)]))
-    return chosen
+        matches.append(int(members[turn % len(members)]))
+    return matches
 
 
 def matching_wells(screen: Screen, rows: Sequence[int]) -> list[int] | None:
     """Return a site of another well of the plate for every site.
 
-    The result is None when a plate has only one well.
+    The result is None if a plate has only one well.
 
     Args:
         screen: The screen.
-        rows: Positions of sites; a site gets the same other one whichever sites stand beside it here.
+        rows: Positions of sites; the result for a site does not depend on the other sites.
     """
     sites = screen.sites
     plates = sites["experiment"].astype(str) + "\x1f" + sites["plate"].astype(str)
-    chosen = []
+    matches = []
     for row in rows:
         others = (plates == plates.iloc[row]) & (sites["well"] != sites["well"].iloc[row])
         members = np.flatnonzero(others.to_numpy())
         if len(members) == 0:
             return None
-        chosen.append(int(rng_for(0, "other well", row).choice(members)))
-    return chosen
+        matches.append(int(rng_for(0, "other well", row).choice(members)))
+    return matches
 
 
 def control_wells(table: pd.DataFrame, *, folds: Sequence[str], n_wells: int) -> list[int]:
     """Return one readable site of each control well, the plates in turn.
 
-    The list may be empty.
-
-    One site of a well, so that what they say of the untreated are independent draws.
+    With one site per well the scores are independent draws. The list may be empty.
 
     Args:
-        table: Of the predictions of sites.
-        folds: Wells of these folds only: a network knows what it was trained on better than what it was not.
-        n_wells: How many at most.
+        table: Table of the site predictions.
+        folds: Only wells of these folds: scores of training wells are not comparable with scores of held-out wells.
+        n_wells: Maximum number of wells.
     """
-    control = table["Metadata_Role"].isin(NEGATIVE)
-    fine = control & table["Metadata_Fold"].isin(list(folds)) & (table["reason"] == "")
+    is_control = table["Metadata_Role"].isin(NEGATIVE)
+    eligible = is_control & table["Metadata_Fold"].isin(list(folds)) & (table["reason"] == "")
     plate = ["Metadata_Experiment", "Metadata_Plate"]
-    order = table[fine].assign(_row=np.flatnonzero(fine.to_numpy()))
+    order = table[eligible].assign(_row=np.flatnonzero(eligible.to_numpy()))
     order = order.drop_duplicates([*plate, "Metadata_Well"])
     order["_turn"] = order.groupby(plate).cumcount()
     return [int(row) for row in order.sort_values(["_turn", "_row"], kind="stable")["_row"].head(n_wells)]
 
 
-def _wanted(table: pd.DataFrame, only: Mapping[str, Sequence[str]]) -> pd.Series:
+def _matching_rows(table: pd.DataFrame, only: Mapping[str, Sequence[str]]) -> pd.Series:
     columns = {str(name).removeprefix("Metadata_").lower(): str(name) for name in table.columns}
-    wanted = pd.Series(data=True, index=table.index)
+    matching = pd.Series(data=True, index=table.index)
     for name, values in only.items():
         column = columns.get(name.removeprefix("Metadata_").lower())
         if column is None:
@@ -180,5 +173,5 @@ def _wanted(table: pd.DataFrame, only: Mapping[str, Sequence[str]]) -> pd.Series
         for value in values:
             if not (texts == value).any():
                 raise ExplanationError(f"No site has {name} {brief(value)!r}. {did_you_mean(value, texts.unique())}")
-        wanted &= texts.isin(list(values))
-    return wanted
+        matching &= texts.isin(list(values))
+    return matching

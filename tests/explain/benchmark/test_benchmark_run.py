@@ -1,4 +1,4 @@
-"""The truth table: counted by hand, and made from a run on a synthetic screen."""
+"""Benchmark rows, counted by hand, and made from a run on a synthetic screen."""
 
 import json
 from dataclasses import replace
@@ -10,9 +10,9 @@ import torch
 from distangle.core.progress import no_progress
 from distangle.core.shrinkage import Correction
 from distangle.errors import ExplanationError, RunError, ScreenError
-from distangle.explain import PLACE_METHODS, benchmark_lines, benchmark_run, benchmark_sentences
-from distangle.explain.benchmark import methods as room
-from distangle.explain.benchmark.run import channel_rows, criteria, mean_row, place_row
+from distangle.explain import MAP_METHODS, benchmark_lines, benchmark_run, benchmark_sentences
+from distangle.explain.benchmark import methods
+from distangle.explain.benchmark.run import channel_rows, criteria, mean_row, region_row
 from distangle.explain.context import SiteSelection, load_context
 from distangle.explain.ground_truth import PlantedCircle, circle_masks, peak_of, pointing_hits
 from distangle.inference import predict_run
@@ -21,10 +21,10 @@ from distangle.screen import hold_out, index, read_screen, write_screen
 from distangle.synthetic import SimulationConfig, read_truth, simulate
 from distangle.training import resolve_config, start_run, train
 
-STAIN_METHODS = {"shapley", "ablation", "eq15", "eq15_inverse", "correlation"}
+CHANNEL_METHODS = {"shapley", "ablation", "eq15", "eq15_inverse", "correlation"}
 
 
-def test_stains_are_counted_by_site_and_by_well():
+def test_channels_are_counted_by_site_and_by_well():
     scores = {"one": np.array([[3.0, 1, 0], [0, 2, 1], [0, 5, 1], [0, 0, 1]])}
     planted = np.array([0, 0, 1, 1])
     (by_site,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="sites", network="trained")
@@ -32,7 +32,7 @@ def test_stains_are_counted_by_site_and_by_well():
     assert by_site["chance"] == pytest.approx(1 / 3)
     # Answers 0, 1, 1, 2 beside truths 0, 0, 1, 1: a quarter by half, and a half by half.
     assert by_site["swapped"] == pytest.approx(0.25 * 0.5 + 0.5 * 0.5)
-    # Wells: mean of the first two is [1.5, 1.5, .5] (first of equals: 0, right); of the others [0, 2.5, 1] (1, right).
+    # Wells: mean of the first two is [1.5, 1.5, 0.5] (first of equals: 0, right); of the others [0, 2.5, 1] (1, right).
     (by_well,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="wells", network="trained")
     assert (by_well["hits"], by_well["n_total"], by_well["unit"]) == (2, 2, "wells")
     assert (by_well["low"], by_well["high"]) == (None, None)  # of two wells
@@ -45,7 +45,7 @@ def test_a_method_that_always_says_the_same_hits_no_more_than_its_habit():
     assert row["share"] == row["swapped"] == pytest.approx(0.5)
 
 
-def test_places_are_counted_by_peak_and_by_mass():
+def test_regions_are_counted_by_peak_and_by_mass():
     maps = np.zeros((3, 10, 10), dtype=np.float32)
     maps[0, 2, 7], maps[0, 9, 9] = 1, 0.5
     maps[1, 7, 2] = 1  # row and column exchanged
@@ -55,11 +55,11 @@ def test_places_are_counted_by_peak_and_by_mass():
         PlantedCircle(7.0, 2.0, 1.0),
     ]  # 5 pixels of 100
     inside = circle_masks(circles, (10, 10))
-    row = place_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
-    assert (row["hits"], row["n_total"]) == (1, 3)
+    row = region_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
+    assert (row["hits"], row["of"]) == (1, 3)
     assert row["mass"] == pytest.approx((1 / 1.5) / 3)
     assert row["area"] == row["chance"] == pytest.approx(0.05)
-    # Peaks of other sites: (2,7) beside places 2, 3; (7,2) beside 1, 3; the empty map beside 1, 2: hits 1, 1 and 0.
+    # Peaks of other sites: (2,7) beside regions 2, 3; (7,2) beside 1, 3; the empty map beside 1, 2: hits 1, 1 and 0.
     assert row["swapped"] == pytest.approx(2 / 6)
 
 
@@ -77,11 +77,11 @@ def test_the_middle_of_a_plateau_is_its_peak():
 
 def a_row(network, question, method, share, *, chance=0.2):
     unit = "wells" if question == "stain" else "sites"
-    found = {"network": network, "question": question, "method": method, "unit": unit}
-    return found | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "n_total": 1, "swapped": 0.1}
+    result = {"network": network, "question": question, "method": method, "unit": unit}
+    return result | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "of": 1, "swapped": 0.1}
 
 
-def test_aims_take_shapley_for_the_stain_the_best_map_for_the_place_and_the_same_of_random_weights():
+def test_aims_take_shapley_for_the_channel_the_best_map_for_the_region_and_the_same_of_random_weights():
     rows = [
         a_row("trained", "stain", "shapley", 0.96),
         a_row("trained", "stain", "ablation", 0.5),
@@ -100,11 +100,11 @@ def test_aims_take_shapley_for_the_stain_the_best_map_for_the_place_and_the_same
     assert blind_stain["value"] == pytest.approx(0.11)
     assert (blind_place["method"], blind_place["met"]) == ("occlusion", True)
     assert blind_place["value"] == pytest.approx(0.1)
-    said = benchmark_sentences(Benchmark(rows=rows, aims=criteria(rows), settings={}))
-    assert said[0] == "reached: planted stain first by Shapley: 96% (shapley; at least 95%)."
-    assert said[1] == "MISSED: planted place hit by the best map: 89% (occlusion; at least 90%)."
-    assert "MISSED: stain by random weights, over chance: 11% (shapley; at most 10%)." in said
-    assert benchmark_sentences(Benchmark(rows=[], aims=criteria([]), settings={}))[0].startswith("nothing to count")
+    output = benchmark_sentences(Benchmark(rows=rows, aims=criteria(rows), settings={}))
+    assert output[0] == "reached: planted channel ranked first by Shapley: 96% (shapley; at least 95%)."
+    assert output[1] == "MISSED: peak of the best map in the planted region: 89% (occlusion; at least 90%)."
+    assert "MISSED: channel hits of untrained networks over chance: 11% (shapley; at most 10%)." in output
+    assert benchmark_sentences(Benchmark(rows=[], aims=criteria([]), settings={}))[0].startswith("no site to count")
 
 
 def test_several_networks_make_one_row_of_means_over_the_same_sites():
@@ -118,14 +118,14 @@ def test_several_networks_make_one_row_of_means_over_the_same_sites():
         }
         for hits in (1, 2)
     ]
-    found = mean_row(rows)
-    assert (found["hits"], found["n_total"], found["share"], found["mass"]) == (1.5, 4, 0.375, 0.1875)
-    assert (found["low"], found["high"]) == (pytest.approx(0.15), 1.0)
+    result = mean_row(rows)
+    assert (result["hits"], result["of"], result["share"], result["mass"]) == (1.5, 4, 0.375, 0.1875)
+    assert (result["low"], result["high"]) == (pytest.approx(0.15), 1.0)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run of two epochs on a synthetic screen, as if it had predicted all wells rightly but one with an effect."""
+    """A run of two epochs on a synthetic screen, as if it had predicted all wells correctly but one with an effect."""
     folder = tmp_path_factory.mktemp("benchmark")
     config = SimulationConfig(
         image_size=48,
@@ -147,13 +147,13 @@ def made(tmp_path_factory):
     run = start_run(screen, folds, settings, folder / "run")
     train(run, advance=no_progress, say=no_progress)
     predict_run(run, screen)
-    planted = room.planted_rows(run, read_truth(screen.source), n_sites=None)
+    planted = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
     sites = Predictions.read(run.predictions, level="site", views=1).table
     wrong, other = sites["Metadata_Well"].iloc[planted[0]], sites["perturbation"].iloc[planted[-1]]
     for level in ("site", "well"):
-        found = Predictions.read(run.predictions, level=level, views=1)
-        right = found.table["perturbation"].where(found.table["Metadata_Well"] != wrong, other)
-        replace(found, table=found.table.assign(predicted=right)).write(run.predictions)
+        result = Predictions.read(run.predictions, level=level, views=1)
+        right = result.table["perturbation"].where(result.table["Metadata_Well"] != wrong, other)
+        replace(result, table=result.table.assign(predicted=right)).write(run.predictions)
     return run, screen
 
 
@@ -167,7 +167,7 @@ def planted_by_hand(run, screen):
     """(well, site) of held-out sites to planted channels and whether there is a place, from the tables alone."""
     truth = json.loads((screen.source / "truth.json").read_text())
     table = Predictions.read(run.predictions, level="site", views=1).table
-    found = {}
+    result = {}
     for site in truth["sites"]:
         if site["experiment"] != "HUVEC-02":
             continue
@@ -178,15 +178,15 @@ def planted_by_hand(run, screen):
             & (table["Metadata_Site"] == site["site"])
         ]
         right = row["predicted"].item() == site["perturbation"]
-        found[site["well"], site["site"]] = (channels, site["place"] is not None, right)
-    return found
+        result[site["well"], site["site"]] = (channels, site["place"] is not None, right)
+    return result
 
 
-def test_all_held_out_sites_that_are_rightly_predicted_are_asked_about(made, benchmarked):
+def test_all_held_out_sites_that_are_correctly_predicted_are_asked_about(made, benchmarked):
     run, screen = made
-    found = planted_by_hand(run, screen)
-    single = {key for key, (channels, _, right) in found.items() if len(channels) == 1 and right}
-    placed = [key for key, (_, place, right) in found.items() if place and right]
+    result = planted_by_hand(run, screen)
+    single = {key for key, (channels, _, right) in result.items() if len(channels) == 1 and right}
+    placed = [key for key, (_, place, right) in result.items() if place and right]
     assert placed
     counted = {(row["network"], row["question"], row["unit"]): set() for row in benchmarked.rows}
     for row in benchmarked.rows:
@@ -195,17 +195,17 @@ def test_all_held_out_sites_that_are_rightly_predicted_are_asked_about(made, ben
         assert counted[network, "stain", "sites"] == {len(single)}
         assert counted[network, "stain", "wells"] == {len({well for well, _ in single})}
         assert counted[network, "place", "sites"] == {len(placed)}
-    assert benchmarked.settings["sites"] == sum(bool(channels) and right for channels, _, right in found.values())
+    assert benchmarked.settings["sites"] == sum(bool(channels) and right for channels, _, right in result.values())
 
 
 def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
     for network in ("trained", "untrained"):
         rows = [row for row in benchmarked.rows if row["network"] == network]
         for unit in ("wells", "sites"):
-            of_stains = [row["method"] for row in rows if (row["question"], row["unit"]) == ("stain", unit)]
-            assert set(of_stains) == STAIN_METHODS
-            assert len(of_stains) == len(STAIN_METHODS)
-        assert [row["method"] for row in rows if row["question"] == "place"] == list(PLACE_METHODS)
+            of_channels = [row["method"] for row in rows if (row["question"], row["unit"]) == ("stain", unit)]
+            assert set(of_channels) == CHANNEL_METHODS
+            assert len(of_channels) == len(CHANNEL_METHODS)
+        assert [row["method"] for row in rows if row["question"] == "place"] == list(MAP_METHODS)
     for row in benchmarked.rows:
         assert 0 <= row["share"] <= 1
         assert row["low"] is None or 0 <= row["low"] <= row["share"] <= row["high"] <= 1
@@ -218,10 +218,10 @@ def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
 
 def test_what_was_found_is_written_entered_into_the_manifest_and_read_again(made, benchmarked):
     run, _ = made
-    again = Benchmark.read(run.explanations)
-    assert again.rows == [dict(row) for row in benchmarked.rows]
-    assert [aim["aim"] for aim in again.aims] == [aim["aim"] for aim in benchmarked.aims]
-    assert again.settings["untrained_networks"] == 1
+    repeated = Benchmark.read(run.explanations)
+    assert repeated.rows == [dict(row) for row in benchmarked.rows]
+    assert [aim["aim"] for aim in repeated.aims] == [aim["aim"] for aim in benchmarked.aims]
+    assert repeated.settings["untrained_networks"] == 1
     assert "explanations/benchmark.json" in json.loads(run.manifest.read_text())["files"]
     assert "NaN" not in (run.explanations / "benchmark.json").read_text()
     with pytest.raises(RunError, match=r"No benchmark at .*Run `distangle explain RUN --benchmark` first"):
@@ -230,52 +230,58 @@ def test_what_was_found_is_written_entered_into_the_manifest_and_read_again(made
 
 def test_scores_are_those_of_the_true_perturbation(made):
     run, screen = made
-    rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
-    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    asked = room.select_benchmark_sites(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
+    rows = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
+    context = load_context(run, screen, selection=SiteSelection(rows=rows))
+    selected_sites = methods.select_benchmark_sites(
+        context, rows, correct_wells=set(methods.wells_of(context.sites.table))
+    )
     # Every well counts as right here: also the one whose sites are predicted to be another.
-    assert len(asked.sites) == len(rows)
-    assert not asked.site_is_right.all()
-    named = [asked.sites.perturbations[int(target)] for target in asked.sites.targets]
-    assert named == asked.sites.table["perturbation"].tolist()
-    assert asked.rows == rows
-    for row, circle in asked.places.items():
-        key = asked.sites.table.iloc[row]
+    assert len(selected_sites.sites) == len(rows)
+    assert not selected_sites.site_is_correct.all()
+    named = [selected_sites.sites.perturbations[int(target)] for target in selected_sites.sites.targets]
+    assert named == selected_sites.sites.table["perturbation"].tolist()
+    assert selected_sites.rows == rows
+    for row, circle in selected_sites.regions.items():
+        key = selected_sites.sites.table.iloc[row]
         place = read_truth(screen.source).place("HUVEC-02", 1, key["Metadata_Well"], int(key["Metadata_Site"]))
         assert circle == (place.row, place.column, place.radius)
-        assert asked.site_is_right[row]
+        assert selected_sites.site_is_correct[row]
 
 
-def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_place_first(made):
+def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_region_first(made):
     run, screen = made
     truth = read_truth(screen.source)
     table = Predictions.read(run.predictions, level="site", views=1).table
     local = {name for name, known in truth.perturbations.items() if known.local}
-    few = table.iloc[room.planted_rows(run, truth, n_sites=len(local))]["perturbation"].tolist()
+    few = table.iloc[methods.planted_rows(run, truth, n_sites=len(local))]["perturbation"].tolist()
     assert sorted(few) == sorted(local)
     n_planted = sum(bool(known.channels) for known in truth.perturbations.values())
-    more = table.iloc[room.planted_rows(run, truth, n_sites=n_planted)]["perturbation"].tolist()
+    more = table.iloc[methods.planted_rows(run, truth, n_sites=n_planted)]["perturbation"].tolist()
     assert len(set(more)) == n_planted
 
 
 def test_a_network_with_random_weights_is_another_network_with_its_own_references(made):
     run, screen = made
-    rows = room.planted_rows(run, read_truth(screen.source), n_sites=4)
-    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    asked = room.select_benchmark_sites(opened, rows, right_wells=set(room.wells_of(opened.sites.table)))
-    blank, sites = room.untrained_copy(opened, asked, run, screen, seed=3)
-    again, _ = room.untrained_copy(opened, asked, run, screen, seed=3)
-    weights = [dict(model.named_parameters()) for model in (opened.model, blank, again)]
+    rows = methods.planted_rows(run, read_truth(screen.source), n_sites=4)
+    context = load_context(run, screen, selection=SiteSelection(rows=rows))
+    selected_sites = methods.select_benchmark_sites(
+        context, rows, correct_wells=set(methods.wells_of(context.sites.table))
+    )
+    blank, sites = methods.untrained_copy(context, selected_sites, run, screen, seed=3)
+    repeated, _ = methods.untrained_copy(context, selected_sites, run, screen, seed=3)
+    weights = [dict(model.named_parameters()) for model in (context.model, blank, repeated)]
     assert not torch.equal(weights[0]["linear_templates.weight"], weights[1]["linear_templates.weight"])
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
     assert not blank.training
     assert sites.norms is None
     assert sites.references is None
-    model = opened.model.config.model_copy(update={"freeze_backbone": True, "correction": Correction(method="center")})
-    centred = replace(opened, model=room.build_classifier(model, seed=0))
-    beside = replace(asked, sites=replace(asked.sites, references=torch.zeros(4, centred.model.n_features)))
-    _, sites = room.untrained_copy(centred, beside, run, screen, seed=3)
-    assert sites.references.shape == (4, centred.model.n_features)
+    model = context.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
+    centred = replace(context, model=methods.build_classifier(model, seed=0))
+    centred_sites = replace(
+        selected_sites, sites=replace(selected_sites.sites, references=torch.zeros(4, centred.model.n_numbers))
+    )
+    _, sites = methods.untrained_copy(centred, centred_sites, run, screen, seed=3)
+    assert sites.references.shape == (4, centred.model.n_numbers)
     assert sites.references.abs().max() > 0
 
 
@@ -289,27 +295,31 @@ def test_a_screen_without_a_planted_truth_is_refused(made, tmp_path):
 
 def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
     run, screen = made
-    rows = room.planted_rows(run, read_truth(screen.source), n_sites=None)
-    opened = load_context(run, screen, selection=SiteSelection(rows=rows))
-    with pytest.raises(ExplanationError, match="learnt 'cell_type', and what was planted are perturbations"):
-        room.select_benchmark_sites(
-            replace(opened, channels_of=None, about=replace(opened.about, target="cell_type")), rows, right_wells=set()
+    rows = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
+    context = load_context(run, screen, selection=SiteSelection(rows=rows))
+    with pytest.raises(ExplanationError, match="learned 'cell_type', but the planted truth is about perturbations"):
+        methods.select_benchmark_sites(
+            replace(context, channels_of=None, card=replace(context.card, target="cell_type")),
+            rows,
+            correct_wells=set(),
         )
-    wrong = replace(opened.sites, table=opened.sites.table.assign(predicted="nothing"))
+    wrong = replace(context.sites, table=context.sites.table.assign(predicted="nothing"))
     with pytest.raises(ExplanationError, match=f"predicts none of {len(rows)} held-out sites with a planted effect"):
-        room.select_benchmark_sites(replace(opened, sites=wrong), rows, right_wells=set())
-    with pytest.raises(ExplanationError, match=f"1 of {len(rows) + 1} sites with a planted effect cannot be read"):
-        room.select_benchmark_sites(opened, [*rows, 0], right_wells=set())
+        methods.select_benchmark_sites(replace(context, sites=wrong), rows, correct_wells=set())
+    with pytest.raises(
+        ExplanationError, match=f"1 of {len(rows) + 1} sites with a planted effect can no longer be read"
+    ):
+        methods.select_benchmark_sites(context, [*rows, 0], correct_wells=set())
     truth = read_truth(screen.source)
     untouched = {name: known.model_copy(update={"channels": []}) for name, known in truth.perturbations.items()}
     with pytest.raises(ExplanationError, match="No held-out site has a planted effect, so there is nothing to find"):
-        room.planted_rows(run, truth.model_copy(update={"perturbations": untouched}), n_sites=None)
+        methods.planted_rows(run, truth.model_copy(update={"perturbations": untouched}), n_sites=None)
 
 
 def test_the_table_fits_a_terminal(benchmarked):
     lines = benchmark_lines(benchmarked)
     assert len(lines) == len(benchmarked.rows)
     first = lines[0]
-    assert first[:3] == ("trained", "stain, by well", "shapley")
-    assert first[3].endswith(f" of {benchmarked.rows[0]['n_total']}")
+    assert first[:3] == ("trained", "channel, by well", "shapley")
+    assert first[3].endswith(f" of {benchmarked.rows[0]['of']}")
     assert max(sum(len(cell) + 1 for cell in line) for line in lines) < 120

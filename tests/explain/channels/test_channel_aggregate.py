@@ -47,8 +47,8 @@ def maps():
 
 
 def test_a_row_per_well_holds_means_and_tests_of_its_sites(table, found):
-    shown = maps()
-    wells = well_scores(table, shown, found, rng=rng_for(3, "wells"))
+    enlarged_maps = maps()
+    wells = well_scores(table, enlarged_maps, found, rng=rng_for(3, "wells"))
     about = wells.table.set_index(["Metadata_Experiment", "Metadata_Well"])
     assert list(about.index) == [("E1", "B02"), ("E1", "C03"), ("E2", "B02"), ("E2", "D04")]
     assert "Metadata_Site" not in about
@@ -60,10 +60,10 @@ def test_a_row_per_well_holds_means_and_tests_of_its_sites(table, found):
     # Twice the mean of 0.1 and 0.3; of 0.2 and 0.9 more than 1. A well of one site keeps its own.
     assert (pair["shapley_p_1"], pair["shapley_p_2"]) == (pytest.approx(0.4), 1)
     assert about.loc[("E1", "C03"), "shapley_p_1"] == 0.04
-    assert "ablation_p_1" not in about  # no untreated well to compare with
+    assert "ablation_p_1" not in about  # no control well to compare with
     assert about.loc[("E1", "B02"), "correlation_p_1"] == 1
     assert about.loc[("E1", "B02"), "correlation_p_2"] == 1 / 201
-    np.testing.assert_allclose(wells.maps[2], shown[[0, 1]].mean(0), atol=1e-6)
+    np.testing.assert_allclose(wells.maps[2], enlarged_maps[[0, 1]].mean(0), atol=1e-6)
     assert about["edge_share"].notna().all()
 
 
@@ -93,43 +93,43 @@ def test_perturbations_are_kept_apart_by_cell_type_and_one_experiment_has_no_int
     assert about["shapley_low_1"].isna().all()
 
 
-def test_the_summary_tells_cell_types_apart_and_warns_of_untreated_wells(table, found):
-    said = summarize(table, found, channels=["w1", "w2"], rng=rng_for(5, "summary"), n_draws=50)
-    assert {name: (entry["sites"], entry["wells"]) for name, entry in said["cell_types"].items()} == {
+def test_the_summary_tells_cell_types_apart_and_warns_of_control_wells(table, found):
+    output = summarize(table, found, channels=["w1", "w2"], rng=rng_for(5, "summary"), n_draws=50)
+    assert {name: (entry["sites"], entry["wells"]) for name, entry in output["cell_types"].items()} == {
         "RPE": (3, 2), "U2OS": (3, 2),
     }  # fmt: skip
-    assert said["cell_types"]["RPE"]["shapley"]["mean"] == pytest.approx([6, 7])
-    assert said["cell_types"]["RPE"]["top_channel"] == "w2"
-    assert said["cell_types"]["RPE"]["ablation"]["mean"] == pytest.approx([-6, -7])
-    assert len(said["ablation"]["p"]) == len(said["ablation"]["p_family"]) == CHANNELS
-    assert said["interactions"]["mean"] == [[1, 1], [1, 1]]
-    assert said["interactions"]["interval"] is None  # of two experiments
+    assert output["cell_types"]["RPE"]["shapley"]["mean"] == pytest.approx([6, 7])
+    assert output["cell_types"]["RPE"]["top_channel"] == "w2"
+    assert output["cell_types"]["RPE"]["ablation"]["mean"] == pytest.approx([-6, -7])
+    assert len(output["ablation"]["p"]) == len(output["ablation"]["p_family"]) == CHANNELS
+    assert output["interactions"]["mean"] == [[1, 1], [1, 1]]
+    assert output["interactions"]["interval"] is None  # of two experiments
     many = summarize(table.assign(Metadata_Experiment=list("ABCDEF")), found, channels=["w1", "w2"],
                      rng=rng_for(5, "summary"), n_draws=50)  # fmt: skip
     assert np.shape(many["interactions"]["interval"]) == (CHANNELS, CHANNELS, 2)
-    assert said["warnings"] == [
-        "1 of the explained wells is untreated (E2 1 D04): what is explained there is what the network takes for a "
-        "sign of its answer, no effect of a perturbation."
+    assert output["warnings"] == [
+        "1 of the explained wells is a control well (E2 1 D04). Their explanation shows what the network uses for its "
+        "prediction, not an effect of a perturbation."
     ]
     treated = summarize(table[:5], {name: of[:5] for name, of in found.items()}, channels=["w1", "w2"],
                         rng=rng_for(5, "summary"), n_draws=50)  # fmt: skip
     assert treated["warnings"] == []
 
 
-def test_many_untreated_wells_are_named_in_part(table, found):
+def test_many_control_wells_are_named_in_part(table, found):
     wells = [f"B{k:02d}" for k in range(N)]
-    said = summarize(table.assign(Metadata_Role="untreated", Metadata_Well=wells), found, channels=["w1", "w2"],
+    output = summarize(table.assign(Metadata_Role="untreated", Metadata_Well=wells), found, channels=["w1", "w2"],
                      rng=rng_for(5, "summary"), n_draws=50)["warnings"][0]  # fmt: skip
-    assert said.startswith("6 of the explained wells are untreated (E2 1 B00, E2 1 B01, ")
-    assert "E2 1 B04" not in said  # rows 2 to 4 are of E1
-    assert said.split(")")[0].endswith("E1 1 B04 and 1 more")
+    assert output.startswith("6 of the explained wells are control wells (E2 1 B00, E2 1 B01, ")
+    assert "E2 1 B04" not in output  # rows 2 to 4 are of E1
+    assert output.split(")")[0].endswith("E1 1 B04 and 1 more")
 
 
 def test_the_inverse_of_equation_15_is_the_reciprocal_distance_max_normalised():
     # Map (1, 0): distances 0.6, 1 and 0.8; the nearest becomes 1, the others 0.6 / distance.
-    shown = np.array([[[1.0, 0.0]]], dtype=np.float32)
+    enlarged_maps = np.array([[[1.0, 0.0]]], dtype=np.float32)
     raw = np.array([[[[102, 0]], [[0, 0]], [[51, 0]]]], dtype=np.uint8)
-    attention = channel_attention(shown, raw, scaling="raw255")
+    attention = channel_attention(enlarged_maps, raw, scaling="raw255")
     np.testing.assert_allclose(inverse_attention(attention), [[1, 0.6, 0.75]], atol=1e-6)
 
 

@@ -17,7 +17,7 @@ EXPERIMENTS = ("HEPG2-01", "HUVEC-01", "RPE-01", "U2OS-01")
 
 @pytest.fixture(scope="module")
 def planted():
-    """Synthetic wells with an effect in one stain and one place, and a map that shows exactly that place."""
+    """Synthetic wells with an effect in one channel and one region, and a map that shows exactly that region."""
     config = SimulationConfig(
         seed=3, image_size=SIZE, n_treatments=24, local_share=1, plate_groups=False, experiments_per_cell_type=1
     )
@@ -74,7 +74,7 @@ def test_read_the_other_way_round_it_names_the_affected_channel_no_better(plante
     "does not depend on the exposure, Eq. (15) does: at a tenth of its exposure a stain gets the most attention.",
 )
 @pytest.mark.parametrize("channel", range(6))
-def test_paper_claim_concordance_does_not_depend_on_the_exposure_of_a_stain(planted, channel):
+def test_paper_claim_concordance_does_not_depend_on_the_exposure_of_a_channel(planted, channel):
     maps, images, _ = planted
     dim = images.copy()
     dim[:, channel] //= 10
@@ -110,5 +110,5 @@ def test_paper_claim_without_reagent_and_network_no_channel_stands_out(real_data
 
 @pytest.mark.real
 @pytest.mark.parametrize("experiment", ["HUVEC-01", "U2OS-01"])
-def test_channel_5_of_figure_12_is_what_any_map_names_in_untreated_wells(real_data, experiment):
+def test_channel_5_of_figure_12_is_what_any_map_names_in_control_wells(real_data, experiment):
     assert attended(untreated_well(real_data, experiment))[4] > 0.95

@@ -23,22 +23,22 @@ def by_hand(by_target, targets, groups, means):
 def test_the_null_of_permuted_labels_is_that_of_every_permutation():
     rng = rng_for(1, "labels")
     by_target, targets, groups = rng.normal(size=(5, 2, 3)), np.array([0, 0, 1, 2, 1]), ["a", "a", "b", "c", "d"]
-    found = labels_null(by_target, targets, rng=rng, groups=groups, n_draws=4000)
+    result = labels_null(by_target, targets, rng=rng, groups=groups, n_draws=4000)
     means = np.mean([by_target[site, :, target] for site, target in enumerate(targets)], axis=0)
-    np.testing.assert_allclose(found.means, means)
-    np.testing.assert_allclose(found.p, by_hand(by_target, targets, groups, means), atol=0.03)
+    np.testing.assert_allclose(result.means, means)
+    np.testing.assert_allclose(result.p, by_hand(by_target, targets, groups, means), atol=0.03)
 
 
-def test_a_stain_that_moves_each_image_to_its_own_label_is_found_and_one_that_moves_all_alike_is_not():
+def test_a_channel_that_moves_each_image_to_its_own_label_is_found_and_one_that_moves_all_alike_is_not():
     rng = rng_for(2, "labels")
     targets = np.arange(40) % 4
     by_target = rng.normal(0, 0.1, (40, 3, 4))
     by_target[:, 0] += 0.5 * (targets[:, None] == np.arange(4))
     by_target[:, 1] += 5  # a large value, the same for every label
     by_target[:, 2] += np.array([3.0, 0, 0, 0])  # towards the first label, whatever the image
-    found = labels_null(by_target, targets, rng=rng)
-    assert found.p[0] == found.p_family.min() == 1 / 1001
-    assert (found.p[1:] > 0.05).all()
+    result = labels_null(by_target, targets, rng=rng)
+    assert result.p[0] == result.p_family.min() == 1 / 1001
+    assert (result.p[1:] > 0.05).all()
 
 
 def test_p_of_permuted_labels_is_uniform_where_labels_mean_nothing():
@@ -66,33 +66,35 @@ def test_one_label_cannot_be_permuted():
 
 def test_equal_scores_are_never_significant_whatever_the_rounding():
     by_target = np.full((7, 2, 3), 0.1)
-    found = labels_null(by_target, np.arange(7) % 3, rng=rng_for(6, "labels"), n_draws=50)
-    assert (found.p == 1).all()
+    result = labels_null(by_target, np.arange(7) % 3, rng=rng_for(6, "labels"), n_draws=50)
+    assert (result.p == 1).all()
 
 
-def test_untreated_wells_that_score_as_high_are_counted_by_hand():
+def test_control_wells_that_score_as_high_are_counted_by_hand():
     untreated, wells = np.array([[0.0, 5.0], [1.0, 5.0], [2.0, 9.0]]), ["c1", "c2", "c3"]
-    found = control_p_value(np.array([[1.0, 6.0], [3.0, 4.0]]), ["t", "c3"], untreated=untreated, untreated_in=wells)
+    result = control_p_value(
+        np.array([[1.0, 6.0], [3.0, 4.0]]), ["t", "c3"], control_scores=untreated, control_wells=wells
+    )
     # The treated well: 1.0 is reached by 2 of 3, 6.0 by 1. The well c3 is not compared with itself: 0 and 2 of 2.
-    np.testing.assert_allclose(found, [[3 / 4, 2 / 4], [1 / 3, 3 / 3]])
+    np.testing.assert_allclose(result, [[3 / 4, 2 / 4], [1 / 3, 3 / 3]])
 
 
-def test_without_an_untreated_well_there_is_no_p():
-    found = control_p_value(np.ones((1, 2)), ["c1"], untreated=np.ones((1, 2)), untreated_in=["c1"])
-    assert np.isnan(found).all()
+def test_without_a_control_well_there_is_no_p():
+    result = control_p_value(np.ones((1, 2)), ["c1"], control_scores=np.ones((1, 2)), control_wells=["c1"])
+    assert np.isnan(result).all()
 
 
-def test_p_against_untreated_wells_is_uniform_for_an_untreated_well_even_when_the_answer_was_chosen():
+def test_p_against_control_wells_is_uniform_for_a_control_well_even_when_the_answer_was_chosen():
     p = []
     for trial in range(400):
         rng = rng_for(7, "untreated", trial)
-        # Score of one stain for each of five answers; every well is explained by the answer it favours.
+        # Score of one channel for each of five answers; every well is explained by the answer it favours.
         scores = rng.normal(size=(20, 5)).max(axis=1)[:, None]
         names = [f"c{k}" for k in range(20)]
-        p.append(control_p_value(scores[:1], names[:1], untreated=scores[1:], untreated_in=names[1:])[0, 0])
-    found = np.array(p)
-    assert kstest(found - 0.025, "uniform").pvalue > 0.01  # the middle of steps of 1 / 20
-    assert binomtest(int((found <= 0.05).sum()), 400, 0.05).pvalue > 0.01
+        p.append(control_p_value(scores[:1], names[:1], control_scores=scores[1:], control_wells=names[1:])[0, 0])
+    result = np.array(p)
+    assert kstest(result - 0.025, "uniform").pvalue > 0.01  # the middle of steps of 1 / 20
+    assert binomtest(int((result <= 0.05).sum()), 400, 0.05).pvalue > 0.01
 
 
 def test_p_values_of_a_well_are_joined_without_assuming_that_its_sites_are_independent():

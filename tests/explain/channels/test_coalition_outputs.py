@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distangle.explain import ShapleySettings, baseline_images, channel_ablation, channel_shapley
-from distangle.explain.channels.coalition_outputs import coalition_answers
+from distangle.explain.channels.coalition_outputs import coalition_outputs
 from distangle.explain.channels.coalitions import coalitions
 from distangle.model import ModelConfig, build_classifier, collect_statistics, use_statistics
 from site_batches import batch
@@ -33,12 +33,12 @@ def sites(channels=4, seed=2, size=SIZE):
 
 
 def one_by_one(model, images, cell_types, *, absent, present, references=None):
-    said = []
+    output = []
     with torch.no_grad():
         for coalition in present:
             mixed = torch.where(coalition[None, :, None, None], images, absent)
-            said.append(model(mixed, cell_types, references).logits.log_softmax(1))
-    return torch.stack(said, 1).double()
+            output.append(model(mixed, cell_types, references).logits.log_softmax(1))
+    return torch.stack(output, 1).double()
 
 
 BACKBONES = ["resnet_small", "densenet_small", "efficientnet_lite0"]
@@ -64,37 +64,37 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
         references = 0.1 * torch.randn(N, model.n_features, generator=torch.Generator().manual_seed(3))
     given = batch(images, cell_types, TARGETS, references=references, controls=controls)
     absent, present = baseline_images(given), coalitions(3)
-    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    result = coalition_outputs(model, given, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present, references=references)
     assert expected.std(1).max() > 5e-3
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("most_at_once", [1, 3, 16, 40])
-def test_answers_do_not_depend_on_how_many_go_together(most_at_once):
-    model = network("densenet_small", handcrafted_features=True)
+@pytest.mark.parametrize("max_batch_size", [1, 3, 16, 40])
+def test_answers_do_not_depend_on_how_many_go_together(max_batch_size):
+    model = network("densenet_small", measurements=True)
     images, cell_types = sites()
     given = batch(images, cell_types, TARGETS, controls=sites(seed=9)[0])
     absent, present = baseline_images(given, "control"), coalitions(4)[[3, 0, 9, 15, 0, 6]]
-    settings = ShapleySettings(removal="control", most_at_once=most_at_once)
-    found = coalition_answers(model, given, asked=torch.tensor([4, 0]), present=present, settings=settings)
+    settings = ShapleySettings(removal="control", max_batch_size=max_batch_size)
+    result = coalition_outputs(model, given, targets=torch.tensor([4, 0]), present=present, settings=settings)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)[:, :, [4, 0]]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_answers_use_the_norms_that_are_lent():
     model = network("resnet_small")
     images, cell_types = sites()
-    lent = collect_statistics(model, lambda: [(images, cell_types)])
+    statistics = collect_statistics(model, lambda: [(images, cell_types)])
     given = batch(images, cell_types, TARGETS)
     absent, present = baseline_images(given, "mean"), coalitions(4)
-    with use_statistics(model, lent):
-        found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    with use_statistics(model, statistics):
+        result = coalition_outputs(model, given, targets=torch.arange(5), present=present)
         expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     # The variance of three sites is small: it makes much of rounding.
-    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
-    without = coalition_answers(model, given, asked=torch.arange(5), present=present)
-    assert (found - without).abs().max() > 0.1
+    torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-4)
+    without = coalition_outputs(model, given, targets=torch.arange(5), present=present)
+    assert (result - without).abs().max() > 0.1
 
 
 def test_images_that_are_not_square_and_not_whole_multiples():
@@ -103,9 +103,9 @@ def test_images_that_are_not_square_and_not_whole_multiples():
     images = images[:, :, :34]
     given = batch(images, cell_types, TARGETS)
     absent, present = baseline_images(given, "mean"), coalitions(4)
-    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    result = coalition_outputs(model, given, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
 
 def counted(model, layer, call):
@@ -117,7 +117,7 @@ def counted(model, layer, call):
     return sum(seen)
 
 
-def test_a_backbone_that_looks_at_stains_one_by_one_looks_twice():
+def test_a_backbone_that_looks_at_channels_one_by_one_looks_twice():
     model = network("efficientnet_lite0", channels=6)
     images, cell_types = sites(6)
     controls = sites(6, seed=9)[0]
@@ -137,9 +137,9 @@ def test_the_empty_coalition_is_shared_where_the_stand_in_is():
     controls, targets = sites(seed=9)[0], torch.tensor([0, 1, 2])
     layer = model.backbone.features.layer1
 
-    def explain(beside):
+    def explain(baselines):
         return lambda: channel_shapley(
-            model, batch(images, cell_types, targets, controls=beside), ShapleySettings(removal="control")
+            model, batch(images, cell_types, targets, controls=baselines), ShapleySettings(removal="control")
         )
 
     assert counted(model, layer, explain(controls)) == N * 16
@@ -163,31 +163,31 @@ def test_ablation_is_two_of_the_steps_that_shapley_averages():
     targets = torch.tensor([0, 1, 2])
     absent = baseline_images(batch(images, cell_types, targets), "mean")
     expected = one_by_one(model, images, cell_types, absent=absent, present=coalitions(4))[torch.arange(N), :, targets]
-    found = channel_ablation(model, batch(images, cell_types, targets))
+    result = channel_ablation(model, batch(images, cell_types, targets))
     for channel in range(4):
         without, alone = 15 - 2**channel, 2**channel
         torch.testing.assert_close(
-            found.values[:, channel], (expected[:, 15] - expected[:, without]).float(), atol=1e-5, rtol=1e-5
+            result.values[:, channel], (expected[:, 15] - expected[:, without]).float(), atol=1e-5, rtol=1e-5
         )
         torch.testing.assert_close(
-            found.alone[:, channel], (expected[:, alone] - expected[:, 0]).float(), atol=1e-5, rtol=1e-5
+            result.alone[:, channel], (expected[:, alone] - expected[:, 0]).float(), atol=1e-5, rtol=1e-5
         )
-    torch.testing.assert_close(found.with_all, expected[:, 15].float(), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found.with_none, expected[:, 0].float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.with_all, expected[:, 15].float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.with_none, expected[:, 0].float(), atol=1e-5, rtol=1e-5)
 
 
 def test_ablation_takes_more_than_eight_channels():
     model = network("resnet_small", channels=9)
     images, cell_types = sites(9)
-    found = channel_ablation(model, batch(images, cell_types, torch.tensor([0, 1, 2])))
-    assert found.values.shape == found.alone.shape == (N, 9)
-    assert torch.isfinite(found.values).all()
+    result = channel_ablation(model, batch(images, cell_types, torch.tensor([0, 1, 2])))
+    assert result.values.shape == result.alone.shape == (N, 9)
+    assert torch.isfinite(result.values).all()
 
 
 def test_a_backbone_that_begins_with_something_else_is_refused():
     model = network("resnet_small")
     model.backbone.features = nn.Sequential(nn.Identity(), model.backbone.features)
-    with pytest.raises(TypeError, match="begins with Identity cannot be split into stains"):
+    with pytest.raises(TypeError, match="begins with Identity cannot be split into channels"):
         channel_shapley(model, batch(*sites(), torch.tensor([0, 1, 2])))
 
 
@@ -198,13 +198,13 @@ def test_the_bias_of_a_first_convolution_is_counted_once():
     images, cell_types = sites()
     given = batch(images, cell_types, TARGETS)
     absent, present = baseline_images(given, "mean"), coalitions(4)
-    found = coalition_answers(model, given, asked=torch.arange(5), present=present)
+    result = coalition_outputs(model, given, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_more_images_than_fit_into_a_cache_go_apart(monkeypatch):
-    monkeypatch.setattr("distangle.explain.channels.coalition_outputs.PIXELS_AT_ONCE", 3 * SIZE * SIZE)
+    monkeypatch.setattr("distangle.explain.channels.coalition_outputs.MAX_PIXELS_ON_CPU", 3 * SIZE * SIZE)
     model = network("resnet_small")
     images, cell_types = sites()
     sizes = []

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from distangle.explain.channels.coalition_outputs import covering
+from distangle.explain.channels.coalition_outputs import covering_coalitions
 from distangle.explain.channels.coalitions import (
     ablation_of,
     alone_of,
@@ -50,43 +50,43 @@ def interaction_over_orders(v, i, j, channels):
 @pytest.mark.parametrize("channels", [2, 3, 4, 5])
 def test_interactions_are_those_of_the_printed_definition_and_of_every_order(channels):
     answers = random_answers(channels)
-    found = interactions_of(answers)
+    result = interactions_of(answers)
     for site, row in enumerate(answers):
         v = lookup(row, channels)
         for i, j in itertools.permutations(range(channels), 2):
             expected = interaction_as_printed(v, i, j, channels)
-            assert found[site, i, j].item() == pytest.approx(expected, abs=1e-12)
+            assert result[site, i, j].item() == pytest.approx(expected, abs=1e-12)
             assert interaction_over_orders(v, i, j, channels) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 6])
 def test_interactions_are_symmetric_and_share_out_the_shapley_values(channels):
     answers = random_answers(channels)
-    found = interactions_of(answers)
-    torch.testing.assert_close(found, found.mT)
-    own = found.diagonal(dim1=1, dim2=2)
-    torch.testing.assert_close(own + (found.sum(2) - own) / 2, shapley_of(answers))
-    torch.testing.assert_close(own.sum(1) + found.triu(1).sum((1, 2)), answers[:, -1] - answers[:, 0])
+    result = interactions_of(answers)
+    torch.testing.assert_close(result, result.mT)
+    own = result.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(own + (result.sum(2) - own) / 2, shapley_of(answers))
+    torch.testing.assert_close(own.sum(1) + result.triu(1).sum((1, 2)), answers[:, -1] - answers[:, 0])
 
 
-def test_a_product_of_two_stains_is_all_interaction():
+def test_a_product_of_two_channels_is_all_interaction():
     # v = a b x y over presences x, y: worth a b / 2 to each, a b to the pair, nothing to either by itself.
     present = coalitions(4).double()
     answers = (3.0 * present[:, 1] * present[:, 3])[None]
-    found = interactions_of(answers)[0]
+    result = interactions_of(answers)[0]
     expected = torch.zeros(4, 4, dtype=torch.float64)
     expected[1, 3] = expected[3, 1] = 3
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     torch.testing.assert_close(shapley_of(answers)[0], torch.tensor([0, 1.5, 0, 1.5], dtype=torch.float64))
 
 
-def test_a_sum_of_the_stains_has_no_interaction():
+def test_a_sum_of_the_channels_has_no_interaction():
     worth = torch.tensor([3.0, -1.0, 0.5, 2.0, 7.0], dtype=torch.float64)
-    found = interactions_of((coalitions(5).double() @ worth)[None])[0]
-    torch.testing.assert_close(found, torch.diag(worth))
+    result = interactions_of((coalitions(5).double() @ worth)[None])[0]
+    torch.testing.assert_close(result, torch.diag(worth))
 
 
-def test_two_stains_that_say_the_same_interact_against_each_other():
+def test_two_channels_that_say_the_same_interact_against_each_other():
     # v = 1 as soon as either is there: ablation sees nothing, each alone gives all, together one too many.
     present = coalitions(3)
     answers = (present[:, 0] | present[:, 2]).double()[None]
@@ -118,7 +118,7 @@ def test_weights_of_a_pair_average_over_disjoint_steps():
 
 @pytest.mark.parametrize("channels", range(1, 11))
 def test_six_coalitions_show_every_pair_of_channels_in_every_state(channels):
-    tried = covering(channels)
+    tried = covering_coalitions(channels)
     assert tried.shape == (6, channels)
     for i, j in itertools.combinations(range(channels), 2):
         assert {(bool(a), bool(b)) for a, b in tried[:, [i, j]]} == set(itertools.product([False, True], repeat=2))

@@ -47,7 +47,7 @@ def test_equation_15_in_plain_loops(scaling):
     rng = rng_for(1, "loops")
     maps = rng.random((2, 5, 4), dtype=np.float32)
     raw = rng.integers(0, 200, (2, 3, 5, 4), dtype=np.uint8)
-    found = channel_attention(maps, raw, scaling=scaling)
+    result = channel_attention(maps, raw, scaling=scaling)
     for site in range(2):
         pixels = raw[site].astype(float)
         if scaling == "raw255":
@@ -55,7 +55,7 @@ def test_equation_15_in_plain_loops(scaling):
         else:
             pixels = np.stack([(plane - plane.min()) / (plane.max() - plane.min()) for plane in pixels])
         expected = eq_15_as_printed(maps[site].tolist(), pixels.tolist())
-        np.testing.assert_allclose(found[site], expected, rtol=1e-5)
+        np.testing.assert_allclose(result[site], expected, rtol=1e-5)
 
 
 def test_min_max_takes_sixteen_bits_and_a_constant_channel_to_0():
@@ -116,11 +116,11 @@ def test_correlation_is_that_of_numpy_and_blind_to_brightness():
     rng = rng_for(5, "correlation")
     maps = rng.random((3, 6, 7), dtype=np.float32)
     raw = rng.integers(0, 60000, (3, 4, 6, 7), dtype=np.uint16)
-    found = map_channel_correlation(maps, raw)
+    result = map_channel_correlation(maps, raw)
     for site in range(3):
         for channel in range(4):
             expected = np.corrcoef(maps[site].ravel(), raw[site, channel].ravel())[0, 1]
-            assert found[site, channel] == pytest.approx(expected, abs=1e-7)
+            assert result[site, channel] == pytest.approx(expected, abs=1e-7)
     np.testing.assert_allclose(
         map_channel_correlation(maps, (raw // 4) * 4 // 4), map_channel_correlation(maps, raw // 4)
     )
@@ -131,10 +131,10 @@ def test_correlation_is_highest_for_the_channel_that_agrees_and_0_for_a_constant
     raw = images_of_brightness([40, 40, 40, 40], sites=20)
     raw[:, 2] = np.rint(9 * maps)
     raw[:, 3] = 77
-    found = map_channel_correlation(maps, raw)
-    assert (found.argmax(1) == 2).all()
-    assert (found[:, 2] > 0.97).all()
-    assert (found[:, 3] == 0).all()
+    result = map_channel_correlation(maps, raw)
+    assert (result.argmax(1) == 2).all()
+    assert (result[:, 2] > 0.97).all()
+    assert (result[:, 3] == 0).all()
     assert (map_channel_correlation(np.zeros_like(maps), raw) == 0).all()
 
 
@@ -147,7 +147,7 @@ def test_a_constant_that_rounding_moves_off_its_mean_is_still_constant():
 def test_maps_that_do_not_lie_on_the_images_are_refused():
     raw = np.zeros((3, 2, 8, 8), np.uint8)
     for shape in ((1, 8, 8), (3, 8, 4)):
-        with pytest.raises(ExplanationError, match=r"do not lie on images \(3, 2, 8, 8\).*size=\(8, 8\)"):
+        with pytest.raises(ExplanationError, match=r"do not match images of shape \(3, 2, 8, 8\).*size=\(8, 8\)"):
             check_sizes(np.zeros(shape, np.float32), raw)
 
 
@@ -155,12 +155,12 @@ def test_a_scaling_that_does_not_fit_the_pixels_or_is_unknown_is_refused():
     raw = np.zeros((1, 2, 8, 8), np.uint16)
     with pytest.raises(ExplanationError, match="'raw255' divides 8-bit pixels by 255; these are uint16. Use 'min_max'"):
         scale_maps(raw, scaling="raw255")
-    with pytest.raises(ExplanationError, match="No scaling is called 'minmax'. Did you mean 'min_max'"):
+    with pytest.raises(ExplanationError, match="Unknown scaling 'minmax'. Did you mean 'min_max'"):
         scale_maps(raw, scaling="minmax")
 
 
 def test_the_page_on_explanations_calls_the_inverse_what_it_is():
-    page = Path(__file__).parents[2] / "docs" / "explanations.md"
+    page = Path(__file__).parents[3] / "docs" / "explanations.md"
     (row,) = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `eq15_inverse`")]
     assert "its reciprocal, divided by the largest" in row
     np.testing.assert_allclose(inverse_attention(np.array([[1.0, 0.5, 0.25]])), [[0.25, 0.5, 1.0]])

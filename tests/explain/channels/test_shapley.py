@@ -66,13 +66,15 @@ def by_every_order(model, images, cell_types, targets, *, of, stand_in):
 def test_values_are_the_mean_over_every_order_of_three_channels(of, removal):
     model = network()
     images, cell_types, targets = sites()
-    beside = sites(seed=9)[0]
-    given = {"mean": {}, "control": {"controls": beside}, "other_well": {"others": beside}}[removal]
-    stand_in = means(images) if removal == "mean" else beside
-    found = channel_shapley(model, batch(images, cell_types, targets, **given), ShapleySettings(of=of, removal=removal))
+    baseline = sites(seed=9)[0]
+    given = {"mean": {}, "control": {"controls": baseline}, "other_well": {"other_wells": baseline}}[removal]
+    stand_in = means(images) if removal == "mean" else baseline
+    result = channel_shapley(
+        model, batch(images, cell_types, targets, **given), ShapleySettings(output=of, removal=removal)
+    )
     expected = by_every_order(model, images, cell_types, targets, of=of, stand_in=stand_in)
     assert expected.abs().max() > 1e-3
-    torch.testing.assert_close(found.values, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(result.values, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_values_are_those_of_captum_with_one_feature_per_channel():
@@ -85,23 +87,23 @@ def test_values_are_those_of_captum_with_one_feature_per_channel():
         additional_forward_args=cell_types,
         feature_mask=torch.arange(4)[None, :, None, None],
     )
-    found = channel_shapley(model, batch(images, cell_types, targets))
-    torch.testing.assert_close(found.values, theirs[:, :, 0, 0].detach(), atol=1e-5, rtol=1e-4)
+    result = channel_shapley(model, batch(images, cell_types, targets))
+    torch.testing.assert_close(result.values, theirs[:, :, 0, 0].detach(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("of", ["log_probability", "logit", "probability"])
-def test_the_values_of_six_stains_add_up_to_all_minus_none(of):
+def test_the_values_of_six_channels_add_up_to_all_minus_none(of):
     model = network(6)
     images, cell_types, targets = sites(6)
-    found = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(of=of))
-    torch.testing.assert_close(found.values.sum(1), found.with_all - found.with_none, atol=1e-5, rtol=1e-5)
+    result = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(output=of))
+    torch.testing.assert_close(result.values.sum(1), result.with_all - result.with_none, atol=1e-5, rtol=1e-5)
     expected = answer(model, images, cell_types, targets, of).float()
-    torch.testing.assert_close(found.with_all, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.with_all, expected, atol=1e-5, rtol=1e-5)
     expected = answer(model, means(images), cell_types, targets, of).float()
-    torch.testing.assert_close(found.with_none, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.with_none, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_stain_that_the_network_does_not_see_is_worth_nothing_and_twins_are_worth_the_same():
+def test_a_channel_that_the_network_does_not_see_is_worth_nothing_and_twins_are_worth_the_same():
     model = network(4)
     first = model.backbone.features.conv1.weight
     with torch.no_grad():
@@ -115,14 +117,14 @@ def test_a_stain_that_the_network_does_not_see_is_worth_nothing_and_twins_are_wo
     assert (values[:, 0].abs() > 1e-4).all()
 
 
-def test_a_sum_of_the_stains_gives_every_stain_its_own_term():
+def test_a_sum_of_the_channels_gives_every_channel_its_own_term():
     # v(S) is the sum over S of fixed numbers: their Shapley values are these numbers.
     worth = torch.tensor([3.0, -1.0, 0.5, 2.0, 7.0], dtype=torch.float64)
     values = (coalitions(5).double() @ worth) @ shapley_weights(5)
     torch.testing.assert_close(values, worth)
 
 
-def test_an_output_that_needs_all_stains_is_shared_equally():
+def test_an_output_that_needs_all_channels_is_shared_equally():
     outputs = torch.zeros(16, dtype=torch.float64)
     outputs[-1] = 1
     torch.testing.assert_close(outputs @ shapley_weights(4), torch.full((4,), 0.25, dtype=torch.float64))
@@ -131,8 +133,8 @@ def test_an_output_that_needs_all_stains_is_shared_equally():
 def test_one_channel_gets_everything():
     model = network(1)
     images, cell_types, targets = sites(1)
-    found = channel_shapley(model, batch(images, cell_types, targets))
-    torch.testing.assert_close(found.values[:, 0], found.with_all - found.with_none, atol=1e-6, rtol=1e-6)
+    result = channel_shapley(model, batch(images, cell_types, targets))
+    torch.testing.assert_close(result.values[:, 0], result.with_all - result.with_none, atol=1e-6, rtol=1e-6)
 
 
 def test_no_more_images_at_once_than_asked_for_and_the_same_values():
@@ -140,13 +142,13 @@ def test_no_more_images_at_once_than_asked_for_and_the_same_values():
     images, cell_types, targets = sites()
     sizes = []
     hook = model.backbone.features.layer1.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    few = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(most_at_once=5))
+    few = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=5))
     assert sizes == [5, 3, 5, 3, 5, 3]
     sizes.clear()
-    channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(most_at_once=17))
+    channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=17))
     hook.remove()
     assert sizes == [16, 8]
-    many = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(most_at_once=1000))
+    many = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=1000))
     torch.testing.assert_close(few.values, many.values, atol=1e-5, rtol=1e-4)
 
 
@@ -165,13 +167,13 @@ def test_one_control_image_serves_all_sites():
     torch.testing.assert_close(one.values, each.values, atol=1e-6, rtol=1e-5)
 
 
-def test_an_image_that_is_its_control_owes_nothing_to_any_stain():
+def test_an_image_that_is_its_control_owes_nothing_to_any_channel():
     model = network()
     images, cell_types, targets = sites()
-    found = channel_shapley(
+    result = channel_shapley(
         model, batch(images, cell_types, targets, controls=images), ShapleySettings(removal="control")
     )
-    torch.testing.assert_close(found.values, torch.zeros(3, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(result.values, torch.zeros(3, 3), atol=1e-6, rtol=0)
 
 
 def test_values_in_bfloat16_are_near_and_the_model_is_left_alone():
@@ -192,10 +194,10 @@ def test_more_than_eight_channels_are_refused_with_advice():
 
 
 def test_unknown_choices_are_refused_with_the_nearest_name():
-    with pytest.raises(ExplanationError, match="No output is called 'logits'. Did you mean 'logit'"):
-        _check("logits", most_at_once=1)
-    with pytest.raises(ExplanationError, match="0 images at once"):
-        channel_shapley(network(), batch(*sites()), ShapleySettings(most_at_once=0))
+    with pytest.raises(ExplanationError, match="Unknown output 'logits'. Did you mean 'logit'"):
+        _check("logits", max_batch_size=1)
+    with pytest.raises(ExplanationError, match="max_batch_size is 0"):
+        channel_shapley(network(), batch(*sites()), ShapleySettings(max_batch_size=0))
 
 
 def test_images_of_another_number_of_channels_are_refused():
@@ -205,5 +207,5 @@ def test_images_of_another_number_of_channels_are_refused():
 
 def test_a_perturbation_out_of_range_is_refused_by_row():
     images, cell_types, _ = sites()
-    with pytest.raises(ExplanationError, match="Row 1 asks for perturbation 4; the model knows 4, from 0 to 3"):
+    with pytest.raises(ExplanationError, match="Row 1 has the target 4; expected an index from 0 to 3"):
         channel_shapley(network(), batch(images, cell_types, torch.tensor([0, 4, 1])))

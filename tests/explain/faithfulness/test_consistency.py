@@ -8,7 +8,11 @@ from distangle.core.random import rng_for
 from distangle.errors import ExplanationError
 from distangle.explain import NetworkSites, ShapleySettings, examine_seeds
 from distangle.explain.faithfulness import map_method, maps_of
-from distangle.explain.faithfulness.consistency import rotate, shapley_of_augmentations, similarity_of_augmentations
+from distangle.explain.faithfulness.consistency import (
+    augment_batch,
+    shapley_of_augmentations,
+    similarity_of_augmentations,
+)
 from distangle.explain.faithfulness.similarity import SiteShapley, shapley_values
 from distangle.images import Augmentation, augment
 from distangle.model import ModelConfig, build_classifier
@@ -19,10 +23,10 @@ def rng():
     return rng_for(1, "stability")
 
 
-def corner(model, piece):
+def corner(model, site_batch):
     """A "map" that always points at one corner of the camera: the largest value first, then row by row."""
-    height, width = piece.images.shape[2:]
-    return -torch.arange(float(height * width)).reshape(1, height, width).expand(len(piece.images), -1, -1)
+    height, width = site_batch.images.shape[2:]
+    return -torch.arange(float(height * width)).reshape(1, height, width).expand(len(site_batch.images), -1, -1)
 
 
 @pytest.fixture(scope="module")
@@ -36,64 +40,64 @@ def given():
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_a_turned_batch_is_the_view_of_its_images_controls_and_other_wells(given, number):
-    piece = next(given.pieces(at_once=2, device=torch.device("cpu")))
+def test_a_augmented_batch_is_the_view_of_its_images_controls_and_other_wells(given, number):
+    site_batch = next(given.batches(batch_size=2, device=torch.device("cpu")))
     images = torch.randn(2, 3, 6, 4)
-    wide = dataclasses.replace(piece, images=images, controls=images[:1] + 1, others=images - 2)
-    seen = rotate(wide, number=number)
+    wide = dataclasses.replace(site_batch, images=images, controls=images[:1] + 1, other_wells=images - 2)
+    seen = augment_batch(wide, number=number)
     shape = (3, 4, 6) if number & 4 else (3, 6, 4)
-    for name in ("images", "controls", "others"):
+    for name in ("images", "controls", "other_wells"):
         before, after = getattr(wide, name), getattr(seen, name)
         expected = [augment(one.numpy(), Augmentation(number), out=np.empty(shape, np.float32)) for one in before]
         np.testing.assert_array_equal(after.numpy(), np.stack(expected))
-    assert rotate(dataclasses.replace(wide, controls=None), number=number).controls is None
+    assert augment_batch(dataclasses.replace(wide, controls=None), number=number).controls is None
 
 
-def test_maps_of_turned_images_turn_with_them_and_those_of_a_corner_do_not(model, given):
-    own = maps_of(map_method(), model, given, at_once=6)
-    found = similarity_of_augmentations(model, given, own, method=map_method())
-    assert found.shape == (7, 6)
+def test_maps_of_augmented_images_turn_with_them_and_those_of_a_corner_do_not(model, given):
+    own = maps_of(map_method(), model, given, batch_size=6)
+    result = similarity_of_augmentations(model, given, own, method=map_method())
+    assert result.shape == (7, 6)
     # Places are constant, so that it does not matter which of its pixels the network reads.
-    np.testing.assert_allclose(found, 1, atol=1e-9)
-    fixed = maps_of(corner, model, given, at_once=6)
-    found = similarity_of_augmentations(model, given, fixed, method=corner)
-    assert (found[2] < -0.99).all()  # half a turn
-    assert found.mean() < 0
+    np.testing.assert_allclose(result, 1, atol=1e-9)
+    fixed = maps_of(corner, model, given, batch_size=6)
+    result = similarity_of_augmentations(model, given, fixed, method=corner)
+    assert (result[2] < -0.99).all()  # half a turn
+    assert result.mean() < 0
 
 
-def test_each_view_is_turned_back_by_itself(model):
+def test_each_view_is_augmented_back_by_itself(model):
     """A map that is wrong in one view only lowers that one."""
     sites, _ = chosen_sites(2)
-    own = maps_of(map_method(), model, sites, at_once=2)
+    own = maps_of(map_method(), model, sites, batch_size=2)
     calls = []
 
-    def method(model, piece):
+    def method(model, site_batch):
         calls.append(None)
-        maps = map_method()(model, piece)
+        maps = map_method()(model, site_batch)
         return -maps if len(calls) == 5 else maps
 
-    found = similarity_of_augmentations(model, sites, own, method=method)
-    np.testing.assert_allclose(found[4], -1, atol=1e-9)
-    np.testing.assert_allclose(np.delete(found, 4, axis=0), 1, atol=1e-9)
+    result = similarity_of_augmentations(model, sites, own, method=method)
+    np.testing.assert_allclose(result[4], -1, atol=1e-9)
+    np.testing.assert_allclose(np.delete(result, 4, axis=0), 1, atol=1e-9)
 
 
-def test_stains_of_turned_images_are_the_same_where_the_network_sees_no_direction(model, given):
+def test_channels_of_augmented_images_are_the_same_where_the_network_sees_no_direction(model, given):
     few = given.take([0, 1])
-    stains = shapley_values(model, few, settings=ShapleySettings())
-    found = shapley_of_augmentations(
-        model, SiteShapley(sites=few, values=stains, settings=ShapleySettings()), numbers=(4, 3)
+    channel_values = shapley_values(model, few, settings=ShapleySettings())
+    result = shapley_of_augmentations(
+        model, SiteShapley(sites=few, values=channel_values, settings=ShapleySettings()), numbers=(4, 3)
     )
-    assert found.shape == (3, 2, 3)
-    np.testing.assert_allclose(found, np.broadcast_to(stains, found.shape), atol=1e-5)
-    assert stains.argmax(1).tolist() == [0, 1]
-    # The third stain is not looked at; the untreated image is black, so the first one's share is positive.
-    np.testing.assert_allclose(stains[:, 2], 0, atol=1e-6)
+    assert result.shape == (3, 2, 3)
+    np.testing.assert_allclose(result, np.broadcast_to(channel_values, result.shape), atol=1e-5)
+    assert channel_values.argmax(1).tolist() == [0, 1]
+    # The third channel is not looked at; the control image is black, so the first one's share is positive.
+    np.testing.assert_allclose(channel_values[:, 2], 0, atol=1e-6)
 
 
-def test_shapley_values_take_the_control_image_for_an_absent_stain(model, given):
+def test_shapley_values_take_the_control_image_for_an_absent_channel(model, given):
     as_control = dataclasses.replace(given, controls=given.images.clone())
     np.testing.assert_allclose(shapley_values(model, as_control, settings=ShapleySettings()), 0, atol=1e-6)
-    # Without controls a stain's own mean stands in; a network that is a mean of places does not notice.
+    # Without controls a channel's own mean stands in; a network that is a mean of regions does not notice.
     none = dataclasses.replace(given, controls=None)
     np.testing.assert_allclose(shapley_values(model, none, settings=ShapleySettings()), 0, atol=1e-5)
 
@@ -104,18 +108,18 @@ def other_network():
 
 
 def test_networks_that_agree_are_alike_and_others_are_not(model, given):
-    said = examine_seeds(
+    output = examine_seeds(
         [NetworkSites(model, given), NetworkSites(model, given), NetworkSites(model, given)],
         rng=rng(),
         n_shapley_sites=2,
     )
-    assert said["networks"] == 3
-    assert said["sites"] == 6
-    np.testing.assert_allclose(said["similarity"]["pairs"], [1, 1, 1])
-    assert said["similarity"]["mean"] == pytest.approx(1)
-    low, high = said["similarity"]["null"]
+    assert output["networks"] == 3
+    assert output["sites"] == 6
+    np.testing.assert_allclose(output["likeness"]["pairs"], [1, 1, 1])
+    assert output["likeness"]["mean"] == pytest.approx(1)
+    low, high = output["likeness"]["null"]
     assert -0.6 < low < 0 < high < 0.6
-    assert said["top_channel"] == {"sites": 2, "same": 1.0, "chance": pytest.approx(1 / 3)}
+    assert output["top_stain"] == {"sites": 2, "same": 1.0, "chance": pytest.approx(1 / 3)}
     apart = examine_seeds(
         [NetworkSites(model, given), NetworkSites(other_network(), given)], rng=rng(), n_shapley_sites=0
     )
@@ -133,26 +137,30 @@ def test_targets_are_those_of_the_first_network_by_name(model, given):
     with torch.no_grad():
         for part in (other.linear_templates.weight, other.linear_templates.bias):
             part.copy_(part[[2, 0, 1]].clone())
-    said = examine_seeds([NetworkSites(model, given), NetworkSites(other, turned_names)], rng=rng(), n_shapley_sites=2)
-    np.testing.assert_allclose(said["similarity"]["pairs"], [1])
-    assert said["top_channel"]["same"] == 1
+    output = examine_seeds(
+        [NetworkSites(model, given), NetworkSites(other, turned_names)], rng=rng(), n_shapley_sites=2
+    )
+    np.testing.assert_allclose(output["likeness"]["pairs"], [1])
+    assert output["top_stain"]["same"] == 1
 
 
 def test_what_cannot_be_compared_is_refused(model, given):
-    with pytest.raises(ExplanationError, match=r"1 network\(s\) to compare; give at least two"):
+    with pytest.raises(ExplanationError, match=r"1 network\(s\) to compare; expected at least two"):
         examine_seeds([NetworkSites(model, given)], rng=rng())
-    with pytest.raises(ExplanationError, match=r"Network 2 was given other sites than the first \(3 and 6\)"):
+    with pytest.raises(ExplanationError, match=r"Network 2 has other sites than the first \(3 and 6\)"):
         examine_seeds([NetworkSites(model, given), NetworkSites(model, given.take(range(3)))], rng=rng())
-    with pytest.raises(ExplanationError, match="Network 2 was given other sites"):
+    with pytest.raises(ExplanationError, match="Network 2 has other sites"):
         examine_seeds([NetworkSites(model, given), NetworkSites(model, given.take([1, 0, 2, 3, 4, 5]))], rng=rng())
     renamed = dataclasses.replace(given, perturbations=("nothing", "first stain", "third stain"))
     with pytest.raises(ExplanationError, match=r"Network 2 has no output for \['second stain'\], which the first"):
         examine_seeds([NetworkSites(model, given), NetworkSites(model, renamed)], rng=rng())
 
-    def method(model, piece):
-        return piece.images[:, 0, :: 1 + len(sizes), :]
+    def method(model, site_batch):
+        return site_batch.images[:, 0, :: 1 + len(sizes), :]
 
     sizes = []
     wide = dataclasses.replace(given, images=torch.zeros(6, 3, 8, 64))
-    with pytest.raises(ExplanationError, match=r"maps of \[\(16, 16\), \(8, 16\)\] places, which cannot be compared"):
+    with pytest.raises(
+        ExplanationError, match=r"different shapes \(\[\(16, 16\), \(8, 16\)\]\), so they cannot be compared"
+    ):
         examine_seeds([NetworkSites(model, given), NetworkSites(model, wide)], rng=rng(), method=method)

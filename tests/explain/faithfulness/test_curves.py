@@ -11,7 +11,7 @@ from distangle.core.shrinkage import Correction
 from distangle.errors import ExplanationError
 from distangle.explain import BatchStatistics, random_smooth_maps
 from distangle.explain.faithfulness import deletion_insertion, on_grid
-from distangle.explain.faithfulness.curves import _check, area, n_masked, null_p, order_of, remove_detail, site_p
+from distangle.explain.faithfulness.curves import _check, area, n_replaced, null_p, order_of, remove_detail, site_p
 from distangle.model import ModelConfig, build_classifier, use_statistics
 from hand_made import chosen_sites, log_probability, network
 
@@ -26,84 +26,88 @@ def model():
 
 
 def planted_maps(sites, places):
-    """The stain that the target's logit is the mean of."""
+    """The channel that the target's logit is the mean of."""
     return np.stack([site[target - 1] for site, target in zip(places, sites.targets.tolist(), strict=True)])
 
 
 def on_paper(places, other, order, counts, target):
-    """Take the places one by one, in plain loops."""
-    said = []
+    """Take the regions one by one, in plain loops."""
+    output = []
     for count in counts:
         left = places.copy()
-        for place in order[:count]:
-            row, column = divmod(int(place), places.shape[2])
+        for region in order[:count]:
+            row, column = divmod(int(region), places.shape[2])
             left[:, row, column] = other[:, row, column]
-        said.append(log_probability(left, target))
-    return said
+        output.append(log_probability(left, target))
+    return output
 
 
-@pytest.mark.parametrize("at_once", [3, 64])
+@pytest.mark.parametrize("batch_size", [3, 64])
 @pytest.mark.parametrize("untreated", [0.0, 0.3])
-def test_deletion_and_insertion_are_those_of_a_network_known_on_paper(model, untreated, at_once):
+def test_deletion_and_insertion_are_those_of_a_network_known_on_paper(model, untreated, batch_size):
     sites, places = chosen_sites(untreated=untreated)
     maps = planted_maps(sites, places)
-    found = deletion_insertion(model, sites, maps, replacement="control", rng=rng(), n_null_maps=1, at_once=at_once)
+    result = deletion_insertion(
+        model, sites, maps, replacement="control", rng=rng(), n_null_maps=1, batch_size=batch_size
+    )
     other = np.full_like(places[0], untreated)
-    assert found.counts == found.put_back == [0, 1, 3, 4, 6, 8, 10, 12, 13, 15, 16]
+    assert result.counts == result.insertion_counts == [0, 1, 3, 4, 6, 8, 10, 12, 13, 15, 16]
     for site, target in enumerate(sites.targets.tolist()):
         order = np.argsort(-maps[site].ravel())
-        expected = on_paper(places[site], other, order, found.counts, target)
-        np.testing.assert_allclose(found.deletion(of="log_probability")[site], expected, atol=2e-4)
-        # Insertion begins with the untreated image: what is put back is taken from that one.
-        back = on_paper(other, places[site], order, found.counts, target)
-        np.testing.assert_allclose(found.insertion(of="log_probability")[site], back, atol=2e-4)
-        np.testing.assert_allclose(found.insertion()[site], np.exp(back), atol=2e-4)
-    height = np.trapezoid(np.exp(expected), np.array(found.counts) / 16)
-    assert found.deletion_area()[-1] == pytest.approx(height, abs=2e-4)
-    assert found.insertion_area()[-1] == pytest.approx(
-        np.trapezoid(np.exp(back), np.array(found.counts) / 16), abs=2e-4
+        expected = on_paper(places[site], other, order, result.counts, target)
+        np.testing.assert_allclose(result.deletion(scale="log_probability")[site], expected, atol=2e-4)
+        # Insertion begins with the control image: what is put back is taken from that one.
+        back = on_paper(other, places[site], order, result.counts, target)
+        np.testing.assert_allclose(result.insertion(scale="log_probability")[site], back, atol=2e-4)
+        np.testing.assert_allclose(result.insertion()[site], np.exp(back), atol=2e-4)
+    height = np.trapezoid(np.exp(expected), np.array(result.counts) / 16)
+    assert result.deletion_area()[-1] == pytest.approx(height, abs=2e-4)
+    assert result.insertion_area()[-1] == pytest.approx(
+        np.trapezoid(np.exp(back), np.array(result.counts) / 16), abs=2e-4
     )
     np.testing.assert_allclose(
-        found.deletion_area(of="log_probability")[-1], np.trapezoid(expected, np.array(found.counts) / 16), atol=2e-4
+        result.deletion_area(scale="log_probability")[-1],
+        np.trapezoid(expected, np.array(result.counts) / 16),
+        atol=2e-4,
     )
 
 
 def test_the_null_is_what_random_smooth_maps_would_have_given_as_maps(model):
     sites, places = chosen_sites(2)
-    found = deletion_insertion(
+    result = deletion_insertion(
         model, sites, planted_maps(sites, places), replacement="control", rng=rng(), n_null_maps=3
     )
-    drawn = random_smooth_maps(6, grid=(4, 4), size=(4, 4), rng=rng()).grid.reshape(2, 3, 4, 4)
+    maps_drawn = random_smooth_maps(6, grid=(4, 4), size=(4, 4), rng=rng()).grid.reshape(2, 3, 4, 4)
     for k in range(3):
-        alone = deletion_insertion(model, sites, drawn[:, k], replacement="control", rng=rng(), n_null_maps=1)
-        np.testing.assert_allclose(found.null_area()[:, k], alone.deletion_area(), atol=1e-6)
-        np.testing.assert_allclose(found.log_probability[:, 2 + k], alone.deletion(of="log_probability"), atol=1e-6)
-    np.testing.assert_allclose(found.random(), np.exp(found.log_probability[:, 2:]).mean(1), atol=1e-12)
+        alone = deletion_insertion(model, sites, maps_drawn[:, k], replacement="control", rng=rng(), n_null_maps=1)
+        np.testing.assert_allclose(result.null_area()[:, k], alone.deletion_area(), atol=1e-6)
+        np.testing.assert_allclose(result.log_probability[:, 2 + k], alone.deletion(scale="log_probability"), atol=1e-6)
+    np.testing.assert_allclose(result.random(), np.exp(result.log_probability[:, 2:]).mean(1), atol=1e-12)
 
 
 @pytest.mark.parametrize("replacement", ["control", "blur"])
-def test_a_map_of_the_planted_places_beats_random_maps_and_its_reverse_does_not(model, replacement):
+def test_a_map_of_the_planted_regions_beats_random_maps_and_its_reverse_does_not(model, replacement):
     sites, places = chosen_sites(6, side=3)
     maps = planted_maps(sites, places)
     if replacement == "blur":  # the network reads one pixel of a place: detail, which a blur takes away
         step = torch.zeros(hand_made.CELL, hand_made.CELL)
         step[0, 0] = 1
         sites = dataclasses.replace(sites, images=sites.images * step.repeat(3, 3))
-    found = deletion_insertion(model, sites, maps, replacement=replacement, rng=rng(), n_null_maps=3, n_steps=5)
-    deletion, insertion, null = found.deletion_area(), found.insertion_area(), found.null_area()
+    result = deletion_insertion(model, sites, maps, replacement=replacement, rng=rng(), n_null_maps=3, n_steps=5)
+    deletion, insertion, null = result.deletion_area(), result.insertion_area(), result.null_area()
     assert null_p(deletion, null, rng=rng()) < 0.01
     assert null_p(-insertion, -null, rng=rng()) < 0.01
-    turned = deletion_insertion(model, sites, -maps, replacement=replacement, rng=rng(), n_null_maps=1, n_steps=5)
-    assert null_p(turned.deletion_area(), null, rng=rng()) > 0.5
-    assert null_p(-turned.insertion_area(), -null, rng=rng()) > 0.5
+    rotated = deletion_insertion(model, sites, -maps, replacement=replacement, rng=rng(), n_null_maps=1, n_steps=5)
+    assert null_p(rotated.deletion_area(), null, rng=rng()) > 0.5
+    assert null_p(-rotated.insertion_area(), -null, rng=rng()) > 0.5
 
 
 def test_random_maps_and_constant_maps_do_not_beat_random_maps(model):
     sites, _ = chosen_sites(6, side=3)
     for maps in (random_smooth_maps(6, grid=(3, 3), size=(3, 3), rng=rng("another")).grid, np.zeros((6, 3, 3))):
-        found = deletion_insertion(model, sites, maps, replacement="control", rng=rng(), n_null_maps=3, n_steps=5)
-        assert null_p(found.deletion_area(), found.null_area(), rng=rng()) > 0.05
-        assert null_p(-found.insertion_area(), -found.null_area(), rng=rng()) > 0.05
+        result = deletion_insertion(model, sites, maps, replacement="control", rng=rng(), n_null_maps=3, n_steps=5)
+        assert null_p(result.deletion_area(), result.null_area(), rng=rng()) > 0.05
+        assert null_p(-result.insertion_area(), -result.null_area(), rng=rng()) > 0.05
 
 
 def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_its_answer_to_the_mixed_image():
@@ -119,10 +123,10 @@ def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_it
     model = build_classifier(config, seed=3).eval()
     sites, _ = chosen_sites(3)
     torch.manual_seed(0)
-    lent = {}
+    statistics = {}
     for name, part in model.named_modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            lent |= {
+            statistics |= {
                 f"{name}.mean": torch.randn(part.num_features) / 5,
                 f"{name}.variance": torch.rand(part.num_features) + 0.5,
             }
@@ -132,24 +136,24 @@ def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_it
         cell_types=torch.nn.functional.one_hot(torch.tensor([0, 1, 1]), 2).float(),
         references=torch.randn(3, model.n_features),
         controls=torch.randn_like(sites.images),
-        norms=[BatchStatistics([2], lent), BatchStatistics([0, 1], None)],
+        norms=[BatchStatistics([2], statistics), BatchStatistics([0, 1], None)],
     )
     maps = np.random.default_rng(0).normal(size=(3, 4, 4))
-    found = deletion_insertion(model, sites, maps, replacement="control", rng=rng(), n_null_maps=1, n_steps=4)
+    result = deletion_insertion(model, sites, maps, replacement="control", rng=rng(), n_null_maps=1, n_steps=4)
     for site in range(3):
         order = np.argsort(-maps[site].ravel())
-        for step, count in enumerate(found.counts):
+        for step, count in enumerate(result.counts):
             gone = np.zeros(16, dtype=bool)
             gone[order[:count]] = True
             mask = torch.from_numpy(np.kron(gone.reshape(4, 4), np.ones((16, 16))) > 0)
             image = torch.where(mask, sites.controls[site], sites.images[site])[None]
-            with torch.no_grad(), use_statistics(model, lent if site == 2 else None):
+            with torch.no_grad(), use_statistics(model, statistics if site == 2 else None):
                 logits = model(image, sites.cell_types[[site]], sites.references[[site]]).logits
             expected = logits.log_softmax(1)[0, sites.targets[site]]
-            assert found.log_probability[site, 0, step] == pytest.approx(float(expected), abs=1e-4)
+            assert result.log_probability[site, 0, step] == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_places_of_one_value_come_in_one_fixed_shuffled_order():
+def test_regions_of_one_value_come_in_one_fixed_shuffled_order():
     first = order_of(np.zeros((2, 3, 4, 5)))
     assert (np.sort(first, axis=-1) == np.arange(20)).all()
     assert (first == first[0, 0]).all()
@@ -166,18 +170,18 @@ def test_an_order_goes_from_the_largest_to_the_smallest_value():
 
 @pytest.mark.parametrize(("places", "steps"), [(64, 10), (5, 5), (7, 3), (256, 10), (1, 1), (9, 4)])
 def test_steps_go_from_none_to_all_and_are_the_same_backwards(places, steps):
-    counts = n_masked(places, steps)
+    counts = n_replaced(places, steps)
     assert counts[0] == 0
     assert counts[-1] == places
     assert len(counts) == steps + 1
     mirrored = [places - count for count in reversed(counts)]
-    mirrored[steps // 2] = counts[steps // 2]  # half of an odd number of places is no number of places
+    mirrored[steps // 2] = counts[steps // 2]  # half of an odd number of regions is no number of regions
     assert mirrored == counts
     assert all(a <= b for a, b in zip(counts, counts[1:], strict=False))
     assert max(np.diff(counts)) - min(np.diff(counts)) <= 2
 
 
-def test_a_curve_takes_no_more_steps_than_there_are_places(model):
+def test_a_curve_takes_no_more_steps_than_there_are_regions(model):
     sites, places = chosen_sites(1)
     assert (
         len(
@@ -194,7 +198,7 @@ def test_the_area_is_the_mean_height():
     assert area(np.array([1.0, 0.0, 0.0]), [0, 1, 4]) == pytest.approx(1 / 8)
 
 
-def test_a_blurred_image_keeps_the_means_of_places_and_loses_what_is_inside():
+def test_a_blurred_image_keeps_the_means_of_regions_and_loses_what_is_inside():
     rows = torch.arange(32)
     checks = ((rows[:, None] + rows[None]) % 2).float() * 2 - 1
     images = torch.stack([checks, torch.full((32, 32), 3.0)])[None]
@@ -212,7 +216,7 @@ def test_p_values_count_draws_as_low_as_the_map():
     assert null_p(np.full(3, 0.1), np.full((3, 4), 0.1), rng=rng()) == 1
 
 
-def test_maps_on_a_grid_are_means_of_places():
+def test_maps_on_a_grid_are_means_of_regions():
     maps = np.kron(np.arange(6.0).reshape(1, 2, 3), np.ones((8, 8)))
     np.testing.assert_allclose(on_grid(maps, (2, 3)), np.arange(6.0).reshape(1, 2, 3))
     assert on_grid(np.zeros((1, 40, 8))).shape == (1, 16, 8)
@@ -222,7 +226,7 @@ def test_maps_on_a_grid_are_means_of_places():
     ("changed", "words"),
     [
         ({"maps": np.zeros((2, 4, 4))}, "2 maps for 6 sites. Give one map per site."),
-        ({"n_steps": 0}, "5 random maps and 0 steps: a curve needs at least one of each."),
+        ({"n_steps": 0}, "5 random maps and 0 steps; expected at least one of each."),
         ({"n_null_maps": 0}, "0 random maps and 10 steps"),
     ],
 )
@@ -237,11 +241,11 @@ def test_what_cannot_be_drawn_is_refused(model, changed, words):
 def test_a_control_that_is_not_there_is_named(model):
     sites, places = chosen_sites()
     sites = dataclasses.replace(sites, controls=None)
-    with pytest.raises(ExplanationError, match="There are no control images to put .* Use the replacement `blur`"):
+    with pytest.raises(ExplanationError, match="needs control images, .* Use the replacement `blur`"):
         deletion_insertion(model, sites, planted_maps(sites, places), replacement="control", rng=rng())
 
 
 def test_an_unknown_replacement_is_refused_with_the_nearest_one(model):
     sites, places = chosen_sites(1)
-    with pytest.raises(ExplanationError, match="Nothing is replaced by 'blurr'. Did you mean 'blur'"):
+    with pytest.raises(ExplanationError, match="Unknown replacement 'blurr'. Did you mean 'blur'"):
         _check(sites, planted_maps(sites, places), "blurr", n_null_maps=1, n_steps=1)

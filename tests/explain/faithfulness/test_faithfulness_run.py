@@ -19,7 +19,7 @@ from distangle.explain import (
     random_smooth_maps,
 )
 from distangle.explain.faithfulness import map_method, maps_of, verdicts
-from distangle.explain.faithfulness.run import _dealt
+from distangle.explain.faithfulness.run import _order_rows
 from distangle.model import ModelConfig, build_classifier
 from distangle.results import Faithfulness
 from hand_made import chosen_sites, network
@@ -41,18 +41,18 @@ def rng():
     return rng_for(1, "examine")
 
 
-def brightness(model, piece):
+def brightness(model, site_batch):
     """A "map" that never looks at the network."""
-    return piece.images.mean(1)
+    return site_batch.images.mean(1)
 
 
-def corner(model, piece):
+def corner(model, site_batch):
     """A "map" that always points at one corner of the camera."""
-    height, width = piece.images.shape[2:]
-    return -torch.arange(float(height * width)).reshape(1, height, width).expand(len(piece.images), -1, -1)
+    height, width = site_batch.images.shape[2:]
+    return -torch.arange(float(height * width)).reshape(1, height, width).expand(len(site_batch.images), -1, -1)
 
 
-def shown(maps):
+def to_display_size(maps):
     """Maps as an explanation keeps them: positive, at the size of the images."""
     return np.kron(np.maximum(maps, 0) / maps.max((1, 2), keepdims=True), np.ones((16, 16))).astype(np.float32)
 
@@ -69,7 +69,7 @@ def given():
 
 @pytest.fixture(scope="module")
 def maps(model, given):
-    return shown(maps_of(map_method(), model, given, at_once=6))
+    return to_display_size(maps_of(map_method(), model, given, batch_size=6))
 
 
 class Steps(Progress):
@@ -79,31 +79,31 @@ class Steps(Progress):
         super().__init__("explain", 0, unit="", n_steps=1, console=Console(quiet=True))
         self.told = []
 
-    def __call__(self, said):
-        super().__call__(said)
-        self.told.append(said)
+    def __call__(self, output):
+        super().__call__(output)
+        self.told.append(output)
 
 
 @pytest.fixture(scope="module")
 def true(model, given, maps):
     steps = Steps()
-    found = examine(model, given, maps, rng=rng(), settings=FAST, advance=steps)
+    result = examine(model, given, maps, rng=rng(), settings=FAST, advance=steps)
     assert steps.count == f"{len(steps.told)}/{len(steps.told)} test"  # foreseen as many as there were
     steps = steps.told
     assert steps == [
         "curves, control",
         "curves, blur",
-        "stains of turned images",
-        "randomised weights",
+        "channels of augmented images",
+        "randomized weights",
         "other targets",
-        "turned images",
+        "augmented images",
     ]
-    return found
+    return result
 
 
 def test_true_maps_of_a_network_known_on_paper_stand_every_test(true):
     verdict = true.summary["verdicts"]
-    # Constant places have no detail: a blur takes little away, so that `control` alone decides.
+    # Constant regions have no detail: a blur takes little away, so that `control` alone decides.
     assert true.summary["curves"]["control"]["deletion"]["probability"]["p"] < 0.05
     assert true.summary["curves"]["control"]["insertion"]["probability"]["p"] < 0.05
     assert verdict["views"] == verdict["targets"] == "passes"
@@ -112,34 +112,36 @@ def test_true_maps_of_a_network_known_on_paper_stand_every_test(true):
 
 
 def test_maps_that_ignore_the_network_are_not_to_be_believed(model, given):
-    drawn = maps_of(brightness, model, given, at_once=6)
-    found = examine(model, given, shown(drawn), rng=rng(), settings=FAST, method=brightness)
-    assert found.summary["verdicts"]["randomization"] == "fails"
-    assert found.summary["verdicts"]["targets"] == "fails"
-    assert found.summary["randomization"]["stages"][-1]["mean"] == pytest.approx(1)
-    assert "DO NOT BELIEVE THESE MAPS: they fail" in found.sentences[-1]
-    assert "randomization, targets" in found.sentences[-1]
-    assert "gives maps that are 1.00 like its own" in found.sentences[1]
-    assert found.settings["method"] == "given"
-    assert "layer" not in found.settings
+    maps_drawn = maps_of(brightness, model, given, batch_size=6)
+    result = examine(model, given, to_display_size(maps_drawn), rng=rng(), settings=FAST, method=brightness)
+    assert result.summary["verdicts"]["randomisation"] == "fails"
+    assert result.summary["verdicts"]["targets"] == "fails"
+    assert result.summary["randomisation"]["stages"][-1]["mean"] == pytest.approx(1)
+    assert "DO NOT TRUST THESE MAPS: they fail" in result.sentences[-1]
+    assert "randomization, targets" in result.sentences[-1]
+    assert "the maps have a rank correlation of 1.00 with the maps of the network" in result.sentences[1]
+    assert result.settings["method"] == "given"
+    assert "layer" not in result.settings
 
 
 def test_random_maps_fail_deletion_and_insertion(model, given):
-    drawn = random_smooth_maps(6, grid=(SIDE, SIDE), size=(16 * SIDE, 16 * SIDE), rng=rng_for(2, "random")).enlarged()
-    found = examine(model, given, drawn, rng=rng(), settings=FAST)
-    assert found.summary["verdicts"]["deletion"] == "fails"
-    assert found.summary["verdicts"]["insertion"] == "fails"
-    assert "DO NOT BELIEVE THESE MAPS: they fail deletion, insertion" in found.sentences[-1]
+    maps_drawn = random_smooth_maps(
+        6, grid=(SIDE, SIDE), size=(16 * SIDE, 16 * SIDE), rng=rng_for(2, "random")
+    ).enlarged()
+    result = examine(model, given, maps_drawn, rng=rng(), settings=FAST)
+    assert result.summary["verdicts"]["deletion"] == "fails"
+    assert result.summary["verdicts"]["insertion"] == "fails"
+    assert "DO NOT TRUST THESE MAPS: they fail deletion, insertion" in result.sentences[-1]
 
 
 def test_maps_that_stay_with_the_camera_fail_the_views(model, given, maps):
-    found = examine(model, given, maps, rng=rng(), settings=FAST, method=corner)
-    assert found.summary["verdicts"]["views"] == "fails"
-    assert "views" in found.sentences[-1]
+    result = examine(model, given, maps, rng=rng(), settings=FAST, method=corner)
+    assert result.summary["verdicts"]["views"] == "fails"
+    assert "augmentations" in result.sentences[-1]
 
 
 def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given, maps, true):
-    assert true.table["row"].tolist() == _dealt(given, n_sites=6, rng=rng())
+    assert true.table["row"].tolist() == _order_rows(given, n_sites=6, rng=rng())
     few = examine(
         model,
         given,
@@ -165,7 +167,7 @@ def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given
     np.testing.assert_allclose(few.table["insertion_auc"][:2], insertion, atol=1e-6)
     assert few.table[["deletion_auc", "deletion_p", "insertion_p"]][2:].isna().all(axis=None)
     assert few.table["deletion_p"][:2].between(0.25, 1).all()
-    # The planted places first: no random map is as good.
+    # The planted regions first: no random map is as good.
     assert few.table["deletion_p"][:2].tolist() == few.table["insertion_p"][:2].tolist() == [0.25, 0.25]
     np.testing.assert_allclose(few.table["stability"], 1, atol=1e-9)
     assert few.table["after_randomization"].mean() == pytest.approx(few.summary["randomization"]["stages"][-1]["mean"])
@@ -178,9 +180,9 @@ def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given
 
 
 def test_the_summary_has_means_intervals_and_nulls(true):
-    said = true.summary
-    json.dumps(said, allow_nan=False)
-    one = said["curves"]["control"]
+    output = true.summary
+    json.dumps(output, allow_nan=False)
+    one = output["curves"]["control"]
     deletion = one["deletion"]["probability"]
     assert deletion["mean"] == pytest.approx(true.table["deletion_auc"].mean())
     assert deletion["interval"] is None  # of too few experiments
@@ -189,19 +191,19 @@ def test_the_summary_has_means_intervals_and_nulls(true):
     np.testing.assert_allclose(deletion["random_curve"], true.arrays["curves/control/random"].mean(0), atol=1e-6)
     insertion = one["insertion"]["probability"]
     np.testing.assert_allclose(insertion["curve"], true.arrays["curves/control/insertion"].mean(0), atol=1e-6)
-    # Both insertion curves begin with the untreated image and end with the image.
+    # Both insertion curves begin with the control image and end with the image.
     assert insertion["random_curve"][0] == pytest.approx(insertion["curve"][0])
     assert insertion["random_curve"][-1] == pytest.approx(insertion["curve"][-1])
     assert insertion["difference"]["mean"] > 0 > deletion["difference"]["mean"]
     assert one["sites"] == 6
-    assert one["deleted"] == pytest.approx([0, 2 / 9, 4 / 9, 7 / 9, 1])
-    assert one["inserted"] == pytest.approx([0, 2 / 9, 5 / 9, 7 / 9, 1])
-    assert said["interval_over"] == "experiment"
-    stages = said["randomization"]["stages"]
+    assert one["taken"] == pytest.approx([0, 2 / 9, 4 / 9, 7 / 9, 1])
+    assert one["put_back"] == pytest.approx([0, 2 / 9, 5 / 9, 7 / 9, 1])
+    assert output["interval_over"] == "experiment"
+    stages = output["randomisation"]["stages"]
     assert [stage["stage"] for stage in stages][:2] == ["templates", "neck"]
-    assert said["randomization"]["before_training"] == stages[-1]["stage"] == "features.conv1"
-    assert said["randomization"]["channels"]["features.conv1"]["chance"] == pytest.approx(1 / 3)
-    views = said["views"]
+    assert output["randomisation"]["before_training"] == stages[-1]["stage"] == "features.conv1"
+    assert output["randomisation"]["stains"]["features.conv1"]["chance"] == pytest.approx(1 / 3)
+    views = output["views"]
     assert views["mean"] == pytest.approx(1)
     assert views["channels"] == {
         "sites": 2,
@@ -210,65 +212,65 @@ def test_the_summary_has_means_intervals_and_nulls(true):
         "mean_absolute": pytest.approx(views["channels"]["mean_absolute"]),
         "same_top_channel": 1.0,
     }
-    assert (said["seeds"], said["shuffled"]) == (None, None)
+    assert (output["seeds"], output["shuffled"]) == (None, None)
 
 
 def test_what_was_written_is_read_back(true, tmp_path):
     paths = true.write(tmp_path)
     assert [path.name for path in paths] == ["faithfulness.json", "faithfulness.npz"]
-    again = Faithfulness.read(tmp_path)
-    assert again.summary == true.summary
-    assert again.settings == true.settings
-    assert again.sentences == true.sentences
-    np.testing.assert_allclose(again.table, true.table)
-    assert set(again.arrays) == set(true.arrays)
+    repeated = Faithfulness.read(tmp_path)
+    assert repeated.summary == true.summary
+    assert repeated.settings == true.settings
+    assert repeated.sentences == true.sentences
+    np.testing.assert_allclose(repeated.table, true.table)
+    assert set(repeated.arrays) == set(true.arrays)
     for name, values in true.arrays.items():
-        np.testing.assert_allclose(again.arrays[name], values, atol=1e-7)
+        np.testing.assert_allclose(repeated.arrays[name], values, atol=1e-7)
 
 
 def test_maps_of_the_network_and_of_an_untrained_one_are_kept_as_they_are_shown(model, given, true):
-    kept = true.arrays["maps/trained"]
+    stored = true.arrays["maps/trained"]
     rows = true.table["row"][:2].tolist()
-    expected = maps_of(map_method(), model, given, at_once=6)[rows]
-    assert kept.shape == true.arrays["maps/untrained/features.conv1"].shape == (2, 48, 48)
-    assert kept.max() == 1
-    assert kept.min() >= 0
-    for one, places in zip(kept, expected, strict=True):
-        middle = one[8::16, 8::16] + one[7::16, 7::16]  # the centres of the places: the enlarged map is the map there
-        assert np.corrcoef(middle.ravel(), places.ravel())[0, 1] > 0.99
+    expected = maps_of(map_method(), model, given, batch_size=6)[rows]
+    assert stored.shape == true.arrays["maps/untrained/features.conv1"].shape == (2, 48, 48)
+    assert stored.max() == 1
+    assert stored.min() >= 0
+    for one, regions in zip(stored, expected, strict=True):
+        middle = one[8::16, 8::16] + one[7::16, 7::16]  # the centres of the regions: the enlarged map is the map there
+        assert np.corrcoef(middle.ravel(), regions.ravel())[0, 1] > 0.99
 
 
 def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model, given, maps):
     small = FAST.model_copy(update={"n_sites": 4, "n_curve_sites": 1, "n_channel_sites": 0, "n_networks": 1})
     config = ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=2)
     other = build_classifier(config, seed=4).eval()
-    found = examine(
+    result = examine(
         model,
         given,
         maps,
         rng=rng(),
         settings=small,
-        others=OtherNetworks(seeds=[NetworkSites(model, given)], shuffled=NetworkSites(other, given)),
+        other_networks=OtherNetworks(seeds=[NetworkSites(model, given)], shuffled=NetworkSites(other, given)),
     )
-    assert found.summary["seeds"]["similarity"]["mean"] == pytest.approx(1)
-    assert found.summary["seeds"]["sites"] == 4
-    assert found.summary["shuffled"]["similarity"]["mean"] < 0.6
-    assert found.summary["verdicts"]["seeds"] == "passes"
-    assert found.summary["verdicts"]["shuffled"] in ("passes", "weak")
-    assert found.summary["views"]["channels"] is None
-    assert found.summary["randomization"]["channels"] == {}
-    assert "networks of other seeds: maps 1.00 like each other" in found.sentences[3]
-    assert "a network trained on shuffled labels: maps" in found.sentences[3]
-    assert "largest stain" not in found.sentences[2]
+    assert result.summary["seeds"]["likeness"]["mean"] == pytest.approx(1)
+    assert result.summary["seeds"]["sites"] == 4
+    assert result.summary["shuffled"]["likeness"]["mean"] < 0.6
+    assert result.summary["verdicts"]["seeds"] == "passes"
+    assert result.summary["verdicts"]["shuffled"] in ("passes", "weak")
+    assert result.summary["views"]["stains"] is None
+    assert result.summary["randomisation"]["stains"] == {}
+    assert "networks of other seeds: rank correlation of the maps 1.00" in result.sentences[3]
+    assert "a network trained on shuffled labels: rank correlation of the maps" in result.sentences[3]
+    assert "top channel" not in result.sentences[2]
     same = examine(
-        model, given, maps, rng=rng(), settings=small, others=OtherNetworks(shuffled=NetworkSites(model, given))
+        model, given, maps, rng=rng(), settings=small, other_networks=OtherNetworks(shuffled=NetworkSites(model, given))
     )
     assert same.summary["verdicts"]["shuffled"] == "fails"
 
 
 def test_equal_generators_give_equal_results(model, given, maps, true):
-    again = examine(model, given, maps, rng=rng(), settings=FAST)
-    assert again.summary == true.summary
+    repeated = examine(model, given, maps, rng=rng(), settings=FAST)
+    assert repeated.summary == true.summary
 
 
 def test_the_model_is_left_as_it_was_found(given, maps):
@@ -280,14 +282,14 @@ def test_the_model_is_left_as_it_was_found(given, maps):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_sites_are_dealt_over_perturbations_and_untreated_wells_come_last(given):
+def test_sites_are_dealt_over_perturbations_and_control_wells_come_last(given):
     table = given.table.assign(Metadata_Role=["negative_control", *["treatment"] * 5])
     sites = dataclasses.replace(given, table=table, targets=torch.tensor([0, 1, 1, 1, 1, 2]))
-    rows = _dealt(sites, n_sites=4, rng=rng())
+    rows = _order_rows(sites, n_sites=4, rng=rng())
     assert len(set(rows)) == 4
     assert 0 not in rows
     assert 5 in rows[:2]
-    assert _dealt(sites, n_sites=9, rng=rng())[-1] == 0
+    assert _order_rows(sites, n_sites=9, rng=rng())[-1] == 0
 
 
 def test_a_part_of_the_sites_has_its_own_of_everything(given):
@@ -312,7 +314,7 @@ def test_a_part_of_the_sites_has_its_own_of_everything(given):
     assert taken.cell_types.tolist() == [[8, 9], [0, 1], [10, 11]]
     assert taken.references[:, 0].tolist() == [12, 0, 15]
     assert taken.controls[:, 0, 0, 0].tolist() == [4, 0, 5]
-    assert [(rows, lent is None) for rows, lent in taken.norms] == [([2], True), ([1], False), ([0], True)]
+    assert [(rows, statistics is None) for rows, statistics in taken.norms] == [([2], True), ([1], False), ([0], True)]
     assert given.take([2]).controls is given.controls
     assert given.take([2]).norms is None
 
@@ -322,7 +324,7 @@ def test_maps_of_other_sites_are_refused(model, given, maps):
         examine(model, given, maps[:5], rng=rng(), settings=FAST)
 
 
-def told(**changed):
+def summary_with(**changed):
     """A summary in which every test is passed."""
     curve = {"curve": [0.9, 0.5, 0.1], "p": 0.001}
     both = {"deletion": {"probability": curve}, "insertion": {"probability": curve}}
@@ -349,8 +351,8 @@ def curve(p, *, end=0.1):
 
 
 def stages(neck, last, *, absolute=0.2, before="conv1"):
-    said = [("neck", neck), ("conv1", last)]
-    rows = [{"stage": stage, "mean": mean, "absolute": absolute} for stage, mean in said]
+    output = [("neck", neck), ("conv1", last)]
+    rows = [{"stage": stage, "mean": mean, "absolute": absolute} for stage, mean in output]
     return {"before_training": before, "stages": rows}
 
 
@@ -383,8 +385,8 @@ def stages(neck, last, *, absolute=0.2, before="conv1"):
     ],
 )
 def test_verdicts_follow_from_limits_fixed_beforehand(changed, name, verdict):
-    assert verdicts(told(**changed))[name] == verdict
+    assert verdicts(summary_with(**changed))[name] == verdict
 
 
 def test_a_network_of_one_perturbation_has_no_verdict_on_targets():
-    assert "targets" not in verdicts(told(targets=None))
+    assert "targets" not in verdicts(summary_with(targets=None))

@@ -29,9 +29,9 @@ def rng(word="randomised"):
     return rng_for(1, word)
 
 
-def brightness(model, piece):
+def brightness(model, site_batch):
     """A "map" that never looks at the network."""
-    return piece.images.mean(1)
+    return site_batch.images.mean(1)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_random_smooth_maps_are_as_often_like_as_unlike():
     null = random_similarity(grid=(8, 8), rng=rng(), n_draws=400)
     assert null.shape == (400,)
     assert abs(null.mean()) < 0.05
-    # Neighbours of a smooth map share a value: fewer places count than the 64 of a map of noise (0.126).
+    # Neighbours of a smooth map share a value: fewer regions count than the 64 of a map of noise (0.126).
     assert 0.18 < null.std() < 0.35
     low, high = mean_of_random(null, n_sites=25, rng=rng(), n_draws=400)
     assert -0.15 < low < -0.05
@@ -97,8 +97,8 @@ def test_the_cascade_draws_one_part_after_the_other_anew_and_leaves_the_rest(bac
     new: set[str] = set()
     for step in cascade(model, seed=5):
         seen.append(step.stage)
-        found = step.model.state_dict()
-        changed = {name for name in found if not torch.equal(found[name], before[name])}
+        result = step.model.state_dict()
+        changed = {name for name in result if not torch.equal(result[name], before[name])}
         assert changed > new
         prefix = {"templates": ("linear_templates.", "cosine_templates."), "neck": ("neck.",)}.get(
             step.stage, (f"backbone.{step.stage}.",)
@@ -109,17 +109,17 @@ def test_the_cascade_draws_one_part_after_the_other_anew_and_leaves_the_rest(bac
     assert seen == ["templates", "neck", *stages]
     assert new == set(before)
     fresh = build_classifier(config, seed=5).state_dict()
-    assert all(torch.equal(found[name], fresh[name]) for name in fresh)
-    assert untrained == (["neck"] if config.freeze_backbone else [stages[-1]])
+    assert all(torch.equal(result[name], fresh[name]) for name in fresh)
+    assert untrained == (["neck"] if config.frozen else [stages[-1]])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_other_seeds_draw_other_networks(model):
-    first, again, other = (
+    first, repeated, other = (
         [step.model.linear_templates.weight.detach().clone() for step in cascade(model, seed=seed)][0]
         for seed in (1, 1, 2)
     )
-    assert torch.equal(first, again)
+    assert torch.equal(first, repeated)
     assert not torch.equal(first, other)
 
 
@@ -136,11 +136,11 @@ def centred_network():
 
 
 def piece_of(model, sites, *, controls):
-    lent = {}
+    statistics = {}
     for name, part in model.named_modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            lent |= {f"{name}.mean": torch.full((part.num_features,), 3.0)}
-            lent |= {f"{name}.variance": torch.full((part.num_features,), 5.0)}
+            statistics |= {f"{name}.mean": torch.full((part.num_features,), 3.0)}
+            statistics |= {f"{name}.variance": torch.full((part.num_features,), 5.0)}
     return SiteBatch(
         rows=list(range(len(sites))),
         images=sites.images,
@@ -148,79 +148,81 @@ def piece_of(model, sites, *, controls):
         targets=sites.targets,
         references=torch.full((len(sites), model.n_features), 9.0),
         controls=controls,
-        others=None,
-        lent=lent,
+        other_wells=None,
+        bn_statistics=statistics,
     )
 
 
 def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_old_weights(given):
     model = centred_network()
-    piece = piece_of(model, given, controls=given.images[:1] + 1)
+    site_batch = piece_of(model, given, controls=given.images[:1] + 1)
     for step in cascade(model, seed=3):
-        fitting = step.fitting(piece)
-        for name, values in fitting.lent.items():
+        fitting = step.adapt(site_batch)
+        for name, values in fitting.bn_statistics.items():
             new = name.startswith(tuple(f"{part}." for part in step.parts))
             old, fresh = (5.0, 1.0) if name.endswith(".variance") else (3.0, 0.0)
             assert (values == (fresh if new else old)).all()
         if step.stage in ("templates", "neck"):
-            assert fitting.references is piece.references
+            assert fitting.references is site_batch.references
     # All is new: a fresh network with fresh norms, asked about the control image.
     fresh = build_classifier(model.config, seed=3).eval()
     with torch.no_grad():
-        expected = fresh.image_features(fresh.pool(fresh.feature_maps(piece.controls)))
+        expected = fresh.numbers(fresh.pool(fresh.feature_maps(site_batch.controls)))
     torch.testing.assert_close(fitting.references, expected.expand(len(given), -1), atol=1e-4, rtol=1e-4)
-    alone = step.fitting(piece_of(model, given, controls=None))
+    alone = step.adapt(piece_of(model, given, controls=None))
     assert (alone.references == 0).all()
 
 
 def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them_does_not(model, given):
     few = given.take(range(2))
-    stains = shapley_values(model, few, settings=ShapleySettings())
+    channel_values = shapley_values(model, few, settings=ShapleySettings())
     results = {}
     for method in (map_method(), brightness):
-        own = maps_of(method, model, given, at_once=4)
+        own = maps_of(method, model, given, batch_size=4)
         results[method] = model_randomization(
             model,
             given,
             own,
             method=method,
             rng=rng(),
-            shapley=SiteShapley(sites=few, values=stains, settings=ShapleySettings()),
+            shapley=SiteShapley(sites=few, values=channel_values, settings=ShapleySettings()),
             n_networks=3,
         )
     true, false = results.values()
-    assert (false.likeness == 1).all()
-    assert true.likeness.shape == (8, 3, 6)
+    assert (false.similarity == 1).all()
+    assert true.similarity.shape == (8, 3, 6)
     # Templates and neck first: from there on all of Grad-CAM's weights are random.
-    assert abs(true.likeness[-1].mean()) < 0.4
-    assert true.likeness.mean() < 0.4
+    assert abs(true.similarity[-1].mean()) < 0.4
+    assert true.similarity.mean() < 0.4
     assert true.stages[true.before_training] == "features.conv1"
-    assert list(true.untrained) == list(true.stains) == list(true.same_top) == ["features.conv1"]
-    assert true.untrained["features.conv1"].shape == (6, 4, 4)
-    assert true.stains["features.conv1"].shape == (2,)
+    assert list(true.untrained_maps) == list(true.shapley_similarity) == list(true.same_top) == ["features.conv1"]
+    assert true.untrained_maps["features.conv1"].shape == (6, 4, 4)
+    assert true.shapley_similarity["features.conv1"].shape == (2,)
 
 
-def test_the_kept_maps_and_stains_are_those_of_an_untrained_network(model, given):
+def test_the_kept_maps_and_channels_are_those_of_an_untrained_network(model, given):
     few = given.take([1])
-    stains = shapley_values(model, few, settings=ShapleySettings())
-    own = maps_of(map_method(), model, given, at_once=6)
-    found = model_randomization(
+    channel_values = shapley_values(model, few, settings=ShapleySettings())
+    own = maps_of(map_method(), model, given, batch_size=6)
+    result = model_randomization(
         model,
         given,
         own,
         method=map_method(),
         rng=rng(),
-        shapley=SiteShapley(sites=few, values=stains, settings=ShapleySettings()),
+        shapley=SiteShapley(sites=few, values=channel_values, settings=ShapleySettings()),
         n_networks=1,
     )
     seed = int(rng().integers(2**31, size=1)[0])
     fresh = build_classifier(model.config, seed=seed)
-    maps = maps_of(map_method(), fresh, given, at_once=6)
-    np.testing.assert_allclose(found.untrained["features.conv1"], maps, atol=1e-6)
-    np.testing.assert_allclose(found.likeness[-1, 0], similarity(own, maps), atol=1e-9)
+    maps = maps_of(map_method(), fresh, given, batch_size=6)
+    np.testing.assert_allclose(result.untrained_maps["features.conv1"], maps, atol=1e-6)
+    np.testing.assert_allclose(result.similarity[-1, 0], similarity(own, maps), atol=1e-9)
     values = shapley_values(fresh, few, settings=ShapleySettings())
-    np.testing.assert_allclose(found.stains["features.conv1"], similarity(stains, values), atol=1e-9)
-    assert found.same_top["features.conv1"].tolist() == [float(stains.argmax() == values.argmax())]
+    np.testing.assert_allclose(
+        result.shapley_similarity["features.conv1"], similarity(channel_values, values), atol=1e-9
+    )
+    assert result.same_top["features.conv1"].tolist() == [float(channel_values.argmax() == values.argmax())]
 
 
 def test_a_frozen_network_keeps_maps_of_new_trained_parts_and_of_all_new_parts(given):
@@ -228,33 +230,35 @@ def test_a_frozen_network_keeps_maps_of_new_trained_parts_and_of_all_new_parts(g
         ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=4, freeze_backbone=True),
         seed=1,
     ).eval()
-    own = maps_of(map_method(), model, given, at_once=6)
-    found = model_randomization(model, given, own, method=map_method(), rng=rng(), n_networks=1)
-    assert found.stains == found.same_top == {}
-    assert found.stages[found.before_training] == "neck"
-    assert list(found.untrained) == ["neck", "features.conv1"]
+    own = maps_of(map_method(), model, given, batch_size=6)
+    result = model_randomization(model, given, own, method=map_method(), rng=rng(), n_networks=1)
+    assert result.shapley_similarity == result.same_top == {}
+    assert result.stages[result.before_training] == "neck"
+    assert list(result.untrained_maps) == ["neck", "features.conv1"]
 
 
 def test_the_map_of_another_target_is_another_map_unless_the_method_ignores_the_target(model, given):
-    own = maps_of(map_method(), model, given, at_once=6)
-    found = similarity_to_other_targets(model, given, own, method=map_method(), rng=rng(), n_targets=4)
-    assert found.shape == (4, 6)
-    # Places of the other stain are drawn by themselves; perturbation 0 has a constant logit, so no map.
-    assert abs(found.mean()) < 0.3
-    assert (found < 0.9).all()
-    ignoring = maps_of(brightness, model, given, at_once=6)
+    own = maps_of(map_method(), model, given, batch_size=6)
+    result = similarity_to_other_targets(model, given, own, method=map_method(), rng=rng(), n_targets=4)
+    assert result.shape == (4, 6)
+    # Places of the other channel are drawn by themselves; perturbation 0 has a constant logit, so no map.
+    assert abs(result.mean()) < 0.3
+    assert (result < 0.9).all()
+    ignoring = maps_of(brightness, model, given, batch_size=6)
     assert (similarity_to_other_targets(model, given, ignoring, method=brightness, rng=rng()) == 1).all()
 
 
 def test_the_other_target_is_never_the_own_one(model, given):
-    asked = []
+    requested = []
 
-    def method(model, piece):
-        asked.append(piece.targets.clone())
-        return piece.images[:, 0]
+    def method(model, site_batch):
+        requested.append(site_batch.targets.clone())
+        return site_batch.images[:, 0]
 
-    similarity_to_other_targets(model, given, np.zeros((6, 16, 16)), method=method, rng=rng(), n_targets=20, at_once=6)
-    other = torch.stack(asked)
+    similarity_to_other_targets(
+        model, given, np.zeros((6, 16, 16)), method=method, rng=rng(), n_targets=20, batch_size=6
+    )
+    other = torch.stack(requested)
     assert (other != given.targets).all()
     assert set(other[:, 0].tolist()) == {0, 2}
     assert set(other[:, 1].tolist()) == {0, 1}
@@ -265,26 +269,26 @@ def test_a_network_of_one_perturbation_has_no_other_target(given):
     assert similarity_to_other_targets(model, given, np.zeros((6, 4, 4)), method=map_method(), rng=rng()) is None
 
 
-def test_the_largest_stain_is_the_same_or_not():
+def test_the_largest_channel_is_the_same_or_not():
     assert same_top(np.array([[1.0, 2, 0], [5, 1, 1]]), np.array([[0.0, 9, 8], [1, 1, 3]])).tolist() == [1, 0]
 
 
 def test_maps_come_in_the_order_of_the_sites_whatever_the_pieces(model, given):
-    whole = maps_of(map_method(), model, given, at_once=6)
+    whole = maps_of(map_method(), model, given, batch_size=6)
     split = given.take(range(6))
     object.__setattr__(split, "norms", [BatchStatistics([4, 1], None), BatchStatistics([0, 2, 5, 3], None)])
-    np.testing.assert_allclose(maps_of(map_method(), model, split, at_once=3), whole, atol=1e-6)
+    np.testing.assert_allclose(maps_of(map_method(), model, split, batch_size=3), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        (lambda model, piece: piece.images[:1, 0], "shape (1, 64, 64) for 6 sites. Expected one map"),
-        (lambda model, piece: piece.images, "shape (6, 3, 64, 64) for 6 sites"),
-        (lambda model, piece: piece.images[:, 0] / 0, "of finite numbers per site"),
+        (lambda model, site_batch: site_batch.images[:1, 0], "shape (1, 64, 64) for 6 sites. Expected one map"),
+        (lambda model, site_batch: site_batch.images, "shape (6, 3, 64, 64) for 6 sites"),
+        (lambda model, site_batch: site_batch.images[:, 0] / 0, "of finite numbers per site"),
     ],
 )
 def test_a_method_that_gives_no_maps_is_refused(model, given, method, words):
     with pytest.raises(ExplanationError) as raised:
-        maps_of(method, model, given, at_once=6)
+        maps_of(method, model, given, batch_size=6)
     assert words in str(raised.value)

@@ -56,7 +56,7 @@ def test_the_convolution_of_a_layer_is_the_printed_weighted_average_of_its_chann
     hook.remove()
     maps, made = (tensor.double().numpy() for tensor in seen[0])
     np.testing.assert_allclose(average_channels(maps, layer.filters), made, atol=1e-5)
-    # The sum of Eq. (14) in plain loops, at one place of one image.
+    # The sum of Eq. (14) in plain loops, at one region of one image.
     k, row, column = 7, 3, 5
     total = sum(layer.filters[k, i] * maps[1, i, row, column] for i in range(maps.shape[1]))
     assert made[1, k, row, column] == pytest.approx(total, abs=1e-5)
@@ -65,18 +65,18 @@ def test_the_convolution_of_a_layer_is_the_printed_weighted_average_of_its_chann
 def test_folded_filters_are_what_the_layer_does_to_an_input_that_rises():
     model = worn(network()).eval()
     layer = choose_layers(model, ["features.denseblock1.denselayer3.conv1"])[0]
-    layer.before.bias.data += 100  # every ReLU is open
+    layer.input_norm.bias.data += 100  # every ReLU is open
     x = torch.from_numpy(rng_for(4, "x").normal(size=(1, layer.convolution.in_channels, 1, 1))).double()
 
     def through(maps):
         with torch.no_grad():
-            return layer.convolution.double()(torch.relu(layer.before.double()(maps)))[0, :, 0, 0].numpy()
+            return layer.convolution.double()(torch.relu(layer.input_norm.double()(maps)))[0, :, 0, 0].numpy()
 
     for channel in (0, 5, 17):
         rise = torch.zeros_like(x)
         rise[0, channel] = 1
         np.testing.assert_allclose(through(x + rise) - through(x), layer.folded(spread=True)[:, channel], atol=1e-6)
-        spread = math.sqrt(float(layer.before.running_var[channel]) + layer.before.eps)
+        spread = math.sqrt(float(layer.input_norm.running_var[channel]) + layer.input_norm.eps)
         np.testing.assert_allclose(
             through(x + rise * spread) - through(x), layer.folded()[:, channel], atol=1e-6
         )  # fmt: skip
@@ -99,8 +99,8 @@ def test_a_layer_knows_the_norm_before_and_the_convolution_behind_it(backbone, n
     layer = choose_layers(model, [f"backbone.{name}"])[0]
     block = model.backbone.get_submodule(name.rpartition(".")[0])
     assert layer.name == name
-    assert layer.before is (getattr(block, before) if before else None)
-    assert (layer.behind and layer.behind[1]) is (getattr(block, behind) if behind else None)
+    assert layer.input_norm is (getattr(block, before) if before else None)
+    assert (layer.next_layers and layer.next_layers[1]) is (getattr(block, behind) if behind else None)
     assert (layer.folded() is None) == (before is None)
     assert layer.convolution.kernel_size == (1, 1)
 
@@ -135,9 +135,9 @@ def test_a_layer_that_is_not_there_is_refused_with_the_nearest_names():
     assert len(choose_layers(model, twice)) == 1
     with pytest.raises(ExplanationError) as refused:
         choose_layers(model, ["features.denseblock1.denselayer6.conv1"])
-    said = str(refused.value)
-    assert said.startswith("'features.denseblock1.denselayer6.conv1' is no layer of densenet_small. Did you mean ")
-    assert "'features.denseblock1.denselayer3.conv1'" in said
+    output = str(refused.value)
+    assert output.startswith("'features.denseblock1.denselayer6.conv1' is no layer of densenet_small. Did you mean ")
+    assert "'features.denseblock1.denselayer3.conv1'" in output
     with pytest.raises(ExplanationError, match=r"'features\.conv0' is no 1x1 convolution of densenet_small\. "):
         choose_layers(model, ["features.conv0"])
 
@@ -158,8 +158,8 @@ def test_a_filter_near_0_looks_like_one_colour_and_is_no_average():
     assert np.flatnonzero(is_constant_filter(filters, flat=0.1)).tolist() == [3, 4]
     assert np.flatnonzero(coefficient_of_variation(filters) <= 0.25).tolist() == [3, 5]
     assert np.flatnonzero(are_bands(filters, Thresholds())).tolist() == [3, 4, 5]
-    found = measure_bands(filters, Thresholds())
-    assert (found["near_constant"], found["one_colour"], found["silent"]) == (2 / 20, 2 / 20, 1 / 20)
+    result = measure_bands(filters, Thresholds())
+    assert (result["near_constant"], result["one_colour"], result["silent"]) == (2 / 20, 2 / 20, 1 / 20)
 
 
 def test_effective_rank_by_hand_and_of_the_singular_values_of_numpy():
@@ -184,7 +184,7 @@ def test_duplicates_join_the_nearest_head_and_small_steps_make_no_chain():
     assert measure_bands(filters, Thresholds(duplicate=above))["duplicates"] == pytest.approx(3 / 7)
 
 
-def test_neighbours_that_are_alike_are_a_block_and_alike_ones_far_apart_are_none():
+def test_neighbors_that_are_alike_are_a_block_and_alike_ones_far_apart_are_none():
     rng = rng_for(7, "weights")
     base = rng.normal(size=(4, 30))
     side_by_side = np.repeat(base, 5, axis=0) + 0.1 * rng.normal(size=(20, 30))
@@ -214,7 +214,7 @@ def test_planted_bands_and_blocks_are_significant_and_random_weights_are_not():
     planted = rng.normal(size=(24, 40))
     planted[4:10] = 1.2  # a block of bands
     planted[14:18] = planted[13]
-    found = compare_with_nulls(planted, Thresholds(), nulls=draws(planted, 39, 11))
+    result = compare_with_nulls(planted, Thresholds(), nulls=draws(planted, 39, 11))
     for name in (
         "variation",
         "near_constant",
@@ -224,19 +224,19 @@ def test_planted_bands_and_blocks_are_significant_and_random_weights_are_not():
         "duplicates",
         "effective_rank",
     ):
-        assert found[name]["shuffled"]["p"] == 1 / 40, name
-    assert found["duplicates"]["value"] == (5 + 4) / 24
-    assert found["near_constant"]["value"] == found["one_colour"]["value"] == 6 / 24
-    low, high = found["effective_rank"]["shuffled"]["random_range"]
-    assert found["effective_rank"]["value"] < low <= high
+        assert result[name]["shuffled"]["p"] == 1 / 40, name
+    assert result["duplicates"]["value"] == (5 + 4) / 24
+    assert result["near_constant"]["value"] == result["one_colour"]["value"] == 6 / 24
+    low, high = result["effective_rank"]["shuffled"]["random_range"]
+    assert result["effective_rank"]["value"] < low <= high
     small = {name: [] for name in ("variation", "cosine_size", "neighbour_cosine", "effective_rank")}
     for trial in range(60):
         filters = rng_for(12, "weights", trial).normal(size=(10, 12))
-        said = compare_with_nulls(filters, Thresholds(), nulls=draws(filters, 19, trial))
-        for name, found in small.items():
-            found.append(said[name]["shuffled"]["p"] <= 0.1)
-        assert said["near_constant"]["shuffled"]["p"] == 1  # none, and none in any draw
-    assert {name: np.mean(found) < 0.22 for name, found in small.items()} == dict.fromkeys(small, True)
+        output = compare_with_nulls(filters, Thresholds(), nulls=draws(filters, 19, trial))
+        for name, result in small.items():
+            result.append(output[name]["shuffled"]["p"] <= 0.1)
+        assert output["near_constant"]["shuffled"]["p"] == 1  # none, and none in any draw
+    assert {name: np.mean(result) < 0.22 for name, result in small.items()} == dict.fromkeys(small, True)
 
 
 def test_a_convolution_of_torch_agrees_for_any_filters():

@@ -8,7 +8,7 @@ from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, RunError
 from distangle.explain import FilterSettings, examine_filters, prune_effect
 from distangle.explain.filters.layers import choose_layers, filter_layers
-from distangle.explain.filters.pruning import PruneCandidate, pruned, random_candidates, suggest_candidates
+from distangle.explain.filters.pruning import PruneCandidate, pruned_network, random_candidates, suggest_candidates
 from distangle.explain.filters.similarity import Thresholds
 from distangle.inference import predict_run
 from distangle.model import ModelConfig, build_classifier, load_model, save_model
@@ -24,12 +24,12 @@ def plant(model):
     with torch.no_grad():
         for name in (FIRST, SECOND):
             layer = choose_layers(model, [name])[0]
-            weight, gamma = layer.convolution.weight, layer.before.weight
+            weight, gamma = layer.convolution.weight, layer.input_norm.weight
             weight[10:20] = 0.3 / gamma[None, :, None, None]
             weight[11] *= -1
             for k in range(20, 26):
                 weight[k] = 2.0 * weight[3]
-                norm = layer.behind[0]
+                norm = layer.next_layers[0]
                 norm.running_mean[k] = 2 * norm.running_mean[3]
                 norm.running_var[k] = 4 * (norm.running_var[3] + norm.eps) - norm.eps
                 norm.weight[k], norm.bias[k] = 0.5 * norm.weight[3], 0.5 * norm.bias[3]
@@ -59,14 +59,14 @@ def network(backbone="densenet_small"):
 def test_planted_duplicates_and_bands_are_suggested_and_nothing_else():
     model = plant(network())
     layers = filter_layers(model)
-    found = suggest_candidates(layers, "merge_duplicates", Thresholds())
+    result = suggest_candidates(layers, "merge_duplicates", Thresholds())
     for name in (FIRST, SECOND):
-        own = {one.filter: one.into for one in found if one.layer == name}
+        own = {one.filter: one.into for one in result if one.layer == name}
         assert {k: into[0] for k, into in own.items() if into[0] == 3} == dict.fromkeys(range(20, 26), 3)
         assert all(own[k][1] == pytest.approx(0.5) for k in range(20, 26))
         # Bands of one sign are duplicates of each other; the one turned round is not.
         assert {k for k, into in own.items() if into[0] == 10} == set(range(12, 20))
-    assert {one.layer for one in found} == {FIRST, SECOND}
+    assert {one.layer for one in result} == {FIRST, SECOND}
     bands = suggest_candidates(layers, "zero_bands", Thresholds())
     assert bands == [PruneCandidate(name, k) for name in (FIRST, SECOND) for k in range(10, 20)]
     assert suggest_candidates(filter_layers(network()), "zero_bands", Thresholds()) == []
@@ -82,12 +82,12 @@ def test_a_duplicate_that_gives_the_same_is_merged_without_any_change():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         expected = model(images).logits
-        with pruned(model, same):
+        with pruned_network(model, same):
             assert torch.allclose(model(images).logits, expected, atol=1e-4)
             for name in (FIRST, SECOND):
-                outgoing = choose_layers(model, [name])[0].behind[1].weight
+                outgoing = choose_layers(model, [name])[0].next_layers[1].weight
                 assert not outgoing[:, 20:26].any()
-        with pruned(model, [PruneCandidate(one.layer, one.filter) for one in same]):  # nobody takes over
+        with pruned_network(model, [PruneCandidate(one.layer, one.filter) for one in same]):  # nobody takes over
             assert not torch.allclose(model(images).logits, expected, atol=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -95,15 +95,15 @@ def test_a_duplicate_that_gives_the_same_is_merged_without_any_change():
 def test_the_share_of_a_merged_filter_is_the_best_over_a_normal_map():
     model = network()
     layer = choose_layers(model, [SECOND])[0]
-    norm = layer.behind[0]
+    norm = layer.next_layers[0]
     with torch.no_grad():
         layer.convolution.weight[9] = layer.convolution.weight[2]
         norm.weight[2], norm.bias[2], norm.weight[9], norm.bias[9] = 1.0, 0.2, 0.7, -0.5
     only = [one for one in suggest_candidates([layer], "merge_duplicates", Thresholds()) if one.filter == 9]
-    drawn = rng_for(3, "map").normal(size=400_000)
-    kept, removed = np.maximum(drawn + 0.2, 0), np.maximum(0.7 * drawn - 0.5, 0)
+    maps_drawn = rng_for(3, "map").normal(size=400_000)
+    stored, removed = np.maximum(maps_drawn + 0.2, 0), np.maximum(0.7 * maps_drawn - 0.5, 0)
     assert only[0].into[0] == 2
-    assert only[0].into[1] == pytest.approx((kept @ removed) / (kept @ kept), rel=0.02)
+    assert only[0].into[1] == pytest.approx((stored @ removed) / (stored @ stored), rel=0.02)
     with torch.no_grad():
         norm.weight[2], norm.bias[2] = -0.0, -1.0  # what is kept is never open: nothing can stand in
     assert suggest_candidates([layer], "merge_duplicates", Thresholds())[0].into == (2, 0.0)
@@ -113,28 +113,30 @@ def test_a_layer_without_a_convolution_of_its_own_behind_it_is_not_pruned():
     model = network("resnet_small")
     name = filter_layers(model)[0].name
     with (
-        pytest.raises(ExplanationError, match=rf"{name} has no norm, ReLU and convolution of its own behind it"),
-        pruned(model, [PruneCandidate(name, 0)]),
+        pytest.raises(
+            ExplanationError, match=rf"{name} is not followed by a norm, a ReLU and a convolution of its own"
+        ),
+        pruned_network(model, [PruneCandidate(name, 0)]),
     ):
         pass
 
 
 def test_weights_are_put_back_when_something_fails():
     model = network()
-    before = choose_layers(model, [SECOND])[0].behind[1].weight.clone()
-    with pytest.raises(ZeroDivisionError), pruned(model, [PruneCandidate(SECOND, 4, into=(5, 2.0))]):
+    before = choose_layers(model, [SECOND])[0].next_layers[1].weight.clone()
+    with pytest.raises(ZeroDivisionError), pruned_network(model, [PruneCandidate(SECOND, 4, into=(5, 2.0))]):
         raise ZeroDivisionError
-    assert torch.equal(before, choose_layers(model, [SECOND])[0].behind[1].weight)
+    assert torch.equal(before, choose_layers(model, [SECOND])[0].next_layers[1].weight)
 
 
 def test_random_removals_match_the_layers_and_their_numbers():
     layers = filter_layers(network())
     wanted = [PruneCandidate(FIRST, 1), PruneCandidate(FIRST, 2), PruneCandidate(SECOND, 3)]
-    found = random_candidates(layers, wanted, rng_for(4, "draw"))
-    assert [one.layer for one in found] == [FIRST, FIRST, SECOND]
-    assert len({(one.layer, one.filter) for one in found}) == 3
-    assert found == random_candidates(layers, wanted, rng_for(4, "draw"))
-    assert found != random_candidates(layers, wanted, rng_for(5, "draw"))
+    result = random_candidates(layers, wanted, rng_for(4, "draw"))
+    assert [one.layer for one in result] == [FIRST, FIRST, SECOND]
+    assert len({(one.layer, one.filter) for one in result}) == 3
+    assert result == random_candidates(layers, wanted, rng_for(4, "draw"))
+    assert result != random_candidates(layers, wanted, rng_for(5, "draw"))
 
 
 def test_the_effect_is_counted_over_the_held_out_sites(run, screen):
@@ -167,53 +169,53 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
     layer = choose_layers(model, [name])[0]
     with torch.no_grad():
         model.linear_templates.bias.zero_()
-        layer.convolution.weight[:] = 1.0 / layer.before.weight[None, :, None, None]
+        layer.convolution.weight[:] = 1.0 / layer.input_norm.weight[None, :, None, None]
         model.backbone.features.norm5.weight[:-16] = 0
         model.backbone.features.norm5.bias[:-16] = 0
     save_model(model, path, card=card)
-    found = prune_effect(copy, screen, names=[name], n_random=0)[1]
-    assert found["filters"] == found["n_total"] == 64
-    assert found["random"] == []
-    without = round(found["without"] * 8)
+    result = prune_effect(copy, screen, names=[name], n_random=0)[1]
+    assert result["filters"] == result["of"] == 64
+    assert result["random"] == []
+    without = round(result["without"] * 8)
     assert without in (2, 3)  # one and the same answer for all: 3, 3 and 2 sites of a class
     with pytest.raises(ExplanationError, match=r"No 1x1 convolution of these layers is followed by a norm, a ReLU"):
         prune_effect(copy, screen, names=["features.transition1.conv"])
 
 
 def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
-    found = examine_filters(run, screen=screen, settings=FEW)
-    assert found.stored_layers == [FIRST, SECOND]
-    assert set(found.weights) == {f"{name}|{kind}" for name in (FIRST, SECOND) for kind in ("printed", "gamma")}
+    result = examine_filters(run, screen=screen, settings=FEW)
+    assert result.shown == [FIRST, SECOND]
+    assert set(result.weights) == {f"{name}|{kind}" for name in (FIRST, SECOND) for kind in ("printed", "gamma")}
     model, _ = load_model(run.checkpoints / "model.safetensors")
     printed = choose_layers(model, [SECOND])[0]
-    np.testing.assert_allclose(found.weights[f"{SECOND}|printed"], printed.filters, rtol=1e-6)
-    np.testing.assert_allclose(found.weights[f"{SECOND}|gamma"], printed.folded(), rtol=1e-6)
-    assert [one["layer"] for one in found.layers if one["weights"] == "printed"] == [
+    np.testing.assert_allclose(result.weights[f"{SECOND}|printed"], printed.filters, rtol=1e-6)
+    np.testing.assert_allclose(result.weights[f"{SECOND}|gamma"], printed.folded(), rtol=1e-6)
+    assert [one["layer"] for one in result.layers if one["weights"] == "printed"] == [
         layer.name for layer in filter_layers(model)
     ]  # fmt: skip
-    planted = next(one for one in found.layers if one["layer"] == SECOND and one["weights"] == "gamma")
+    planted = next(one for one in result.layers if one["layer"] == SECOND and one["weights"] == "gamma")
     assert (planted["filters"], planted["inputs"], planted["dense"]) == (64, 56, True)
     assert planted["near_constant"]["value"] == 10 / 64
     assert planted["duplicates"]["value"] == 14 / 64
     assert planted["duplicates"]["initial"]["p"] == planted["duplicates"]["shuffled"]["p"] == 1 / 10
-    of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in found.layers}
-    assert min(p for name, p in of_draws.items() if name not in found.stored_layers) >= 1 / 6  # five draws
-    assert found.claim["n_total"] == 9
-    assert not found.claim["printed_names"]
+    of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in result.layers}
+    assert min(p for name, p in of_draws.items() if name not in result.shown) >= 1 / 6  # five draws
+    assert result.claim["of"] == 9
+    assert not result.claim["printed_names"]
     for number in ("variation", "near_constant", "duplicates", "effective_rank"):
-        assert sorted(found.claim["rank"]["gamma"][number].values()) in ([1, 1], [1, 2])
-    assert any("They stand out among the layers of this network" in words for words in found.sentences)
+        assert sorted(result.claim["rank"]["gamma"][number].values()) in ([1, 1], [1, 2])
+    assert any("They stand out among the layers of this network" in message for message in result.sentences)
     assert any(
-        words.startswith("Duplicate filters merged (28 of 576): accuracy over 8 held-out sites")
-        for words in found.sentences
+        message.startswith("Duplicate filters merged (28 of 576): the accuracy over 8 held-out sites")
+        for message in result.sentences
     )
-    paths = found.write(tmp_path)
+    paths = result.write(tmp_path)
     assert [path.name for path in paths] == ["filters.json", "filters.safetensors"]
-    again = FilterAnalysis.read(tmp_path)
-    assert again.layers == found.layers
-    assert again.claim == found.claim
-    assert again.prune == found.prune
-    assert all(np.array_equal(again.weights[name], array) for name, array in found.weights.items())
+    repeated = FilterAnalysis.read(tmp_path)
+    assert repeated.layers == result.layers
+    assert repeated.claim == result.claim
+    assert repeated.prune == result.prune
+    assert all(np.array_equal(repeated.weights[name], array) for name, array in result.weights.items())
     with pytest.raises(RunError, match=r"No filters at .*filters\.json\. Run `distangle explain RUN` first"):
         FilterAnalysis.read(tmp_path / "nowhere")
 
@@ -221,13 +223,14 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
 def test_a_network_as_it_was_made_has_nothing_that_stands_out_and_one_without_dense_layers_no_claim(screen, tmp_path):
     run = tiny_start(screen, tmp_path / "run", "network.backbone=resnet_small", epochs=1)
     go_on(run)
-    found = examine_filters(run, screen=screen, layers=["features.layer3.0.downsample.0"], settings=FEW)
-    assert found.claim is None
-    assert found.prune == []
-    assert list(found.weights) == ["features.layer3.0.downsample.0|printed"]
-    assert len(found.sentences) == 1
+    result = examine_filters(run, screen=screen, layers=["features.layer3.0.downsample.0"], settings=FEW)
+    assert result.claim is None
+    assert result.prune == []
+    assert list(result.weights) == ["features.layer3.0.downsample.0|printed"]
+    assert len(result.sentences) == 1
     assert (
-        "0 of 128 filters are nearly constant, 0 look so (0 of them are near 0), 0 repeat another" in found.sentences[0]
+        "0 of 128 filters are nearly constant, 0 look uniform (0 of them are near 0), 0 duplicate another"
+        in result.sentences[0]
     )
     with pytest.raises(ExplanationError, match=r"No 1x1 convolution of resnet_small is followed by a norm, a ReLU"):
         prune_effect(run, screen)

@@ -49,8 +49,8 @@ def captum_maps(model, layer, images, cell_types, targets, *, head="softmax"):
     """A reference that shares no code: captum's Grad-CAM, enlarged, divided by its maximum."""
 
     def output(batch, kinds):
-        said = model(batch, kinds)
-        return said.logits if head == "softmax" else said.cosines
+        summary = model(batch, kinds)
+        return summary.logits if head == "softmax" else summary.cosines
 
     attributed = LayerGradCam(output, find_layer(model, layer)).attribute(
         images, target=targets, additional_forward_args=cell_types, relu_attributions=True
@@ -80,9 +80,9 @@ def textbook(model, images, cell_types, targets):
 def test_the_pooled_maps_are_equations_10_and_11_in_plain_loops(final_relu):
     model = network(final_relu=final_relu)
     images, cell_types, targets = sites()
-    found = grad_cam_maps(model, batch(images, cell_types, targets))
-    torch.testing.assert_close(found.raw, textbook(model, images, cell_types, targets), atol=1e-7, rtol=1e-4)
-    assert found.layer == ("features.norm5, after the final ReLU" if final_relu else "features.norm5")
+    result = grad_cam_maps(model, batch(images, cell_types, targets))
+    torch.testing.assert_close(result.raw, textbook(model, images, cell_types, targets), atol=1e-7, rtol=1e-4)
+    assert result.layer == ("features.norm5, after the final ReLU" if final_relu else "features.norm5")
 
 
 @pytest.mark.parametrize("head", ["softmax", "arc"])
@@ -102,12 +102,12 @@ def test_maps_of_a_layer_are_those_of_captum(backbone, layer, head):
     model = network(backbone)
     layer = last_layer(model) if layer == "the last" else layer
     images, cell_types, targets = sites()
-    found = grad_cam_maps(model, batch(images, cell_types, targets), layer=layer, head=head)
+    result = grad_cam_maps(model, batch(images, cell_types, targets), layer=layer, head=head)
     expected = captum_maps(model, layer, images, cell_types, targets, head=head)
     assert expected.amax() == 1
-    torch.testing.assert_close(found.maps, expected, atol=2e-5, rtol=0)
-    assert found.layer == layer
-    assert found.head == head
+    torch.testing.assert_close(result.maps, expected, atol=2e-5, rtol=0)
+    assert result.layer == layer
+    assert result.head == head
 
 
 @pytest.mark.parametrize("final_relu", [True, False])
@@ -147,12 +147,12 @@ def test_the_closed_form_is_chosen_without_a_backward_pass_through_the_backbone(
 def test_maps_lie_in_0_to_1_with_their_maximum_at_1_at_the_size_asked_for():
     model = network()
     images, cell_types, targets = sites()
-    found = grad_cam_maps(model, batch(images, cell_types, targets), size=(31, 57))
-    assert found.maps.shape == (3, 31, 57)
-    assert found.maps.min() >= 0
-    positive = (found.raw > 0).flatten(1).any(1)
+    result = grad_cam_maps(model, batch(images, cell_types, targets), size=(31, 57))
+    assert result.maps.shape == (3, 31, 57)
+    assert result.maps.min() >= 0
+    positive = (result.raw > 0).flatten(1).any(1)
     assert positive.any()
-    assert torch.equal(found.maps.amax((1, 2)), positive.float())
+    assert torch.equal(result.maps.amax((1, 2)), positive.float())
     assert grad_cam_maps(model, batch(images, cell_types, targets)).maps.shape == (3, SIZE, SIZE)
 
 
@@ -232,7 +232,7 @@ def test_maps_can_be_asked_for_where_gradients_are_off():
     assert torch.equal(expected.maps, inferring.maps)
 
 
-def test_a_map_points_at_the_place_that_decides():
+def test_a_map_points_at_the_region_that_decides():
     # One bright spot; the first perturbation's template is what a spot adds to the embedding.
     model = network()
     images = torch.zeros(1, 3, SIZE, SIZE)
@@ -242,8 +242,8 @@ def test_a_map_points_at_the_place_that_decides():
         images[:, :, 24:34, 4:14] = 4.0
         spot = model(images, cell_types).embedding
         model.linear_templates.weight[0] = (spot - empty)[0]
-    found = grad_cam_maps(model, batch(images, cell_types, torch.tensor([0])), layer="features.denseblock1")
-    row, column = np.unravel_index(int(found.maps[0].argmax()), (SIZE, SIZE))
+    result = grad_cam_maps(model, batch(images, cell_types, torch.tensor([0])), layer="features.denseblock1")
+    row, column = np.unravel_index(int(result.maps[0].argmax()), (SIZE, SIZE))
     assert 20 <= row < 38
     assert 0 <= column < 18
 
@@ -253,16 +253,16 @@ def test_a_constant_image_has_an_empty_map_and_no_nan():
     images, cell_types, targets = sites(2)
     images[0] = torch.tensor([0.0, 1.5, -2.0])[:, None, None]
     for layer in (None, "features.denseblock1"):
-        found = grad_cam_maps(model, batch(images, cell_types, targets), layer=layer)
-        assert torch.equal(found.maps[0], torch.zeros(SIZE, SIZE))
-        assert found.maps[1].amax() == 1
+        result = grad_cam_maps(model, batch(images, cell_types, targets), layer=layer)
+        assert torch.equal(result.maps[0], torch.zeros(SIZE, SIZE))
+        assert result.maps[1].amax() == 1
 
 
 def test_a_map_without_a_positive_part_or_without_any_change_is_empty():
     maps = torch.stack([torch.zeros(4, 4), torch.full((4, 4), 0.7), torch.arange(16.0).view(4, 4) * 1e-20])
-    found = attribution_map.normalized_maps(maps)
-    assert torch.equal(found[:2], torch.zeros(2, 4, 4))
-    assert found[2].max() == 1
+    result = attribution_map.normalized_maps(maps)
+    assert torch.equal(result[:2], torch.zeros(2, 4, 4))
+    assert result[2].max() == 1
 
 
 def test_an_image_with_nan_is_refused_by_row():
@@ -288,18 +288,18 @@ def test_a_layer_without_a_closed_form_is_refused_there():
 
 def test_a_perturbation_out_of_range_is_refused_by_row():
     images, cell_types, _ = sites()
-    with pytest.raises(ExplanationError, match="Row 2 asks for perturbation 5; the model knows 5, from 0 to 4"):
+    with pytest.raises(ExplanationError, match="Row 2 has the target 5; expected an index from 0 to 4"):
         grad_cam_maps(network(), batch(images, cell_types, torch.tensor([0, 4, 5])))
-    with pytest.raises(ExplanationError, match="Row 0 asks for perturbation -1"):
+    with pytest.raises(ExplanationError, match="Row 0 has the target -1"):
         grad_cam_maps(network(), batch(images, cell_types, torch.tensor([-1, 4, 0])), layer="features.denseblock1")
 
 
 def test_an_unknown_head_is_refused_with_the_nearest_name(monkeypatch):
     # Where types are checked the annotation refuses it first; plain use must refuse it too.
-    with pytest.raises(ExplanationError, match="No head is called 'softmaks'. Did you mean 'softmax'"):
-        layer_gradients.check_layer(network(), torch.tensor([0]), "softmaks")
+    with pytest.raises(ExplanationError, match="Unknown head 'softmaks'. Did you mean 'softmax'"):
+        layer_gradients.check_head(network(), torch.tensor([0]), "softmaks")
 
 
 def test_a_layer_passed_more_than_once_is_refused():
-    with pytest.raises(ExplanationError, match="'features.layer1.0.relu' is passed 2 times"):
+    with pytest.raises(ExplanationError, match="'features.layer1.0.relu' runs 2 times"):
         grad_cam_maps(network("resnet_small"), batch(*sites()), layer="features.layer1.0.relu")

@@ -27,10 +27,10 @@ def simulated():
     )
     plan = plan_screen(config)
     batches = plate_batches(config, plan)
-    found = {}
+    result = {}
     for well in plan.wells:
         kind = well.experiment.cell_type
-        if kind in found:
+        if kind in result:
             continue
         order = site_spec(config, plan, well, site=1, batch=batches[well.experiment.name, well.plate])
         site = draw_site(order)
@@ -43,8 +43,8 @@ def simulated():
             cell_size=order.effect.factor("cell_size"),
         )
         covered = cells.owner >= 0
-        found[kind] = (site.image, covered & (cells.rim < 0), covered, site.n_cells)
-    return found
+        result[kind] = (site.image, covered & (cells.rim < 0), covered, site.n_cells)
+    return result
 
 
 def intersection_over_union(first, second):
@@ -54,17 +54,17 @@ def intersection_over_union(first, second):
 @pytest.mark.parametrize("kind", list(CELL_TYPES))
 def test_nuclei_and_cells_are_where_they_were_drawn(simulated, kind):
     image, nuclei, cells, n_cells = simulated[kind]
-    found = segment(image, nuclear=0)
-    assert intersection_over_union(found.nuclei > 0, nuclei) > 0.7
-    assert intersection_over_union(found.cells, cells) > 0.75
-    assert 0.75 * n_cells <= found.nuclei.max() <= 1.35 * n_cells + 2
-    assert found.cells[found.nuclei > 0].all()
+    result = segment(image, nuclear=0)
+    assert intersection_over_union(result.nuclei > 0, nuclei) > 0.7
+    assert intersection_over_union(result.cells, cells) > 0.75
+    assert 0.75 * n_cells <= result.nuclei.max() <= 1.35 * n_cells + 2
+    assert result.cells[result.nuclei > 0].all()
 
 
-def discs(*places, radius=6, size=64):
+def discs(*regions, radius=6, size=64):
     rows, columns = np.mgrid[:size, :size]
     plane = np.zeros((size, size))
-    for row, column in places:
+    for row, column in regions:
         plane[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2] = 200
     return plane
 
@@ -72,25 +72,25 @@ def discs(*places, radius=6, size=64):
 def test_touching_nuclei_are_divided_and_specks_are_dropped():
     stain = discs((20, 20), (20, 31), (45, 40))
     stain[60, 5:7] = 200
-    found = segment(np.stack([stain, np.zeros_like(stain)]).astype(np.uint8), nuclear=0)
-    assert found.nuclei.max() == 3
-    labels = [found.nuclei[place] for place in ((20, 20), (20, 31), (45, 40))]
+    result = segment(np.stack([stain, np.zeros_like(stain)]).astype(np.uint8), nuclear=0)
+    assert result.nuclei.max() == 3
+    labels = [result.nuclei[region] for region in ((20, 20), (20, 31), (45, 40))]
     assert sorted(labels) == [1, 2, 3]
-    assert found.nuclei[60, 5] == 0
+    assert result.nuclei[60, 5] == 0
 
 
 def test_an_empty_image_has_no_cells():
-    found = segment(np.full((3, 32, 32), 7, dtype=np.uint8), nuclear=1)
-    assert found.nuclei.max() == 0
-    assert not found.cells.any()
+    result = segment(np.full((3, 32, 32), 7, dtype=np.uint8), nuclear=1)
+    assert result.nuclei.max() == 0
+    assert not result.cells.any()
 
 
-def test_cells_come_from_the_other_stains_too():
+def test_cells_come_from_the_other_channels_too():
     nuclei, body = discs((32, 32)), discs((32, 32), radius=20)
-    found = segment(np.stack([body, nuclei]).astype(np.uint8), nuclear=1)
-    assert found.cells[32, 48]
-    assert found.nuclei[32, 48] == 0
-    assert not found.cells[2, 2]
+    result = segment(np.stack([body, nuclei]).astype(np.uint8), nuclear=1)
+    assert result.cells[32, 48]
+    assert result.nuclei[32, 48] == 0
+    assert not result.cells[2, 2]
 
 
 @pytest.mark.parametrize(
@@ -102,37 +102,37 @@ def test_cells_come_from_the_other_stains_too():
         ([{"name": "c1", "organelle": "mitochondria"}, {"name": "c2", "organelle": "nuclei, chromatin"}], 1),
     ],
 )
-def test_the_nuclear_stain_is_known_by_name_dye_or_organelle(channels, index):
+def test_the_nuclear_channel_is_known_by_name_dye_or_organelle(channels, index):
     assert nuclei_channel([Channel(**channel) for channel in channels]) == index
 
 
 def test_a_screen_that_does_not_say_which_is_asked():
     plain = [Channel(name="w1"), Channel(name="w2"), Channel(name="nucleoli")]
-    with pytest.raises(ExplanationError, match=r"Of \['w1', 'w2', 'nucleoli'\], none says so.*nuclear=\.\.\."):
+    with pytest.raises(ExplanationError, match=r"of \['w1', 'w2', 'nucleoli'\], none matches.*Set `nuclear`"):
         nuclei_channel(plain)
-    assert nuclei_channel(plain, named="w2") == 1
+    assert nuclei_channel(plain, name="w2") == 1
     with pytest.raises(ExplanationError, match="no channel 'w3'. Did you mean 'w2' or 'w1'"):
-        nuclei_channel(plain, named="w3")
-    with pytest.raises(ExplanationError, match=r"\['DAPI', 'dna'\] all say so"):
+        nuclei_channel(plain, name="w3")
+    with pytest.raises(ExplanationError, match=r"\['DAPI', 'dna'\] match"):
         nuclei_channel([Channel(name="DAPI"), Channel(name="dna")])
 
 
 def test_shares_are_those_counted_by_hand():
     nuclei, body = discs((32, 32)), discs((32, 32), radius=20)
     raw = np.stack([nuclei, body])[None].repeat(3, 0).astype(np.uint8)
-    found = segment(raw[0], nuclear=0)
+    result = segment(raw[0], nuclear=0)
     maps = np.zeros((3, 64, 64), dtype=np.float32)
     maps[0] = 0.5
     maps[1, 32, 32], maps[1, 32, 48], maps[1, 2, 2] = 1, 0.5, 0.5
-    said = overlap_with_cells(maps, raw, nuclear=0, grid=(8, 8), rng=np.random.default_rng(0), n_maps=50)
-    first, second, third = (said.table.iloc[row] for row in range(3))
-    assert first["nuclei_share"] == pytest.approx((found.nuclei > 0).mean())
-    assert first["nuclei_area"] == pytest.approx((found.nuclei > 0).mean())
+    output = overlap_with_cells(maps, raw, nuclear=0, grid=(8, 8), rng=np.random.default_rng(0), n_maps=50)
+    first, second, third = (output.table.iloc[row] for row in range(3))
+    assert first["nuclei_share"] == pytest.approx((result.nuclei > 0).mean())
+    assert first["nuclei_area"] == pytest.approx((result.nuclei > 0).mean())
     assert (second["nuclei_share"], second["cells_share"], second["background_share"]) == (0.5, 0.75, 0.25)
     assert third[["nuclei_share", "cells_share", "nuclei_p"]].isna().all()
-    assert (said.summary["sites"], said.summary["empty"]) == (2, 1)
-    assert said.summary["cells"]["share"] == pytest.approx((0.75 + found.cells.mean()) / 2)
-    assert said.summary["cells"]["interval"] is None
+    assert (output.summary["sites"], output.summary["empty"]) == (2, 1)
+    assert output.summary["cells"]["share"] == pytest.approx((0.75 + result.cells.mean()) / 2)
+    assert output.summary["cells"]["interval"] is None
     assert first["n_nuclei"] == 1
 
 
@@ -140,7 +140,7 @@ def test_random_maps_on_the_grid_are_those_at_full_size():
     maps = random_smooth_maps(7, grid=(5, 8), size=(40, 64), rng=np.random.default_rng(1))
     masks = np.random.default_rng(2).random((3, 40, 64)) < 0.3
     expected = np.einsum("dhw,mhw->dm", maps.enlarged().astype(np.float64), masks.astype(np.float64))
-    np.testing.assert_allclose(room._masses(maps, masks.astype(np.float64)), expected, rtol=1e-5)
+    np.testing.assert_allclose(room._mass_in_masks(maps, masks.astype(np.float64)), expected, rtol=1e-5)
 
 
 def test_maps_on_nuclei_are_told_from_maps_anywhere(simulated):
@@ -165,10 +165,10 @@ def test_maps_on_nuclei_are_told_from_maps_anywhere(simulated):
 
 def test_maps_without_any_place_say_nothing_and_no_nan():
     raw = np.stack([discs((32, 32)), discs((32, 32))])[None].astype(np.uint8)
-    said = overlap_with_cells(
+    output = overlap_with_cells(
         np.zeros((1, 64, 64), np.float32), raw, nuclear=0, grid=(8, 8), rng=np.random.default_rng(0), n_maps=5
     )
-    assert said.summary == {"sites": 0, "empty": 1, "nuclei": None, "cells": None, "background": None}
+    assert output.summary == {"sites": 0, "empty": 1, "nuclei": None, "cells": None, "background": None}
 
 
 def test_maps_that_do_not_lie_on_the_images_are_refused():
@@ -177,7 +177,9 @@ def test_maps_that_do_not_lie_on_the_images_are_refused():
     plain = room.overlap_with_cells  # where types are checked the annotation refuses it first
     while hasattr(plain, "__wrapped__"):
         plain = plain.__wrapped__
-    with pytest.raises(ExplanationError, match=r"Maps \(1, 16, 16\) do not lie on images \(2, 3, 16, 16\)"):
+    with pytest.raises(
+        ExplanationError, match=r"Maps of shape \(1, 16, 16\) do not match images of shape \(2, 3, 16, 16\)"
+    ):
         plain(np.zeros((1, 16, 16), np.float32), raw, nuclear=0, **ask)
     with pytest.raises(ExplanationError, match="no channel 3: there are 3, from 0"):
         overlap_with_cells(np.zeros((2, 16, 16), np.float32), raw, nuclear=3, **ask)

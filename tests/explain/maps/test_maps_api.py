@@ -11,7 +11,7 @@ from torch import nn
 
 from distangle.core.shrinkage import Correction
 from distangle.errors import ExplanationError
-from distangle.explain import PLACE_METHODS, PixelAttributionSettings, attribution_map
+from distangle.explain import MAP_METHODS, PixelAttributionSettings, attribution_map
 from distangle.explain.maps import api
 from distangle.model import ModelConfig, build_classifier, find_layer
 from site_batches import batch
@@ -46,9 +46,9 @@ def sites(n=3, *, size=SIZE, channels=3, seed=2):
 
 
 def captum_maps(model, layer, images, cell_types, targets, *, references=None, head="softmax"):
-    def output(batch, kinds, beside):
-        said = model(batch, kinds, beside)
-        return said.logits if head == "softmax" else said.cosines
+    def output(batch, kinds, baselines):
+        summary = model(batch, kinds, baselines)
+        return summary.logits if head == "softmax" else summary.cosines
 
     attributed = LayerGradCam(output, find_layer(model, layer)).attribute(
         images, target=targets, additional_forward_args=(cell_types, references), relu_attributions=True
@@ -59,8 +59,8 @@ def captum_maps(model, layer, images, cell_types, targets, *, references=None, h
 
 def value(model, images, cell_types, targets, *, head="softmax", references=None):
     with torch.no_grad():
-        said = model(images, cell_types, references)
-    return (said.logits if head == "softmax" else said.cosines).gather(1, targets[:, None])[:, 0]
+        summary = model(images, cell_types, references)
+    return (summary.logits if head == "softmax" else summary.cosines).gather(1, targets[:, None])[:, 0]
 
 
 @pytest.fixture(scope="module")
@@ -72,33 +72,33 @@ def deep():
 @pytest.mark.parametrize("head", ["softmax", "arc"])
 def test_grad_cam_of_figure_12s_layer_is_captums(deep, head):
     images, cell_types, targets = sites(2, size=64, channels=6)
-    found = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, head=head)
+    result = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, head=head)
     assert deep.training
     expected = captum_maps(deep.eval(), DEEP, images, cell_types, targets, head=head)
     deep.train()
-    assert found.raw.shape == (2, 2, 2)
+    assert result.raw.shape == (2, 2, 2)
     assert expected.amax() == 1
-    torch.testing.assert_close(found.maps, expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(result.maps, expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
 def test_the_products_work_at_figure_12s_layer(deep, method):
     images, cell_types, targets = sites(2, size=64, channels=6)
-    found = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, method=method)
-    assert (found.layer, found.method, found.raw.shape) == (DEEP, method, (2, 2, 2))
-    assert found.raw.abs().amax() > 0
+    result = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, method=method)
+    assert (result.layer, result.method, result.raw.shape) == (DEEP, method, (2, 2, 2))
+    assert result.raw.abs().amax() > 0
 
 
 def by_loops(model, layer, images, cell_types, targets, *, positive_gradients):
     """Gradient times activation in loops over sites, features, rows and columns; a full backward pass, own hook."""
-    kept = []
-    hook = find_layer(model, layer).register_forward_hook(lambda _module, _inputs, out: kept.append(out))
+    stored = []
+    hook = find_layer(model, layer).register_forward_hook(lambda _module, _inputs, out: stored.append(out))
     logits = model(images.clone().requires_grad_(), cell_types).logits
     hook.remove()
     maps = []
     for site, target in enumerate(targets.tolist()):
-        (gradient,) = torch.autograd.grad(logits[site, target], kept[0], retain_graph=True)
-        activation, slope = kept[0][site].detach().numpy(), gradient[site].numpy()
+        (gradient,) = torch.autograd.grad(logits[site, target], stored[0], retain_graph=True)
+        activation, slope = stored[0][site].detach().numpy(), gradient[site].numpy()
         total = np.zeros(activation.shape[1:])
         for feature in range(activation.shape[0]):
             for row in range(activation.shape[1]):
@@ -115,13 +115,13 @@ def by_loops(model, layer, images, cell_types, targets, *, positive_gradients):
 def test_the_products_are_their_printed_sums(method, layer):
     model = network()
     images, cell_types, targets = sites(2)
-    found = attribution_map(model, batch(images, cell_types, targets), method=method, layer=layer)
+    result = attribution_map(model, batch(images, cell_types, targets), method=method, layer=layer)
     expected = by_loops(model, layer, images, cell_types, targets, positive_gradients=method == "layer_cam")
-    torch.testing.assert_close(found.raw, expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(result.raw, expected, atol=1e-6, rtol=1e-4)
     positive = expected.clamp(min=0)
     enlarged = nn.functional.interpolate(positive[:, None], size=(SIZE, SIZE), mode="bilinear")[:, 0]
     torch.testing.assert_close(
-        found.maps, enlarged / enlarged.amax((1, 2), keepdim=True).clamp(min=1e-30), atol=2e-5, rtol=0
+        result.maps, enlarged / enlarged.amax((1, 2), keepdim=True).clamp(min=1e-30), atol=2e-5, rtol=0
     )
 
 
@@ -141,22 +141,22 @@ def test_integrated_gradients_sum_to_what_the_image_adds(head):
     images, cell_types, targets = sites()
     baseline = 0.3 * torch.ones(1, 3, SIZE, SIZE)
     for start in (None, baseline):
-        found = attribution_map(
+        result = attribution_map(
             model,
             batch(images, cell_types, targets),
             method="integrated_gradients",
             head=head,
             pixels=PixelAttributionSettings(steps=200, baseline=start),
         )
-        shown = torch.zeros_like(images) if start is None else start.expand_as(images)
+        test_images = torch.zeros_like(images) if start is None else start.expand_as(images)
         with_image = value(model, images, cell_types, targets, head=head)
-        added = with_image - value(model, shown, cell_types, targets, head=head)
-        torch.testing.assert_close(found.raw.sum((1, 2)), added, atol=0.02 * float(added.abs().max()), rtol=0.02)
-        assert found.layer == "image"
-        assert found.raw.shape == images.shape[:1] + images.shape[2:]
+        added = with_image - value(model, test_images, cell_types, targets, head=head)
+        torch.testing.assert_close(result.raw.sum((1, 2)), added, atol=0.02 * float(added.abs().max()), rtol=0.02)
+        assert result.layer == "image"
+        assert result.raw.shape == images.shape[:1] + images.shape[2:]
 
 
-def test_integrated_gradients_are_a_sum_over_the_stains_in_plain_loops():
+def test_integrated_gradients_are_a_sum_over_the_channels_in_plain_loops():
     # Midpoints instead of Gauss and Legendre: another rule for the same integral.
     model = network("resnet_small")
     images, cell_types, targets = sites(1)
@@ -167,29 +167,29 @@ def test_integrated_gradients_are_a_sum_over_the_stains_in_plain_loops():
         model(at, cell_types).logits[0, targets[0]].backward()
         total += at.grad / steps
     expected = (total * images).sum(1)
-    found = attribution_map(
+    result = attribution_map(
         model,
         batch(images, cell_types, targets),
         method="integrated_gradients",
         pixels=PixelAttributionSettings(steps=150),
     )
-    assert (found.raw - expected).abs().max() < 0.05 * expected.abs().max()
-    assert (found.raw < 0).any()
-    assert torch.equal(found.maps > 0, found.raw > 0)
+    assert (result.raw - expected).abs().max() < 0.05 * expected.abs().max()
+    assert (result.raw < 0).any()
+    assert torch.equal(result.maps > 0, result.raw > 0)
 
 
 @pytest.mark.parametrize("head", ["softmax", "arc"])
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (8, 5)])
-def test_occlusion_is_the_mean_fall_over_the_squares_of_a_place(window, stride, head):
+def test_occlusion_is_the_mean_fall_over_the_squares_of_a_region(window, stride, head):
     model = network("resnet_small")
     images, cell_types, targets = sites(2)
-    shown = 0.2 * torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
-    found = attribution_map(
+    test_images = 0.2 * torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
+    result = attribution_map(
         model,
         batch(images, cell_types, targets),
         method="occlusion",
         head=head,
-        pixels=PixelAttributionSettings(window=window, stride=stride, baseline=shown, most_at_once=5),
+        pixels=PixelAttributionSettings(window=window, stride=stride, baseline=test_images, max_batch_size=5),
     )
     whole = value(model, images, cell_types, targets, head=head)
     falls, covered = torch.zeros(2, SIZE, SIZE), torch.zeros(SIZE, SIZE)
@@ -198,28 +198,28 @@ def test_occlusion_is_the_mean_fall_over_the_squares_of_a_place(window, stride, 
         for j in range(n_squares):
             rows, columns = slice(i * stride, i * stride + window), slice(j * stride, j * stride + window)
             mixed = images.clone()
-            mixed[:, :, rows, columns] = shown[:, :, rows, columns]
+            mixed[:, :, rows, columns] = test_images[:, :, rows, columns]
             fall = whole - value(model, mixed, cell_types, targets, head=head)
             falls[:, rows, columns] += fall[:, None, None]
             covered[rows, columns] += 1
-    torch.testing.assert_close(found.raw, falls / covered, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(result.raw, falls / covered, atol=1e-5, rtol=1e-4)
 
 
 def test_the_window_of_occlusion_is_an_eighth_of_the_side_by_itself():
     model = network("resnet_small")
-    asked = attribution_map(
+    requested = attribution_map(
         model, batch(*sites(1)), method="occlusion", pixels=PixelAttributionSettings(window=3, stride=1)
     )
-    assert torch.equal(attribution_map(model, batch(*sites(1)), method="occlusion").raw, asked.raw)
+    assert torch.equal(attribution_map(model, batch(*sites(1)), method="occlusion").raw, requested.raw)
 
 
-@pytest.mark.parametrize("method", PLACE_METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_a_map_does_not_depend_on_its_batch_mates_and_comes_out_the_same_twice(method):
     model = network("resnet_small").train()
     images, cell_types, targets = sites(4)
     together = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
-    again = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
-    assert torch.equal(together.maps, again.maps)
+    repeated = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
+    assert torch.equal(together.maps, repeated.maps)
     assert together.method == method
     assert together.maps.amax((1, 2)).tolist() == [1, 1, 1, 1]
     assert together.maps.min() >= 0
@@ -229,47 +229,47 @@ def test_a_map_does_not_depend_on_its_batch_mates_and_comes_out_the_same_twice(m
         torch.testing.assert_close(alone.maps, together.maps[one], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("method", PLACE_METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_a_constant_image_has_an_empty_map_and_no_nan(method):
     images, cell_types, targets = sites(2)
     images[0] = torch.tensor([0.0, 1.5, -2.0])[:, None, None]
-    found = attribution_map(network("resnet_small"), batch(images, cell_types, targets), method=method, **QUICK)
-    assert torch.equal(found.maps[0], torch.zeros(SIZE, SIZE))
-    assert found.maps[1].amax() == 1
-    assert found.maps.isfinite().all()
+    result = attribution_map(network("resnet_small"), batch(images, cell_types, targets), method=method, **QUICK)
+    assert torch.equal(result.maps[0], torch.zeros(SIZE, SIZE))
+    assert result.maps[1].amax() == 1
+    assert result.maps.isfinite().all()
 
 
-@pytest.mark.parametrize("method", PLACE_METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_a_centred_network_is_explained_with_its_references(method):
     model = network(
         "resnet_small", freeze_backbone=True, correction=Correction(method="center"), handcrafted_features=True
     )
     images, cell_types, targets = sites(2)
-    references = 0.1 * torch.randn(2, model.n_features, generator=torch.Generator().manual_seed(3))
-    found = attribution_map(model, batch(images, cell_types, targets, references=references), method=method, **QUICK)
+    references = 0.1 * torch.randn(2, model.n_numbers, generator=torch.Generator().manual_seed(3))
+    result = attribution_map(model, batch(images, cell_types, targets, references=references), method=method, **QUICK)
     moved = attribution_map(
         model, batch(images, cell_types, targets, references=100 * references), method=method, **QUICK
     )
-    assert found.maps.amax() == 1
-    assert not torch.allclose(found.raw, moved.raw)
+    assert result.maps.amax() == 1
+    assert not torch.allclose(result.raw, moved.raw)
     if method == "grad_cam":
         layer = "features.layer2"
-        found = attribution_map(model, batch(images, cell_types, targets, references=references), layer=layer)
+        result = attribution_map(model, batch(images, cell_types, targets, references=references), layer=layer)
         expected = captum_maps(model, layer, images, cell_types, targets, references=references)
-        torch.testing.assert_close(found.maps, expected, atol=2e-5, rtol=0)
+        torch.testing.assert_close(result.maps, expected, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("method", PLACE_METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_activations_in_place_and_inference_mode_change_nothing(method):
     plain, in_place = network("densenet_small"), network("densenet_small")
     for part in in_place.modules():
         if isinstance(part, nn.ReLU):
             part.inplace = True
-    layer = None if method in api.AT_IMAGE else "features.norm0"
+    layer = None if method in api.PIXEL_METHODS else "features.norm0"
     expected = attribution_map(plain, batch(*sites(2)), method=method, layer=layer, **QUICK)
     with torch.inference_mode():
-        found = attribution_map(in_place, batch(*sites(2)), method=method, layer=layer, **QUICK)
-    assert torch.equal(expected.raw, found.raw)
+        result = attribution_map(in_place, batch(*sites(2)), method=method, layer=layer, **QUICK)
+    assert torch.equal(expected.raw, result.raw)
 
 
 def test_a_thousand_calls_leave_no_hook_and_no_memory():
@@ -282,8 +282,8 @@ def test_a_thousand_calls_leave_no_hook_and_no_memory():
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
     def call(number):
-        method = PLACE_METHODS[number % len(PLACE_METHODS)]
-        layer = "features.layer1" if method not in api.AT_IMAGE else None
+        method = MAP_METHODS[number % len(MAP_METHODS)]
+        layer = "features.layer1" if method not in api.PIXEL_METHODS else None
         attribution_map(
             model,
             batch(images, cell_types, targets),
@@ -322,11 +322,11 @@ def test_what_is_not_there_is_refused_with_the_nearest_names():
     model = network()
     with pytest.raises(ExplanationError, match="no layer 'features.denseblok2'.*Did you mean 'features.denseblock2'"):
         attribution_map(model, batch(*sites()), method="hires_cam", layer="features.denseblok2")
-    with pytest.raises(ExplanationError, match="occlusion looks at the pixels .* but 'features.conv0'"):
+    with pytest.raises(ExplanationError, match="occlusion works at the pixels .* the layer is 'features.conv0'"):
         attribution_map(model, batch(*sites()), method="occlusion", layer="features.conv0")
-    for method in PLACE_METHODS:
+    for method in MAP_METHODS:
         images, cell_types, _ = sites()
-        with pytest.raises(ExplanationError, match="Row 1 asks for perturbation 9; the model knows 5, from 0 to 4"):
+        with pytest.raises(ExplanationError, match="Row 1 has the target 9; expected an index from 0 to 4"):
             attribution_map(model, batch(images, cell_types, torch.tensor([0, 9, 1])), method=method)
 
 
@@ -335,14 +335,14 @@ def test_an_unknown_method_is_refused_with_the_nearest_name():
     plain = api.attribution_map
     while hasattr(plain, "__wrapped__"):
         plain = plain.__wrapped__
-    with pytest.raises(ExplanationError, match="No method of place is called 'grad-cam'. Did you mean 'grad_cam'"):
+    with pytest.raises(ExplanationError, match="Unknown map method 'grad-cam'. Did you mean 'grad_cam'"):
         plain(network(), batch(*sites()), method="grad-cam")
 
 
 def test_an_image_with_nan_is_refused_by_row():
     images, cell_types, targets = sites(2)
     images[1, 0, 3, 3] = float("nan")
-    for method in PLACE_METHODS:
+    for method in MAP_METHODS:
         with pytest.raises(ExplanationError, match="row 1 .* not finite"):
             attribution_map(network("resnet_small"), batch(images, cell_types, targets), method=method, **QUICK)
 
@@ -360,11 +360,11 @@ def test_an_image_with_nan_is_refused_by_row():
         ),
         (
             {"method": "occlusion", "pixels": PixelAttributionSettings(stride=0)},
-            "stride=0 was asked for; give at least 1",
+            "stride is 0; expected at least 1",
         ),
         (
             {"method": "integrated_gradients", "pixels": PixelAttributionSettings(steps=0)},
-            "steps=0 was asked for; give at least 1",
+            "steps is 0; expected at least 1",
         ),
         (
             {"method": "integrated_gradients", "pixels": PixelAttributionSettings(baseline=torch.zeros(2, 3, 24, 24))},

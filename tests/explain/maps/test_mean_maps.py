@@ -24,31 +24,31 @@ TABLE = rows(
 
 
 def test_a_well_is_the_mean_of_its_sites_and_no_other_plates():
-    found = mean_maps(TABLE, constant(0.1, 0.2, 0.6, 0.8), by=WELL)
-    assert found.table[list(WELL)].to_numpy().tolist() == [["E1", "1", "B02"], ["E1", "2", "B02"], ["E2", "1", "B02"]]
-    np.testing.assert_allclose(found.maps[:, 0, 0], [0.4, 0.8, 0.1], atol=1e-7)
-    assert found.table["sites"].tolist() == [2, 1, 1]
-    assert found.table["explained"].tolist() == ["actin | golgi", "actin", "actin"]
-    assert found.maps.dtype == np.float32
+    result = mean_maps(TABLE, constant(0.1, 0.2, 0.6, 0.8), by=WELL)
+    assert result.table[list(WELL)].to_numpy().tolist() == [["E1", "1", "B02"], ["E1", "2", "B02"], ["E2", "1", "B02"]]
+    np.testing.assert_allclose(result.maps[:, 0, 0], [0.4, 0.8, 0.1], atol=1e-7)
+    assert result.table["sites"].tolist() == [2, 1, 1]
+    assert result.table["explained"].tolist() == ["actin | golgi", "actin", "actin"]
+    assert result.maps.dtype == np.float32
 
 
 def test_a_perturbation_is_kept_apart_by_cell_type():
-    found = mean_maps(TABLE, constant(0.1, 0.2, 0.6, 0.8))
-    assert found.table[list(PERTURBATION)].to_numpy().tolist() == [
+    result = mean_maps(TABLE, constant(0.1, 0.2, 0.6, 0.8))
+    assert result.table[list(PERTURBATION)].to_numpy().tolist() == [
         ["actin", "HUVEC"],
         ["actin", "RPE"],
         ["golgi", "HUVEC"],
     ]
-    np.testing.assert_allclose(found.maps[:, 0, 0], [0.5, 0.1, 0.6], atol=1e-7)
+    np.testing.assert_allclose(result.maps[:, 0, 0], [0.5, 0.1, 0.6], atol=1e-7)
     over_all = mean_maps(TABLE, constant(0.1, 0.2, 0.6, 0.8), by=["explained"])
     assert over_all.table["explained"].tolist() == ["actin", "golgi"]
     np.testing.assert_allclose(over_all.maps[:, 0, 0], [1.1 / 3, 0.6], atol=1e-7)
 
 
 def test_empty_maps_count_as_zeros_and_are_counted():
-    found = mean_maps(TABLE, constant(0.0, 0.0, 0.6, 0.8), by=["explained"])
-    assert found.table["empty"].tolist() == [2, 0]
-    np.testing.assert_allclose(found.maps[0, 0, 0], 0.8 / 3, atol=1e-7)
+    result = mean_maps(TABLE, constant(0.0, 0.0, 0.6, 0.8), by=["explained"])
+    assert result.table["empty"].tolist() == [2, 0]
+    np.testing.assert_allclose(result.maps[0, 0, 0], 0.8 / 3, atol=1e-7)
 
 
 def test_the_outer_band_is_counted_by_hand():
@@ -62,8 +62,8 @@ def test_the_outer_band_is_counted_by_hand():
     assert np.isnan(shares[3])
     assert edge_area((16, 8), band=0.25) == 1 - (8 * 4) / (16 * 8)
     table = rows(*[("E1", "1", f"B0{k}", "RPE", "actin") for k in range(4)])
-    found = mean_maps(table, maps, by=WELL)
-    np.testing.assert_allclose(found.table["edge_ratio"][:3], [1, 0.25 * 64 / 28, 64 / 28], atol=1e-6)
+    result = mean_maps(table, maps, by=WELL)
+    np.testing.assert_allclose(result.table["edge_ratio"][:3], [1, 0.25 * 64 / 28, 64 / 28], atol=1e-6)
 
 
 def test_maps_that_look_at_the_border_show_in_the_class_mean_and_others_do_not():
@@ -76,13 +76,13 @@ def test_maps_that_look_at_the_border_show_in_the_class_mean_and_others_do_not()
     for _ in range(60):
         maps.append(np.exp(-((rows_ - 2) ** 2) / 4) * np.ones(32))
     table = rows(*[("E1", "1", "B02", "RPE", "anywhere" if k < 60 else "border") for k in range(120)])
-    found = mean_maps(table, np.stack(maps).astype(np.float32)).table.set_index("explained")["edge_ratio"]
-    assert 0.8 < found["anywhere"] < 1.2
-    assert found["border"] > 1.8
+    result = mean_maps(table, np.stack(maps).astype(np.float32)).table.set_index("explained")["edge_ratio"]
+    assert 0.8 < result["anywhere"] < 1.2
+    assert result["border"] > 1.8
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ExplanationError, match="4 rows and 3 maps: expected one map per row"):
+    with pytest.raises(ExplanationError, match="4 rows and 3 maps: expected at least one row, and one map per row"):
         mean_maps(TABLE, constant(0, 0, 0))
     with pytest.raises(ExplanationError, match="no column 'Metadata_Wel'. Did you mean 'Metadata_Well'"):
         mean_maps(TABLE, constant(0, 0, 0, 0), by=["Metadata_Wel"])

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, RunError
 from distangle.explain.templates.geometry import (
-    beside_random,
+    compare_with_random,
     cosines,
     dispersion,
     nearest,
@@ -28,8 +28,8 @@ from tiny_run import CLASSES, tiny_screen
 def simplex(n, *, dimension):
     """n unit vectors with all angles equal and as large as can be, turned at random into a larger space."""
     centred = np.eye(n) - 1 / n
-    turned = np.linalg.qr(rng_for(1, "turn").normal(size=(dimension, dimension)))[0][:, :n]
-    return centred @ turned.T
+    rotated = np.linalg.qr(rng_for(1, "turn").normal(size=(dimension, dimension)))[0][:, :n]
+    return centred @ rotated.T
 
 
 def clusters(n_labels=3, each=6, dimension=8, noise=0.3, seed=0):
@@ -55,19 +55,19 @@ def test_vectors_at_right_angles_miss_the_simplex_by_one_part_of_all_the_others(
 def test_nearest_angles_by_hand():
     # Two at 0 and 60 degrees, one at 200: its nearest is the one at 60, 140 degrees away.
     at = np.radians([0, 60, 200])
-    found = nearest(cosines(np.stack([np.cos(at), np.sin(at)], axis=1) * [[1], [5], [0.1]]))
-    np.testing.assert_allclose(found.angle_deg, [60, 60, 140])
-    assert found.index.tolist() == [1, 0, 1]
+    result = nearest(cosines(np.stack([np.cos(at), np.sin(at)], axis=1) * [[1], [5], [0.1]]))
+    np.testing.assert_allclose(result.angle_deg, [60, 60, 140])
+    assert result.index.tolist() == [1, 0, 1]
 
 
 def test_a_vector_of_zeros_is_at_right_angles_to_all():
-    found = cosines(np.array([[0.0, 0], [1, 0], [0, 2]]))
-    assert found.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 1]]
+    result = cosines(np.array([[0.0, 0], [1, 0], [0, 2]]))
+    assert result.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 1]]
     assert not unit(np.zeros((1, 3))).any()
 
 
 def test_one_vector_has_no_angles():
-    with pytest.raises(ExplanationError, match=r"1 vector\(s\) were given; angles between vectors need at least 2"):
+    with pytest.raises(ExplanationError, match=r"1 vector\(s\); expected at least 2 to measure angles"):
         dispersion(np.ones((1, 4)))
 
 
@@ -81,17 +81,17 @@ def test_silhouettes_are_those_of_scikit_learn():
     assert silhouettes(cosines(vectors), [str(k) for k in range(len(labels))]) is None
 
 
-def test_purity_is_the_share_of_equal_labels_among_the_neighbours_of_scikit_learn():
+def test_purity_is_the_share_of_equal_labels_among_the_neighbors_of_scikit_learn():
     vectors, labels = clusters(noise=1.0)
-    found = neighbour_purity(cosines(vectors), labels, k=4)
+    result = neighbour_purity(cosines(vectors), labels, k=4)
     search = NearestNeighbors(n_neighbors=4, metric="precomputed").fit(pairwise_distances(vectors, metric="cosine"))
     names = np.array(labels)
     expected = (names[search.kneighbors(return_distance=False)] == names[:, None]).mean(axis=1)
-    np.testing.assert_allclose(found, expected)
-    assert 0 < found.mean() < 1
+    np.testing.assert_allclose(result, expected)
+    assert 0 < result.mean() < 1
 
 
-def test_sites_of_one_well_are_no_neighbours_of_each_other():
+def test_sites_of_one_well_are_no_neighbors_of_each_other():
     # Two wells a label, two sites a well, and the sites of a well nearly equal: without the wells all is pure.
     at = np.radians([0, 1, 90, 91, 2, 3, 92, 93])
     vectors = np.stack([np.cos(at), np.sin(at)], axis=1)
@@ -102,81 +102,81 @@ def test_sites_of_one_well_are_no_neighbours_of_each_other():
     assert np.isnan(alone).all()
 
 
-def test_fewer_neighbours_than_asked_for_are_counted_as_many_as_they_are():
+def test_fewer_neighbors_than_asked_for_are_counted_as_many_as_they_are():
     vectors = np.array([[1.0, 0], [1, 0.1], [0, 1]])
     np.testing.assert_allclose(neighbour_purity(cosines(vectors), ["a", "a", "b"], k=10), [0.5, 0.5, 0])
 
 
 def test_spread_by_hand():
-    found = dispersion(np.array([[3.0, 0], [0, 1], [-1, 0], [0, -3]]))
+    result = dispersion(np.array([[3.0, 0], [0, 1], [-1, 0], [0, -3]]))
     # 12 ordered pairs: eight at right angles, four opposite.
-    assert found["norm_mean"] == 2
-    assert found["norm_cv"] == 0.5
-    assert found["nearest_angle_deg_mean"] == found["nearest_angle_deg_min"] == pytest.approx(90)
-    assert found["cosine_mean"] == pytest.approx(-1 / 3)
-    assert found["cosine_sd"] == pytest.approx(math.sqrt(1 / 3 - 1 / 9))
-    assert found["simplex_gap"] == pytest.approx((8 * (1 / 3) + 4 * (2 / 3)) / 12)
+    assert result["norm_mean"] == 2
+    assert result["norm_cv"] == 0.5
+    assert result["nearest_angle_deg_mean"] == result["nearest_angle_deg_smallest"] == pytest.approx(90)
+    assert result["cosine_mean"] == pytest.approx(-1 / 3)
+    assert result["cosine_sd"] == pytest.approx(math.sqrt(1 / 3 - 1 / 9))
+    assert result["simplex_gap"] == pytest.approx((8 * (1 / 3) + 4 * (2 / 3)) / 12)
 
 
 def test_random_vectors_lie_within_what_random_vectors_give():
     draws = random_dispersions(12, 16, rng=rng_for(2, "draws"), n_draws=200)
-    found = beside_random(rng_for(3, "vectors").normal(size=(12, 16)) * 7, draws)
-    assert (found["n"], found["dimension"], found["simplex_possible"]) == (12, 16, True)
+    result = compare_with_random(rng_for(3, "vectors").normal(size=(12, 16)) * 7, draws)
+    assert (result["n"], result["dimension"], result["simplex_possible"]) == (12, 16, True)
     for name in ("norm_cv", "nearest_angle_deg_mean", "cosine_mean", "cosine_sd", "simplex_gap"):
-        low, high = found[name]["random_range"]
-        assert low <= found[name]["value"] <= high, name
-        assert low <= found[name]["random"] <= high
-    apart = beside_random(simplex(12, dimension=16), draws)
+        low, high = result[name]["random_range"]
+        assert low <= result[name]["value"] <= high, name
+        assert low <= result[name]["random"] <= high
+    apart = compare_with_random(simplex(12, dimension=16), draws)
     assert apart["nearest_angle_deg_mean"]["value"] > apart["nearest_angle_deg_mean"]["random_range"][1]
     assert apart["simplex_gap"]["value"] < apart["simplex_gap"]["random_range"][0]
 
 
 def test_more_vectors_than_dimensions_and_one_can_be_no_simplex():
     draws = random_dispersions(6, 4, rng=rng_for(2, "draws"), n_draws=5)
-    assert beside_random(np.eye(6)[:, :4] + 1, draws)["simplex_possible"] is False
-    assert beside_random(np.eye(5)[:, :4] + 1, draws[:1])["simplex_possible"] is True
+    assert compare_with_random(np.eye(6)[:, :4] + 1, draws)["simplex_possible"] is False
+    assert compare_with_random(np.eye(5)[:, :4] + 1, draws[:1])["simplex_possible"] is True
 
 
-def test_junk_that_is_small_and_collapsed_is_told_apart_wholly():
+def test_unused_classes_that_is_small_and_collapsed_is_told_apart_wholly():
     rng = rng_for(4, "templates")
     templates = rng.normal(size=(20, 30))
     junk = np.arange(20) >= 14
     templates[junk] = 0.1 * (np.ones(30) + 0.2 * rng.normal(size=(6, 30)))
-    found = unused_class_separation(templates, junk, rng=rng_for(5, "shuffles"), k=5, n_draws=199)
+    result = unused_class_separation(templates, junk, rng=rng_for(5, "shuffles"), k=5, n_draws=199)
     norms = np.linalg.norm(templates, axis=1)
     pairs = cosines(templates)
-    assert (found["n_unused"], found["n_real"]) == (6, 14)
-    assert found["auroc_norm"] == roc_auc_score(junk, norms) == 0
+    assert (result["n_unused"], result["n_real"]) == (6, 14)
+    assert result["auroc_norm"] == roc_auc_score(junk, norms) == 0
     others = [np.delete(pairs[k], k).mean() for k in range(20)]
-    assert found["auroc_mean_cosine"] == roc_auc_score(junk, others) == 1
-    assert found["norm_unused"] == pytest.approx(norms[junk].mean())
-    assert found["norm_real"] == pytest.approx(norms[~junk].mean())
+    assert result["auroc_mean_cosine"] == roc_auc_score(junk, others) == 1
+    assert result["norm_unused"] == pytest.approx(norms[junk].mean())
+    assert result["norm_real"] == pytest.approx(norms[~junk].mean())
     inside = [pairs[i, j] for i in range(14, 20) for j in range(14, 20) if i != j]
-    assert found["cosine_unused_unused"] == pytest.approx(np.mean(inside))
-    assert found["cosine_unused_unused"] > 0.9
-    assert found["cosine_unused_real"] == pytest.approx(pairs[:14, 14:].mean())
-    assert found["cosine_real_real"] == pytest.approx(
+    assert result["cosine_unused_unused"] == pytest.approx(np.mean(inside))
+    assert result["cosine_unused_unused"] > 0.9
+    assert result["cosine_unused_real"] == pytest.approx(pairs[:14, 14:].mean())
+    assert result["cosine_real_real"] == pytest.approx(
         np.mean([pairs[i, j] for i in range(14) for j in range(14) if i != j])
     )
     expected = silhouette_score(templates, junk, metric="cosine")
-    assert found["silhouette"] == pytest.approx(expected)
-    assert (found["purity"], found["purity_random"]) == (1, 5 / 19)
-    assert found["p_norm"] == found["p_mean_cosine"] == found["p_silhouette"] == 1 / 200
+    assert result["silhouette"] == pytest.approx(expected)
+    assert (result["purity"], result["purity_random"]) == (1, 5 / 19)
+    assert result["p_norm"] == result["p_mean_cosine"] == result["p_silhouette"] == 1 / 200
 
 
-def test_junk_like_all_others_is_not_told_apart():
+def test_unused_classes_like_all_others_is_not_told_apart():
     p_values = []
     for trial in range(40):
         templates = rng_for(6, "templates", trial).normal(size=(16, 12))
-        found = unused_class_separation(
+        result = unused_class_separation(
             templates, np.arange(16) < 5, rng=rng_for(7, "shuffles", trial), k=5, n_draws=49
         )
-        p_values.append([found["p_norm"], found["p_mean_cosine"], found["p_silhouette"]])
+        p_values.append([result["p_norm"], result["p_mean_cosine"], result["p_silhouette"]])
     assert ((np.array(p_values) <= 0.1).sum(axis=0) <= 9).all()  # of 40 at 10 %
     assert (np.array(p_values).mean(axis=0) > 0.35).all()
 
 
-def test_no_junk_or_nothing_else_is_no_comparison_and_one_junk_class_has_no_pair():
+def test_no_unused_classes_or_nothing_else_is_no_comparison_and_one_unused_classes_class_has_no_pair():
     templates = rng_for(8, "templates").normal(size=(5, 4))
     for flags in (np.zeros(5, dtype=bool), np.ones(5, dtype=bool)):
         assert unused_class_separation(templates, flags, rng=rng_for(9, "shuffles"), k=5, n_draws=9) is None
@@ -188,8 +188,8 @@ def test_no_junk_or_nothing_else_is_no_comparison_and_one_junk_class_has_no_pair
 def test_training_wells_are_counted_from_the_folds(tmp_path):
     screen = tiny_screen(tmp_path)  # 8 wells an experiment: 3 of the first two classes, 2 of the last
     folds = hold_out(screen, column="experiment", values=["E3"])
-    found = training_wells(screen, folds, [*CLASSES, "unused 1"], target="perturbation")
-    assert found.tolist() == [6, 6, 4, 0]
+    result = training_wells(screen, folds, [*CLASSES, "junk 1"], target="perturbation")
+    assert result.tolist() == [6, 6, 4, 0]
     held = hold_out(screen, column="perturbation", values=["taxol"], force=True)
     assert training_wells(screen, held, CLASSES, target="perturbation").tolist() == [9, 0, 6]
     # Two sites are one well.
@@ -197,5 +197,5 @@ def test_training_wells_are_counted_from_the_folds(tmp_path):
     second = dataclasses.replace(screen, sites=twice)
     folds = hold_out(second, column="experiment", values=["E3"])
     assert training_wells(second, folds, CLASSES, target="perturbation").tolist() == [6, 6, 4]
-    with pytest.raises(RunError, match="The screen has no column 'dose', which the run learnt"):
+    with pytest.raises(RunError, match="The screen has no column 'dose', which the run learned"):
         training_wells(second, folds, CLASSES, target="dose")

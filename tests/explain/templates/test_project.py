@@ -33,13 +33,13 @@ def test_pca_is_the_projection_on_the_two_largest_axes_of_the_directions():
     vectors = rng_for(1, "vectors").normal(size=(9, 6)) * np.arange(1, 10)[:, None]
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     left, sizes, _ = np.linalg.svd(directions - directions.mean(0), full_matrices=False)
-    found = project(vectors, Projection(method="pca"))
-    np.testing.assert_allclose(np.abs(found), np.abs(left[:, :2] * sizes[:2]), atol=1e-9)
+    result = project(vectors, Projection(method="pca"))
+    np.testing.assert_allclose(np.abs(result), np.abs(left[:, :2] * sizes[:2]), atol=1e-9)
     # The length of a template is a number beside the map, not in it.
-    np.testing.assert_allclose(found, project(vectors * 7, Projection(method="pca")), atol=1e-12)
+    np.testing.assert_allclose(result, project(vectors * 7, Projection(method="pca")), atol=1e-12)
 
 
-def test_two_vectors_and_one_dimension_still_have_a_place():
+def test_two_vectors_and_one_dimension_still_have_a_region():
     assert project(np.array([[1.0], [-2]]), Projection(method="pca")).shape == (2, 2)
 
 
@@ -61,9 +61,9 @@ def test_equal_seeds_give_equal_maps_and_others_do_not():
 @pytest.mark.slow
 def test_umap_keeps_two_groups_and_its_seed():
     layout = Projection(method="umap", seed=1, neighbours=5)
-    found = project(two_groups(), layout)
-    assert apart(found) > 2
-    assert np.array_equal(found, project(two_groups(), layout))
+    result = project(two_groups(), layout)
+    assert apart(result) > 2
+    assert np.array_equal(result, project(two_groups(), layout))
 
 
 def test_trustworthiness_is_that_of_scikit_learn_and_1_for_a_faithful_map():
@@ -71,17 +71,17 @@ def test_trustworthiness_is_that_of_scikit_learn_and_1_for_a_faithful_map():
     plane = np.stack([np.cos(at), np.sin(at)], axis=1)
     assert trustworthiness(plane * 3, plane, k=3) == 1
     shuffled = plane[rng_for(3, "order").permutation(9)]
-    found = trustworthiness(plane * 3, shuffled, k=3)
-    assert found == pytest.approx(reference(plane, shuffled, n_neighbors=3))
-    assert found < 0.9
+    result = trustworthiness(plane * 3, shuffled, k=3)
+    assert result == pytest.approx(reference(plane, shuffled, n_neighbors=3))
+    assert result < 0.9
     assert trustworthiness(plane, shuffled, k=100) == pytest.approx(reference(plane, shuffled, n_neighbors=4))
     assert trustworthiness(plane[:2], plane[:2], k=3) is None
 
 
 def test_perplexities_are_bounded_by_the_number_of_vectors_and_counted_once():
     def given(n, *methods):
-        found = projections(n, methods=methods, seeds=(0, 1), perplexities=(5, 30, 50), neighbours=15)
-        return [layout.name for layout in found]
+        result = projections(n, methods=methods, seeds=(0, 1), perplexities=(5, 30, 50), neighbours=15)
+        return [layout.name for layout in result]
 
     assert given(100, "pca", "tsne") == [
         "pca", "tsne_perplexity5_seed0", "tsne_perplexity5_seed1", "tsne_perplexity30_seed0",

@@ -9,7 +9,7 @@ import pytest
 from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, RunError
 from distangle.explain import TemplateSettings, compare_templates
-from distangle.explain.templates.embeddings import choose_perturbations, chosen_sites, clustering
+from distangle.explain.templates.embeddings import choose_perturbations, clustering, shared_sites
 from distangle.explain.templates.geometry import cosines, nearest, silhouettes
 from distangle.inference import open_model, predict_run
 from distangle.results import Predictions, RunFolder, TemplateComparison
@@ -28,7 +28,7 @@ def screen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(screen):
-    """Without pseudo labels and three junk classes, and with them and two."""
+    """Without pseudo labels and three unused classes, and with them and two."""
     without = tiny_start(screen, screen.folder.parent / "without", "network.extra_outputs=3", epochs=1)
     folds = hold_out(screen, column="experiment", values=["E3"])
     hidden = folds.table.assign(fold=folds.table["fold"].where(folds.table["experiment"] != "E2", "unlabelled"))
@@ -43,12 +43,12 @@ def runs(screen):
 
 
 @pytest.fixture(scope="module")
-def found(runs):
-    return compare_templates(runs[0], beside=runs[1], settings=FEW)
+def result(runs):
+    return compare_templates(runs[0], other_run=runs[1], settings=FEW)
 
 
-def test_every_output_of_both_heads_of_both_runs_has_its_row(found, runs):
-    templates = found.templates
+def test_every_output_of_both_heads_of_both_runs_has_its_row(result, runs):
+    templates = result.templates
     assert templates.groupby(["run", "head"], sort=False).size().to_dict() == {
         ("without", "softmax"): 6, ("without", "arc"): 6, ("pseudo", "softmax"): 5, ("pseudo", "arc"): 5,
     }  # fmt: skip
@@ -70,28 +70,28 @@ def test_every_output_of_both_heads_of_both_runs_has_its_row(found, runs):
     assert first["nearest"].tolist() == [first["perturbation"].iloc[k] for k in near.index]
 
 
-def test_both_heads_of_both_runs_lie_in_one_map_with_its_trustworthiness(found):
-    assert [(one["source"], one["name"]) for one in found.maps] == [
+def test_both_heads_of_both_runs_lie_in_one_map_with_its_trustworthiness(result):
+    assert [(one["of"], one["name"]) for one in result.maps] == [
         ("templates", "pca"), ("templates", "tsne_perplexity5_seed0"), ("embeddings", "pca"),
         ("embeddings", "tsne_perplexity5_seed0"),
     ]  # fmt: skip
-    for one in found.maps:
-        table = found.templates if one["source"] == "templates" else found.embeddings
-        places = table[[f"{one['name']}_x", f"{one['name']}_y"]]
-        assert np.isfinite(places.to_numpy()).all()
+    for one in result.maps:
+        table = result.templates if one["of"] == "templates" else result.embeddings
+        regions = table[[f"{one['name']}_x", f"{one['name']}_y"]]
+        assert np.isfinite(regions.to_numpy()).all()
         assert 0 < one["trustworthiness"] <= 1
-    assert set(found.maps[0]["trustworthiness_of"]) == {
+    assert set(result.maps[0]["trustworthiness_of"]) == {
         "without, softmax", "without, arc", "pseudo, softmax", "pseudo, arc",
     }  # fmt: skip
-    assert set(found.maps[2]["trustworthiness_of"]) == {"without", "pseudo"}
+    assert set(result.maps[2]["trustworthiness_of"]) == {"without", "pseudo"}
     # PCA centres all sets together: only jointly is the mean at zero.
-    places = found.templates[["pca_x", "pca_y"]]
-    np.testing.assert_allclose(places.mean(), 0, atol=1e-9)
-    assert np.abs(places.groupby(found.templates["run"]).mean()).to_numpy().max() > 1e-4
+    regions = result.templates[["pca_x", "pca_y"]]
+    np.testing.assert_allclose(regions.mean(), 0, atol=1e-9)
+    assert np.abs(regions.groupby(result.templates["run"]).mean()).to_numpy().max() > 1e-4
 
 
-def test_the_numbers_are_of_the_trained_outputs_and_of_the_junk_beside_them(found, runs):
-    numbers = found.numbers
+def test_the_numbers_are_of_the_trained_outputs_and_of_the_unused_classes_beside_them(result, runs):
+    numbers = result.numbers
     assert numbers["runs"] == [
         {"name": "without", "pseudo_labels": "none"},
         {"name": "pseudo", "pseudo_labels": "progressive"},
@@ -120,45 +120,45 @@ def test_the_numbers_are_of_the_trained_outputs_and_of_the_junk_beside_them(foun
     assert numbers["means"]["without"]["n"] == 3
 
 
-def test_the_sentences_say_both_runs_side_by_side_and_what_junk_is_no_evidence_of(found):
-    said = "\n".join(found.numbers["sentences"])
-    assert "softmax templates, mean angle to the nearest other one: in without (no pseudo labels) " in said
-    assert "in pseudo (progressive pseudo labels) 2 of 5 outputs, told from the others with AUROC" in said
-    assert "that junk classes lie apart is no evidence for pseudo labels" in said
-    assert "silhouette of pseudo minus that of without: " in said
-    assert "(fewer than 5 experiments: no interval)" in said
+def test_the_sentences_compare_both_runs_and_warn_about_unused_classes(result):
+    output = "\n".join(result.numbers["sentences"])
+    assert "softmax templates, mean angle to the nearest other template: in without (no pseudo labels) " in output
+    assert "in pseudo (progressive pseudo labels) 2 of 5 outputs, separated from the others with AUROC" in output
+    assert "their separation is no evidence for pseudo labels" in output
+    assert "silhouette of pseudo minus that of without: " in output
+    assert "(fewer than 5 experiments: no interval)" in output
 
 
-def test_the_embeddings_are_those_of_the_held_out_sites(found, runs, screen):
-    table = found.embeddings
+def test_the_embeddings_are_those_of_the_held_out_sites(result, runs, screen):
+    table = result.embeddings
     assert set(table["Metadata_Experiment"]) == {"E3"}
     for kind in ("silhouette", "purity"):
         means = table.groupby("run")[kind].mean()
-        gain = found.numbers["embeddings"]["difference"][kind]
+        gain = result.numbers["embeddings"]["difference"][kind]
         assert gain["value"] == pytest.approx(means["pseudo"] - means["without"])
     assert len(table) == 2 * 8
     sites = Predictions.read(runs[0].predictions, level="site")
     rows = (sites.table["Metadata_Fold"] == "held_out").to_numpy()
     expected = silhouettes(cosines(sites.embedding[rows].astype(float)), sites.table["perturbation"][rows].tolist())
     np.testing.assert_allclose(table["silhouette"][:8], expected, atol=1e-6)
-    assert found.numbers["perturbations"] == {"names": ("DMSO", "taxol", "nocodazole"), "wells": (9, 9, 6), "tied": ()}
+    assert result.numbers["perturbations"] == {"names": ("DMSO", "taxol", "nocodazole"), "wells": (9, 9, 6), "tied": ()}
 
 
-def test_what_was_found_is_written_and_read_again(found, tmp_path):
-    paths = found.write(tmp_path)
+def test_what_was_found_is_written_and_read_again(result, tmp_path):
+    paths = result.write(tmp_path)
     assert [path.name for path in paths] == ["templates.parquet", "embeddings.parquet", "templates.json"]
-    again = TemplateComparison.read(tmp_path)
-    pd.testing.assert_frame_equal(again.templates, found.templates, check_dtype=False)
-    pd.testing.assert_frame_equal(again.embeddings, found.embeddings, check_dtype=False)
-    assert again.maps == list(found.maps)
-    assert again.numbers == json.loads(json.dumps(found.numbers))
+    repeated = TemplateComparison.read(tmp_path)
+    pd.testing.assert_frame_equal(repeated.templates, result.templates, check_dtype=False)
+    pd.testing.assert_frame_equal(repeated.embeddings, result.embeddings, check_dtype=False)
+    assert repeated.maps == list(result.maps)
+    assert repeated.numbers == json.loads(json.dumps(result.numbers))
     with pytest.raises(RunError, match=r"No templates at .*templates\.json\. Run `distangle explain RUN` first"):
         TemplateComparison.read(tmp_path / "nowhere")
 
 
-def test_the_same_runs_give_the_same_bytes_and_one_run_needs_no_other(found, runs, tmp_path):
-    again = compare_templates(runs[0], beside=runs[1], settings=FEW)
-    for first, second in zip(found.write(tmp_path / "a"), again.write(tmp_path / "b"), strict=True):
+def test_the_same_runs_give_the_same_bytes_and_one_run_needs_no_other(result, runs, tmp_path):
+    repeated = compare_templates(runs[0], other_run=runs[1], settings=FEW)
+    for first, second in zip(result.write(tmp_path / "a"), repeated.write(tmp_path / "b"), strict=True):
         assert first.read_bytes() == second.read_bytes()
     alone = compare_templates(
         runs[0], perturbations=["taxol", "DMSO"], settings=FEW.model_copy(update={"methods": ("pca",)})
@@ -166,35 +166,35 @@ def test_the_same_runs_give_the_same_bytes_and_one_run_needs_no_other(found, run
     assert alone.numbers["perturbations"]["names"] == ("taxol", "DMSO")
     assert "difference" not in alone.numbers["embeddings"]
     assert [one["name"] for one in alone.maps] == ["pca", "pca"]
-    assert not any("in without" in words for words in alone.numbers["sentences"])
+    assert not any("in without" in message for message in alone.numbers["sentences"])
 
 
-def test_a_run_without_junk_says_how_to_make_some(screen, tmp_path):
+def test_a_run_without_unused_classes_says_how_to_make_some(screen, tmp_path):
     run = tiny_start(screen, tmp_path / "run", "network.embedding_size=12", epochs=1)
     go_on(run)
     predict_run(run, screen)
-    found = compare_templates(run, settings=FEW.model_copy(update={"methods": ("pca",)}))
-    assert found.numbers["unused"]["run"] == {
+    result = compare_templates(run, settings=FEW.model_copy(update={"methods": ("pca",)}))
+    assert result.numbers["unused"]["run"] == {
         "outputs": [],
         "softmax": {"trained": None, "first_values": None},
         "arc": {"trained": None, "first_values": None},
     }
-    assert any("network.extra_outputs=k makes k without any" in words for words in found.numbers["sentences"])
+    assert any("set network.extra_outputs=k" in message for message in result.numbers["sentences"])
 
 
 def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):
     wide = tiny_start(screen, tmp_path / "wide", "network.embedding_size=12", epochs=1)
     with pytest.raises(RunError, match=r"wide has no final weights yet"):
-        compare_templates(runs[0], beside=wide, settings=FEW)
+        compare_templates(runs[0], other_run=wide, settings=FEW)
     go_on(wide)
     with pytest.raises(
         ExplanationError, match=r"embeddings of different sizes \(without: 8, wide: 12\), which have no map"
     ):
-        compare_templates(runs[0], beside=wide, settings=FEW)
+        compare_templates(runs[0], other_run=wide, settings=FEW)
     with pytest.raises(RunError, match=r"No predictions at"):
         compare_templates(wide, settings=FEW)
     renamed = dataclasses.replace(screen, sites=screen.sites.assign(perturbation="other"))
-    with pytest.raises(RunError, match=r"learnt DMSO, nocodazole, taxol and so on, none of which .*screen has"):
+    with pytest.raises(RunError, match=r"learned DMSO, nocodazole, taxol and others, none of which is in .*screen"):
         compare_templates(runs[0], screen=renamed, settings=FEW)
 
 
@@ -204,9 +204,9 @@ def test_two_runs_of_one_name_are_told_apart_by_their_folders(runs, tmp_path):
     from distangle.screen import read_screen
 
     copy = RunFolder.open(tmp_path / "without")
-    found = compare_templates(runs[0], screen=read_screen(runs[0].screen_folder()), beside=copy, settings=few)
-    assert found.templates["run"].nunique() == 2
-    assert found.numbers["embeddings"]["difference"]["silhouette"]["value"] == 0
+    result = compare_templates(runs[0], screen=read_screen(runs[0].screen_folder()), other_run=copy, settings=few)
+    assert result.templates["run"].nunique() == 2
+    assert result.numbers["embeddings"]["difference"]["silhouette"]["value"] == 0
 
 
 def table_of(*wells, fold="held_out"):
@@ -222,17 +222,17 @@ def test_the_most_frequent_are_counted_in_wells_and_ties_are_broken_by_name():
     wells = [("p10", "E1", "A1", 1), ("p10", "E1", "A1", 2), ("p10", "E1", "A1", 3), ("p2", "E1", "B1", 1),
              ("p2", "E1", "B2", 1), ("p1", "E1", "C1", 1), ("", "E1", "D1", 1), ("", "E1", "D2", 1)]  # fmt: skip
     table = pd.concat([table_of(*wells), table_of(("seen", "E2", "A1", 1), fold="train")], ignore_index=True)
-    chosen = choose_perturbations(table, most=2)
+    chosen = choose_perturbations(table, max_names=2)
     assert (chosen.names, chosen.wells, chosen.tied) == (("p2", "p1"), (2, 1), ("p10",))
     more = pd.concat([table, table_of(("p9", "E1", "F1", 1))], ignore_index=True)
-    assert choose_perturbations(more, most=2).tied == ("p9", "p10")  # as people count
-    assert choose_perturbations(table, named=["p10", "p2", "p10"]).names == ("p10", "p2")
+    assert choose_perturbations(more, max_names=2).tied == ("p9", "p10")  # as people count
+    assert choose_perturbations(table, perturbations=["p10", "p2", "p10"]).names == ("p10", "p2")
     with pytest.raises(ExplanationError, match=r"No site of the screen has the perturbation 'p3'\. Did you mean 'p"):
-        choose_perturbations(table, named=["p1", "p3"])
+        choose_perturbations(table, perturbations=["p1", "p3"])
     with pytest.raises(ExplanationError, match=r"No held-out site that can be read has the perturbation 'seen'"):
-        choose_perturbations(table, named=["seen", "p1"])
+        choose_perturbations(table, perturbations=["seen", "p1"])
     with pytest.raises(ExplanationError, match=r"1 perturbation\(s\) to compare embeddings of \(p1\); at least two"):
-        choose_perturbations(table, named=["p1"])
+        choose_perturbations(table, perturbations=["p1"])
 
 
 def predictions_of(table, embedding):
@@ -246,13 +246,13 @@ def test_two_runs_show_the_same_sites_in_one_order():
     first = table_of(("a", "E1", "A1", 1), ("a", "E1", "A1", 2), ("b", "E1", "B1", 1), ("c", "E1", "C1", 1))
     second = first.iloc[[2, 0, 3]].reset_index(drop=True)
     pair = [predictions_of(first, np.arange(4)[:, None]), predictions_of(second, np.array([[2.0], [0], [3]]))]
-    (one, vectors), (other, others) = chosen_sites(pair, ["a", "b"], most=10, rng=rng_for(1, "sites"))
+    (one, vectors), (other, others) = shared_sites(pair, ["a", "b"], max_sites=10, rng=rng_for(1, "sites"))
     assert vectors.ravel().tolist() == others.ravel().tolist() == [0, 2]
     assert one["perturbation"].tolist() == other["perturbation"].tolist() == ["a", "b"]
-    assert len(chosen_sites(pair, ["a", "b", "c"], most=2, rng=rng_for(1, "sites"))[0][0]) == 2
+    assert len(shared_sites(pair, ["a", "b", "c"], max_sites=2, rng=rng_for(1, "sites"))[0][0]) == 2
     unread = predictions_of(second.assign(reason="torn"), np.zeros((3, 1)))
-    with pytest.raises(ExplanationError, match="The runs hold out none of these sites in common"):
-        chosen_sites([pair[0], unread], ["a"], most=10, rng=rng_for(1, "sites"))
+    with pytest.raises(ExplanationError, match="The runs share no held-out site"):
+        shared_sites([pair[0], unread], ["a"], max_sites=10, rng=rng_for(1, "sites"))
 
 
 def sites_of_wells(n_wells=12, each=3):
@@ -266,20 +266,20 @@ def test_perturbations_that_lie_together_are_found_and_noise_of_whole_wells_is_n
     labels = table["perturbation"].str[1:].astype(int).to_numpy()
     rng = rng_for(5, "embeddings")
     centres = rng.normal(size=(3, 8))
-    found = clustering(centres[labels] + 0.2 * rng.normal(size=(36, 8)), table, k=3, rng=rng_for(6, "d"), n_draws=99)
-    assert found.said["silhouette"]["p"] == found.said["purity"]["p"] == 1 / 100
-    assert found.said["purity"]["value"] == 1
-    assert found.said["silhouette"]["value"] == pytest.approx(found.silhouette.mean())
-    assert found.said["silhouette"]["value"] > found.said["silhouette"]["random_range"][1]
-    assert found.said["silhouette"]["interval"] is None
-    assert (found.said["sites"], found.said["wells"], found.said["k"]) == (36, 12, 3)
+    result = clustering(centres[labels] + 0.2 * rng.normal(size=(36, 8)), table, k=3, rng=rng_for(6, "d"), n_draws=99)
+    assert result.summary["silhouette"]["p"] == result.summary["purity"]["p"] == 1 / 100
+    assert result.summary["purity"]["value"] == 1
+    assert result.summary["silhouette"]["value"] == pytest.approx(result.silhouette.mean())
+    assert result.summary["silhouette"]["value"] > result.summary["silhouette"]["random_range"][1]
+    assert result.summary["silhouette"]["interval"] is None
+    assert (result.summary["sites"], result.summary["wells"], result.summary["k"]) == (36, 12, 3)
     # Every well has a look of its own and the labels say nothing: sites of a well lie together all the same.
     p_values, purities = [], []
     for trial in range(60):
         rng = rng_for(7, "wells", trial)
         looks = np.repeat(rng.normal(size=(12, 8)), 3, axis=0) + 0.1 * rng.normal(size=(36, 8))
-        said = clustering(looks, table, k=3, rng=rng_for(8, "d", trial), n_draws=19).said
-        p_values.append((said["silhouette"]["p"], said["purity"]["p"]))
-        purities.append(said["purity"]["value"])
+        output = clustering(looks, table, k=3, rng=rng_for(8, "d", trial), n_draws=19).summary
+        p_values.append((output["silhouette"]["p"], output["purity"]["p"]))
+        purities.append(output["purity"]["value"])
     assert ((np.array(p_values) <= 0.1).mean(axis=0) < 0.25).all()
     assert np.mean(purities) == pytest.approx(3 / 11, abs=0.08)  # of 11 other wells, 3 have the same perturbation

@@ -43,7 +43,7 @@ def run(screen: Screen) -> RunFolder:
     for one in (pseudo, plain):
         go_on(one)
         predict_run(one, screen)
-    pseudo.record(*compare_templates(pseudo, beside=plain, settings=PCA).write(pseudo.explanations))
+    pseudo.record(*compare_templates(pseudo, other_run=plain, settings=PCA).write(pseudo.explanations))
     bands = examine_filters(pseudo, settings=FilterSettings(n_draws=5))
     pseudo.record(*bands.write(pseudo.explanations))
     return pseudo

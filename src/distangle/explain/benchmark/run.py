@@ -1,7 +1,4 @@
-"""Rows of the truth table, and whether they reach what is asked of them.
-
-Benchmark every method on a run whose screen has a planted truth.
-"""
+"""Benchmark every explanation method on a run whose screen has a planted truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +11,7 @@ from distangle.core.progress import Advance, no_progress
 from distangle.errors import ExplanationError, ScreenError
 from distangle.explain.benchmark.methods import (
     BenchmarkSites,
-    maps_by,
+    maps_by_method,
     planted_rows,
     scores_by_method,
     select_benchmark_sites,
@@ -23,7 +20,7 @@ from distangle.explain.benchmark.methods import (
 from distangle.explain.channels.replacement import Removal
 from distangle.explain.context import SiteSelection, load_context
 from distangle.explain.ground_truth import circle_masks, peak_of, pointing_hits, share_of
-from distangle.explain.maps.api import PLACE_METHODS
+from distangle.explain.maps.api import MAP_METHODS
 from distangle.explain.maps.attribution_map import Head
 from distangle.explain.selection import training_remark
 from distangle.explain.summary import wells_of
@@ -32,7 +29,9 @@ from distangle.results import Benchmark, Predictions, RunFolder
 from distangle.screen import Screen
 from distangle.synthetic.truth import read_truth, truth_of
 
-AIM_STAIN, AIM_PLACE, OVER_CHANCE = 0.95, 0.90, 0.10
+MIN_CHANNEL_SHARE, MIN_REGION_SHARE, MAX_SHARE_OVER_CHANCE = 0.95, 0.90, 0.10
+N_UNTRAINED = 3
+N_BENCHMARK_STEPS = (1 + N_UNTRAINED) * (1 + len(MAP_METHODS))  # channel scores, and every map method
 
 
 def channel_rows(
@@ -43,24 +42,24 @@ def channel_rows(
     unit: Literal["wells", "sites"],
     network: str,
 ) -> list[dict[str, Any]]:
-    """Count how often the top channel and the map's peak are planted ones.
+    """Count how often each method ranks the planted channel first.
 
     Args:
         scores: Method to scores [site, channel].
         planted: Index of the planted channel, per site.
-        wells: Which well each site is of.
-        unit: Look at the mean scores of the sites of each well, or at each site.
-        network: Whose scores.
+        wells: Well of each site.
+        unit: Count mean scores of wells, or scores of sites.
+        network: Name of the network.
     """
     if unit == "wells":
         wells, first, index = np.unique(wells, return_index=True, return_inverse=True)
         planted = planted[first]
-        scores = {method: _means(values, index) for method, values in scores.items()}
+        scores = {method: _well_means(values, index) for method, values in scores.items()}
     rows = []
     for method, values in scores.items():
         top, channels = values.argmax(axis=1), values.shape[1]
         hits = top == planted
-        # What the method's habits hit: every answer beside every truth.
+        # Hits if the answers were shuffled against the truth.
         swapped = [float((top == k).mean() * (planted == k).mean()) for k in range(channels)] if len(top) else None
         rows.append(
             {
@@ -77,29 +76,23 @@ def channel_rows(
     return rows
 
 
-def _means(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-    sums = np.zeros((int(index.max(initial=-1)) + 1, values.shape[1]))
-    np.add.at(sums, index, values.astype(np.float64))
-    return np.asarray(sums / np.bincount(index)[:, None])
-
-
-def place_row(
+def region_row(
     maps: np.ndarray, inside: np.ndarray, *, wells: np.ndarray, network: str, method: str, layer: str
 ) -> dict[str, Any]:
-    """Count how often a map's peak lies in the planted place, and how much of it.
+    """Count peaks of maps in the planted region, and measure the mass there.
 
     Args:
         maps: [site, height, width] in [0, 1].
-        inside: Which pixels lie in the place, of the same shape.
-        wells: Which well each site is of.
-        network: Whose maps.
-        method: Who drew them.
-        layer: Where.
+        inside: Pixels of the region, bool, of the same shape.
+        wells: Well of each site.
+        network: Name of the network.
+        method: Method of the maps.
+        layer: Layer of the maps.
     """
     hits, masses = pointing_hits(maps, inside)
     peaks = np.array([peak_of(activation_map) for activation_map in maps])
     pointing = maps.max(axis=(1, 2)) > 0
-    crossed = inside[:, peaks[:, 0], peaks[:, 1]] & pointing  # [place, map]
+    crossed = inside[:, peaks[:, 0], peaks[:, 1]] & pointing  # [region, map]
     others = ~np.eye(len(maps), dtype=bool)
     return {
         "network": network,
@@ -117,67 +110,53 @@ def place_row(
 
 
 def criteria(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Compare the benchmark with its four aims.
+    """Compare the benchmark with its four criteria.
 
-    Two are of the trained network and two of untrained ones.
-
-    An untrained network is asked by the same method that answered for the trained one: what the other methods hit
-    there is in the rows.
+    Two criteria are about the trained network and two about untrained networks. The untrained networks are judged with
+    the method that was best for the trained network; the rows have the hits of the other methods.
     """
 
-    def of(network: str, question: str, unit: str) -> list[Mapping[str, Any]]:
+    def rows_of(network: str, question: str, unit: str) -> list[Mapping[str, Any]]:
         return [row for row in rows if (row["network"], row["question"], row["unit"]) == (network, question, unit)]
 
-    shapley = [row for row in of("trained", "stain", "wells") if row["method"] == "shapley"]
-    said = [
-        _aim("planted stain first by Shapley", shapley, limit=AIM_STAIN, at_least=True),
-        _aim("planted place hit by the best map", of("trained", "place", "sites"), limit=AIM_PLACE, at_least=True),
+    shapley = [row for row in rows_of("trained", "stain", "wells") if row["method"] == "shapley"]
+    results = [
+        _criterion("planted channel ranked first by Shapley", shapley, limit=MIN_CHANNEL_SHARE, at_least=True),
+        _criterion(
+            "peak of the best map in the planted region",
+            rows_of("trained", "place", "sites"),
+            limit=MIN_REGION_SHARE,
+            at_least=True,
+        ),
     ]
-    for (question, unit), method in zip(
-        (("stain", "wells"), ("place", "sites")), [aim["method"] for aim in said], strict=True
-    ):
-        over = [
+    questions = (("channel", "stain", "wells"), ("region", "place", "sites"))
+    for (name, question, unit), method in zip(questions, [aim["method"] for aim in results], strict=True):
+        excess = [
             {"method": row["method"], "share": None if row["share"] is None else row["share"] - row["chance"]}
-            for row in of("untrained", question, unit)
+            for row in rows_of("untrained", question, unit)
             if row["method"] == method
         ]
-        said.append(_aim(f"{question} by random weights, over chance", over, limit=OVER_CHANCE, at_least=False))
-    return said
-
-
-def _aim(words: str, rows: Sequence[Mapping[str, Any]], *, limit: float, at_least: bool) -> dict[str, Any]:
-    """The row with the largest share, against a limit."""
-    counted = [row for row in rows if row["share"] is not None]
-    best = max(counted, key=lambda row: row["share"], default=None)
-    value = None if best is None else float(best["share"])
-    met = None if value is None else bool(value >= limit if at_least else value <= limit)
-    return {
-        "aim": words,
-        "method": None if best is None else best["method"],
-        "value": value,
-        "limit": limit,
-        "at_least": at_least,
-        "met": met,
-    }
+        results.append(
+            _criterion(
+                f"{name} hits of untrained networks over chance", excess, limit=MAX_SHARE_OVER_CHANCE, at_least=False
+            )
+        )
+    return results
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the mean of the rows of several networks, each site counted once.
 
     Args:
-        rows: One per network.
+        rows: One row per network.
     """
     means = {
         name: float(np.mean([row[name] for row in rows]))
-        # The ends too: each interval holds what its network would hit, so their mean holds the mean of these.
+        # Also the interval limits: each interval covers the share of its network, so their mean covers the mean share.
         for name in ("hits", "share", "low", "high", "swapped", "mass")
         if all(row.get(name) is not None for row in rows)
     }
     return {**rows[0], **means}
-
-
-N_UNTRAINED = 3
-BENCHMARK_PIECES = (1 + N_UNTRAINED) * (1 + len(PLACE_METHODS))  # stains, and every method of place
 
 
 def benchmark_run(
@@ -193,85 +172,117 @@ def benchmark_run(
 ) -> Benchmark:
     """Benchmark every method on held-out sites of a synthetic screen.
 
-    Writes `explanations/benchmark.json`. Explained is the true perturbation, at sites where the network predicts it:
-    whether a wrong prediction is explained well has no planted answer. The same sites are explained for networks of
-    the same architecture with random weights, which know nothing of the cells: what they hit comes from the method
-    and the images.
+    The result is written to `explanations/benchmark.json`. The target is the true perturbation, at sites where the
+    network predicts it, because a wrong prediction has no planted truth. The same sites are also explained for networks
+    with random weights: their hits come from the method and the images, not from training.
 
     Args:
         run: A run that has been predicted.
-        screen: Its screen, with `truth.json` beside the images.
-        n_sites: How many sites at most; None for all held-out ones with a planted effect.
-        layer: Of the methods that look at a layer; None for the maps that are pooled.
-        head: Whose output the maps explain.
-        removal: What stands in for an absent stain; None as `open_run`.
-        n_untrained: Networks with random weights.
-        advance: Called after each of `BENCHMARK_PIECES`.
+        screen: The screen of the run, with `truth.json` in the folder of the images.
+        n_sites: Maximum number of sites; None for all held-out sites with a planted effect.
+        layer: Layer for methods at a layer; None for the maps before the pooling.
+        head: Head of the output that the maps explain.
+        removal: What replaces an absent channel; None for the default of `load_context`.
+        n_untrained: Number of networks with random weights.
+        advance: Called after each of `N_BENCHMARK_STEPS`.
 
     Raises:
-        ScreenError: Nothing was planted in this screen.
+        ScreenError: The screen has no planted truth.
         ExplanationError: The run did not learn perturbations, or no held-out site has a planted effect.
         RunError: The run has not been predicted, or the screen does not fit the network.
     """
     source = screen.source
     if not isinstance(source, Path):
         raise ExplanationError(
-            f"The images lie at {source}, and a planted truth is looked for on disk: simulate the screen there."
+            f"The images are at {source}, but a planted truth is only read from a local folder. Simulate the screen "
+            "there."
         )
-    left_aside: list[str] = []
-    truth = truth_of(screen, say=left_aside.append) if (source / "truth.json").exists() else read_truth(source)
+    notes: list[str] = []
+    truth = truth_of(screen, say=notes.append) if (source / "truth.json").exists() else read_truth(source)
     if truth is None:
         raise ScreenError(
-            f"{left_aside[0]} So there is nothing to mark the methods by: `distangle simulate OUT` plants it."
+            f"{notes[0]} The benchmark needs a planted truth; make a screen with `distangle simulate OUT`."
         )
     rows = planted_rows(run, truth, n_sites=n_sites)
-    opened = load_context(run, screen, selection=SiteSelection(rows=rows), removal=removal)
+    context = load_context(run, screen, selection=SiteSelection(rows=rows), removal=removal)
     wells = Predictions.read(run.predictions, level="well", views=1).table
-    right = wells[wells["predicted"] == wells["perturbation"]]
-    asked = select_benchmark_sites(opened, rows, right_wells=set(wells_of(right)))
-    settings = {"layer": layer, "head": head, "removal": asked.removal, "untrained_networks": n_untrained}
-    found = [*_marked(opened.model, asked, network="trained", layer=layer, head=head, advance=advance)]
-    blind = []
+    correct = wells[wells["predicted"] == wells["perturbation"]]
+    benchmark_sites = select_benchmark_sites(context, rows, correct_wells=set(wells_of(correct)))
+    settings = {"layer": layer, "head": head, "removal": benchmark_sites.removal, "untrained_networks": n_untrained}
+    result_rows = [
+        *_network_rows(context.model, benchmark_sites, network="trained", layer=layer, head=head, advance=advance)
+    ]
+    untrained_rows = []
     for seed in range(n_untrained):
-        other = untrained_copy(opened, asked, run, screen, seed=seed)
-        same = replace(asked, sites=other.sites)
-        blind.append(_marked(other.model, same, network="untrained", layer=layer, head=head, advance=advance))
-    found += [mean_row(rows_of_networks) for rows_of_networks in zip(*blind, strict=True)]
-    settings |= {"sites": len(asked.sites), "held_out_with_effect": len(rows)}
-    settings["remark"] = training_remark(run, asked.sites.table)
-    benchmark = Benchmark(rows=found, aims=criteria(found), settings=settings)
+        untrained = untrained_copy(context, benchmark_sites, run, screen, seed=seed)
+        same_sites = replace(benchmark_sites, sites=untrained.sites)
+        untrained_rows.append(
+            _network_rows(untrained.model, same_sites, network="untrained", layer=layer, head=head, advance=advance)
+        )
+    result_rows += [mean_row(rows_of_networks) for rows_of_networks in zip(*untrained_rows, strict=True)]
+    settings |= {"sites": len(benchmark_sites.sites), "held_out_with_effect": len(rows)}
+    settings["remark"] = training_remark(run, benchmark_sites.sites.table)
+    benchmark = Benchmark(rows=result_rows, aims=criteria(result_rows), settings=settings)
     run.record(*benchmark.write(run.explanations))
     return benchmark
 
 
-def _marked(
+def _well_means(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    sums = np.zeros((int(index.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(sums, index, values.astype(np.float64))
+    return np.asarray(sums / np.bincount(index)[:, None])
+
+
+def _criterion(description: str, rows: Sequence[Mapping[str, Any]], *, limit: float, at_least: bool) -> dict[str, Any]:
+    """Compare the row with the largest share with a limit."""
+    candidates = [row for row in rows if row["share"] is not None]
+    best = max(candidates, key=lambda row: row["share"], default=None)
+    value = None if best is None else float(best["share"])
+    met = None if value is None else bool(value >= limit if at_least else value <= limit)
+    return {
+        "aim": description,
+        "method": None if best is None else best["method"],
+        "value": value,
+        "limit": limit,
+        "at_least": at_least,
+        "met": met,
+    }
+
+
+def _network_rows(
     model: PerturbationClassifier,
-    asked: BenchmarkSites,
+    benchmark: BenchmarkSites,
     *,
     network: str,
     layer: str | None,
     head: Head,
     advance: Advance,
 ) -> list[dict[str, Any]]:
-    single = np.flatnonzero(asked.channel >= 0).tolist()
+    single = np.flatnonzero(benchmark.channel >= 0).tolist()
     rows: list[dict[str, Any]] = []
     if single:
-        sites = asked.sites.take(single)
-        scores = scores_by_method(model, sites, removal=asked.removal, layer=layer, head=head)
+        sites = benchmark.sites.take(single)
+        scores = scores_by_method(model, sites, removal=benchmark.removal, layer=layer, head=head)
         wells = np.array(wells_of(sites.table))
         units: tuple[tuple[Literal["wells", "sites"], np.ndarray], ...] = (
-            ("wells", asked.well_is_right[single]),
-            ("sites", asked.site_is_right[single]),
+            ("wells", benchmark.well_is_correct[single]),
+            ("sites", benchmark.site_is_correct[single]),
         )
-        for unit, right in units:
-            kept = {method: values[right] for method, values in scores.items()}
-            rows += channel_rows(kept, asked.channel[single][right], wells=wells[right], unit=unit, network=network)
-        advance(f"{network}: stains")
-    if asked.places:
-        sites = asked.sites.take(list(asked.places))
-        inside, wells = circle_masks(list(asked.places.values()), sites.size), np.array(wells_of(sites.table))
-        for method in PLACE_METHODS:
-            drawn = maps_by(model, sites, method=method, layer=layer, head=head)
-            rows.append(place_row(drawn.maps, inside, wells=wells, network=network, method=method, layer=drawn.layer))
+        for unit, correct in units:
+            correct_scores = {method: values[correct] for method, values in scores.items()}
+            rows += channel_rows(
+                correct_scores, benchmark.channel[single][correct], wells=wells[correct], unit=unit, network=network
+            )
+        advance(f"{network}: channel scores")
+    if benchmark.regions:
+        sites = benchmark.sites.take(list(benchmark.regions))
+        inside, wells = circle_masks(list(benchmark.regions.values()), sites.size), np.array(wells_of(sites.table))
+        for method in MAP_METHODS:
+            method_maps = maps_by_method(model, sites, method=method, layer=layer, head=head)
+            rows.append(
+                region_row(
+                    method_maps.maps, inside, wells=wells, network=network, method=method, layer=method_maps.layer
+                )
+            )
             advance(f"{network}: {method}")
     return rows

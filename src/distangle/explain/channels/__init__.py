@@ -1,1 +1,1 @@
-"""Which stain moved the network, and what chance would have said."""
+"""Channel attribution: scores of the channels and their null distributions."""

@@ -1,4 +1,4 @@
-"""Coalitions of channels, and the scores that follow from their outputs."""
+"""Enumerate coalitions of channels and compute channel scores from their outputs."""
 
 import math
 
@@ -8,10 +8,9 @@ from torch import Tensor
 
 from distangle.errors import ExplanationError
 
-MOST_CHANNELS = 8
-
+MAX_CHANNELS = 8
 Coalitions = Bool[Tensor, "coalition channel"]
-Answers = Float[Tensor, "site coalition"]
+CoalitionOutputs = Float[Tensor, "site coalition"]
 
 
 def coalitions(channels: int) -> Coalitions:
@@ -20,15 +19,15 @@ def coalitions(channels: int) -> Coalitions:
 
 
 def check_channels(channels: int) -> None:
-    """Refuse more channels than can be run through exactly.
+    """Refuse more channels than exact Shapley values allow.
 
     Raises:
-        ExplanationError: Names the number of forward passes and what to do instead.
+        ExplanationError: Too many channels; the message names the forward passes and an alternative.
     """
-    if channels > MOST_CHANNELS:
+    if channels > MAX_CHANNELS:
         raise ExplanationError(
             f"{channels} channels need {2**channels:,} forward passes per site; exact Shapley values stop at "
-            f"{MOST_CHANNELS} channels ({2**MOST_CHANNELS}). Sample instead: captum.attr.ShapleyValueSampling with a "
+            f"{MAX_CHANNELS} channels ({2**MAX_CHANNELS}). Sample instead: captum.attr.ShapleyValueSampling with a "
             "feature_mask of one number per channel."
         )
 
@@ -46,15 +45,15 @@ def shapley_weights(channels: int) -> Float[Tensor, "coalition channel"]:
 def interaction_weights(channels: int) -> Float[Tensor, "coalition channel channel"]:
     r"""Return the array from outputs of `coalitions` to interactions, float64.
 
-    Off the diagonal, the Shapley interaction index: what two stains do together beyond what each does alone, averaged
-    over the sets of the others,
+    Off the diagonal, the Shapley interaction index: the joint effect of two channels beyond their single effects,
+    averaged over the sets of the other channels,
 
     $$ I_{ij} = \sum_{S \not\ni i,j} \frac{|S|!\,(C-|S|-2)!}{(C-1)!}
        \big(v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)\big) $$
 
-    On the diagonal, what is left of the Shapley value when every interaction is shared equally by its two stains:
+    On the diagonal, the rest of the Shapley value when every interaction is split equally between its two channels:
     $I_{ii} = \phi_i - \frac12 \sum_{j \ne i} I_{ij}$. So $\phi_i$ is the diagonal and half the rest of the row, and
-    the diagonal and half of everything else adds up to all stains minus none.
+    the diagonal and half of everything else adds up to all channels minus none.
 
     Source: Grabisch and Roubens 1999, An axiomatic approach to the concept of interaction among players in
         cooperative games, International Journal of Game Theory 28, 547-565.
@@ -77,43 +76,43 @@ def interaction_weights(channels: int) -> Float[Tensor, "coalition channel chann
     return weights + torch.diag_embed(alone)
 
 
-def shapley_of(answers: Answers) -> Float[Tensor, "site channel"]:
+def shapley_of(outputs: CoalitionOutputs) -> Float[Tensor, "site channel"]:
     """Return the Shapley value of every channel.
 
     Args:
-        answers: To all `coalitions`, in their order; float64.
+        outputs: Outputs of all `coalitions`, in their order; float64.
     """
-    return answers @ shapley_weights(_channels(answers))
+    return outputs @ shapley_weights(_n_channels(outputs))
 
 
-def interactions_of(answers: Answers) -> Float[Tensor, "site channel channel"]:
+def interactions_of(outputs: CoalitionOutputs) -> Float[Tensor, "site channel channel"]:
     """Return the symmetric matrix of interactions; see `interaction_weights`.
 
     Args:
-        answers: To all `coalitions`, in their order; float64.
+        outputs: Outputs of all `coalitions`, in their order; float64.
     """
-    return torch.einsum("sk,kij->sij", answers, interaction_weights(_channels(answers)))
+    return torch.einsum("sk,kij->sij", outputs, interaction_weights(_n_channels(outputs)))
 
 
-def ablation_of(answers: Answers) -> Float[Tensor, "site channel"]:
+def ablation_of(outputs: CoalitionOutputs) -> Float[Tensor, "site channel"]:
     """Return v(all) - v(all without a channel), for every channel.
 
     Args:
-        answers: To all `coalitions`, in their order; float64.
+        outputs: Outputs of all `coalitions`, in their order; float64.
     """
-    last = answers.shape[1] - 1
-    without = [last ^ (1 << channel) for channel in range(_channels(answers))]
-    return answers[:, -1:] - answers[:, without]
+    last = outputs.shape[1] - 1
+    without = [last ^ (1 << channel) for channel in range(_n_channels(outputs))]
+    return outputs[:, -1:] - outputs[:, without]
 
 
-def alone_of(answers: Answers) -> Float[Tensor, "site channel"]:
+def alone_of(outputs: CoalitionOutputs) -> Float[Tensor, "site channel"]:
     """Return v(a channel alone) - v(none), for every channel.
 
     Args:
-        answers: To all `coalitions`, in their order; float64.
+        outputs: Outputs of all `coalitions`, in their order; float64.
     """
-    return answers[:, [1 << channel for channel in range(_channels(answers))]] - answers[:, :1]
+    return outputs[:, [1 << channel for channel in range(_n_channels(outputs))]] - outputs[:, :1]
 
 
-def _channels(answers: Tensor) -> int:
-    return int(answers.shape[1]).bit_length() - 1
+def _n_channels(outputs: Tensor) -> int:
+    return int(outputs.shape[1]).bit_length() - 1

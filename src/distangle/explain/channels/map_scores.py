@@ -1,4 +1,4 @@
-"""Scores that compare a map with each channel: Eq. (15), correlation."""
+"""Compare an attribution map with each channel: Eq. (15) and correlation."""
 
 from typing import Literal, get_args
 
@@ -25,16 +25,16 @@ def channel_attention(maps: MapArray, raw: RawImages, *, scaling: Scaling) -> Ch
         dimmest channel wins for almost any random map. Kept for comparison; see `channel_shapley`.
 
     Args:
-        maps: Activation maps in [0, 1], at the size of the images.
+        maps: Attribution maps in [0, 1], at the size of the images.
         raw: Pixels as they were read, uint8 or uint16.
-        scaling: How pixels become comparable with [0, 1], which the paper does not say: `raw255` divides 8-bit pixels
-            by 255; `min_max` stretches each channel of each image to [0, 1].
+        scaling: Scaling of the pixels to [0, 1], which the paper does not specify: `raw255` divides 8-bit pixels by
+            255; `min_max` scales each channel of each image to [0, 1].
 
     Returns:
         In [0, 1], 1 for the farthest channel; all 0 when every channel equals the map.
 
     Raises:
-        ExplanationError: Unknown scaling, `raw255` of pixels that are not 8-bit, sizes that differ.
+        ExplanationError: The scaling is unknown, `raw255` is used for pixels that are not 8-bit, or the sizes differ.
     """
     check_sizes(maps, raw)
     pixels = scale_maps(raw, scaling=scaling)
@@ -45,11 +45,11 @@ def channel_attention(maps: MapArray, raw: RawImages, *, scaling: Scaling) -> Ch
 def inverse_attention(attention: Float[np.ndarray, "*_ channel"]) -> Float[np.ndarray, "*_ channel"]:
     """Return the reciprocal of Eq. (15), divided by its largest value.
 
-    High for the channel that is nearest to the map, as the paper wants to read it; but still a distance between a map
-    and pixels, so the channel whose brightness is nearest to the map's wins: look at it beside random maps.
+    The channel nearest to the map scores highest, as the paper reads Eq. (15). It is still a distance between a map and
+    pixels, so the channel with the most similar brightness wins. Compare it with random maps.
 
     Args:
-        attention: From `channel_attention`, for any number of maps; only ratios count.
+        attention: Result of `channel_attention` for any number of maps; only ratios matter.
 
     Returns:
         In [0, 1], 1 for the nearest channel; all 0 when every channel equals the map.
@@ -60,20 +60,20 @@ def inverse_attention(attention: Float[np.ndarray, "*_ channel"]) -> Float[np.nd
 
 
 def map_channel_correlation(maps: MapArray, raw: RawImages) -> ChannelArray:
-    """Return the Pearson correlation over places between the map and each channel.
+    """Return the Pearson correlation over positions between the map and each channel.
 
-    Unlike Eq. (15) it is high for agreement and blind to brightness; but stains overlap in space and in spectrum, so
-    it says where a stain lies, not that the network used it.
+    Unlike Eq. (15) it is high for agreement and ignores brightness. Channels overlap in space and in spectrum, so it
+    shows where the signal of a channel lies, not that the network used it.
 
     Args:
-        maps: Activation maps, at the size of the images.
+        maps: Attribution maps, at the size of the images.
         raw: Pixels as they were read.
 
     Returns:
         In [-1, 1]; 0 for a constant map or channel.
 
     Raises:
-        ExplanationError: Sizes differ.
+        ExplanationError: The sizes differ.
     """
     check_sizes(maps, raw)
     flat_maps = unit_length(maps.reshape(len(maps), 1, -1))
@@ -82,13 +82,13 @@ def map_channel_correlation(maps: MapArray, raw: RawImages) -> ChannelArray:
 
 
 def scale_maps(raw: RawImages, *, scaling: str) -> Float[np.ndarray, "site channel height width"]:
-    """Return the pixels as float32 in [0, 1], scaled as named.
+    """Scale pixels to float32 in [0, 1].
 
     Raises:
-        ExplanationError: Unknown scaling, or `raw255` of pixels that are not 8-bit.
+        ExplanationError: The scaling is unknown, or `raw255` is used for pixels that are not 8-bit.
     """
     if scaling not in get_args(Scaling):
-        raise ExplanationError(f"No scaling is called {scaling!r}. {did_you_mean(scaling, get_args(Scaling))}")
+        raise ExplanationError(f"Unknown scaling {scaling!r}. {did_you_mean(scaling, get_args(Scaling))}")
     if scaling == "raw255":
         if raw.dtype != np.uint8:
             raise ExplanationError(
@@ -96,36 +96,37 @@ def scale_maps(raw: RawImages, *, scaling: str) -> Float[np.ndarray, "site chann
             )
         pixels: np.ndarray = np.divide(raw, 255, dtype=np.float32)
         return pixels
-    stains = raw.astype(np.float32)
-    low, high = (edge(stains, axis=(2, 3), keepdims=True) for edge in (np.min, np.max))
-    return np.asarray((stains - low) / np.where(high > low, high - low, np.float32(1)), dtype=np.float32)
+    channels = raw.astype(np.float32)
+    low, high = (extreme(channels, axis=(2, 3), keepdims=True) for extreme in (np.min, np.max))
+    return np.asarray((channels - low) / np.where(high > low, high - low, np.float32(1)), dtype=np.float32)
 
 
 def check_sizes(maps: np.ndarray, raw: np.ndarray) -> None:
     """Refuse maps whose sizes are not those of the images.
 
-    NumPy would broadcast one map over many images silently.
+    NumPy would silently broadcast one map over many images.
 
     Raises:
-        ExplanationError: Names both shapes.
+        ExplanationError: The shapes differ; the message names both.
     """
     if (len(maps), *maps.shape[1:]) != (len(raw), *raw.shape[2:]):
         raise ExplanationError(
-            f"Maps {maps.shape} do not lie on images {raw.shape}: expected one map per site, of the same height and "
-            f"width. Ask `activation_maps` for size={raw.shape[2:]}."
+            f"Maps of shape {maps.shape} do not match images of shape {raw.shape}; expected one map per site with the "
+            "same "
+            f"height and width. Call `attribution_map` with size={raw.shape[2:]}."
         )
 
 
 def max_normalized(values: np.ndarray) -> np.ndarray:
     """Divide by the largest value along the last axis; zeros stay zeros."""
-    top = values.max(axis=-1, keepdims=True)
-    return np.asarray(values / np.where(top > 0, top, 1))
+    largest = values.max(axis=-1, keepdims=True)
+    return np.asarray(values / np.where(largest > 0, largest, 1))
 
 
 def unit_length(values: np.ndarray) -> np.ndarray:
-    """Standardise the last axis to mean 0 and length 1.
+    """Standardize the last axis to mean 0 and length 1.
 
-    Dot products are then correlations; constant values become 0.
+    Dot products of the results are correlations. Constant values become 0.
     """
     centred = values - values.mean(axis=-1, keepdims=True, dtype=np.float64)
     length = np.linalg.norm(centred, axis=-1, keepdims=True)

@@ -1,7 +1,4 @@
-"""Null distributions of channel scores: random maps and shuffled channels.
-
-Null distributions of channel scores: permuted labels and control wells.
-"""
+"""Compute null distributions and p-values of channel scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,17 +20,17 @@ from distangle.explain.channels.map_scores import (
 from distangle.explain.maps.attribution_map import enlarge
 
 NullScores = Float[np.ndarray, "site draw channel"]
-AT_ONCE = 1_000_000  # numbers shuffled together: 8 MB
+MAX_SHUFFLE_SIZE = 1_000_000  # numbers shuffled together: 8 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomMaps:
     """Random smooth maps on the grid of attribution maps.
 
-    Enlarging is linear, so scores against many maps are computed on the grid and the enlarged maps need not exist.
+    Enlarging is linear, so scores of many random maps are computed on the grid without enlarging the maps.
 
     Attributes:
-        grid: float64, scaled so that each enlarged map has its maximum at 1 and no negatives.
+        grid: float64 maps on the grid, non-negative; each enlarged map has the maximum 1.
         size: Height and width of the images, in pixels.
     """
 
@@ -45,7 +42,7 @@ class RandomMaps:
         return enlarge(torch.from_numpy(self.grid), self.size).numpy().astype(np.float32)
 
     def enlarging(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return two matrices [pixel, cell] with enlarged = rows @ grid @ columns.T."""
+        """Return two matrices [pixel, position] with enlarged = rows @ grid @ columns.T."""
         rows, columns = (
             functional.interpolate(
                 torch.eye(cells, dtype=torch.float64)[:, None], size=pixels, mode="linear", align_corners=False
@@ -57,35 +54,53 @@ class RandomMaps:
     def on_grid(self, pixels: np.ndarray) -> np.ndarray:
         """Apply the adjoint of enlarging to images.
 
-        <enlarged map, pixels> = <map on its grid, this>.
+        The result satisfies <enlarged map, pixels> = <map on the grid, result>.
 
         Args:
-            pixels: [..., height, width] of the images.
+            pixels: Images [..., height, width].
 
         Returns:
-            [..., rows, columns] of the grid.
+            Values on the grid [..., rows, columns].
         """
         rows, columns = self.enlarging()
         return np.asarray(rows.T @ pixels @ columns)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapleyNull:
+    """Mean score of each channel with its null distribution.
+
+    Attributes:
+        means: Observed mean over sites, per channel.
+        null: Mean after the shuffle of each draw: of the channels of a group, or of the labels.
+        p: Share of draws whose mean for the channel is at least the observed one, (1 + n) / (1 + draws).
+        p_family: The same against the largest channel of each draw, which corrects for testing all channels. Report
+            it for the top channel.
+    """
+
+    means: Float[np.ndarray, " channel"]
+    null: Float[np.ndarray, "draw channel"]
+    p: Float[np.ndarray, " channel"]
+    p_family: Float[np.ndarray, " channel"]
+
+
 def random_smooth_maps(
     n_maps: int, *, grid: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, smoothness: float = 1.0
 ) -> RandomMaps:
-    """Draw smooth random maps, stretched to [0, 1] and enlarged as maps are.
+    """Draw smooth random maps in [0, 1] that are enlarged like attribution maps.
 
     Args:
-        n_maps: How many.
+        n_maps: Number of maps.
         grid: Height and width of the layer's maps.
         size: Height and width of the images, in pixels.
-        rng: Equal generators give equal maps.
-        smoothness: Standard deviation of the Gaussian, in cells of the grid.
+        rng: Random generator; equal generators give equal maps.
+        smoothness: Standard deviation of the Gaussian filter, in grid positions.
     """
     noise = gaussian_filter(rng.standard_normal((n_maps, *grid)), (0, smoothness, smoothness), mode="reflect")
-    low, high = (edge(noise, axis=(1, 2), keepdims=True) for edge in (np.min, np.max))
+    low, high = (extreme(noise, axis=(1, 2), keepdims=True) for extreme in (np.min, np.max))
     positive = (noise - low) / np.where(high > low, high - low, 1)
-    # One at a time: 1,000 maps of 512 x 512 would take a gigabyte.
-    tops = [float(enlarge(torch.from_numpy(one[None]), size).max()) for one in positive]
+    # One map at a time: 1,000 maps of 512 x 512 would take a gigabyte.
+    tops = [float(enlarge(torch.from_numpy(single[None]), size).max()) for single in positive]
     return RandomMaps(grid=positive / np.maximum(tops, np.finfo(float).tiny)[:, None, None], size=size)
 
 
@@ -129,7 +144,7 @@ def null_correlation(maps: RandomMaps, raw: RawImages) -> NullScores:
 
 
 def p_values(observed: ChannelArray, null: NullScores) -> ChannelArray:
-    """Return p of each score, (1 + draws at least as high) / (1 + draws)."""
+    """Return the p-value of each score: (1 + draws at least as high) / (1 + draws)."""
     return np.asarray((1 + (null >= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 
@@ -138,14 +153,13 @@ def mean_over_sites(
 ) -> Float[np.ndarray, "draw channel"]:
     """Return the mean of each draw over sites.
 
-    Every group of sites has a random map of its own.
-
-    Maps shared by all sites would vary together. Those of the sites of a well may be alike, so they share one.
+    Each group of sites has its own order of the random maps, because maps shared by all sites would vary together. The
+    sites of a well share an order, because their attribution maps may be similar.
 
     Args:
-        null: Of every site with the same random maps.
-        rng: Equal generators give equal draws.
-        groups: Sites that share a map, such as those of a well; None: each alone.
+        null: Scores of every site with the same random maps.
+        rng: Random generator; equal generators give equal draws.
+        groups: Group of each site, such as its well; None: each site by itself.
     """
     labels = np.arange(len(null)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     orders = [rng.permutation(null.shape[1]) for _ in range(int(labels.max()) + 1)]
@@ -155,56 +169,38 @@ def mean_over_sites(
     return total / len(null)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShapleyNull:
-    """The mean score of each channel beside those that would mean nothing.
-
-    Attributes:
-        means: Observed mean over sites, per channel.
-        null: The same after the shuffle of each draw: of the stains of a group, or of the labels.
-        p: Share of draws whose mean for the channel is at least the observed one, (1 + n) / (1 + draws).
-        p_family: The same against the largest channel of each draw: corrected for having looked at all channels. It
-            is the one to give beside the channel that came out largest.
-    """
-
-    means: Float[np.ndarray, " channel"]
-    null: Float[np.ndarray, "draw channel"]
-    p: Float[np.ndarray, " channel"]
-    p_family: Float[np.ndarray, " channel"]
-
-
 def shapley_null(
     values: ChannelArray, *, rng: np.random.Generator, groups: Sequence[str] | None = None, n_draws: int = 1000
 ) -> ShapleyNull:
     """Test whether a channel's mean score exceeds that of a random channel.
 
     Args:
-        values: Of `channel_shapley` or `channel_ablation`.
-        rng: Equal generators give equal draws.
+        values: Scores from `channel_shapley` or `channel_ablation`.
+        rng: Random generator; equal generators give equal draws.
         groups: Sites that share one shuffle because they are not independent: those of a well, or of a perturbation
-            where the question is whether one stain stands out over perturbations. None shuffles every site on its own,
-            which finds too much where sites are replicates of each other.
-        n_draws: Shuffles; the smallest p is 1 / (1 + n_draws).
+            to test whether one channel stands out over perturbations. None shuffles every site by itself, which
+            gives too small p-values for replicate sites.
+        n_draws: Number of shuffles; the smallest p-value is 1 / (1 + n_draws).
     """
     labels = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    # A shuffle of a group's sites together shuffles their sum.
+    # One shuffle for all sites of a group equals a shuffle of their sum.
     sums = np.zeros((int(labels.max()) + 1, values.shape[1]))
     np.add.at(sums, labels, values.astype(np.float64))
     means = sums.sum(0) / len(values)
-    at_once = max(1, AT_ONCE // sums.size)
+    block = max(1, MAX_SHUFFLE_SIZE // sums.size)
     null = np.concatenate(
         [
-            rng.permuted(np.broadcast_to(sums, (min(at_once, n_draws - begun), *sums.shape)), axis=2).sum(1)
-            for begun in range(0, n_draws, at_once)
+            rng.permuted(np.broadcast_to(sums, (min(block, n_draws - start), *sums.shape)), axis=2).sum(1)
+            for start in range(0, n_draws, block)
         ]
     ) / len(values)
-    # Summing in another order moves the last digit: a draw equal to the observation must count as equal.
-    reached = means - 1e-12 * np.abs(sums).sum() / len(values)
+    # The order of summation changes the last digit; a draw equal to the observation must count as equal.
+    threshold = means - 1e-12 * np.abs(sums).sum() / len(values)
     return ShapleyNull(
         means=means,
         null=null,
-        p=(1 + (null >= reached).sum(0)) / (1 + n_draws),
-        p_family=(1 + (null.max(1)[:, None] >= reached).sum(0)) / (1 + n_draws),
+        p=(1 + (null >= threshold).sum(0)) / (1 + n_draws),
+        p_family=(1 + (null.max(1)[:, None] >= threshold).sum(0)) / (1 + n_draws),
     )
 
 
@@ -217,107 +213,99 @@ def labels_null(
     within: Sequence[str] | None = None,
     n_draws: int = 1000,
 ) -> ShapleyNull | None:
-    """Test channel scores against those for permuted labels.
+    """Test channel scores against the scores for permuted labels.
 
-    The question is whether a channel moved its own targets more than random ones.
-
-    The labels of whole groups are permuted; each image then gets the score of the stain for another image's label. A
-    stain that moves every image towards the same answers, or that only brings noise, does not differ from that.
-    Under the hypothesis that images and labels have nothing to do with each other the p-value is exact (Phipson and
-    Smyth 2010). Where the labels are the network's own predictions that hypothesis is false from the start, and p
-    only says whether this stain took part in telling the images apart.
+    The question is whether a channel contributes more to the targets of its own images than to random targets. Labels
+    of whole groups are permuted, and each image gets the score of the channel for the label of another image. A channel
+    that moves all images towards the same outputs, or that only adds noise, does not differ from this null. The p-value
+    is exact if images and labels are independent (Phipson and Smyth 2010). If the labels are predictions of the network
+    they are not independent, and p only shows whether the channel helped to separate the images.
 
     Args:
-        by_target: Score of every stain for every label that occurs.
-        targets: Which of them is each site's own.
-        rng: Equal generators give equal draws.
-        groups: Sites that share one draw, such as those of a well, and that should have one label; None: each alone.
-        within: Labels are only exchanged between groups of the same name here, such as an experiment: where experiments
-            hold different perturbations, batch effects would else be taken for effects of the stain. None: between all.
-        n_draws: Permutations; the smallest p is 1 / (1 + n_draws).
+        by_target: Score of every channel for every label that occurs.
+        targets: Index of the label of each site.
+        rng: Random generator; equal generators give equal draws.
+        groups: Sites that share one draw and one label, such as those of a well; None: each site by itself.
+        within: Strata, such as experiments: labels are exchanged only within one stratum. If experiments contain
+            different perturbations, batch effects would otherwise look like channel effects. None: one stratum.
+        n_draws: Number of permutations; the smallest p-value is 1 / (1 + n_draws).
 
     Returns:
-        None where all sites have one label: there is nothing to permute.
+        None if all sites have the same label.
     """
     if len(np.unique(targets)) < 2:
         return None
     sites = np.arange(len(targets))
     labels = sites if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     members = [np.flatnonzero(labels == group) for group in range(int(labels.max()) + 1)]
-    where = np.zeros(len(targets)) if within is None else np.unique(np.asarray(within), return_inverse=True)[1]
-    blocks = _blocks(where[[group[0] for group in members]])
-    of_group, sizes = targets[np.concatenate(members)], np.array([len(group) for group in members])
+    stratum = np.zeros(len(targets)) if within is None else np.unique(np.asarray(within), return_inverse=True)[1]
+    blocks = _blocks(stratum[[group[0] for group in members]])
+    group_targets, sizes = targets[np.concatenate(members)], np.array([len(group) for group in members])
     starts = np.cumsum(sizes) - sizes
     scores = by_target.astype(np.float64)
     means = scores[sites, :, targets].mean(0)
     null = np.empty((n_draws, len(means)))
     for draw in range(n_draws):
-        given = np.empty(len(members), dtype=targets.dtype)
+        permuted = np.empty(len(members), dtype=targets.dtype)
         for block in blocks:
             order = rng.permutation(block)
-            given[block] = of_group[starts[order] + rng.integers(sizes[order])]
-        null[draw] = scores[sites, :, given[labels]].mean(0)
-    # Rounding: a draw equal to the observation must count as equal.
-    reached = means - 1e-12 * np.abs(scores).max()
+            permuted[block] = group_targets[starts[order] + rng.integers(sizes[order])]
+        null[draw] = scores[sites, :, permuted[labels]].mean(0)
+    # Tolerance for rounding: a draw equal to the observation must count as equal.
+    threshold = means - 1e-12 * np.abs(scores).max()
     return ShapleyNull(
         means=means,
         null=null,
-        p=(1 + (null >= reached).sum(0)) / (1 + n_draws),
-        p_family=family_p(reached, null),
+        p=(1 + (null >= threshold).sum(0)) / (1 + n_draws),
+        p_family=family_p(threshold, null),
     )
 
 
-def _blocks(where: np.ndarray) -> list[np.ndarray]:
-    return [np.flatnonzero(where == name) for name in np.unique(where)]
+def family_p(scores: Float[np.ndarray, " channel"], null: Float[np.ndarray, "draw channel"]) -> np.ndarray:
+    """Return the p-value of each channel against the largest channel of each draw.
 
-
-def family_p(reached: Float[np.ndarray, " channel"], null: Float[np.ndarray, "draw channel"]) -> np.ndarray:
-    """Return p of each channel against the largest channel of each draw.
-
-    Scores are taken in units of each channel's spread, as they differ in scale.
+    Scores are divided by the standard deviation of each channel, because channels differ in scale.
 
     Args:
-        reached: Observed scores.
-        null: Of each draw.
+        scores: Observed scores.
+        null: Scores of each draw.
     """
-    # The observation is one of the draws under the hypothesis, so it is among them here too.
-    together = np.concatenate([reached[None], null])
-    centre, spread = together.mean(0), together.std(0)
-    observed, drawn = (
-        np.divide(values - centre, spread, out=np.zeros_like(values), where=spread > 1e-12 * np.abs(null).max())
-        for values in (reached, null)
+    # Under the null hypothesis the observation is one of the draws, so it is included.
+    all_draws = np.concatenate([scores[None], null])
+    centre, scale = all_draws.mean(0), all_draws.std(0)
+    observed, null_scores = (
+        np.divide(values - centre, scale, out=np.zeros_like(values), where=scale > 1e-12 * np.abs(null).max())
+        for values in (scores, null)
     )
-    return np.asarray((1 + (drawn.max(1)[:, None] >= observed).sum(0)) / (1 + len(null)))
+    return np.asarray((1 + (null_scores.max(1)[:, None] >= observed).sum(0)) / (1 + len(null)))
 
 
 def control_p_value(
     scores: ChannelArray,
     wells: Sequence[str],
     *,
-    untreated: Float[np.ndarray, "untreated channel"],
-    untreated_in: Sequence[str],
+    control_scores: Float[np.ndarray, "control channel"],
+    control_wells: Sequence[str],
 ) -> ChannelArray:
-    """Return p of each site and channel against control wells.
+    """Return the p-value of each site and channel against control wells.
 
-    It is (1 + control wells that score as high) / (1 + control wells).
-
-    The untreated wells are explained by the same rule: what was predicted for them, or what was asked for. So if
-    the site were just another untreated well, its rank among them would be any with equal chance, and p uniform:
-    also when the explained answer is the network's own choice, which makes every score large. It takes many untreated
-    wells to make p small: with 16, it is at least 1 / 17.
+    It is (1 + control wells that score as high) / (1 + control wells). The targets of the control wells follow the same
+    rule as those of the sites: the prediction, or the given perturbation. If the site were another control well, its
+    rank would be uniform, and so would p. This holds also if the target is the prediction, which makes all scores
+    large. With 16 control wells the smallest p is 1 / 17.
 
     Args:
-        scores: Of `channel_shapley` or `channel_ablation`.
-        wells: The well of each site; an untreated one is not compared with itself.
-        untreated: Scores of one site of each untreated well.
-        untreated_in: Their wells.
+        scores: Scores from `channel_shapley` or `channel_ablation`.
+        wells: Well of each site; a control well is not compared with itself.
+        control_scores: Scores of one site of each control well.
+        control_wells: Wells of these sites.
 
     Returns:
-        In (0, 1]; NaN where no untreated well is left to compare with.
+        In (0, 1]; NaN if no other control well exists.
     """
-    other = np.asarray(wells)[:, None] != np.asarray(untreated_in)[None, :]
-    as_high = (untreated[None] >= scores[:, None]) & other[:, :, None]
-    n_others = other.sum(1)[:, None]
+    is_other = np.asarray(wells)[:, None] != np.asarray(control_wells)[None, :]
+    as_high = (control_scores[None] >= scores[:, None]) & is_other[:, :, None]
+    n_others = is_other.sum(1)[:, None]
     p = (1 + as_high.sum(1)) / (1 + n_others)
     return np.asarray(np.where(n_others > 0, p, np.nan))
 
@@ -325,11 +313,14 @@ def control_p_value(
 def combine_p_values(p: Float[np.ndarray, "site channel"]) -> Float[np.ndarray, " channel"]:
     """Combine the p-values of several sites: twice their mean, at most 1.
 
-    The p-value of one site stays.
-
-    Valid however the sites depend on each other, as those of a well do; Fisher's and Stouffer's ways are not.
+    A single p-value stays as it is. The result is valid for any dependence of the sites, unlike the methods of Fisher
+    and Stouffer.
 
     Source: Rueschendorf 1982, Random variables with maximum sums; Vovk and Wang 2020, Combining p-values via
         averaging.
     """
     return np.asarray(p[0] if len(p) == 1 else np.minimum(1, 2 * p.mean(0)))
+
+
+def _blocks(strata: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(strata == name) for name in np.unique(strata)]

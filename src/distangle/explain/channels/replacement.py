@@ -1,4 +1,4 @@
-"""Images whose channels replace the channels that are taken away."""
+"""Baseline images, whose channels replace the removed channels of a site."""
 
 from typing import Literal, get_args
 
@@ -10,13 +10,12 @@ from distangle.errors import ExplanationError, did_you_mean
 from distangle.explain.sites import ExplainedSites, SiteBatch
 
 Removal = Literal["mean", "control", "other_well"]
-StandIns = Float[Tensor, "stand_in channel height width"]
-
-# Of a standardised intensity: rounding leaves the mean of a channel standardised by itself about 1e-7 off 0.
+Baselines = Float[Tensor, "baseline channel height width"]
+# In standardized intensity: rounding leaves the mean of a standardized channel about 1e-7 off 0.
 ROUNDING = 1e-5
-NEEDS = {
+REQUIRED_IMAGES = {
     "control": ("controls", "images of control wells"),
-    "other_well": ("others", "images of other wells of the plate"),
+    "other_well": ("other_wells", "images of other wells of the plate"),
 }
 
 
@@ -25,47 +24,48 @@ def default_removal(sites: SiteBatch | ExplainedSites) -> Removal:
     return "mean" if sites.controls is None else "control"
 
 
-def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> StandIns:
-    """Return replacement images: one per site, or one for all.
+def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> Baselines:
+    """Return baseline images: one per site, or one for all.
 
-    - `mean`: the channel's own mean over the image, everywhere. Nothing comes from outside the image, but no well
-      looks like it; and where images are not standardised one by one, what a channel says by its brightness is not
-      removed.
-    - `control`: the same channel of a control well of the same plate: what it would be without the perturbation,
-      close to what the network was trained on.
-    - `other_well`: the same channel of any other well of the plate: what it is on this plate at large, whatever was
-      done there. The other well's perturbation comes along.
+    - `mean`: the mean of the channel over the image. It uses only the image itself, but no real well looks like it. If
+      images are not standardized one by one, the brightness of the channel remains.
+    - `control`: the same channel of a control well of the plate, which shows the channel without the perturbation and
+      resembles the training images.
+    - `other_well`: the same channel of any other well of the plate, which shows the channel on this plate. The effect
+    of
+      the perturbation of that well remains.
 
     Args:
-        sites: With `controls` for `control`, with `others` for `other_well`.
-        removal: Which of them; None as `default_removal`.
+        sites: With `controls` for `control`, with `other_wells` for `other_well`.
+        removal: One of these; None for `default_removal`.
 
     Raises:
-        ExplanationError: Unknown removal; images that are missing or do not fit.
+        ExplanationError: The removal is unknown, or images are missing or have the wrong shape.
     """
     removal = default_removal(sites) if removal is None else removal
     if removal not in get_args(Removal):
-        raise ExplanationError(f"No removal is called {removal!r}. {did_you_mean(removal, get_args(Removal))}")
+        raise ExplanationError(f"Unknown removal {removal!r}. {did_you_mean(removal, get_args(Removal))}")
     images = sites.images
     if removal == "mean":
-        return _means(images)
-    name, words = NEEDS[removal]
-    chosen = sites.controls if removal == "control" else sites.others
-    if chosen is None:
+        return _channel_means(images)
+    name, description = REQUIRED_IMAGES[removal]
+    replacement = sites.controls if removal == "control" else sites.other_wells
+    if replacement is None:
         raise ExplanationError(
-            f"Removal {removal!r} needs the {words}. Give `{name}`, one per site or one for all, or say removal='mean'."
+            f"Removal {removal!r} needs the {description}. Give `{name}`, one per site or one for all, or use "
+            "removal='mean'."
         )
-    if chosen.shape[1:] != images.shape[1:] or len(chosen) not in (1, len(images)):
+    if replacement.shape[1:] != images.shape[1:] or len(replacement) not in (1, len(images)):
         raise ExplanationError(
-            f"`{name}` of shape {tuple(chosen.shape)} do not fit images of shape {tuple(images.shape)}. Give one "
+            f"`{name}` of shape {tuple(replacement.shape)} do not fit images of shape {tuple(images.shape)}. Give one "
             "image per site, or one for all, with the same channels, height and width."
         )
-    return chosen.to(images)
+    return replacement.to(images)
 
 
-def _means(images: Tensor) -> Tensor:
+def _channel_means(images: Tensor) -> Tensor:
     means = images.float().mean((2, 3), keepdim=True)
-    # Equal for all sites where images were standardised one by one, so that the empty coalition is shared.
+    # If images were standardized one by one, the means are equal for all sites, and the empty coalition is shared.
     means = torch.where(means.abs() < ROUNDING, 0, means)
     if len(means) > 1 and bool((means == means[:1]).all()):
         means = means[:1]

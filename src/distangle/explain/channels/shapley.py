@@ -1,7 +1,4 @@
-"""Ablation of the channels: the output without each one, and with each one alone.
-
-Exact Shapley values of the channels and of their pairs.
-"""
+"""Ablation scores and exact Shapley values of the channels and of their pairs."""
 
 from dataclasses import dataclass
 
@@ -10,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distangle.axes import ChannelScores
-from distangle.explain.channels.coalition_outputs import ShapleySettings, coalition_answers
+from distangle.explain.channels.coalition_outputs import ShapleySettings, coalition_outputs
 from distangle.explain.channels.coalitions import check_channels, coalitions, interactions_of, shapley_of
 from distangle.explain.sites import SiteBatch
 from distangle.model import PerturbationClassifier
@@ -18,17 +15,36 @@ from distangle.model import PerturbationClassifier
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelAblation:
-    """What taking one stain away costs, beside what one stain by itself brings.
+    """Change of the output without each channel, and with each channel alone.
 
     Attributes:
-        values: v(all) - v(all without the stain), in the unit of `of`. Two stains that say the same both get 0.
-        alone: v(only the stain) - v(none). A stain that says something only beside another gets 0.
+        values: v(all) - v(all without the channel), in the unit of the output. Two redundant channels both get 0.
+        alone: v(only the channel) - v(none). A channel that is informative only together with another gets 0.
         with_all: v(all), the output for the image as it is.
-        with_none: v(none), the output after every stain was removed.
+        with_none: v(none), the output without any channel.
     """
 
     values: ChannelScores
     alone: ChannelScores
+    with_all: Float[Tensor, " site"]
+    with_none: Float[Tensor, " site"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelShapley:
+    """Contribution of each channel to the output of the target.
+
+    Attributes:
+        values: Shapley values in the unit of the output (nats for `log_probability`); the sum of a row is `with_all -
+            with_none`.
+        interactions: Joint effect of two channels beyond their single effects; see `interaction_weights`, also for
+            the diagonal.
+        with_all: The output for the image as it is.
+        with_none: The output without any channel.
+    """
+
+    values: ChannelScores
+    interactions: Float[Tensor, "site channel channel"]
     with_all: Float[Tensor, " site"]
     with_none: Float[Tensor, " site"]
 
@@ -38,23 +54,25 @@ def channel_ablation(
 ) -> ChannelAblation:
     """Compare the target's output with, without and with only each channel.
 
-    Each channel is taken away by itself, and all others but it. These are two of the steps that `channel_shapley`
-    averages, the last and the first; for any number of channels.
+    These are the last and the first of the steps that `channel_shapley` averages. The number of channels is not
+    limited.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: Whose targets are explained; their cell types and references are never taken away.
-        settings: How channels are taken away; None for the defaults.
+        sites: Sites to explain; their cell types and references are never removed.
+        settings: How channels are removed; None for the defaults.
 
     Raises:
-        ExplanationError: Unknown choice, perturbation out of range, missing or misfitting stand-ins.
-        ConfigError: Channels, cell types or references that are not those of the model.
+        ExplanationError: A setting is unknown, a target is out of range, or baseline images are missing or wrong.
+        ConfigError: Channels, cell types or references do not match the model.
     """
     channels = sites.images.shape[1]
-    one = torch.eye(channels, dtype=torch.bool)
+    single = torch.eye(channels, dtype=torch.bool)
     none = torch.zeros(1, channels, dtype=torch.bool)
-    table = coalition_answers(model, sites, present=torch.cat([none, ~none, one, ~one]), settings=settings)[:, :, 0]
-    with_none, with_all, alone, without = torch.split(table, [1, 1, len(one), len(one)], 1)
+    outputs = coalition_outputs(model, sites, present=torch.cat([none, ~none, single, ~single]), settings=settings)[
+        :, :, 0
+    ]
+    with_none, with_all, alone, without = torch.split(outputs, [1, 1, len(single), len(single)], 1)
     return ChannelAblation(
         values=(with_all - without).float(),
         alone=(alone - with_none).float(),
@@ -63,50 +81,33 @@ def channel_ablation(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChannelShapley:
-    """What each channel added to the target's output.
-
-    Attributes:
-        values: In the unit of `of` (nats for `log_probability`); the sum of a row is `with_all - with_none`.
-        interactions: What two stains did together beyond what each did alone; see `interaction_weights`, also for
-            the diagonal.
-        with_all: The output for the image as it is.
-        with_none: The output after every stain was removed.
-    """
-
-    values: ChannelScores
-    interactions: Float[Tensor, "site channel channel"]
-    with_all: Float[Tensor, " site"]
-    with_none: Float[Tensor, " site"]
-
-
 def channel_shapley(
     model: PerturbationClassifier, sites: SiteBatch, settings: ShapleySettings | None = None
 ) -> ChannelShapley:
-    r"""Average what each channel adds to the output over all orders.
+    r"""Average the contribution of each channel to the output over all orders.
 
     All 2^channels coalitions are run, so the values are exact, not sampled:
 
     $$ \phi_c = \sum_{S \not\ni c} \frac{|S|!\,(C-|S|-1)!}{C!} \big(v(S \cup c) - v(S)\big) $$
 
-    Answers the question that Eq. (15) was meant for by intervention: it takes stains away and looks at the output.
+    It answers the question of Eq. (15) by intervention: it removes channels and compares the outputs.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: Whose targets are explained; their cell types and references are never taken away.
-        settings: How channels are taken away; None for the defaults.
+        sites: Sites to explain; their cell types and references are never removed.
+        settings: How channels are removed; None for the defaults.
 
     Raises:
-        ExplanationError: Unknown choice, perturbation out of range, missing or misfitting stand-ins, over 8 channels.
-        ConfigError: Channels, cell types or references that are not those of the model.
+        ExplanationError: A setting is unknown, a target is out of range, baseline images are missing or wrong, or there
+            are more than 8 channels.
+        ConfigError: Channels, cell types or references do not match the model.
     """
     channels = sites.images.shape[1]
     check_channels(channels)
-    table = coalition_answers(model, sites, present=coalitions(channels), settings=settings)[:, :, 0]
+    outputs = coalition_outputs(model, sites, present=coalitions(channels), settings=settings)[:, :, 0]
     return ChannelShapley(
-        values=shapley_of(table).float(),
-        interactions=interactions_of(table).float(),
-        with_all=table[:, -1].float(),
-        with_none=table[:, 0].float(),
+        values=shapley_of(outputs).float(),
+        interactions=interactions_of(outputs).float(),
+        with_all=outputs[:, -1].float(),
+        with_none=outputs[:, 0].float(),
     )

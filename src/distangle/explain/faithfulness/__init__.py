@@ -32,11 +32,11 @@ __all__ = [
     "examine",
     "examine_seeds",
     "map_method",
-    "similarity",
     "maps_of",
+    "model_randomization",
     "on_grid",
     "random_similarity",
-    "model_randomization",
+    "similarity",
     "stages_of",
     "verdicts",
 ]

@@ -1,9 +1,4 @@
-"""Networks of other seeds, or trained on shuffled labels, on the same sites.
-
-Stability: whether the maps of the eight views of an image are one map.
-
-Sensitivity to the target: whether another perturbation has another map.
-"""
+"""Compare the maps of a site over networks, augmentations and targets."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -42,68 +37,165 @@ def examine_seeds(
     rng: np.random.Generator,
     method: MapMethod | None = None,
     n_shapley_sites: int = 4,
-    at_once: int = 16,
+    batch_size: int = 16,
     shapley: ShapleySettings | None = None,
 ) -> dict[str, Any]:
     """Compare maps and channel scores of networks that differ in their seed.
 
-    All explain the targets of the first. Given a network trained on shuffled labels instead, the same numbers say how
-    much of a map needs the right labels.
+    All networks explain the targets of the first one. With a network trained on shuffled labels, the result shows how
+    much of a map depends on correct labels.
 
     Args:
         networks: At least two, each with the same sites in the same order and the same perturbations.
-        rng: Of the random maps beside them.
-        method: What is examined; None for Grad-CAM of the pooled maps.
-        n_shapley_sites: How many sites' stains are compared; from the first.
-        at_once: Sites in one call of the method.
-        shapley: How channels are taken away; None for the defaults.
+        rng: Random generator for the random maps.
+        method: Attribution method to examine; None for Grad-CAM of the pooled maps.
+        n_shapley_sites: Number of sites, from the first, whose Shapley values are compared.
+        batch_size: Sites in one call of the method.
+        shapley: How channels are removed; None for the defaults.
 
     Returns:
-        Ready for JSON: `networks`, `sites`; `likeness`: its `mean`, that of each pair (`pairs`) and `null` [low, high],
-        the central 95 % of random smooth maps; `top_channel`: `sites`, the `same` share over pairs and its `chance`.
+        Ready for JSON: `networks`, `sites`; `likeness`: the `mean` similarity, that of each pair (`pairs`), and `null`
+        [low, high], the central 95 % of random smooth maps; `top_stain`: `sites`, the `same` share over pairs and its
+        `chance`.
 
     Raises:
-        ExplanationError: Fewer than two networks, other sites, or other perturbations.
+        ExplanationError: There are fewer than two networks, or their sites or perturbations differ.
     """
     method = method or map_method()
-    shown = _aligned(networks)
-    maps = [maps_of(method, model, sites, at_once=at_once) for model, sites in shown]
-    if len({one.shape for one in maps}) > 1:
+    aligned = _align_sites(networks)
+    maps = [maps_of(method, model, sites, batch_size=batch_size) for model, sites in aligned]
+    if len({network_maps.shape for network_maps in maps}) > 1:
         raise ExplanationError(
-            f"The networks have maps of {[one.shape[1:] for one in maps]} places, which cannot be compared. Compare "
-            "runs of one architecture and preparation."
+            f"The maps of the networks have different shapes ({[network_maps.shape[1:] for network_maps in maps]}), so "
+            "they cannot be compared. Compare runs with the same architecture and preparation."
         )
     shapley = shapley or ShapleySettings()
     pairs = list(combinations(range(len(maps)), 2))
-    alike = [float(similarity(maps[a], maps[b]).mean()) for a, b in pairs]
+    similarities = [float(similarity(maps[a], maps[b]).mean()) for a, b in pairs]
     null = random_similarity(grid=(maps[0].shape[1], maps[0].shape[2]), rng=rng)
     low, high = mean_of_random(null, n_sites=len(maps[0]), rng=rng)
-    said: dict[str, Any] = {
-        "networks": len(shown),
+    result: dict[str, Any] = {
+        "networks": len(aligned),
         "sites": len(maps[0]),
-        "similarity": {"mean": float(np.mean(alike)), "pairs": alike, "null": [low, high]},
-        "top_channel": None,
+        "likeness": {"mean": float(np.mean(similarities)), "pairs": similarities, "null": [low, high]},
+        "top_stain": None,
     }
     n_few = min(n_shapley_sites, len(maps[0]))
     if n_few:
-        stains = [shapley_values(model, sites.take(range(n_few)), settings=shapley) for model, sites in shown]
-        same = float(np.mean([same_top(stains[a], stains[b]).mean() for a, b in pairs]))
-        said["top_channel"] = {"sites": n_few, "same": same, "chance": 1 / stains[0].shape[1]}
-    return said
+        values = [shapley_values(model, sites.take(range(n_few)), settings=shapley) for model, sites in aligned]
+        same = float(np.mean([same_top(values[a], values[b]).mean() for a, b in pairs]))
+        result["top_stain"] = {"sites": n_few, "same": same, "chance": 1 / values[0].shape[1]}
+    return result
 
 
-def _aligned(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
-    """Return the same sites for every network, each with the targets of the first."""
+def similarity_of_augmentations(
+    model: PerturbationClassifier,
+    sites: ExplainedSites,
+    maps: Float[np.ndarray, "site rows columns"],
+    *,
+    method: MapMethod,
+    batch_size: int = 16,
+) -> Float[np.ndarray, "augmentation site"]:
+    """Return the similarity of the maps of an image and of its augmentations.
+
+    The augmentations show the same cells, so their maps, transformed back, should equal the map of the image.
+
+    Args:
+        model: The network that the method explains.
+        sites: Sites of the maps.
+        maps: Maps of the original images by the same method.
+        method: Attribution method to examine.
+        batch_size: Sites in one call of the method.
+    """
+    similarities = []
+    for number in range(1, N_VIEWS):
+        augmented_maps = maps_of(
+            method, model, sites, batch_size=batch_size, transform=partial(augment_batch, number=number)
+        )
+        similarities.append(similarity(maps, np.ascontiguousarray(invert_augmentation(augmented_maps, number))))
+    return np.stack(similarities)
+
+
+def shapley_of_augmentations(
+    model: PerturbationClassifier, shapley: SiteShapley, *, numbers: tuple[int, ...]
+) -> Float[np.ndarray, "image few channel"]:
+    """Return the Shapley values of the original image and of some augmentations.
+
+    Args:
+        model: The network; evaluation mode and its gradient flags are restored.
+        shapley: Shapley values of the original images.
+        numbers: Numbers of the augmentations, 1 to 7.
+    """
+    augmented = [
+        shapley_values(model, shapley.sites, settings=shapley.settings, transform=partial(augment_batch, number=number))
+        for number in numbers
+    ]
+    return np.stack([shapley.values, *augmented])
+
+
+def augment_batch(batch: SiteBatch, *, number: int) -> SiteBatch:
+    """Return the batch with every image and baseline image augmented.
+
+    The augmentations are those of `images.augment`.
+    """
+    controls, other_wells = (
+        None if replacement is None else _transform(replacement, number)
+        for replacement in (batch.controls, batch.other_wells)
+    )
+    return dataclasses.replace(
+        batch, images=_transform(batch.images, number), controls=controls, other_wells=other_wells
+    )
+
+
+def similarity_to_other_targets(
+    model: PerturbationClassifier,
+    sites: ExplainedSites,
+    maps: Float[np.ndarray, "site rows columns"],
+    *,
+    method: MapMethod,
+    rng: np.random.Generator,
+    n_targets: int = 3,
+    batch_size: int = 16,
+) -> Float[np.ndarray, "draw site"] | None:
+    """Return the similarity of the maps for the targets and for other perturbations.
+
+    The targets change after the training. `examine_seeds` compares with a network trained on shuffled labels.
+
+    Args:
+        model: The network that the method explains.
+        sites: Sites of the maps.
+        maps: Maps for the targets of the sites by the same method.
+        method: Attribution method to examine.
+        rng: Random generator for the other targets.
+        n_targets: Number of other targets per site, drawn with replacement.
+        batch_size: Sites in one call of the method.
+
+    Returns:
+        None for a network with a single perturbation.
+    """
+    n_outputs = model.config.n_perturbations
+    if n_outputs < 2:
+        return None
+    similarities = []
+    for _ in range(n_targets):
+        steps = torch.from_numpy(rng.integers(1, n_outputs, len(sites)))
+        other = dataclasses.replace(sites, targets=(sites.targets + steps) % n_outputs)
+        similarities.append(similarity(maps, maps_of(method, model, other, batch_size=batch_size)))
+    return np.stack(similarities)
+
+
+def _align_sites(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
+    """Return the sites of every network with the targets of the first network."""
     if len(networks) < 2:
-        raise ExplanationError(f"{len(networks)} network(s) to compare; give at least two, each with its sites.")
+        raise ExplanationError(f"{len(networks)} network(s) to compare; expected at least two, each with its sites.")
     first = networks[0].sites
     names = [first.perturbations[int(target)] for target in first.targets]
     aligned = []
     for position, (model, sites) in enumerate(networks):
-        sites.fit(model)
-        if _places(sites) != _places(first):
+        sites.check_model(model)
+        if _site_keys(sites) != _site_keys(first):
             raise ExplanationError(
-                f"Network {position + 1} was given other sites than the first ({len(sites)} and {len(first)}). Open "
+                f"Network {position + 1} has other sites than the first ({len(sites)} and {len(first)}). Open "
                 "both runs with the same rows of the screen."
             )
         unknown = sorted(set(names) - set(sites.perturbations))
@@ -115,102 +207,12 @@ def _aligned(networks: Sequence[NetworkSites]) -> list[NetworkSites]:
     return aligned
 
 
-def _places(sites: ExplainedSites) -> list[tuple[str, ...]]:
-    known = [name for name in SITE if name in sites.table.columns]
-    return list(sites.table[known].astype(str).itertuples(index=False, name=None))
+def _site_keys(sites: ExplainedSites) -> list[tuple[str, ...]]:
+    columns = [name for name in SITE if name in sites.table.columns]
+    return list(sites.table[columns].astype(str).itertuples(index=False, name=None))
 
 
-def similarity_of_augmentations(
-    model: PerturbationClassifier,
-    sites: ExplainedSites,
-    maps: Float[np.ndarray, "site rows columns"],
-    *,
-    method: MapMethod,
-    at_once: int = 16,
-) -> Float[np.ndarray, "view site"]:
-    """Return the similarity of the maps of an image and of its other views.
-
-    The views show the same cells, so their maps, turned back, should be the map of the image.
-
-    Args:
-        model: The network that the method explains.
-        sites: Whose maps.
-        maps: Of the images as they are, by the same method.
-        method: What is examined.
-        at_once: Sites in one call of the method.
-    """
-    found = []
-    for number in range(1, N_VIEWS):
-        seen = maps_of(method, model, sites, at_once=at_once, changed=partial(rotate, number=number))
-        found.append(similarity(maps, np.ascontiguousarray(invert_augmentation(seen, number))))
-    return np.stack(found)
-
-
-def shapley_of_augmentations(
-    model: PerturbationClassifier, shapley: SiteShapley, *, numbers: tuple[int, ...]
-) -> Float[np.ndarray, "seen few channel"]:
-    """Return the Shapley values of the image and of some of its views.
-
-    Args:
-        model: The network; evaluation mode and its gradient flags are restored.
-        shapley: Of the images as they are.
-        numbers: The other views, 1 to 7.
-    """
-    views = [
-        shapley_values(model, shapley.sites, settings=shapley.settings, changed=partial(rotate, number=number))
-        for number in numbers
-    ]
-    return np.stack([shapley.values, *views])
-
-
-def rotate(piece: SiteBatch, *, number: int) -> SiteBatch:
-    """Return a view of every image, and of the images that replace its channels.
-
-    The views are those of `images.take_view`.
-    """
-    controls, others = (None if given is None else _turned(given, number) for given in (piece.controls, piece.others))
-    return dataclasses.replace(piece, images=_turned(piece.images, number), controls=controls, others=others)
-
-
-def _turned(images: Tensor, number: int) -> Tensor:
+def _transform(images: Tensor, number: int) -> Tensor:
     images = images.transpose(2, 3) if number & 4 else images
     images = images.flip(2) if number & 1 else images
     return images.flip(3) if number & 2 else images
-
-
-def similarity_to_other_targets(
-    model: PerturbationClassifier,
-    sites: ExplainedSites,
-    maps: Float[np.ndarray, "site rows columns"],
-    *,
-    method: MapMethod,
-    rng: np.random.Generator,
-    n_targets: int = 3,
-    at_once: int = 16,
-) -> Float[np.ndarray, "draw site"] | None:
-    """Return the similarity of the right maps and the maps of other perturbations.
-
-    The labels are shuffled after the training, not before it: a network trained on shuffled labels is another
-    training, and `examine_seeds` compares with it where there is one.
-
-    Args:
-        model: The network that the method explains.
-        sites: Whose maps.
-        maps: Of the right targets, by the same method.
-        method: What is examined.
-        rng: Of the other targets.
-        n_targets: Other targets per site, drawn with replacement from all but its own.
-        at_once: Sites in one call of the method.
-
-    Returns:
-        None for a network with a single perturbation.
-    """
-    known = model.config.n_perturbations
-    if known < 2:
-        return None
-    found = []
-    for _ in range(n_targets):
-        steps = torch.from_numpy(rng.integers(1, known, len(sites)))
-        other = dataclasses.replace(sites, targets=(sites.targets + steps) % known)
-        found.append(similarity(maps, maps_of(method, model, other, at_once=at_once)))
-    return np.stack(found)

@@ -1,7 +1,4 @@
-"""Order of places in a map, and places per step of a curve.
-
-Deletion and insertion curves: places replaced in the order of the map.
-"""
+"""Compute deletion and insertion curves of attribution maps."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,100 +20,97 @@ from distangle.explain.sites import ExplainedSites, SiteBatch
 from distangle.explain.summary import wells_of
 from distangle.model import PerturbationClassifier
 
-
-def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*map place"]:
-    """Return the places of each map from the largest value to the smallest.
-
-    Places are counted row by row.
-
-    Places of one value, such as all of a constant map, come in one fixed shuffled order, the same for every map: by
-    position they would begin in a corner, which is a map of its own.
-
-    Args:
-        maps: Finite.
-    """
-    flat = maps.reshape(*maps.shape[:-2], -1)
-    shuffled = rng_for(0, "places of one value", flat.shape[-1]).permutation(flat.shape[-1])
-    return np.asarray(shuffled[np.argsort(-flat[..., shuffled], axis=-1, kind="stable")])
-
-
-def n_masked(n_places: int, n_steps: int) -> list[int]:
-    """Return how many places each step has replaced, from 0 to all.
-
-    The steps are the same from the end as from the start.
-
-    Args:
-        n_places: In all.
-        n_steps: After the start.
-    """
-    return [k * n_places // n_steps if 2 * k <= n_steps else n_places - (n_steps - k) * n_places // n_steps
-            for k in range(n_steps + 1)]  # fmt: skip
-
-
-def area(curves: Float[np.ndarray, "*curve step"], counts: list[int]) -> Float[np.ndarray, "*curve"]:
-    """Return the mean height of curves, by the trapezium rule.
-
-    Args:
-        curves: Values at each step.
-        counts: From `taken`.
-    """
-    return np.asarray(np.trapezoid(curves, np.asarray(counts) / counts[-1], axis=-1))
-
-
 Replacement = Literal["control", "blur"]
 PerSite = Float[np.ndarray, " site"]
-Of = Literal["probability", "log_probability"]
+OutputScale = Literal["probability", "log_probability"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeletionInsertion:
-    """What the network says while places are taken away, for one replacement.
+    """Output of the network while image regions are replaced.
 
-    Deleting in the reversed order of a map and inserting in its order pass through the same images, so each is the
-    other backwards. A reversed random smooth map is a random smooth map: one null serves both curves.
+    Deletion in the reverse order of a map and insertion in its order have the same images in reverse. A reversed random
+    smooth map is again a random smooth map, so both curves share one null.
 
     Attributes:
-        log_probability: Of the target, in nats, [site, order, step]; the orders are that of the map, the reverse, and
-            those of random smooth maps.
-        counts: Places taken at each step, from none to all.
-        replacement: What came in their place.
+        log_probability: Log-probability of the target, in nats, [site, order, step]. The orders are those of the map,
+            of its reverse, and of random smooth maps.
+        counts: Number of replaced regions at each step, from none to all.
+        replacement: Replacement of the regions.
     """
 
     log_probability: Float[np.ndarray, "site order step"]
     counts: list[int]
     replacement: Replacement
 
-    def deletion(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
-        """Return the deletion curve, the top places of the map replaced first."""
-        return self._values(of)[:, 0]
+    def deletion(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site step"]:
+        """Return the deletion curve, the top regions of the map replaced first."""
+        return self._values(scale)[:, 0]
 
-    def insertion(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
-        """Return the insertion curve, the top places of the map first; see `put_back`."""
-        return self._values(of)[:, 1, ::-1]
+    def insertion(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site step"]:
+        """Return the insertion curve by `insertion_counts`, top regions first."""
+        return self._values(scale)[:, 1, ::-1]
 
     @property
-    def put_back(self) -> list[int]:
-        """How many places of the image each step of the insertion curve has."""
+    def insertion_counts(self) -> list[int]:
+        """Number of image regions at each step of the insertion curve."""
         return [self.counts[-1] - count for count in reversed(self.counts)]
 
-    def random(self, *, of: Of = "probability") -> Float[np.ndarray, "site step"]:
+    def random(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site step"]:
         """Return the mean deletion curve of random smooth maps."""
-        return np.asarray(self._values(of)[:, 2:].mean(1))
+        return np.asarray(self._values(scale)[:, 2:].mean(1))
 
-    def deletion_area(self, *, of: Of = "probability") -> PerSite:
+    def deletion_area(self, *, scale: OutputScale = "probability") -> PerSite:
         """Return the area of the deletion curve: low for a faithful map."""
-        return area(self.deletion(of=of), self.counts)
+        return area(self.deletion(scale=scale), self.counts)
 
-    def insertion_area(self, *, of: Of = "probability") -> PerSite:
+    def insertion_area(self, *, scale: OutputScale = "probability") -> PerSite:
         """Return the area of the insertion curve: high for a faithful map."""
-        return area(self.insertion(of=of), self.put_back)
+        return area(self.insertion(scale=scale), self.insertion_counts)
 
-    def null_area(self, *, of: Of = "probability") -> Float[np.ndarray, "site draw"]:
-        """Return the same of random smooth maps, for both curves."""
-        return area(self._values(of)[:, 2:], self.counts)
+    def null_area(self, *, scale: OutputScale = "probability") -> Float[np.ndarray, "site draw"]:
+        """Return the areas for random smooth maps, the null of both curves."""
+        return area(self._values(scale)[:, 2:], self.counts)
 
-    def _values(self, of: Of) -> np.ndarray:
-        return np.exp(self.log_probability) if of == "probability" else self.log_probability
+    def _values(self, scale: OutputScale) -> np.ndarray:
+        return np.exp(self.log_probability) if scale == "probability" else self.log_probability
+
+
+def order_of(maps: Float[np.ndarray, "*map rows columns"]) -> Int[np.ndarray, "*map region"]:
+    """Return the regions of each map from the largest value to the smallest.
+
+    Regions are numbered row by row. Ties, such as all regions of a constant map, have one fixed random order for all
+    maps; sorted by position they would start in a corner, which would be a map of its own.
+
+    Args:
+        maps: Maps with finite values.
+    """
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    shuffled = rng_for(0, "places of one value", flat.shape[-1]).permutation(flat.shape[-1])
+    return np.asarray(shuffled[np.argsort(-flat[..., shuffled], axis=-1, kind="stable")])
+
+
+def n_replaced(n_regions: int, n_steps: int) -> list[int]:
+    """Return the number of regions that each step has replaced, from 0 to all.
+
+    The steps are symmetric: counted from the end they are the same as from the start.
+
+    Args:
+        n_regions: Number of regions.
+        n_steps: Number of steps after the start.
+    """
+    return [k * n_regions // n_steps if 2 * k <= n_steps else n_regions - (n_steps - k) * n_regions // n_steps
+            for k in range(n_steps + 1)]  # fmt: skip
+
+
+def area(curves: Float[np.ndarray, "*curve step"], counts: list[int]) -> Float[np.ndarray, "*curve"]:
+    """Return the mean height of curves, by the trapezoidal rule.
+
+    Args:
+        curves: Values at each step.
+        counts: Result of `n_replaced`.
+    """
+    return np.asarray(np.trapezoid(curves, np.asarray(counts) / counts[-1], axis=-1))
 
 
 def deletion_insertion(
@@ -128,50 +122,51 @@ def deletion_insertion(
     rng: np.random.Generator,
     n_null_maps: int = 5,
     n_steps: int = 10,
-    at_once: int = 64,
+    batch_size: int = 64,
 ) -> DeletionInsertion:
-    """Replace more and more places of every image and ask the network each time.
+    """Replace more and more regions of every image and evaluate the network.
 
-    Standardised pixels are replaced by standardised pixels. What a network measures over the whole image (the
-    measurements, a stain's spread before published filters) changes with every place, whichever it is; the random
-    maps replace as many places and share that.
+    Standardized pixels are replaced by standardized pixels. Quantities of the whole image, such as the measurements,
+    change with every replaced region. The random maps replace as many regions and share this effect.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: With `controls` for `control`.
-        maps: One per site on the grid of places, of any sign.
-        replacement: `control`: the same place of an untreated image of the plate; `blur`: the place without what is
-            smaller than a place.
-        rng: Of the random maps.
-        n_null_maps: Random smooth maps per well.
-        n_steps: Of a curve, at most one per place.
-        at_once: Images in one forward pass.
+        sites: Sites to explain, with `controls` for the replacement `control`.
+        maps: One map per site on the grid of regions, of any sign.
+        replacement: `control`: the same region of a control image of the plate; `blur`: the region without details
+            smaller than a region.
+        rng: Random generator for the random maps.
+        n_null_maps: Number of random smooth maps per well.
+        n_steps: Number of steps of a curve, at most one per region.
+        batch_size: Images in one forward pass.
 
     Raises:
-        ExplanationError: Maps of other sites, no step or map, or `control` without control images.
+        ExplanationError: Maps and sites differ in number, a number is below 1, or `control` has no control images.
     """
     _check(sites, maps, replacement, n_null_maps=n_null_maps, n_steps=n_steps)
     grid = (maps.shape[1], maps.shape[2])
-    # The maps of a well may be alike, so its sites share their random maps.
+    # The maps of a well may be similar, so its sites share their random maps.
     well = np.unique(wells_of(sites.table), return_inverse=True)[1]
     n_wells = int(well.max()) + 1
     random_maps = random_smooth_maps(n_wells * n_null_maps, grid=grid, size=grid, rng=rng).grid
     order = order_of(maps)[:, None]
     random_orders = order_of(random_maps.reshape(n_wells, n_null_maps, *grid))[well]
     orders = np.concatenate([order, order[..., ::-1], random_orders], 1)
-    counts = n_masked(orders.shape[2], min(n_steps, orders.shape[2]))
+    counts = n_replaced(orders.shape[2], min(n_steps, orders.shape[2]))
 
-    def score(piece: SiteBatch) -> dict[str, np.ndarray]:
-        chosen = orders[list(piece.rows)]
-        values = _asked(model, piece, chosen, grid=grid, counts=counts, replacement=replacement, at_once=at_once)
+    def score(batch: SiteBatch) -> dict[str, np.ndarray]:
+        site_orders = orders[list(batch.rows)]
+        values = _score_orders(
+            model, batch, site_orders, grid=grid, counts=counts, replacement=replacement, batch_size=batch_size
+        )
         return {"log_probability": values}
 
-    found = sites.map(score, at_once=max(1, at_once // 4), device=next(model.parameters()).device)
-    return DeletionInsertion(log_probability=found["log_probability"], counts=counts, replacement=replacement)
+    scores = sites.map(score, batch_size=max(1, batch_size // 4), device=next(model.parameters()).device)
+    return DeletionInsertion(log_probability=scores["log_probability"], counts=counts, replacement=replacement)
 
 
 def remove_detail(images: Images, grid: tuple[int, int]) -> Images:
-    """Return images blurred to the means of places, at the same size."""
+    """Return images blurred to the means of regions, at the same size."""
     rows, columns = (min(cells, side) for cells, side in zip(grid, images.shape[2:], strict=True))
     means = functional.adaptive_avg_pool2d(images, (rows, columns))
     return enlarge(means.flatten(0, 1), (images.shape[2], images.shape[3])).view_as(images)
@@ -187,92 +182,92 @@ def null_p(
 ) -> float:
     """Test a mean area against the areas of random maps.
 
-    The p-value counts how often areas drawn anew give as low a mean over sites.
-
-    Were the map no better than a random smooth one, each of the areas at a site could as well be the map's. For high
-    areas give both with the opposite sign.
+    The p-value counts how often one random area per site gives as low a mean over sites. If the map were no better than
+    a random smooth map, any of the areas of a site could be the area of the map. To test for high areas, pass both
+    arguments with the opposite sign.
 
     Args:
         observed: Areas of the maps.
-        null: Areas of random maps, for the sites of a group of the same ones.
-        rng: Equal generators give equal draws.
-        groups: Sites whose maps may be alike, such as those of a well: they are drawn together. None: each alone.
-        n_draws: The smallest p is 1 / (1 + n_draws).
+        null: Areas of random maps; the sites of a group share the maps.
+        rng: Random generator; equal generators give equal draws.
+        groups: Sites with possibly similar maps, such as those of a well, which are drawn together. None: each site by
+            itself.
+        n_draws: Number of draws; the smallest p-value is 1 / (1 + n_draws).
 
     Returns:
-        (1 + how many draws) / (1 + draws), never 0.
+        (1 + number of draws with as low a mean) / (1 + draws), never 0.
     """
     pool = np.concatenate([observed[:, None], null], 1)
     labels = np.arange(len(pool)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    drawn = rng.integers(pool.shape[1], size=(n_draws, int(labels.max()) + 1))[:, labels]
-    means = pool[np.arange(len(pool)), drawn].mean(1)
-    # Summing the same numbers in another order moves the last digit.
-    reached = observed.mean() + 1e-12 * np.abs(pool).max()
-    return float((1 + (means <= reached).sum()) / (1 + n_draws))
+    draws = rng.integers(pool.shape[1], size=(n_draws, int(labels.max()) + 1))[:, labels]
+    means = pool[np.arange(len(pool)), draws].mean(1)
+    # The order of summation changes the last digit.
+    threshold = observed.mean() + 1e-12 * np.abs(pool).max()
+    return float((1 + (means <= threshold).sum()) / (1 + n_draws))
 
 
 def site_p(observed: PerSite, null: Float[np.ndarray, "site draw"]) -> PerSite:
-    """Return p of each site: (1 + random maps with as low an area) / (1 + maps)."""
+    """Return the p-values: (1 + random maps with as low an area) / (1 + maps)."""
     return np.asarray((1 + (null <= observed[:, None]).sum(1)) / (1 + null.shape[1]))
 
 
-def _asked(
+def _score_orders(
     model: PerturbationClassifier,
-    piece: SiteBatch,
-    orders: Int[np.ndarray, "site order place"],
+    batch: SiteBatch,
+    orders: Int[np.ndarray, "site order region"],
     *,
     grid: tuple[int, int],
     counts: list[int],
     replacement: Replacement,
-    at_once: int,
+    batch_size: int,
 ) -> Float[np.ndarray, "site order step"]:
     """Return the log-probability of every target at every step of every order."""
-    device = piece.images.device
-    stand_in = _stand_in(piece, grid, replacement)
-    turn = torch.from_numpy(np.argsort(orders, axis=2)).to(device)  # when each place is taken
-    found = np.empty((*orders.shape[:2], len(counts)))
+    device = batch.images.device
+    replacement_images = _replacement_images(batch, grid, replacement)
+    rank = torch.from_numpy(np.argsort(orders, axis=2)).to(device)  # step order in which each region is replaced
+    log_probabilities = np.empty((*orders.shape[:2], len(counts)))
     # The first and the last image are the same in every order.
     ends = [(site, 0, step) for site in range(len(orders)) for step in (0, len(counts) - 1)]
-    between = [(*which, step) for which in np.ndindex(orders.shape[:2]) for step in range(1, len(counts) - 1)]
-    jobs = torch.tensor(ends + between, device=device)
-    for some in torch.split(jobs, at_once):
-        site, order, step = some.unbind(1)
-        gone = turn[site, order] < torch.tensor(counts, device=device)[step][:, None]
-        mixed = torch.where(_in_pixels(gone, grid, piece.images), stand_in[site], piece.images[site])
-        logits = _again(piece, site, mixed).logits(model)
-        said = logits.log_softmax(1).gather(1, piece.targets[site].long()[:, None])[:, 0]
-        found[tuple(some.T.cpu().numpy())] = said.double().cpu().numpy()
-    found[:, 1:, [0, -1]] = found[:, :1, [0, -1]]
-    return found
+    inner = [(*which, step) for which in np.ndindex(orders.shape[:2]) for step in range(1, len(counts) - 1)]
+    jobs = torch.tensor(ends + inner, device=device)
+    for part in torch.split(jobs, batch_size):
+        site, order, step = part.unbind(1)
+        replaced = rank[site, order] < torch.tensor(counts, device=device)[step][:, None]
+        mixed = torch.where(_enlarge_mask(replaced, grid, batch.images), replacement_images[site], batch.images[site])
+        logits = _repeat_sites(batch, site, mixed).logits(model)
+        values = logits.log_softmax(1).gather(1, batch.targets[site].long()[:, None])[:, 0]
+        log_probabilities[tuple(part.T.cpu().numpy())] = values.double().cpu().numpy()
+    log_probabilities[:, 1:, [0, -1]] = log_probabilities[:, :1, [0, -1]]
+    return log_probabilities
 
 
-def _again(piece: SiteBatch, site: Tensor, images: Images) -> SiteBatch:
-    """The piece with a site as often as it is named, each time with another image."""
+def _repeat_sites(batch: SiteBatch, site: Tensor, images: Images) -> SiteBatch:
+    """Return the batch with its sites repeated, each time with another image."""
     return dataclasses.replace(
-        piece,
-        rows=[piece.rows[k] for k in site.tolist()],
+        batch,
+        rows=[batch.rows[k] for k in site.tolist()],
         images=images,
-        cell_types=None if piece.cell_types is None else piece.cell_types[site],
-        targets=piece.targets[site],
-        references=None if piece.references is None else piece.references[site],
+        cell_types=None if batch.cell_types is None else batch.cell_types[site],
+        targets=batch.targets[site],
+        references=None if batch.references is None else batch.references[site],
     )
 
 
-def _in_pixels(
-    places: Bool[Tensor, "image place"], grid: tuple[int, int], images: Images
+def _enlarge_mask(
+    mask: Bool[Tensor, "image region"], grid: tuple[int, int], images: Images
 ) -> Bool[Tensor, "image 1 _ _"]:
-    whole = places.view(-1, 1, *grid).float()
+    whole = mask.view(-1, 1, *grid).float()
     return functional.interpolate(whole, size=images.shape[2:], mode="nearest") > 0
 
 
-def _stand_in(piece: SiteBatch, grid: tuple[int, int], replacement: Replacement) -> Images:
+def _replacement_images(batch: SiteBatch, grid: tuple[int, int], replacement: Replacement) -> Images:
     if replacement == "blur":
-        return remove_detail(piece.images, grid)
-    if piece.controls is None:
+        return remove_detail(batch.images, grid)
+    if batch.controls is None:
         raise ExplanationError(
-            "There are no control images to put in the place of what is taken. Use the replacement `blur`."
+            "The replacement `control` needs control images, but there are none. Use the replacement `blur`."
         )
-    return piece.controls.expand_as(piece.images)
+    return batch.controls.expand_as(batch.images)
 
 
 def _check(sites: ExplainedSites, maps: np.ndarray, replacement: str, *, n_null_maps: int, n_steps: int) -> None:
@@ -280,7 +275,7 @@ def _check(sites: ExplainedSites, maps: np.ndarray, replacement: str, *, n_null_
         raise ExplanationError(f"{len(maps)} maps for {len(sites)} sites. Give one map per site.")
     if replacement not in get_args(Replacement):
         raise ExplanationError(
-            f"Nothing is replaced by {replacement!r}. {did_you_mean(replacement, get_args(Replacement))}"
+            f"Unknown replacement {replacement!r}. {did_you_mean(replacement, get_args(Replacement))}"
         )
     if n_null_maps < 1 or n_steps < 1:
-        raise ExplanationError(f"{n_null_maps} random maps and {n_steps} steps: a curve needs at least one of each.")
+        raise ExplanationError(f"{n_null_maps} random maps and {n_steps} steps; expected at least one of each.")

@@ -1,7 +1,4 @@
-"""How maps are examined, and on how many sites.
-
-Test whether maps reflect their network, and give a verdict on each test.
-"""
+"""Test whether maps reflect their network, and give a verdict on each test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,49 +33,58 @@ from distangle.explain.faithfulness.similarity import (
 from distangle.explain.faithfulness.verdicts import FaithfulnessResults, summarize_faithfulness, verdicts
 from distangle.explain.maps.attribution_map import enlarge, normalized_maps
 from distangle.explain.sites import ExplainedSites, NetworkSites
-from distangle.explain.text import sentences_of
+from distangle.explain.text import faithfulness_sentences
 from distangle.model import PerturbationClassifier
 from distangle.results import Faithfulness
 from distangle.screen import NEGATIVE
 
+AUGMENTATIONS = (
+    4,
+    3,
+    7,
+    1,
+    6,
+    2,
+    5,
+)  # the transpose first, then half a turn: the most different augmentations
+
 
 class FaithfulnessSettings(BaseModel):
-    """How maps are examined; written beside the result.
+    """Settings of the faithfulness tests; stored with the result.
 
-    The defaults are a few thousand forward passes in all.
+    The defaults need a few thousand forward passes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n_sites: int = Field(default=24, ge=1, description="sites whose maps are compared after each change")
+    n_sites: int = Field(default=24, ge=1, description="sites whose maps are compared")
     n_curve_sites: int = Field(default=8, ge=1, description="of these, sites with deletion and insertion curves")
     n_channel_sites: int = Field(default=3, ge=0, description="of these, sites whose Shapley values are compared too")
     n_stored_maps: int = Field(
-        default=6, ge=0, description="of these, sites whose maps of an untrained network are kept"
+        default=6, ge=0, description="of these, sites whose maps of an untrained network are stored"
     )
-    n_null_maps: int = Field(default=4, ge=1, description="random maps per site beside its curves")
+    n_null_maps: int = Field(default=4, ge=1, description="random maps per site, the null of its curves")
     n_steps: int = Field(default=10, ge=1, description="steps of a curve")
     n_networks: int = Field(default=2, ge=1, description="draws of random weights")
     n_targets: int = Field(default=3, ge=1, description="other perturbations explained per site")
-    channel_augmentations: int = Field(default=1, ge=1, le=7, description="views whose Shapley values are compared")
-    removal: Removal | None = Field(
-        default=None, description="what replaces an absent channel; none: control where there are controls, else mean"
+    channel_augmentations: int = Field(
+        default=1, ge=1, le=7, description="augmentations whose Shapley values are compared"
     )
-    n_draws: int = Field(default=1000, ge=1, description="of nulls")
+    removal: Removal | None = Field(
+        default=None, description="replacement of an absent channel; none: control if there are controls, else mean"
+    )
+    n_draws: int = Field(default=1000, ge=1, description="draws of each null")
     sites_at_once: int = Field(default=16, ge=1, description="sites in one forward pass for the maps")
     max_at_once: int = Field(default=64, ge=1, description="images in one forward pass for curves and Shapley values")
 
 
-VIEWS = (4, 3, 7, 1, 6, 2, 5)  # over the diagonal first, then half a turn: the views least alike to each other
-
-
 @dataclass(frozen=True, kw_only=True)
 class OtherNetworks:
-    """Networks whose maps of the same sites are compared with those of the network.
+    """Networks for a comparison of maps at the same sites.
 
     Attributes:
-        seeds: Trained from other seeds.
-        shuffled: Trained on shuffled labels; None without.
+        seeds: Networks trained with other seeds.
+        shuffled: A network trained on shuffled labels, or None.
     """
 
     seeds: Sequence[NetworkSites] = ()
@@ -93,71 +99,80 @@ def examine(
     rng: np.random.Generator,
     settings: FaithfulnessSettings | None = None,
     method: MapMethod | None = None,
-    others: OtherNetworks | None = None,
+    other_networks: OtherNetworks | None = None,
     advance: Advance = no_progress,
 ) -> Faithfulness:
-    """Put maps to the tests that a map which reflects its network passes.
+    """Test whether maps reflect their network.
 
-    Deletion and insertion judge `maps` as they are shown; the other tests ask the method anew, of changed networks,
-    targets and views, and compare what it says before the ReLU.
+    Deletion and insertion use `maps`. The other tests apply the method to changed networks, targets and augmentations,
+    and compare signed maps, before the ReLU.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: What was explained.
-        maps: One per site, in [0, 1], at any size.
-        rng: Of everything that is drawn.
+        sites: The explained sites.
+        maps: One map per site, in [0, 1], of any size.
+        rng: Random generator.
         settings: None for the defaults.
-        method: What drew the maps, such as a `map_method`; None for Grad-CAM of the maps that are pooled.
-        others: Other networks to compare with; None for none.
+        method: Attribution method of the maps, such as a `map_method`; None for Grad-CAM of the maps before the
+            pooling.
+        other_networks: Other networks to compare with, or None.
         advance: Called after each test.
 
     Raises:
-        ExplanationError: A model or maps that these sites do not belong to, and whatever the method refuses.
+        ExplanationError: Network, maps and sites do not match, or the method refuses them.
     """
-    settings, others = settings or FaithfulnessSettings(), others or OtherNetworks()
+    settings, other_networks = settings or FaithfulnessSettings(), other_networks or OtherNetworks()
     settings = settings.model_copy(update={"removal": settings.removal or default_removal(sites)})
-    taking = ShapleySettings(removal=settings.removal, most_at_once=settings.max_at_once)
-    sites.fit(model)
+    shapley_settings = ShapleySettings(removal=settings.removal, max_batch_size=settings.max_at_once)
+    sites.check_model(model)
     if len(maps) != len(sites):
         raise ExplanationError(f"{len(maps)} maps for {len(sites)} sites. Give the maps of the same explanation.")
-    drawn_by = {"method": "grad_cam", "layer": None, "head": "softmax"} if method is None else {"method": "given"}
+    method_settings = (
+        {"method": "grad_cam", "layer": None, "head": "softmax"} if method is None else {"method": "given"}
+    )
     method = method or map_method()
-    rows = _dealt(sites, n_sites=settings.n_sites, rng=rng)
+    rows = _order_rows(sites, n_sites=settings.n_sites, rng=rng)
     chosen = sites.take(rows)
     n_tests = (
         len(_replacements(sites))
         + bool(settings.n_channel_sites)
         + 3
-        + bool(others.seeds)
-        + (others.shuffled is not None)
+        + bool(other_networks.seeds)
+        + (other_networks.shuffled is not None)
     )
     begin_step(advance, "tests of the maps", n_tests, unit="test", alike=False)
-    own = maps_of(method, model, chosen, at_once=settings.sites_at_once)
-    some = chosen.take(range(min(settings.n_curve_sites, len(rows))))
-    shown = on_grid(maps[rows[: len(some)]], (own.shape[1], own.shape[2]))
-    drawn: dict[Replacement, DeletionInsertion] = {}
+    own = maps_of(method, model, chosen, batch_size=settings.sites_at_once)
+    curve_sites = chosen.take(range(min(settings.n_curve_sites, len(rows))))
+    curve_maps = on_grid(maps[rows[: len(curve_sites)]], (own.shape[1], own.shape[2]))
+    curves: dict[Replacement, DeletionInsertion] = {}
     for replacement in _replacements(sites):
-        show_action(f"deleting and inserting places ({replacement})")
-        drawn[replacement] = deletion_insertion(
+        show_action(f"deleting and inserting regions ({replacement})")
+        curves[replacement] = deletion_insertion(
             model,
-            some,
-            shown,
+            curve_sites,
+            curve_maps,
             replacement=replacement,
             rng=rng,
             n_null_maps=settings.n_null_maps,
             n_steps=settings.n_steps,
-            at_once=settings.max_at_once,
+            batch_size=settings.max_at_once,
         )
         advance(f"curves, {replacement}")
-    shapley, seen = None, None
+    shapley, augmented_shapley = None, None
     if settings.n_channel_sites:
-        show_action("valuing the stains of turned images")
-        few = chosen.take(range(min(settings.n_channel_sites, len(rows))))
-        shapley = SiteShapley(sites=few, values=shapley_values(model, few, settings=taking), settings=taking)
-        seen = shapley_of_augmentations(model, shapley, numbers=VIEWS[: settings.channel_augmentations])
-        advance("stains of turned images")
+        show_action("scoring the channels of augmented images")
+        shapley_sites = chosen.take(range(min(settings.n_channel_sites, len(rows))))
+        shapley = SiteShapley(
+            sites=shapley_sites,
+            values=shapley_values(model, shapley_sites, settings=shapley_settings),
+            settings=shapley_settings,
+        )
+        augmented_shapley = shapley_of_augmentations(
+            model, shapley, numbers=AUGMENTATIONS[: settings.channel_augmentations]
+        )
+        advance("channels of augmented images")
     show_action("drawing maps of networks with random weights")
-    weights = model_randomization(
+    randomization = model_randomization(
         model,
         chosen,
         own,
@@ -165,76 +180,82 @@ def examine(
         rng=rng,
         shapley=shapley,
         n_networks=settings.n_networks,
-        at_once=settings.sites_at_once,
+        batch_size=settings.sites_at_once,
     )
-    advance("randomised weights")
+    advance("randomized weights")
     show_action("drawing maps for other perturbations")
     targets = similarity_to_other_targets(
-        model, chosen, own, method=method, rng=rng, n_targets=settings.n_targets, at_once=settings.sites_at_once
+        model, chosen, own, method=method, rng=rng, n_targets=settings.n_targets, batch_size=settings.sites_at_once
     )
     advance("other targets")
-    show_action("drawing maps of turned images")
-    found = FaithfulnessResults(
-        curves=drawn,
-        randomization=weights,
+    show_action("drawing maps of augmented images")
+    results = FaithfulnessResults(
+        curves=curves,
+        randomization=randomization,
         targets=targets,
-        views=similarity_of_augmentations(model, chosen, own, method=method, at_once=settings.sites_at_once),
-        stains_of_views=seen,
+        augmentations=similarity_of_augmentations(model, chosen, own, method=method, batch_size=settings.sites_at_once),
+        augmented_shapley=augmented_shapley,
     )
-    advance("turned images")
-    show_action("comparing them with chance")
+    advance("augmented images")
+    show_action("drawing the nulls")
     summary = summarize_faithfulness(
-        chosen.table, found, grid=(own.shape[1], own.shape[2]), rng=rng, n_draws=settings.n_draws
+        chosen.table, results, grid=(own.shape[1], own.shape[2]), rng=rng, n_draws=settings.n_draws
     )
-    for name, networks in (("seeds", others.seeds), ("shuffled", [others.shuffled] if others.shuffled else [])):
+    for name, networks in (
+        ("seeds", other_networks.seeds),
+        ("shuffled", [other_networks.shuffled] if other_networks.shuffled else []),
+    ):
         summary[name] = None
         if networks:
             show_action(f"comparing with the runs of --{name}")
-            taken = [
+            compared = [
                 NetworkSites(model, chosen),
-                *(NetworkSites(other.model, other.sites.take(rows)) for other in networks),
+                *(NetworkSites(network.model, network.sites.take(rows)) for network in networks),
             ]
             summary[name] = examine_seeds(
-                taken,
+                compared,
                 rng=rng,
                 method=method,
                 n_shapley_sites=settings.n_channel_sites,
-                at_once=settings.sites_at_once,
-                shapley=taking,
+                batch_size=settings.sites_at_once,
+                shapley=shapley_settings,
             )
             advance(name)
     summary["verdicts"] = verdicts(summary)
     return Faithfulness(
-        table=_table(rows, found),
-        arrays={**_curve_arrays(drawn), **_map_arrays(own, weights, size=sites.size, n_kept=settings.n_stored_maps)},
-        settings={**settings.model_dump(), **drawn_by},
+        table=_table(rows, results),
+        arrays={
+            **_curve_arrays(curves),
+            **_map_arrays(own, randomization, size=sites.size, n_kept=settings.n_stored_maps),
+        },
+        settings={**settings.model_dump(), **method_settings},
         summary=summary,
-        sentences=sentences_of(summary),
+        sentences=faithfulness_sentences(summary),
     )
 
 
-def _dealt(sites: ExplainedSites, *, n_sites: int, rng: np.random.Generator) -> list[int]:
+def _order_rows(sites: ExplainedSites, *, n_sites: int, rng: np.random.Generator) -> list[int]:
     """Return rows in the order of the tests, controls last.
 
-    Each explained perturbation is taken in turn.
+    The explained perturbations take turns.
     """
     order = pd.DataFrame({"row": rng.permutation(len(sites))})
     order["target"] = sites.targets.cpu().numpy()[order["row"]]
     order["turn"] = order.groupby("target").cumcount()
-    order["untreated"] = False
+    order["control"] = False
     if "Metadata_Role" in sites.table:
-        roles = sites.table["Metadata_Role"].isin(NEGATIVE).to_numpy()
-        order["untreated"] = roles[order["row"]]
-    dealt = order.sort_values(["untreated", "turn"], kind="stable")["row"]
-    return [int(row) for row in dealt.head(n_sites)]
+        is_control = sites.table["Metadata_Role"].isin(NEGATIVE).to_numpy()
+        order["control"] = is_control[order["row"]]
+    ordered = order.sort_values(["control", "turn"], kind="stable")["row"]
+    return [int(row) for row in ordered.head(n_sites)]
 
 
 def _replacements(sites: ExplainedSites) -> tuple[Replacement, ...]:
     return ("blur",) if sites.controls is None else ("control", "blur")
 
 
-def _table(rows: list[int], found: FaithfulnessResults) -> pd.DataFrame:
-    main = next(iter(found.curves.values()))
+def _table(rows: list[int], results: FaithfulnessResults) -> pd.DataFrame:
+    main = next(iter(results.curves.values()))
     table = pd.DataFrame({"row": rows})
     deletion, insertion, null = main.deletion_area(), main.insertion_area(), main.null_area()
     for name, values in (
@@ -242,9 +263,9 @@ def _table(rows: list[int], found: FaithfulnessResults) -> pd.DataFrame:
         ("insertion_auc", insertion),
         ("deletion_p", site_p(deletion, null)),
         ("insertion_p", site_p(-insertion, -null)),
-        ("stability", found.views.mean(0)),
-        ("after_randomization", found.randomization.likeness[-1].mean(0)),
-        ("other_targets", None if found.targets is None else found.targets.mean(0)),
+        ("stability", results.augmentations.mean(0)),
+        ("after_randomization", results.randomization.similarity[-1].mean(0)),
+        ("other_targets", None if results.targets is None else results.targets.mean(0)),
     ):
         table[name] = np.nan
         if values is not None:
@@ -252,17 +273,26 @@ def _table(rows: list[int], found: FaithfulnessResults) -> pd.DataFrame:
     return table
 
 
-def _curve_arrays(drawn: dict[Replacement, DeletionInsertion]) -> dict[str, np.ndarray]:
-    found = {}
-    for replacement, one in drawn.items():
-        for name, values in (("deletion", one.deletion()), ("insertion", one.insertion()), ("random", one.random())):
-            found[f"curves/{replacement}/{name}"] = values
-    return found
+def _curve_arrays(curves: dict[Replacement, DeletionInsertion]) -> dict[str, np.ndarray]:
+    arrays = {}
+    for replacement, result in curves.items():
+        for name, values in (
+            ("deletion", result.deletion()),
+            ("insertion", result.insertion()),
+            ("random", result.random()),
+        ):
+            arrays[f"curves/{replacement}/{name}"] = values
+    return arrays
 
 
-def _map_arrays(own: np.ndarray, weights: RandomizationResult, *, size: tuple[int, int], n_kept: int) -> dict[str, Any]:
-    """The first sites' maps of the network and of untrained ones, as they are shown."""
-    maps = {"maps/trained": own, **{f"maps/untrained/{stage}": one for stage, one in weights.untrained.items()}}
+def _map_arrays(
+    own: np.ndarray, randomization: RandomizationResult, *, size: tuple[int, int], n_kept: int
+) -> dict[str, Any]:
+    """Return the maps of the first sites for the network and for untrained copies."""
+    maps = {
+        "maps/trained": own,
+        **{f"maps/untrained/{stage}": maps_of_stage for stage, maps_of_stage in randomization.untrained_maps.items()},
+    }
     return {
         name: normalized_maps(enlarge(torch.from_numpy(values[:n_kept]).clamp(min=0), size)).numpy()
         for name, values in maps.items()

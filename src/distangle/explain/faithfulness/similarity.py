@@ -1,9 +1,4 @@
-"""Similarity of maps: rank correlation over places, with its null.
-
-The attribution method that is examined, applied to all sites.
-
-Shapley values of the channels at a few sites, also of changed networks.
-"""
+"""Compute maps and Shapley values of all sites, and their similarity."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,19 +20,39 @@ from distangle.explain.sites import ExplainedSites, SiteBatch
 from distangle.model import PerturbationClassifier
 
 PerSite = Float[np.ndarray, " site"]
+MapMethod = Callable[[PerturbationClassifier, SiteBatch], Tensor]
+"""Called as `method(model, batch)` with the batch-norm statistics of the plate in use; returns maps
+[site, height, width] of any size and sign, larger where the position speaks more for the target."""
+MAX_GRID_SIDE = 16  # positions per side; more would make curves slow
+ChannelValues = Float[np.ndarray, "few channel"]
 
 
-def similarity(first: Float[np.ndarray, "site *place"], second: Float[np.ndarray, "site *place"]) -> PerSite:  # noqa: F821 - axes
+@dataclass(frozen=True, kw_only=True)
+class SiteShapley:
+    """A few sites with the Shapley values to compare with.
+
+    Attributes:
+        sites: A few sites; each needs one forward pass per coalition of channels.
+        values: Shapley values of the network for the original images.
+        settings: How channels are removed.
+    """
+
+    sites: ExplainedSites
+    values: ChannelValues
+    settings: ShapleySettings
+
+
+def similarity(first: Float[np.ndarray, "site *position"], second: Float[np.ndarray, "site *position"]) -> PerSite:  # noqa: F821 - axes
     """Return Spearman's correlation of each pair of maps, in [-1, 1].
 
     Rows of Shapley values are compared the same way.
 
     Args:
-        first: One per site, of any sign.
-        second: To be compared with it, place by place.
+        first: One map per site, of any sign.
+        second: Maps to compare with, position by position.
 
     Returns:
-        0 where one of the two is constant: it names no place.
+        The correlation; 0 if one of the two maps is constant.
     """
     ranks = [rankdata(values.reshape(len(values), -1), axis=1) for values in (first, second)]
     a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
@@ -52,11 +67,11 @@ def random_similarity(
 
     Args:
         grid: Height and width of the maps.
-        rng: Equal generators give equal draws.
-        n_draws: Pairs.
+        rng: Random generator; equal generators give equal draws.
+        n_draws: Number of pairs.
     """
-    drawn = random_smooth_maps(2 * n_draws, grid=grid, size=grid, rng=rng).grid
-    return similarity(drawn[:n_draws], drawn[n_draws:])
+    random_maps = random_smooth_maps(2 * n_draws, grid=grid, size=grid, rng=rng).grid
+    return similarity(random_maps[:n_draws], random_maps[n_draws:])
 
 
 def mean_of_random(
@@ -64,31 +79,24 @@ def mean_of_random(
 ) -> tuple[float, float]:
     """Return the central 95 % of the mean similarity of random maps.
 
-    Each of `n_sites` sites has a draw of its own.
+    Each of the `n_sites` sites has its own draw.
     """
     means = null[rng.integers(len(null), size=(n_draws, n_sites))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
-MapMethod = Callable[[PerturbationClassifier, SiteBatch], Tensor]
-"""Called as `method(model, piece)` with the batch-norm statistics of the plate in use; returns maps
-[site, height, width] of any size and sign, larger where the place speaks more for the target."""
-
-LARGEST_SIDE = 16  # places on a side: a curve over thousands of them would take as many more forward passes to differ
-
-
 def map_method(method: Method = "grad_cam", *, layer: str | None = None, head: Head = "softmax") -> MapMethod:
-    """Return a method of `place_maps` that gives signed maps at their own size.
+    """Return a method of `attribution_map` that gives signed maps on their own grid.
 
     Args:
-        method: A name of `PLACE_METHODS`.
-        layer: A layer of the backbone; None for the maps that are pooled, or the pixels.
+        method: A name of `MAP_METHODS`.
+        layer: A layer of the backbone; None for the maps before the pooling, or the pixels.
         head: `softmax` explains the logit, `arc` the cosine.
     """
 
-    def draw(model: PerturbationClassifier, piece: SiteBatch) -> Tensor:
-        return attribution_map(model, piece, method=method, layer=layer, head=head).raw
+    def draw(model: PerturbationClassifier, batch: SiteBatch) -> Tensor:
+        return attribution_map(model, batch, method=method, layer=layer, head=head).raw
 
     return draw
 
@@ -98,66 +106,48 @@ def maps_of(
     model: PerturbationClassifier,
     sites: ExplainedSites,
     *,
-    at_once: int,
-    changed: Callable[[SiteBatch], SiteBatch] = lambda piece: piece,
+    batch_size: int,
+    transform: Callable[[SiteBatch], SiteBatch] = lambda batch: batch,
 ) -> Float[np.ndarray, "site rows columns"]:
-    """Return the map of every site, on a grid of at most 16 x 16 places, float64.
+    """Return the map of every site, on a grid of at most 16 x 16 positions, float64.
 
     Args:
-        method: What is examined.
-        model: The network that it explains.
-        sites: Whose maps.
-        at_once: Sites in one call.
-        changed: Applied to every batch first.
+        method: Attribution method to examine.
+        model: The network to explain.
+        sites: Sites of the maps.
+        batch_size: Sites in one call of the method.
+        transform: Function applied to every batch first.
 
     Raises:
         ExplanationError: The method does not give one finite map per site.
     """
 
-    def draw(piece: SiteBatch) -> dict[str, np.ndarray]:
-        shown = changed(piece)
-        with shown.norms_of_plate(model):
-            maps = method(model, shown).detach().float().cpu()
-        if maps.dim() != 3 or len(maps) != len(piece) or not bool(maps.isfinite().all()):
+    def draw(batch: SiteBatch) -> dict[str, np.ndarray]:
+        changed = transform(batch)
+        with changed.plate_statistics(model):
+            maps = method(model, changed).detach().float().cpu()
+        if maps.dim() != 3 or len(maps) != len(batch) or not bool(maps.isfinite().all()):
             raise ExplanationError(
-                f"The method gave an array of shape {tuple(maps.shape)} for {len(piece)} sites. Expected one map "
+                f"The method gave an array of shape {tuple(maps.shape)} for {len(batch)} sites. Expected one map "
                 "[height, width] of finite numbers per site."
             )
         return {"maps": on_grid(maps.numpy())}
 
-    return sites.map(draw, at_once=at_once, device=next(model.parameters()).device)["maps"]
+    return sites.map(draw, batch_size=batch_size, device=next(model.parameters()).device)["maps"]
 
 
 def on_grid(
     maps: Float[np.ndarray, "site height width"], grid: tuple[int, int] | None = None
 ) -> Float[np.ndarray, "site rows columns"]:
-    """Return the mean of maps over each place of a grid, float64.
+    """Average maps over the positions of a grid, float64.
 
     Args:
-        maps: Of any size.
-        grid: Height and width; None for their own, up to 16 x 16.
+        maps: Maps of any size.
+        grid: Height and width; None for the size of the maps, up to 16 x 16.
     """
-    rows, columns = grid or (min(maps.shape[1], LARGEST_SIDE), min(maps.shape[2], LARGEST_SIDE))
+    rows, columns = grid or (min(maps.shape[1], MAX_GRID_SIDE), min(maps.shape[2], MAX_GRID_SIDE))
     whole = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float64))[:, None]
     return functional.adaptive_avg_pool2d(whole, (rows, columns))[:, 0].numpy()
-
-
-StainValues = Float[np.ndarray, "few channel"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteShapley:
-    """A few sites with the Shapley values that others are compared with.
-
-    Attributes:
-        sites: Few: each takes as many forward passes as there are coalitions of channels.
-        values: Of the network and the images as they are.
-        settings: How channels are taken away.
-    """
-
-    sites: ExplainedSites
-    values: StainValues
-    settings: ShapleySettings
 
 
 def shapley_values(
@@ -165,23 +155,23 @@ def shapley_values(
     sites: ExplainedSites,
     *,
     settings: ShapleySettings,
-    changed: Callable[[SiteBatch], SiteBatch] = lambda piece: piece,
-) -> StainValues:
+    transform: Callable[[SiteBatch], SiteBatch] = lambda batch: batch,
+) -> ChannelValues:
     """Return the Shapley values of every site, float64.
 
     Args:
         model: The network; evaluation mode and its gradient flags are restored.
-        sites: Few: each takes as many forward passes as there are coalitions of channels.
-        settings: How channels are taken away; as many sites as images go together.
-        changed: Applied to every batch first.
+        sites: A few sites; each needs one forward pass per coalition of channels.
+        settings: How channels are removed; `max_batch_size` is also the number of sites per batch.
+        transform: Function applied to every batch first.
     """
 
-    def values_of(piece: SiteBatch) -> dict[str, np.ndarray]:
-        return {"values": channel_shapley(model, changed(piece), settings).values.double().cpu().numpy()}
+    def values_of(batch: SiteBatch) -> dict[str, np.ndarray]:
+        return {"values": channel_shapley(model, transform(batch), settings).values.double().cpu().numpy()}
 
-    return sites.map(values_of, at_once=settings.most_at_once, device=next(model.parameters()).device)["values"]
+    return sites.map(values_of, batch_size=settings.max_batch_size, device=next(model.parameters()).device)["values"]
 
 
-def same_top(first: StainValues, second: StainValues) -> Float[np.ndarray, " few"]:
-    """Return 1 where both name the same channel as the largest, else 0."""
+def same_top(first: ChannelValues, second: ChannelValues) -> Float[np.ndarray, " few"]:
+    """Return 1 where the top channel of both is the same, else 0."""
     return np.asarray(first.argmax(1) == second.argmax(1), dtype=np.float64)

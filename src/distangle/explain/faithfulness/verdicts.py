@@ -1,7 +1,4 @@
-"""Results of the faithfulness tests as numbers for JSON, with their nulls.
-
-From numbers to a verdict: which tests a map stands.
-"""
+"""Summarize faithfulness tests with their nulls, and give verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,49 +13,56 @@ from distangle.explain.faithfulness.model_randomization import RandomizationResu
 from distangle.explain.faithfulness.similarity import mean_of_random, random_similarity
 from distangle.explain.summary import groups_of, means_over, wells_of
 
+Verdict = Literal["passes", "weak", "fails", "cannot say"]
+SIGNIFICANT = 0.05  # p of a mean area against random maps
+MIN_FALL = 0.05  # fall of the mean probability from the image to its replacement that a curve needs
+MIN_POSITIONS = 9  # of a grid; with fewer a rank correlation is unreliable
+UNLIKE, ALIKE, THE_SAME = 0.25, 0.5, 0.8  # Spearman's correlation of two maps
+
 
 @dataclass(frozen=True, kw_only=True)
 class FaithfulnessResults:
-    """What the tests gave, site by site.
+    """Results of the tests per site.
 
     Attributes:
-        curves: By what came in the place of what was taken; the first sites only.
-        randomization: After each stage of the cascade.
-        targets: Likeness to maps of other perturbations; None for a network with a single one.
-        views: Likeness of the maps of seven views, turned back, to the map of the image.
-        stains_of_views: Shapley values of the image and of some views; the first sites only, or none.
+        curves: Curves by replacement; the first sites only.
+        randomization: Similarity after each stage of the cascade.
+        targets: Similarity to maps of other perturbations; None for a network with one perturbation.
+        augmentations: Similarity of the maps of seven augmentations, transformed back, to the map of the image.
+        augmented_shapley: Shapley values of the original image and of some augmentations; the first sites only, or
+            None.
     """
 
     curves: Mapping[Replacement, DeletionInsertion]
     randomization: RandomizationResult
     targets: Float[np.ndarray, "draw site"] | None
-    views: Float[np.ndarray, "view site"]
-    stains_of_views: Float[np.ndarray, "seen few channel"] | None
+    augmentations: Float[np.ndarray, "augmentation site"]
+    augmented_shapley: Float[np.ndarray, "image few channel"] | None
 
 
 def summarize_faithfulness(
-    table: pd.DataFrame, found: FaithfulnessResults, *, grid: tuple[int, int], rng: np.random.Generator, n_draws: int
+    table: pd.DataFrame, results: FaithfulnessResults, *, grid: tuple[int, int], rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any]:
     """Return means with 95 % intervals and nulls.
 
-    Intervals are over experiments, or over plates of a single one.
+    Intervals are over experiments, or over plates if there is one experiment.
 
     Args:
-        table: Of the examined sites, in the order of `found`.
-        found: What the tests gave.
-        grid: Height and width of the maps, in places.
-        rng: Of nulls.
-        n_draws: Of each.
+        table: Table of the examined sites, in the order of `results`.
+        results: Results of the tests.
+        grid: Height and width of the maps, in positions.
+        rng: Random generator for nulls.
+        n_draws: Number of draws of each null.
     """
     unit, groups = groups_of(table)
     wells = wells_of(table)
     null = random_similarity(grid=grid, rng=rng, n_draws=n_draws)
 
     def mean(values: np.ndarray) -> dict[str, Any]:
-        said = means_over(values[:, None], groups[: len(values)])
-        return {"mean": said["mean"][0], "interval": said["interval"] and said["interval"][0]}
+        means = means_over(values[:, None], groups[: len(values)])
+        return {"mean": means["mean"][0], "interval": means["interval"] and means["interval"][0]}
 
-    def alike(values: np.ndarray) -> dict[str, Any]:
+    def similarity_summary(values: np.ndarray) -> dict[str, Any]:
         return {
             **mean(values.mean(0)),
             "absolute": float(np.abs(values).mean()),
@@ -66,66 +70,109 @@ def summarize_faithfulness(
             "null_absolute": float(np.abs(null).mean()),
         }
 
-    weights, stains = found.randomization, found.stains_of_views
-    n_stains = 1 if stains is None else stains.shape[2]
+    randomization, augmented_shapley = results.randomization, results.augmented_shapley
+    n_channels = 1 if augmented_shapley is None else augmented_shapley.shape[2]
     return {
         "sites": len(table),
         "grid": list(grid),
         "interval_over": unit,
         "curves": {
-            name: _curves(one, mean, wells=wells, rng=rng, n_draws=n_draws) for name, one in found.curves.items()
+            name: _curves(curves, mean, wells=wells, rng=rng, n_draws=n_draws)
+            for name, curves in results.curves.items()
         },
-        "randomization": {
-            "networks": weights.likeness.shape[1],
-            "before_training": weights.stages[weights.before_training],
+        "randomisation": {
+            "networks": randomization.similarity.shape[1],
+            "before_training": randomization.stages[randomization.before_training],
             "stages": [
-                {"stage": stage, **alike(values)}
-                for stage, values in zip(weights.stages, weights.likeness, strict=True)
+                {"stage": stage, **similarity_summary(values)}
+                for stage, values in zip(randomization.stages, randomization.similarity, strict=True)
             ],
             "channels": {
                 stage: {
                     "sites": len(values),
-                    "similarity": float(values.mean()),
-                    "same_top_channel": float(weights.same_top[stage].mean()),
-                    "chance": 1 / n_stains,
+                    "likeness": float(values.mean()),
+                    "same_top": float(randomization.same_top[stage].mean()),
+                    "chance": 1 / n_channels,
                 }
-                for stage, values in weights.stains.items()
+                for stage, values in randomization.shapley_similarity.items()
             },
         },
-        "targets": None if found.targets is None else alike(found.targets),
-        "views": {**alike(found.views), "channels": _stains(stains)},
+        "targets": None if results.targets is None else similarity_summary(results.targets),
+        "views": {**similarity_summary(results.augmentations), "stains": _summarize_shapley(augmented_shapley)},
     }
+
+
+def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
+    """Return a verdict per test by fixed limits.
+
+    - `deletion`, `insertion`: pass if significantly better than random maps (p < 0.05) with every replacement; `weak`
+      with one replacement.
+    - `randomisation`: passes if the maps of randomized networks are dissimilar (mean correlation below 0.25; fails
+    above
+      0.5) after all trained parts and after all parts are randomized; `weak` also if only the sign differs.
+    - `targets`: passes if the maps for other perturbations differ (below 0.5; fails above 0.8).
+    - `views`, `seeds`: pass if maps of the same cells are similar (above 0.5; fail below 0.25).
+    - `shuffled`: passes if the maps of a network trained on shuffled labels are dissimilar (below 0.25; fails above
+    0.5).
+
+    Args:
+        summary: Result of `summarize_faithfulness`, with `seeds` and `shuffled`.
+    """
+    results: dict[str, Verdict] = {
+        "deletion": _curve(summary["curves"], "deletion"),
+        "insertion": _curve(summary["curves"], "insertion"),
+    }
+    too_few = summary["grid"][0] * summary["grid"][1] < MIN_POSITIONS
+    randomization, targets = summary["randomisation"], summary["targets"]
+    last = [
+        stage
+        for stage in randomization["stages"]
+        if stage["stage"] in (randomization["before_training"], randomization["stages"][-1]["stage"])
+    ]
+    verdict = _low(max(stage["mean"] for stage in last), weak=UNLIKE, fails=ALIKE)
+    if verdict == "passes" and max(stage["absolute"] for stage in last) >= ALIKE:
+        verdict = "weak"
+    results["randomisation"] = "cannot say" if too_few else verdict
+    if targets is not None:
+        results["targets"] = "cannot say" if too_few else _low(targets["mean"], weak=ALIKE, fails=THE_SAME)
+    results["views"] = "cannot say" if too_few else _high(summary["views"]["mean"])
+    if summary["seeds"] is not None:
+        results["seeds"] = "cannot say" if too_few else _high(summary["seeds"]["likeness"]["mean"])
+    if summary["shuffled"] is not None:
+        similarity = summary["shuffled"]["likeness"]["mean"]
+        results["shuffled"] = "cannot say" if too_few else _low(similarity, weak=UNLIKE, fails=ALIKE)
+    return results
 
 
 def _curves(
-    one: DeletionInsertion, mean: Any, *, wells: Sequence[str], rng: np.random.Generator, n_draws: int
+    curves: DeletionInsertion, mean: Any, *, wells: Sequence[str], rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any]:
-    groups = wells[: len(one.log_probability)]
-    said: dict[str, Any] = {
-        "sites": len(one.log_probability),
-        "deleted": [count / one.counts[-1] for count in one.counts],
-        "inserted": [count / one.counts[-1] for count in one.put_back],
+    groups = wells[: len(curves.log_probability)]
+    summary: dict[str, Any] = {
+        "sites": len(curves.log_probability),
+        "taken": [count / curves.counts[-1] for count in curves.counts],
+        "put_back": [count / curves.counts[-1] for count in curves.insertion_counts],
     }
-    for of in ("probability", "log_probability"):
-        null = one.null_area(of=of)
+    for scale in ("probability", "log_probability"):
+        null_areas = curves.null_area(scale=scale)
         for name, areas, curve, sign in (
-            ("deletion", one.deletion_area(of=of), one.deletion(of=of), 1),
-            ("insertion", one.insertion_area(of=of), one.insertion(of=of), -1),
+            ("deletion", curves.deletion_area(scale=scale), curves.deletion(scale=scale), 1),
+            ("insertion", curves.insertion_area(scale=scale), curves.insertion(scale=scale), -1),
         ):
-            random = one.random(of=of).mean(0)
-            said.setdefault(name, {})[of] = {
+            random = curves.random(scale=scale).mean(0)
+            summary.setdefault(name, {})[scale] = {
                 **mean(areas),
-                "random": float(null.mean()),
-                "difference": mean(areas - null.mean(1)),
-                "p": null_p(sign * areas, sign * null, rng=rng, groups=groups, n_draws=n_draws),
+                "random": float(null_areas.mean()),
+                "difference": mean(areas - null_areas.mean(1)),
+                "p": null_p(sign * areas, sign * null_areas, rng=rng, groups=groups, n_draws=n_draws),
                 "curve": curve.mean(0).tolist(),
                 "random_curve": random[::sign].tolist(),
             }
-    return said
+    return summary
 
 
-def _stains(values: Float[np.ndarray, "seen few channel"] | None) -> dict[str, Any] | None:
-    """Summarise how Shapley values vary over views."""
+def _summarize_shapley(values: Float[np.ndarray, "image few channel"] | None) -> dict[str, Any] | None:
+    """Summarize the variation of Shapley values over augmentations."""
     if values is None:
         return None
     return {
@@ -137,62 +184,15 @@ def _stains(values: Float[np.ndarray, "seen few channel"] | None) -> dict[str, A
     }
 
 
-Verdict = Literal["passes", "weak", "fails", "cannot say"]
-
-SIGNIFICANT = 0.05  # p of a mean area against random maps
-LEAST_FALL = 0.05  # of the mean probability between the image and its replacement: below, a curve has nothing to show
-FEWEST_PLACES = 9  # of a grid: with fewer, a rank correlation says little
-UNLIKE, ALIKE, THE_SAME = 0.25, 0.5, 0.8  # Spearman's correlation of two maps
-
-
-def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
-    """Return a verdict per test, by limits that are fixed beforehand.
-
-    `deletion`, `insertion`: significantly better than random maps (p < 0.05) with every replacement; `weak` with one.
-    `randomization`: the maps of randomised networks are unlike the network's (mean correlation below 0.25; above 0.5
-    it fails), once all that was trained is new and once all is; `weak` too where they are alike but for the sign.
-    `targets`: the maps of other perturbations are not alike (below 0.5; above 0.8 it fails). `views`, `seeds`: maps of
-    the same cells are alike (above 0.5; below 0.25 they fail). `shuffled`: those of a network trained on shuffled
-    labels are unlike (below 0.25; above 0.5 it fails).
-
-    Args:
-        summary: From `summarise`, with `seeds` and `shuffled`.
-    """
-    found: dict[str, Verdict] = {
-        "deletion": _curve(summary["curves"], "deletion"),
-        "insertion": _curve(summary["curves"], "insertion"),
-    }
-    few = summary["grid"][0] * summary["grid"][1] < FEWEST_PLACES
-    weights, targets = summary["randomization"], summary["targets"]
-    last = [
-        stage
-        for stage in weights["stages"]
-        if stage["stage"] in (weights["before_training"], weights["stages"][-1]["stage"])
-    ]
-    randomised = _low(max(stage["mean"] for stage in last), weak=UNLIKE, fails=ALIKE)
-    if randomised == "passes" and max(stage["absolute"] for stage in last) >= ALIKE:
-        randomised = "weak"
-    found["randomization"] = "cannot say" if few else randomised
-    if targets is not None:
-        found["targets"] = "cannot say" if few else _low(targets["mean"], weak=ALIKE, fails=THE_SAME)
-    found["views"] = "cannot say" if few else _high(summary["views"]["mean"])
-    if summary["seeds"] is not None:
-        found["seeds"] = "cannot say" if few else _high(summary["seeds"]["similarity"]["mean"])
-    if summary["shuffled"] is not None:
-        alike = summary["shuffled"]["similarity"]["mean"]
-        found["shuffled"] = "cannot say" if few else _low(alike, weak=UNLIKE, fails=ALIKE)
-    return found
-
-
 def _curve(curves: Mapping[str, Any], name: str) -> Verdict:
-    asked = []
-    for one in curves.values():
-        deletion = one["deletion"]["probability"]["curve"]
-        if deletion[0] - deletion[-1] >= LEAST_FALL:
-            asked.append(one[name]["probability"]["p"] < SIGNIFICANT)
-    if not asked:
+    significant = []
+    for curve in curves.values():
+        deletion = curve["deletion"]["probability"]["curve"]
+        if deletion[0] - deletion[-1] >= MIN_FALL:
+            significant.append(curve[name]["probability"]["p"] < SIGNIFICANT)
+    if not significant:
         return "cannot say"
-    return "passes" if all(asked) else "weak" if any(asked) else "fails"
+    return "passes" if all(significant) else "weak" if any(significant) else "fails"
 
 
 def _low(value: float, *, weak: float, fails: float) -> Verdict:

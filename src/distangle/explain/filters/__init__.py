@@ -1,1 +1,1 @@
-"""1x1 filters as averages of channels, and whether they can be pruned."""
+"""1x1 filters as weighted averages of channels, and their pruning."""

@@ -1,7 +1,4 @@
-"""Filters that could be left out of a network, and the network without them.
-
-What leaving filters out does to the accuracy of a run.
-"""
+"""Remove redundant filters and measure the accuracy without them."""
 
 import contextlib
 import dataclasses
@@ -27,16 +24,17 @@ from distangle.results import RunFolder
 from distangle.screen import HELD_OUT, Folds, Screen
 
 Kind = Literal["merge_duplicates", "zero_bands"]
+KINDS: tuple[Kind, ...] = ("merge_duplicates", "zero_bands")
 
 
 @dataclass(frozen=True)
 class PruneCandidate:
-    """A filter to be left out.
+    """A filter to remove.
 
     Attributes:
         layer: Name of its layer.
-        filter: Which one, from 0.
-        into: The filter that takes over what it gave to the next layer, and how much of it; None where nobody does.
+        filter: Index of the filter in the layer.
+        into: The filter that replaces its output in the next layer, and its factor; None for no replacement.
     """
 
     layer: str
@@ -44,108 +42,130 @@ class PruneCandidate:
     into: tuple[int, float] | None = None
 
 
+@dataclass(frozen=True)
+class _HeldOutData:
+    """The labeled held-out sites of a run, and their prediction."""
+
+    store: ImageCache
+    card: ModelCard
+    rows: np.ndarray
+    truth: np.ndarray
+    experiments: np.ndarray
+    n_wells: int
+    norms: PlateBatchNorm | None
+
+    @classmethod
+    def of(cls, run: RunFolder, screen: Screen, card: ModelCard) -> "_HeldOutData":
+        fold = Folds.read(run.folds).of(screen)
+        # All sites of these experiments, because the statistics that standardize an image must not change.
+        in_experiments = screen.sites["experiment"].isin(set(screen.sites["experiment"][fold == HELD_OUT])).to_numpy()
+        sites = screen.sites[in_experiments].reset_index(drop=True)
+        trained = card.trained_classes
+        truth = sites[card.target].astype(str)
+        rows = np.flatnonzero((fold[in_experiments] == HELD_OUT) & truth.isin(trained).to_numpy())
+        if not len(rows):
+            check_held_out(run)
+            raise ExplanationError(
+                "No held-out site has a label that the network was trained on, so there is no accuracy to measure."
+            )
+        return cls(
+            store=store_of(run, dataclasses.replace(screen, sites=sites), card),
+            card=card,
+            rows=rows,
+            truth=truth.to_numpy(dtype=object)[rows],
+            experiments=sites["experiment"].to_numpy(dtype=object)[rows],
+            n_wells=len(sites.iloc[rows].drop_duplicates(["experiment", "plate", "well"])),
+            norms=load_statistics(run),
+        )
+
+    def predict(self, model: PerturbationClassifier) -> np.ndarray:
+        """Return the predicted name of each site; "" for an unreadable one."""
+        predictions = predict_sites(model, self.card, self.store, norms=self.norms)
+        return np.asarray(predictions.table["predicted"].to_numpy(dtype=object)[self.rows])
+
+
 def suggest_candidates(layers: Sequence[FilterLayer], kind: Kind, thresholds: Thresholds) -> list[PruneCandidate]:
     """Return duplicate and banded filters of layers that can be pruned.
 
-    Leaving a filter out means that the next convolution no longer listens to it. Filters are compared with the norm
-    before them folded in, where there is one.
+    A filter is removed by setting its weights in the next convolution to 0. Filters are compared with the gain of the
+    norm before them, if there is one.
 
     Args:
-        layers: Those without a norm, a ReLU and a convolution behind them are passed over.
-        kind: What to suggest.
-        thresholds: What counts as such.
+        layers: Layers of the network; those without a following norm, ReLU and convolution are skipped.
+        kind: Duplicates or bands.
+        thresholds: Thresholds for duplicates and bands.
     """
-    found: list[PruneCandidate] = []
+    candidates: list[PruneCandidate] = []
     for layer in layers:
-        if layer.behind is None:
+        if layer.next_layers is None:
             continue
         folded = layer.folded()
         filters = layer.filters if folded is None else folded
         if kind == "zero_bands":
-            found += [PruneCandidate(layer.name, int(k)) for k in np.flatnonzero(are_bands(filters, thresholds))]
+            candidates += [PruneCandidate(layer.name, int(k)) for k in np.flatnonzero(are_bands(filters, thresholds))]
             continue
         first = duplicate_groups(cosines(filters), above=thresholds.duplicate)
         for k in np.flatnonzero(first != np.arange(len(first))):
-            kept = int(first[k])
-            found.append(PruneCandidate(layer.name, int(k), into=(kept, _share(layer, int(k), kept))))
-    return found
-
-
-def _share(layer: FilterLayer, removed: int, kept: int) -> float:
-    """Return the share of the kept filter's output that best replaces the other.
-
-    Outputs are compared behind norm and ReLU.
-
-    Both filters look in one direction, so the norm makes one standardised map of both; only gamma and beta differ.
-    The share has the least squared error over a standard normal map, and is exact where they are proportional.
-    """
-    norm = layer.behind[0]  # type: ignore[index]
-    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
-
-    def output(k: int) -> np.ndarray:
-        gain, shift = (float(tensor[k]) for tensor in (norm.weight.detach(), norm.bias.detach()))
-        return np.maximum(gain * nodes + shift, 0.0)
-
-    of_kept, of_removed = output(kept), output(removed)
-    power = float(weights @ np.square(of_kept))
-    return float(weights @ (of_kept * of_removed)) / power if power > 0 else 0.0
+            representative = int(first[k])
+            candidates.append(
+                PruneCandidate(layer.name, int(k), into=(representative, _share(layer, int(k), representative)))
+            )
+    return candidates
 
 
 def random_candidates(
     layers: Sequence[FilterLayer], removals: Sequence[PruneCandidate], rng: np.random.Generator
 ) -> list[PruneCandidate]:
-    """Draw as many random filters of each layer, without replacements.
+    """Draw as many random filters per layer as there are removals.
 
     Args:
-        layers: Those of the removals.
-        removals: What is to be matched.
-        rng: Equal generators give equal draws.
+        layers: Layers of the removals.
+        removals: Removals whose numbers are matched.
+        rng: Random generator; equal generators give equal draws.
     """
-    found = []
+    candidates = []
     for layer in layers:
-        n = sum(one.layer == layer.name for one in removals)
-        chosen = rng.choice(layer.convolution.out_channels, size=n, replace=False)
-        found += [PruneCandidate(layer.name, int(k)) for k in np.sort(chosen)]
-    return found
+        n = sum(removal.layer == layer.name for removal in removals)
+        drawn_filters = rng.choice(layer.convolution.out_channels, size=n, replace=False)
+        candidates += [PruneCandidate(layer.name, int(k)) for k in np.sort(drawn_filters)]
+    return candidates
 
 
 @contextlib.contextmanager
-def pruned(model: PerturbationClassifier, removals: Sequence[PruneCandidate]) -> Iterator[None]:
-    """Leave filters out of a network; put its weights back afterwards.
+def pruned_network(model: PerturbationClassifier, removals: Sequence[PruneCandidate]) -> Iterator[None]:
+    """Remove filters from a network, and restore its weights afterwards.
 
     Args:
-        model: Changed in place.
-        removals: Of layers with a convolution behind them.
+        model: The network; changed in place.
+        removals: Removals in layers that are followed by a convolution.
 
     Raises:
-        ExplanationError: A layer has none.
+        ExplanationError: A layer is not followed by a convolution of its own.
     """
     layers = {layer.name: layer for layer in filter_layers(model)}
-    before: dict[str, torch.Tensor] = {}
+    original: dict[str, torch.Tensor] = {}
     try:
         with torch.no_grad():
-            for one in removals:
-                behind = layers[one.layer].behind
-                if behind is None:
+            for removal in removals:
+                next_layers = layers[removal.layer].next_layers
+                if next_layers is None:
                     raise ExplanationError(
-                        f"{one.layer} has no norm, ReLU and convolution of its own behind it, so its filters cannot be "
-                        "left out one by one. Those of dense layers and of bottlenecks (conv1) can."
+                        f"{removal.layer} is not followed by a norm, a ReLU and a convolution of its own, so its "
+                        "filters "
+                        "cannot be removed one by one. Choose conv1 of a dense layer or of a bottleneck."
                     )
-                weight = behind[1].weight
-                before.setdefault(one.layer, weight.clone())
-                if one.into is not None:
-                    kept, share = one.into
-                    weight[:, kept] += share * weight[:, one.filter]
-            for one in removals:
-                layers[one.layer].behind[1].weight[:, one.filter] = 0  # type: ignore[index]
+                weight = next_layers[1].weight
+                original.setdefault(removal.layer, weight.clone())
+                if removal.into is not None:
+                    representative, share = removal.into
+                    weight[:, representative] += share * weight[:, removal.filter]
+            for removal in removals:
+                layers[removal.layer].next_layers[1].weight[:, removal.filter] = 0  # type: ignore[index]
         yield
     finally:
         with torch.no_grad():
-            for name, weight in before.items():
-                layers[name].behind[1].weight.copy_(weight)  # type: ignore[index]
-
-
-KINDS: tuple[Kind, ...] = ("merge_duplicates", "zero_bands")
+            for name, weight in original.items():
+                layers[name].next_layers[1].weight.copy_(weight)  # type: ignore[index]
 
 
 def prune_effect(
@@ -158,89 +178,89 @@ def prune_effect(
     seed: int = 0,
     advance: Advance = no_progress,
 ) -> list[dict[str, Any]]:
-    """Predict held-out sites without redundant filters, and without random ones.
+    """Predict held-out sites without redundant filters and without random filters.
 
     Args:
-        run: Finished.
-        screen: Its screen.
-        thresholds: What counts as a duplicate or as a band; None for the defaults.
-        names: Layers; None for all that allow it, together.
-        n_random: Random choices of as many filters of the same layers.
-        seed: Of random choices.
+        run: A finished run.
+        screen: The screen of the run.
+        thresholds: Thresholds for duplicates and bands; None for the defaults.
+        names: Layers to prune together; None for all that can be pruned.
+        n_random: Number of random prunings with as many filters of the same layers.
+        seed: Seed of the random prunings.
         advance: Called after every prediction.
 
     Returns:
-        Per kind: `kind`, `filters` (how many are left out), `of`, `layers` (how many of each), `sites`, `accuracy`,
-        `without`, `difference` with its 95 % `interval` over experiments, `changed` (share of sites predicted
-        otherwise), and `random`, the differences with random filters left out. Where nothing meets the thresholds,
-        `filters` is 0 and there is nothing else.
+        Per kind: `kind`, `filters` (number of removed filters), `of`, `layers` (number per layer), `sites`, `accuracy`,
+        `without`, `difference` with its 95 % `interval` over experiments, `changed` (share of sites with another
+        prediction), and `random`, the differences for random prunings. If no filter meets the thresholds, `filters` is
+        0 and the other entries are missing.
 
     Raises:
         RunError: The run is not finished, or the screen does not fit.
-        ExplanationError: No layer of these can be pruned, nothing was held out, or no held-out site has a known label.
+        ExplanationError: No layer can be pruned, nothing was held out, or no held-out site has a known label.
     """
     thresholds = thresholds or Thresholds()
-    model, about = open_model(run)
-    model.to(inference_device())
-    layers = [layer for layer in filter_layers(model) if layer.behind is not None]
+    model, card = open_model(run)
+    model.to(named_device())
+    layers = [layer for layer in filter_layers(model) if layer.next_layers is not None]
     layers = [layer for layer in layers if names is None or layer.name in names]
     if not layers:
         raise ExplanationError(
             f"No 1x1 convolution of {'these layers' if names else model.config.backbone} is followed by a norm, a ReLU "
-            "and a convolution of its own, so none of its filters can be left out. Dense layers and bottlenecks can."
+            "and a convolution of its own, so no filter can be removed. Dense layers and bottlenecks can be pruned."
         )
-    held = _HeldOutData.of(run, screen, about)
+    held_out = _HeldOutData.of(run, screen, card)
     try:
-        said: list[dict[str, Any]] = []
-        whole: np.ndarray | None = None
+        results: list[dict[str, Any]] = []
+        full: np.ndarray | None = None
         for kind in KINDS:
             removals = suggest_candidates(layers, kind, thresholds)
-            counts = {layer.name: sum(one.layer == layer.name for one in removals) for layer in layers}
-            one: dict[str, Any] = {
+            counts = {layer.name: sum(removal.layer == layer.name for removal in removals) for layer in layers}
+            result: dict[str, Any] = {
                 "kind": kind,
                 "filters": len(removals),
                 "n_total": sum(layer.convolution.out_channels for layer in layers),
                 "layers": {name: n for name, n in counts.items() if n},
             }
-            said.append(one)
+            results.append(result)
             if not removals:
                 continue
-            if whole is None:
-                whole = held.predict(model)
+            if full is None:
+                full = held_out.predict(model)
                 advance("whole network")
-            with pruned(model, removals):
-                without = held.predict(model)
+            with pruned_network(model, removals):
+                without = held_out.predict(model)
             advance(kind)
-            right, still = whole == held.truth, without == held.truth
-            change = still.astype(float) - right
-            one |= {
-                "sites": len(whole),
-                "accuracy": float(right.mean()),
-                "without": float(still.mean()),
+            correct, still_correct = full == held_out.truth, without == held_out.truth
+            change = still_correct.astype(float) - correct
+            result |= {
+                "sites": len(full),
+                "accuracy": float(correct.mean()),
+                "without": float(still_correct.mean()),
                 "difference": float(change.mean()),
-                "interval": mean_interval(change, held.experiments, min_error=1 / held.n_wells),
-                "changed": float((whole != without).mean()),
+                "interval": mean_interval(change, held_out.experiments, least_error=1 / held_out.n_wells),
+                "changed": float((full != without).mean()),
                 "random": [],
             }
             for draw in range(n_random):
-                chosen = random_candidates(layers, removals, rng_for(seed, "prune", kind, "random", draw))
-                with pruned(model, chosen):
-                    other = held.predict(model) == held.truth
-                one["random"].append(float(other.mean() - right.mean()))
-                advance(f"as many at random, {draw + 1}")
+                random_removals = random_candidates(layers, removals, rng_for(seed, "prune", kind, "random", draw))
+                with pruned_network(model, random_removals):
+                    other = held_out.predict(model) == held_out.truth
+                result["random"].append(float(other.mean() - correct.mean()))
+                advance(f"random filters, {draw + 1}")
     finally:
-        held.store.close()
-    return said
+        held_out.store.close()
+    return results
 
 
 def check_held_out(run: RunFolder) -> None:
-    """Check that the network of a run has sites that it was not trained on.
+    """Check that a run holds out sites.
 
     Args:
-        run: Begun.
+        run: The run.
 
     Raises:
-        ExplanationError: It was trained on everything; says which run was not.
+        ExplanationError: The run was trained on all sites; the message names an alternative.
     """
     if (Folds.read(run.folds).table["fold"] == HELD_OUT).any():
         return
@@ -248,51 +268,28 @@ def check_held_out(run: RunFolder) -> None:
     other = (
         f"a network of its cross-validation: `distangle explain {fold} --prune`"
         if run.describe().get("cross_validation")
-        else "a run that held something out: `distangle train SCREEN --hold-out COLUMN=VALUE`"
+        else "a run that held sites out: `distangle train SCREEN --hold-out COLUMN=VALUE`"
     )
     raise ExplanationError(
-        f"The network of {run.root} was trained on everything, so what leaving filters out costs on new sites cannot "
-        f"be told. Ask {other}."
+        f"The network of {run.root} was trained on all sites, so the accuracy on new sites without filters cannot be "
+        f"measured. Use {other}."
     )
 
 
-@dataclass(frozen=True)
-class _HeldOutData:
-    """The labelled held-out sites, and how they are predicted."""
+def _share(layer: FilterLayer, removed: int, representative: int) -> float:
+    """Return the factor with which one filter's output best replaces another's.
 
-    store: ImageCache
-    about: ModelCard
-    rows: np.ndarray
-    truth: np.ndarray
-    experiments: np.ndarray
-    n_wells: int
-    norms: PlateBatchNorm | None
+    Outputs are compared after norm and ReLU. Both filters have the same direction, so their standardized maps are equal
+    and only gamma and beta differ. The factor minimizes the squared error over a standard normal map; it is exact for
+    proportional outputs.
+    """
+    norm = layer.next_layers[0]  # type: ignore[index]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
 
-    @classmethod
-    def of(cls, run: RunFolder, screen: Screen, about: ModelCard) -> "_HeldOutData":
-        fold = Folds.read(run.folds).of(screen)
-        # All sites of their experiments: what an image is standardised by must be what it was.
-        there = screen.sites["experiment"].isin(set(screen.sites["experiment"][fold == HELD_OUT])).to_numpy()
-        sites = screen.sites[there].reset_index(drop=True)
-        trained = about.trained_classes
-        truth = sites[about.target].astype(str)
-        rows = np.flatnonzero((fold[there] == HELD_OUT) & truth.isin(trained).to_numpy())
-        if not len(rows):
-            check_held_out(run)
-            raise ExplanationError(
-                "No held-out site has a label that the network was trained on: there is no accuracy to lose."
-            )
-        return cls(
-            store=store_of(run, dataclasses.replace(screen, sites=sites), about),
-            about=about,
-            rows=rows,
-            truth=truth.to_numpy(dtype=object)[rows],
-            experiments=sites["experiment"].to_numpy(dtype=object)[rows],
-            n_wells=len(sites.iloc[rows].drop_duplicates(["experiment", "plate", "well"])),
-            norms=load_statistics(run),
-        )
+    def output(k: int) -> np.ndarray:
+        gain, shift = (float(tensor[k]) for tensor in (norm.weight.detach(), norm.bias.detach()))
+        return np.maximum(gain * nodes + shift, 0.0)
 
-    def predict(self, model: PerturbationClassifier) -> np.ndarray:
-        """Return the predicted name of each site; "" for an unreadable one."""
-        found = predict_sites(model, self.about, self.store, norms=self.norms)
-        return np.asarray(found.table["predicted"].to_numpy(dtype=object)[self.rows])
+    of_representative, of_removed = output(representative), output(removed)
+    power = float(weights @ np.square(of_representative))
+    return float(weights @ (of_representative * of_removed)) / power if power > 0 else 0.0

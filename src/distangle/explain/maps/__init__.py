@@ -1,1 +1,1 @@
-"""Where the network looked: activation maps of sites."""
+"""Attribution maps of sites by several methods, and their overlap with cells."""

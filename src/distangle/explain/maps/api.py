@@ -1,17 +1,17 @@
-"""Five methods of attribution behind one call."""
+"""Compute attribution maps by one of five methods."""
 
 from typing import get_args
 
 from distangle.errors import ExplanationError, did_you_mean
 from distangle.explain.maps.attribution_map import AttributionMaps, Head, Method, to_attribution_map
 from distangle.explain.maps.grad_cam import grad_cam_maps, hires_product, layer_product, pooled_name
-from distangle.explain.maps.layer_gradients import at_layer, at_pool
+from distangle.explain.maps.layer_gradients import gradients_at_layer, gradients_at_pool
 from distangle.explain.maps.pixel_attribution import PixelAttributionSettings, integrated_gradients, occlusion
 from distangle.explain.sites import SiteBatch
 from distangle.model import PerturbationClassifier
 
-PLACE_METHODS: tuple[Method, ...] = get_args(Method)
-AT_IMAGE = ("integrated_gradients", "occlusion")
+MAP_METHODS: tuple[Method, ...] = get_args(Method)
+PIXEL_METHODS = ("integrated_gradients", "occlusion")
 
 
 def attribution_map(
@@ -24,43 +24,46 @@ def attribution_map(
     size: tuple[int, int] | None = None,
     pixels: PixelAttributionSettings | None = None,
 ) -> AttributionMaps:
-    """Draw attribution maps by any of `PLACE_METHODS`.
+    """Compute attribution maps by one of `MAP_METHODS`.
 
-    All give a signed map in `raw`, positive where the place speaks for the perturbation, and its positive part,
-    enlarged to the image and divided by its maximum, in `maps`. Grad-CAM, HiResCAM and LayerCAM look at a layer;
-    integrated gradients and occlusion at the pixels, summed over the channels before the sign is looked at: a place
-    where one channel speaks for and another as much against the perturbation counts as silent.
+    `raw` is a signed map, positive where a position supports the perturbation. `maps` is its positive part, enlarged to
+    the image and divided by its maximum. Grad-CAM, HiResCAM and LayerCAM use a layer. Integrated gradients and
+    occlusion use the pixels and sum over the channels first, so opposite effects of two channels cancel.
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
-        sites: Whose targets are explained.
-        method: A name of `PLACE_METHODS`.
-        layer: A name of `model.layer_names` for a method that looks at a layer; None for the maps that are pooled.
+        sites: Sites to explain.
+        method: A name of `MAP_METHODS`.
+        layer: A name of `model.layer_names` for a method at a layer; None for the maps before the pooling.
         head: `softmax` explains the logit, `arc` the cosine.
         size: Height and width of the maps, in pixels; None for those of the images.
-        pixels: Of the methods at the pixels; None for the defaults.
+        pixels: Settings of the methods at the pixels; None for the defaults.
 
     Raises:
         ExplanationError: Unknown method, layer, head or perturbation; a layer for a method that looks at the pixels;
-            captum is not installed; whatever the method refuses.
+            captum is not installed; or the method refuses the sites.
     """
-    if method not in PLACE_METHODS:
-        raise ExplanationError(f"No method of place is called {method!r}. {did_you_mean(method, PLACE_METHODS)}")
-    if method in AT_IMAGE:
+    if method not in MAP_METHODS:
+        raise ExplanationError(f"Unknown map method {method!r}. {did_you_mean(method, MAP_METHODS)}")
+    if method in PIXEL_METHODS:
         if layer is not None:
             raise ExplanationError(
-                f"{method} looks at the pixels and takes no layer, but {layer!r} was given. Leave the layer out."
+                f"{method} works at the pixels and takes no layer, but the layer is {layer!r}. Leave the layer out."
             )
         attribute = occlusion if method == "occlusion" else integrated_gradients
         signed, outputs = attribute(model, sites, head=head, settings=pixels)
         return to_attribution_map(signed, outputs, sites.images, layer="image", head=head, size=size, method=method)
     if method == "grad_cam":
         return grad_cam_maps(model, sites, layer=layer, head=head, size=size)
-    here = at_pool(model, sites, head=head) if layer is None else at_layer(model, sites, layer=layer, head=head)
+    at_layer = (
+        gradients_at_pool(model, sites, head=head)
+        if layer is None
+        else gradients_at_layer(model, sites, layer=layer, head=head)
+    )
     product = hires_product if method == "hires_cam" else layer_product
     return to_attribution_map(
-        product(here.activations, here.gradient),
-        here.outputs,
+        product(at_layer.activations, at_layer.gradient),
+        at_layer.outputs,
         sites.images,
         layer=layer or pooled_name(model),
         head=head,

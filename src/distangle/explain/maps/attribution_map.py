@@ -1,4 +1,4 @@
-"""Attribution maps: one per site in [0, 1] at the size of the image."""
+"""Attribution maps: one map per site in [0, 1] at the size of the image."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,22 +14,22 @@ from distangle.model import Outputs
 
 Head = Literal["softmax", "arc"]
 Method = Literal["grad_cam", "hires_cam", "layer_cam", "integrated_gradients", "occlusion"]
-FLAT = 1e-6  # a map whose range is below this share of its maximum is constant up to rounding
+MIN_RELATIVE_RANGE = 1e-6  # a map whose range is below this share of its maximum is constant up to rounding
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionMaps:
-    """Where the network looked, one map per site.
+    """Attribution maps of some sites, and the outputs that they explain.
 
     Attributes:
-        maps: In [0, 1], 1 at the maximum of each map, at the size asked for; all 0 for a site whose image or map is
-            constant or whose map has no positive part: there is no place to point at.
-        raw: What the method says before the ReLU, at its own size: sum_k alpha_k A_k at the layer's for Grad-CAM;
-            negative where the place speaks against the perturbation.
-        outputs: What the network said of the sites.
-        layer: Name of the layer whose activations were weighted, or `image`.
-        head: Whose output was explained.
-        method: Who drew the maps.
+        maps: Maps in [0, 1] at the requested size; the maximum of each map is 1. A map is all 0 if the image or the map
+            is constant, or if the map has no positive part.
+        raw: Signed map of the method before the ReLU, on its own grid, for Grad-CAM sum_k alpha_k A_k on the grid of
+            the layer; negative where a position speaks against the perturbation.
+        outputs: Outputs of the network for the sites.
+        layer: Name of the layer, or `image`.
+        head: Head of the explained output.
+        method: Attribution method of the maps.
     """
 
     maps: Maps
@@ -69,19 +69,19 @@ def to_attribution_map(
     maps = normalized_maps(enlarge(raw.clamp(min=0), (height, width)))
     flat = (images.flatten(2).amax(2) == images.flatten(2).amin(2)).all(1)
     maps = torch.where(flat[:, None, None], torch.zeros_like(maps), maps)
-    said = Outputs(
+    detached = Outputs(
         logits=outputs.logits.detach(), cosines=outputs.cosines.detach(), embedding=outputs.embedding.detach()
     )
-    return AttributionMaps(maps=maps, raw=raw, outputs=said, layer=layer, head=head, method=method)
+    return AttributionMaps(maps=maps, raw=raw, outputs=detached, layer=layer, head=head, method=method)
 
 
 def enlarge(maps: Maps, size: tuple[int, int]) -> Float[Tensor, "site _ _"]:
-    """Enlarge maps to `size` (height, width), bilinear between pixel centres."""
+    """Enlarge maps to `size` (height, width), bilinear between pixel centers."""
     return functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def normalized_maps(maps: Maps) -> Maps:
     """Divide each non-negative map by its maximum; constant maps become 0."""
     top, low = maps.amax((1, 2), keepdim=True), maps.amin((1, 2), keepdim=True)
-    pointing = top - low > FLAT * top
+    pointing = top - low > MIN_RELATIVE_RANGE * top
     return torch.where(pointing, maps / torch.where(pointing, top, torch.ones_like(top)), torch.zeros_like(maps))

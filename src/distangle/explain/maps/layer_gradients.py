@@ -1,4 +1,4 @@
-"""Activations of a layer and the gradient of the output there."""
+"""Compute activations of a layer and the gradient of the explained output there."""
 
 from dataclasses import dataclass
 from typing import get_args, overload
@@ -14,13 +14,13 @@ from distangle.model import Outputs, PerturbationClassifier, find_layer
 
 
 @dataclass(frozen=True, kw_only=True)
-class AtLayer:
-    """What a layer says of each site, and how the explained output answers to it.
+class LayerGradients:
+    """Activations of a layer, and the gradient of the explained output there.
 
     Attributes:
-        activations: A; a site's stains one behind the other where the backbone sees each stain by itself.
-        gradient: dy / dA, of the same shape.
-        outputs: What the network said.
+        activations: Activations A; for a per-channel backbone the maps of all channels are concatenated.
+        gradient: Gradient dy / dA, of the same shape.
+        outputs: Outputs of the network.
     """
 
     activations: FeatureMaps
@@ -28,68 +28,76 @@ class AtLayer:
     outputs: Outputs
 
 
-def at_layer(model: PerturbationClassifier, sites: SiteBatch, *, layer: str, head: Head) -> AtLayer:
+def gradients_at_layer(model: PerturbationClassifier, sites: SiteBatch, *, layer: str, head: Head) -> LayerGradients:
     """Differentiate the explained output with respect to a named layer.
 
     Raises:
         ExplanationError: Unknown layer, head or perturbation; a layer without feature maps, passed several times, or
             without influence.
     """
-    check_layer(model, sites.targets, head)
+    check_head(model, sites.targets, head)
     module = find_layer(model, layer)
-    kept: list[Tensor] = []
+    leaves: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: object, activations: object) -> Tensor:
+    def keep_activations(_module: nn.Module, _inputs: object, activations: object) -> Tensor:
         if not isinstance(activations, Tensor) or activations.dim() != 4:
             raise ExplanationError(
-                f"Layer {layer!r} gives no feature maps [site, feature, height, width]. Name another layer."
+                f"Layer {layer!r} gives no feature maps [site, feature, height, width]. Choose another layer."
             )
         leaf = activations.detach().requires_grad_()
-        kept.append(leaf)
-        # A copy goes on, so that a step in place cannot change what is explained.
+        leaves.append(leaf)
+        # The network continues with a copy, so in-place operations cannot change the leaf.
         return leaf.clone()
 
-    with freeze(model), sites.norms_of_plate(model), torch.inference_mode(mode=False), torch.enable_grad():
-        hook = module.register_forward_hook(keep)
+    with freeze(model), sites.plate_statistics(model), torch.inference_mode(mode=False), torch.enable_grad():
+        hook = module.register_forward_hook(keep_activations)
         try:
-            outputs = model(ordinary(sites.images), ordinary(sites.cell_types), ordinary(sites.references))
+            outputs = model(
+                without_inference_mode(sites.images),
+                without_inference_mode(sites.cell_types),
+                without_inference_mode(sites.references),
+            )
         finally:
             hook.remove()
-        if len(kept) != 1:
+        if len(leaves) != 1:
             raise ExplanationError(
-                f"Layer {layer!r} is passed {len(kept)} times in one forward pass, so it has no single map. "
-                "Name the layer around it."
+                f"Layer {layer!r} runs {len(leaves)} times in one forward pass, so it has no single map. "
+                "Use the layer that contains it."
             )
-        activations = kept[0]
-        (gradient,) = torch.autograd.grad(explain_layer(outputs, sites.targets, head), activations, allow_unused=True)
+        activations = leaves[0]
+        (gradient,) = torch.autograd.grad(
+            sum_of_explained_outputs(outputs, sites.targets, head), activations, allow_unused=True
+        )
     if gradient is None:
         raise ExplanationError(
-            f"The {head} output does not depend on layer {layer!r}. Name a layer on the way to the output."
+            f"The {head} output does not depend on layer {layer!r}. Choose a layer between the images and the output."
         )
-    return AtLayer(
-        activations=of_sites(activations.detach(), len(sites)).float(),
-        gradient=of_sites(gradient, len(sites)).float(),
+    return LayerGradients(
+        activations=join_channels(activations.detach(), len(sites)).float(),
+        gradient=join_channels(gradient, len(sites)).float(),
         outputs=outputs,
     )
 
 
-def at_pool(model: PerturbationClassifier, sites: SiteBatch, *, head: Head) -> AtLayer:
-    """Differentiate the explained output with respect to the maps that are pooled.
+def gradients_at_pool(model: PerturbationClassifier, sites: SiteBatch, *, head: Head) -> LayerGradients:
+    """Differentiate the explained output with respect to the maps before the pooling.
 
-    The mean over places hands each place an equal part of the gradient at the pooled features.
+    The mean over positions gives each position an equal part of the gradient at the pooled features.
 
     Raises:
         ExplanationError: Unknown head or perturbation.
     """
-    check_layer(model, sites.targets, head)
-    with freeze(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
+    check_head(model, sites.targets, head)
+    with freeze(model), sites.plate_statistics(model), torch.inference_mode(mode=False):
         with torch.no_grad():
             maps = model.feature_maps(sites.images)
             pooled = model.pool(maps)
-        outputs, slope = pooled_gradient(model, pooled, sites, head=head)
-    places = maps.shape[2] * maps.shape[3]
-    return AtLayer(
-        activations=maps.float(), gradient=(slope / places)[:, :, None, None].expand(maps.shape), outputs=outputs
+        outputs, pooled_slope = pooled_gradient(model, pooled, sites, head=head)
+    n_positions = maps.shape[2] * maps.shape[3]
+    return LayerGradients(
+        activations=maps.float(),
+        gradient=(pooled_slope / n_positions)[:, :, None, None].expand(maps.shape),
+        outputs=outputs,
     )
 
 
@@ -99,40 +107,46 @@ def pooled_gradient(
     """Return the outputs for pooled features, and their gradient."""
     with torch.enable_grad():
         pooled = pooled.detach().requires_grad_()
-        outputs = model.classify(pooled, ordinary(sites.cell_types), ordinary(sites.references))
-        (gradient,) = torch.autograd.grad(explain_layer(outputs, sites.targets, head), pooled)
+        outputs = model.classify(
+            pooled, without_inference_mode(sites.cell_types), without_inference_mode(sites.references)
+        )
+        (gradient,) = torch.autograd.grad(sum_of_explained_outputs(outputs, sites.targets, head), pooled)
     return outputs, gradient.float()
 
 
-def explain_layer(outputs: Outputs, targets: Tensor, head: Head) -> Tensor:
-    """Return the sum over sites of y^c.
+def sum_of_explained_outputs(outputs: Outputs, targets: Tensor, head: Head) -> Tensor:
+    """Return the sum of the explained outputs y^c over sites.
 
-    Sites are independent, so its gradient is that of each.
+    Sites are independent, so the gradient of the sum contains the gradient of each site.
     """
     values = outputs.logits if head == "softmax" else outputs.cosines
-    return values.gather(1, ordinary(targets).long()[:, None]).sum()
+    return values.gather(1, without_inference_mode(targets).long()[:, None]).sum()
 
 
 @overload
-def ordinary(tensor: Tensor) -> Tensor: ...
+def without_inference_mode(tensor: Tensor) -> Tensor: ...
+
+
 @overload
-def ordinary(tensor: Tensor | None) -> Tensor | None: ...
-def ordinary(tensor: Tensor | None) -> Tensor | None:
-    """Copy a tensor of inference mode, which cannot take part in a gradient."""
+def without_inference_mode(tensor: Tensor | None) -> Tensor | None: ...
+
+
+def without_inference_mode(tensor: Tensor | None) -> Tensor | None:
+    """Copy an inference-mode tensor, which cannot take part in a gradient."""
     return tensor.clone() if tensor is not None and tensor.is_inference() else tensor
 
 
-def of_sites(maps: Tensor, n_sites: int) -> Tensor:
-    """Concatenate the maps of a site's channels, seen one by one."""
+def join_channels(maps: Tensor, n_sites: int) -> Tensor:
+    """Concatenate the maps of the channels of a site for a per-channel backbone."""
     return maps.reshape(n_sites, -1, *maps.shape[2:])
 
 
-def check_layer(model: PerturbationClassifier, targets: Tensor, head: str) -> None:
+def check_head(model: PerturbationClassifier, targets: Tensor, head: str) -> None:
     """Refuse a head or a perturbation that the network does not have.
 
     Raises:
-        ExplanationError: Names it and what is near.
+        ExplanationError: The head is unknown, or a target is not an output.
     """
     if head not in get_args(Head):
-        raise ExplanationError(f"No head is called {head!r}. {did_you_mean(head, get_args(Head))}")
+        raise ExplanationError(f"Unknown head {head!r}. {did_you_mean(head, get_args(Head))}")
     check_targets(model, targets)

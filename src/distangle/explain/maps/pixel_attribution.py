@@ -1,4 +1,4 @@
-"""Integrated gradients and occlusion of the pixels, computed by captum."""
+"""Attribution at the pixels with captum: integrated gradients and occlusion."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distangle.errors import ExplanationError
 from distangle.explain.maps.attribution_map import Head
-from distangle.explain.maps.layer_gradients import check_layer, ordinary
+from distangle.explain.maps.layer_gradients import check_head, without_inference_mode
 from distangle.explain.sites import SiteBatch, freeze
 from distangle.model import Outputs, PerturbationClassifier
 
@@ -20,22 +20,22 @@ WINDOWS_PER_SIDE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class PixelAttributionSettings:
-    """How the pixels are attributed to, by integrated gradients or by occlusion.
+    """Settings of integrated gradients and occlusion.
 
     Attributes:
-        baseline: Standardised images without the effect, one per site or one for all, from which the gradient is
-            integrated or which the square shows; None: every channel's mean (0).
-        steps: Points between baseline and image, of integrated gradients.
-        window: Side of the square of occlusion, in pixels; None for an eighth of the image's shorter side.
-        stride: From square to square, in pixels; None for half of the window.
-        most_at_once: Images in one pass; bounds the memory.
+        baseline: Standardized images without the effect, one per site or one for all: start of the integration, or
+            content of the window; None: the mean of every channel (0).
+        steps: Number of integration points between baseline and image.
+        window: Side of the occlusion window, in pixels; None for an eighth of the shorter side of the image.
+        stride: Step between windows, in pixels; None for half of the window.
+        max_batch_size: Maximum number of images in one forward pass; bounds the memory.
     """
 
     baseline: Baseline | None = None
     steps: int = 32
     window: int | None = None
     stride: int | None = None
-    most_at_once: int = 64
+    max_batch_size: int = 64
 
 
 class SignedAttribution(NamedTuple):
@@ -56,38 +56,41 @@ def integrated_gradients(
 
     $$ \sum_i (x_i - x'_i) \int_0^1 \frac{\partial y^c}{\partial x_i}\big(x' + a(x - x')\big)\, da $$
 
-    The sum over all places is the output for the image less that for the baseline, up to the error of `steps` points
-    of Gauss and Legendre.
+    The sum over all positions is the difference of the outputs for image and baseline, up to the error of
+    Gauss-Legendre quadrature with `steps` points.
 
     Source: Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks (arXiv:1703.01365), Eq. 1;
         computed by captum.
 
     Args:
         model: The network; its mode, gradient flags and hooks are restored.
-        sites: Whose targets are explained.
+        sites: Sites to explain.
         head: `softmax` explains the logit, `arc` the cosine.
         settings: None for the defaults; window and stride are not used.
 
     Raises:
-        ExplanationError: captum is not installed; unknown head or perturbation; a baseline that does not fit.
+        ExplanationError: captum is not installed; unknown head or perturbation; wrong shape of the baseline.
     """
     method = captum_method("IntegratedGradients")
     settings = settings or PixelAttributionSettings()
-    check_layer(model, sites.targets, head)
-    _at_least_1(steps=settings.steps, most_at_once=settings.most_at_once)
-    with freeze(model), sites.norms_of_plate(model), torch.inference_mode(mode=False):
-        images, given = ordinary(sites.images), (ordinary(sites.cell_types), ordinary(sites.references))
+    check_head(model, sites.targets, head)
+    _check_positive(steps=settings.steps, max_batch_size=settings.max_batch_size)
+    with freeze(model), sites.plate_statistics(model), torch.inference_mode(mode=False):
+        images, inputs = (
+            without_inference_mode(sites.images),
+            (without_inference_mode(sites.cell_types), without_inference_mode(sites.references)),
+        )
         start = _baseline(images, settings.baseline)
         with torch.no_grad():
-            outputs = model(images, *given)
+            outputs = model(images, *inputs)
         with torch.enable_grad():
-            signed = method(_answer(model, head)).attribute(
+            signed = method(_output_function(model, head)).attribute(
                 images,
                 baselines=start,
-                target=ordinary(sites.targets).long(),
-                additional_forward_args=given,
+                target=without_inference_mode(sites.targets).long(),
+                additional_forward_args=inputs,
                 n_steps=settings.steps,
-                internal_batch_size=max(settings.most_at_once, len(images)),
+                internal_batch_size=max(settings.max_batch_size, len(images)),
             )
     return SignedAttribution(signed.detach().sum(1).float(), outputs)
 
@@ -99,24 +102,24 @@ def occlusion(
     head: Head = "softmax",
     settings: PixelAttributionSettings | None = None,
 ) -> SignedAttribution:
-    """Cover square after square of all channels and measure the fall.
+    """Move an occlusion window over all channels and measure the fall of the output.
 
-    A place's value is the mean fall over the squares that cover it.
+    The value of a position is the mean fall over the windows that cover it.
 
     Source: Zeiler and Fergus 2013, Visualizing and understanding convolutional networks (arXiv:1311.2901), Sec. 4.2;
         computed by captum.
 
-    Arguments are those of `integrated_gradients`; the number of steps is not used.
+    The arguments are those of `integrated_gradients`; `steps` is not used.
 
     Raises:
-        ExplanationError: captum is not installed; unknown head or perturbation; a baseline or window that does not
-            fit.
+        ExplanationError: captum is not installed; unknown head or perturbation; wrong size of the baseline or
+            window.
     """
     method = captum_method("Occlusion")
     settings = settings or PixelAttributionSettings()
-    check_layer(model, sites.targets, head)
-    _at_least_1(window=settings.window, stride=settings.stride, most_at_once=settings.most_at_once)
-    images, given = sites.images, (sites.cell_types, sites.references)
+    check_head(model, sites.targets, head)
+    _check_positive(window=settings.window, stride=settings.stride, max_batch_size=settings.max_batch_size)
+    images, inputs = sites.images, (sites.cell_types, sites.references)
     channels, *size = images.shape[1:]
     window = settings.window or max(1, min(size) // WINDOWS_PER_SIDE)
     stride = settings.stride or max(1, window // 2)
@@ -125,18 +128,18 @@ def occlusion(
             f"A window of {window} px moved by {stride} px does not cover images of {size[0]} x {size[1]} px. "
             "Give a window no larger than the image and a stride no larger than the window."
         )
-    with freeze(model), sites.norms_of_plate(model), torch.no_grad():
-        outputs = model(images, *given)
-        signed = method(_answer(model, head)).attribute(
+    with freeze(model), sites.plate_statistics(model), torch.no_grad():
+        outputs = model(images, *inputs)
+        signed = method(_output_function(model, head)).attribute(
             images,
             sliding_window_shapes=(channels, window, window),
             strides=(channels, stride, stride),
             baselines=_baseline(images, settings.baseline),
-            target=ordinary(sites.targets).long(),
-            additional_forward_args=given,
-            perturbations_per_eval=max(1, settings.most_at_once // len(images)),
+            target=without_inference_mode(sites.targets).long(),
+            additional_forward_args=inputs,
+            perturbations_per_eval=max(1, settings.max_batch_size // len(images)),
         )
-    # The square covers all channels at once, so they all carry the same value.
+    # The window covers all channels at once, so all channels have the same value.
     return SignedAttribution(signed[:, 0].float(), outputs)
 
 
@@ -155,13 +158,13 @@ def captum_method(name: str) -> Any:
     return getattr(attr, name)
 
 
-def _answer(model: PerturbationClassifier, head: Head) -> Any:
-    def answer(images: Tensor, cell_types: Tensor | None, references: Tensor | None) -> Tensor:
-        said = model(images, cell_types, references)
-        chosen: Tensor = said.logits if head == "softmax" else said.cosines
-        return chosen
+def _output_function(model: PerturbationClassifier, head: Head) -> Any:
+    def explained_output(images: Tensor, cell_types: Tensor | None, references: Tensor | None) -> Tensor:
+        outputs = model(images, cell_types, references)
+        values: Tensor = outputs.logits if head == "softmax" else outputs.cosines
+        return values
 
-    return answer
+    return explained_output
 
 
 def _baseline(images: Tensor, baseline: Tensor | None) -> Tensor:
@@ -175,7 +178,7 @@ def _baseline(images: Tensor, baseline: Tensor | None) -> Tensor:
     return baseline.to(images).expand_as(images).clone()
 
 
-def _at_least_1(**given: int | None) -> None:
-    for name, value in given.items():
+def _check_positive(**values: int | None) -> None:
+    for name, value in values.items():
         if value is not None and value < 1:
-            raise ExplanationError(f"{name}={value} was asked for; give at least 1.")
+            raise ExplanationError(f"{name} is {value}; expected at least 1.")

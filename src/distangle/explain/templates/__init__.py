@@ -1,1 +1,1 @@
-"""Geometry of templates and embeddings in full space and on maps."""
+"""Geometry of templates and embeddings, in full space and in projections."""

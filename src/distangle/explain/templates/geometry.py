@@ -1,7 +1,4 @@
-"""Geometry of vectors: angles, clusters, distance from a simplex.
-
-How far vectors are spread apart, beside what vectors drawn at random give.
-"""
+"""Measure angles, clusters and dispersion of vectors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +13,21 @@ Vectors = Float[np.ndarray, "vector dimension"]
 Cosines = Float[np.ndarray, "vector vector"]
 
 
+@dataclass(frozen=True)
+class Nearest:
+    """Nearest other vector of each vector.
+
+    Attributes:
+        angle_deg: Angle to the nearest vector, in [0, 180].
+        index: Index of the nearest vector, the first one for ties.
+    """
+
+    angle_deg: Float[np.ndarray, " vector"]
+    index: Int[np.ndarray, " vector"]
+
+
 def unit(vectors: Vectors) -> Vectors:
-    """Return the vectors at length 1, float64; a vector of zeros stays as it is."""
+    """Scale vectors to length 1, float64; a vector of zeros stays as it is."""
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return np.asarray(wide / np.where(lengths > 0, lengths, 1))
@@ -26,13 +36,13 @@ def unit(vectors: Vectors) -> Vectors:
 def cosines(vectors: Vectors) -> Cosines:
     """Return the cosine of every pair, in [-1, 1].
 
-    With a vector of zeros it is 0, also with itself.
+    The cosine with a vector of zeros is 0, also with itself.
 
     Raises:
-        ExplanationError: There is only one vector, so that there is no pair.
+        ExplanationError: There are fewer than two vectors.
     """
     if len(vectors) < 2:
-        raise ExplanationError(f"{len(vectors)} vector(s) were given; angles between vectors need at least 2.")
+        raise ExplanationError(f"{len(vectors)} vector(s); expected at least 2 to measure angles between them.")
     wide = vectors.astype(np.float64)
     return cosines_of(wide @ wide.T)
 
@@ -45,28 +55,15 @@ def cosines_of(products: Float[np.ndarray, "vector vector"]) -> Cosines:
 
 
 def off_diagonal(square: Cosines) -> Float[np.ndarray, " pair"]:
-    """Return what two different vectors have to do with each other, both orders."""
+    """Return the entries of all pairs of different vectors, in both orders."""
     return np.asarray(square[~np.eye(len(square), dtype=bool)])
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The nearest other vector of each.
-
-    Attributes:
-        angle_deg: Angle to it, in [0, 180].
-        index: Which one; the first of several equally near.
-    """
-
-    angle_deg: Float[np.ndarray, " vector"]
-    index: Int[np.ndarray, " vector"]
 
 
 def nearest(pairs: Cosines) -> Nearest:
     """Return the nearest other vector of each, by angle.
 
     Args:
-        pairs: From `cosines`, of at least two vectors.
+        pairs: Cosines from `cosines`, of at least two vectors.
     """
     others = pairs.copy()
     np.fill_diagonal(others, -np.inf)
@@ -74,18 +71,16 @@ def nearest(pairs: Cosines) -> Nearest:
 
 
 def simplex_gap(pairs: Cosines) -> float:
-    """Return how far the angles are from those of a simplex.
+    """Return the mean difference of the angles from those of a simplex.
 
-    In a simplex all angles are equal and as large as can be.
-
-    The mean over pairs of |cos + 1 / (C - 1)|: 0 for a simplex equiangular tight frame, 1 / (C - 1) for vectors at
-    right angles. C vectors can form a simplex only in C - 1 dimensions or more: the 1,139 templates of RxRx1 cannot
-    in the 1,024 of the paper.
+    In a simplex all angles are equal and maximal. The gap is the mean over pairs of |cos + 1 / (C - 1)|: 0 for a
+    simplex equiangular tight frame, 1 / (C - 1) for orthogonal vectors. C vectors can form a simplex only in at least C
+    - 1 dimensions, so the 1,139 templates of RxRx1 cannot in the 1,024 dimensions of the paper.
 
     Source: Papyan, Han & Donoho 2020, Prevalence of neural collapse (PNAS 117), the maximal-angle equiangularity.
 
     Args:
-        pairs: From `cosines`, of at least two vectors.
+        pairs: Cosines from `cosines`, of at least two vectors.
     """
     return float(np.abs(off_diagonal(pairs) + 1 / (len(pairs) - 1)).mean())
 
@@ -93,37 +88,37 @@ def simplex_gap(pairs: Cosines) -> float:
 def neighbour_purity(
     pairs: Cosines, labels: Sequence[str], *, k: int, apart: Sequence[str] | None = None
 ) -> Float[np.ndarray, " vector"]:
-    """Return the share of each vector's k nearest others with its label.
+    """Return the share of the k nearest neighbors of each vector with its label.
 
-    It is NaN for a vector that has no other to compare with.
+    The share is NaN for a vector without neighbors.
 
     Args:
-        pairs: From `cosines`.
-        labels: One per vector.
-        k: How many neighbours; fewer where there are fewer.
-        apart: Vectors of one group, such as sites of a well, are never each other's neighbours; None for no groups.
+        pairs: Cosines from `cosines`.
+        labels: One label per vector.
+        k: Maximum number of neighbors.
+        apart: Groups, such as wells, within which vectors are no neighbors; None for no groups.
     """
-    found, names = pairs.copy(), np.asarray(labels, dtype=object)
+    similarities, names = pairs.copy(), np.asarray(labels, dtype=object)
     same: Bool[np.ndarray, "vector vector"] = np.eye(len(pairs), dtype=bool)
     if apart is not None:
         groups = np.asarray(apart, dtype=object)
         same |= groups[:, None] == groups[None, :]
-    found[same] = -np.inf
-    order = np.argsort(-found, axis=1, kind="stable")[:, :k]
-    counted = np.isfinite(np.take_along_axis(found, order, axis=1))
-    right = (names[order] == names[:, None]) & counted
+    similarities[same] = -np.inf
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+    counted = np.isfinite(np.take_along_axis(similarities, order, axis=1))
+    matches = (names[order] == names[:, None]) & counted
     n = counted.sum(axis=1)
-    return np.where(n > 0, right.sum(axis=1) / np.maximum(n, 1), np.nan)
+    return np.where(n > 0, matches.sum(axis=1) / np.maximum(n, 1), np.nan)
 
 
 def silhouettes(pairs: Cosines, labels: Sequence[str]) -> Float[np.ndarray, " vector"] | None:
     """Return the silhouette of each vector by cosine distance.
 
-    The result is None where labels are no grouping.
+    The result is None if all labels are equal or all differ.
 
     Args:
-        pairs: From `cosines`.
-        labels: One per vector; at least two different ones, and fewer than vectors.
+        pairs: Cosines from `cosines`.
+        labels: One label per vector.
     """
     from sklearn.metrics import silhouette_samples
 
@@ -136,10 +131,10 @@ def silhouettes(pairs: Cosines, labels: Sequence[str]) -> Float[np.ndarray, " ve
 
 
 def dispersion(vectors: Vectors) -> dict[str, float]:
-    """Return the numbers that say how far vectors are spread apart.
+    """Return the measures of the dispersion of vectors.
 
     Args:
-        vectors: At least two.
+        vectors: At least two vectors.
 
     Returns:
         `norm_mean`; `norm_cv`, the standard deviation of the norms as a share of their mean; `nearest_angle_deg_mean`
@@ -147,7 +142,7 @@ def dispersion(vectors: Vectors) -> dict[str, float]:
         latter 0 where all angles are equal; `simplex_gap`.
 
     Raises:
-        ExplanationError: There are fewer than two.
+        ExplanationError: There are fewer than two vectors.
     """
     pairs, norms = cosines(vectors), np.linalg.norm(vectors.astype(np.float64), axis=1)
     angles, others = nearest(pairs).angle_deg, off_diagonal(pairs)
@@ -163,39 +158,42 @@ def dispersion(vectors: Vectors) -> dict[str, float]:
 
 
 def random_dispersions(n: int, dimension: int, *, rng: np.random.Generator, n_draws: int) -> list[dict[str, float]]:
-    """Return the spreads of sets of normal random vectors of one shape.
+    """Return the dispersions of sets of normal random vectors of one shape.
 
     Args:
-        n: Vectors of a set.
-        dimension: Of the space.
-        rng: Equal generators give equal draws.
-        n_draws: How many sets.
+        n: Number of vectors of a set.
+        dimension: Dimension of the space.
+        rng: Random generator; equal generators give equal draws.
+        n_draws: Number of sets.
     """
     return [dispersion(rng.standard_normal((n, dimension))) for _ in range(n_draws)]
 
 
-def beside_random(vectors: Vectors, draws: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Return the spread of vectors beside that of random ones.
+def compare_with_random(vectors: Vectors, draws: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return the dispersion of vectors compared with random vectors.
 
     Args:
-        vectors: At least two.
-        draws: From `random_spreads`, of the same shape.
+        vectors: At least two vectors.
+        draws: Dispersions from `random_dispersions`, of the same shape.
 
     Returns:
-        By number of `spread`: `value`, `random` (mean of the draws) and `random_range` (their central 95 %); also
-        `n`, `dimension`, `norm_mean`, and `simplex_possible`: whether so many vectors can form a simplex there.
+        By measure of `dispersion`: `value`, `random` (mean of the draws) and `random_range` (their central 95 %); also
+        `n`, `dimension`, `norm_mean`, and `simplex_possible`: whether so many vectors can form a simplex in this
+        dimension.
     """
-    found = dispersion(vectors)
-    said: dict[str, Any] = {
+    numbers = dispersion(vectors)
+    comparison: dict[str, Any] = {
         "n": len(vectors),
         "dimension": vectors.shape[1],
         "simplex_possible": vectors.shape[1] >= len(vectors) - 1,
-        "norm_mean": found.pop("norm_mean"),
+        "norm_mean": numbers.pop("norm_mean"),
     }
-    return said | {name: compare_with_draws(value, [draw[name] for draw in draws]) for name, value in found.items()}
+    return comparison | {
+        name: compare_with_draws(value, [draw[name] for draw in draws]) for name, value in numbers.items()
+    }
 
 
 def compare_with_draws(value: float, draws: Sequence[float]) -> dict[str, Any]:
-    """Return a number with the mean and the central 95 % of what chance gives."""
+    """Return a number with the mean and the central 95 % of its null draws."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return {"value": value, "random": float(np.mean(draws)), "random_range": [float(low), float(high)]}

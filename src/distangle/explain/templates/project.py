@@ -1,4 +1,4 @@
-"""Maps of vectors by PCA, t-SNE or UMAP, and their trustworthiness."""
+"""Project vectors by PCA, t-SNE or UMAP, with trustworthiness."""
 
 import importlib
 import importlib.util
@@ -16,16 +16,16 @@ from distangle.explain.templates.geometry import Vectors, unit
 Method = Literal["pca", "tsne", "umap"]
 Points = Float[np.ndarray, "vector 2"]
 PACKAGES = {"tsne": ("t-SNE", "openTSNE"), "umap": ("UMAP", "umap")}
-FEWEST = 8  # vectors that t-SNE and UMAP need before their neighbourhoods mean anything
+MIN_VECTORS = 8  # vectors that t-SNE and UMAP need for meaningful neighborhoods
 
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
-    """One way to lay vectors out.
+    """Method and parameters of one projection.
 
     Attributes:
-        method: Which.
-        seed: Of the first positions; of no meaning for PCA, which has none.
+        method: Projection method.
+        seed: Seed of the initial points; unused by PCA.
         neighbours: Perplexity of t-SNE, `n_neighbors` of UMAP; 0 for PCA.
     """
 
@@ -35,7 +35,7 @@ class Projection:
 
     @property
     def name(self) -> str:
-        """Such as `pca` or `tsne_perplexity30_seed0`."""
+        """Name of the projection, such as `pca` or `tsne_perplexity30_seed0`."""
         if self.method == "pca":
             return "pca"
         what = "perplexity" if self.method == "tsne" else "neighbours"
@@ -43,43 +43,43 @@ class Projection:
 
 
 def is_installed(method: Method) -> bool:
-    """Whether the package that a method needs is there."""
+    """Return whether the package that a method needs is installed."""
     return method == "pca" or importlib.util.find_spec(PACKAGES[method][1]) is not None
 
 
 def projections(
-    n: int, *, methods: Sequence[Method], seeds: Sequence[int], perplexities: Sequence[int], neighbours: int
+    n_vectors: int, *, methods: Sequence[Method], seeds: Sequence[int], perplexities: Sequence[int], neighbours: int
 ) -> Iterator[Projection]:
-    """Return the layouts of n vectors.
+    """Yield the projections of n vectors.
 
-    Perplexities that n is too small for become the largest that it allows.
+    Perplexities that are too large for n become the largest possible one.
 
     Args:
-        n: Vectors. Below `FEWEST`, only PCA is given.
-        methods: In this order.
-        seeds: Of t-SNE and UMAP.
-        perplexities: Of t-SNE; at most a third of the other vectors.
-        neighbours: Of UMAP; at most all others.
+        n_vectors: Number of vectors. Below `MIN_VECTORS`, only PCA is possible.
+        methods: Methods in this order.
+        seeds: Seeds of t-SNE and UMAP.
+        perplexities: Perplexities of t-SNE; at most a third of the other vectors.
+        neighbours: Neighbors of UMAP; at most all other vectors.
     """
     for method in methods:
         if method == "pca":
             yield Projection(method="pca")
-        elif n >= FEWEST:
-            wanted = perplexities if method == "tsne" else [neighbours]
-            most = (n - 1) // 3 if method == "tsne" else n - 1
-            for size in dict.fromkeys(min(size, most) for size in wanted):
+        elif n_vectors >= MIN_VECTORS:
+            sizes = perplexities if method == "tsne" else [neighbours]
+            largest = (n_vectors - 1) // 3 if method == "tsne" else n_vectors - 1
+            for size in dict.fromkeys(min(size, largest) for size in sizes):
                 yield from (Projection(method=method, seed=seed, neighbours=size) for seed in seeds)
 
 
 def project(vectors: Vectors, layout: Projection) -> Points:
-    """Lay vectors out on a plane by their directions, not their lengths.
+    """Project vectors to a plane by their directions, not their lengths.
 
-    t-SNE begins at random positions, as in van der Maaten & Hinton 2008, so that what another seed changes is seen.
-    One thread and a fixed seed: equal vectors give equal points.
+    t-SNE starts from random points, as in van der Maaten & Hinton 2008, so that several seeds show its variation. With
+    one thread and a fixed seed, equal vectors give equal points.
 
     Args:
-        vectors: At least two, and `FEWEST` for all but PCA.
-        layout: From `layouts`.
+        vectors: At least two vectors, and `MIN_VECTORS` for all methods but PCA.
+        layout: Projection from `projections`.
 
     Raises:
         ExplanationError: The package of the method is not installed.
@@ -89,25 +89,25 @@ def project(vectors: Vectors, layout: Projection) -> Points:
         raise ExplanationError(
             f"{name} needs {package}, which is not installed: pip install 'distangle[maps]'. PCA needs nothing."
         )
-    # Between vectors of length 1 the Euclidean distance orders as the angle does.
+    # For vectors of length 1 the Euclidean distance has the order of the angle.
     directions = unit(vectors)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of packages about packages: tensorflow, threads
+        warnings.simplefilter("ignore")  # warnings of the packages about tensorflow and threads
         points = _METHODS[layout.method](directions, layout)
     return np.ascontiguousarray(points, dtype=np.float64)
 
 
 def trustworthiness(vectors: Vectors, points: Points, *, k: int) -> float | None:
-    """Return how far neighbours on the map are neighbours in full space.
+    """Return how well neighbors in the projection are neighbors in full space.
 
-    It is 1 for all and about 0.5 for chance.
+    It is 1 for a perfect projection and about 0.5 by chance.
 
     Source: Venna & Kaski 2001, as scikit-learn has it.
 
     Args:
-        vectors: In the full space; compared by angle.
-        points: Their places on the map.
-        k: How many neighbours; fewer where there are few vectors. None is returned where not even 1 is possible.
+        vectors: Vectors in full space; compared by angle.
+        points: Projected points.
+        k: Maximum number of neighbors. The result is None if not even 1 is possible.
     """
     from sklearn.manifold import trustworthiness as measure
 
@@ -118,15 +118,15 @@ def trustworthiness(vectors: Vectors, points: Points, *, k: int) -> float | None
 def _pca(directions: Vectors, layout: Projection) -> Any:
     from sklearn.decomposition import PCA
 
-    found = PCA(n_components=min(2, *directions.shape), svd_solver="full").fit_transform(directions)
-    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+    points = PCA(n_components=min(2, *directions.shape), svd_solver="full").fit_transform(directions)
+    return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
 
 
 def _tsne(directions: Vectors, layout: Projection) -> Any:
     from openTSNE import TSNE
 
-    # Exact neighbours: the approximate search is compiled for 10 s first, and saves nothing for some thousand vectors.
-    made = TSNE(
+    # Exact neighbors: the approximate search compiles for 10 s and saves no time for some thousand vectors.
+    tsne = TSNE(
         perplexity=layout.neighbours,
         initialization="random",
         neighbors="exact",
@@ -134,14 +134,14 @@ def _tsne(directions: Vectors, layout: Projection) -> Any:
         random_state=layout.seed,
         n_jobs=1,
     )
-    return np.asarray(made.fit(directions))
+    return np.asarray(tsne.fit(directions))
 
 
 def _umap(directions: Vectors, layout: Projection) -> Any:
     from umap import UMAP
 
-    made = UMAP(n_neighbors=layout.neighbours, init="random", random_state=layout.seed, n_jobs=1)
-    return made.fit_transform(directions)
+    umap = UMAP(n_neighbors=layout.neighbours, init="random", random_state=layout.seed, n_jobs=1)
+    return umap.fit_transform(directions)
 
 
 _METHODS = {"pca": _pca, "tsne": _tsne, "umap": _umap}

@@ -1,4 +1,4 @@
-"""Unused classes: outputs of the network without a training well."""
+"""Measure unused classes: outputs of the network without a training well."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,98 +15,100 @@ from distangle.screen import TRAIN, Folds, Screen
 def training_wells(
     screen: Screen, folds: Folds, classes: Sequence[str], *, target: str
 ) -> Int[np.ndarray, " perturbation"]:
-    """Return the number of labelled training wells of each output.
+    """Return the number of labeled training wells of each output.
 
     An output without one is an unused class.
 
     Args:
         screen: The screen of the run.
-        folds: Of the run.
+        folds: Folds of the run.
         classes: Names of the outputs, in their order.
-        target: The column that was learnt.
+        target: The column that was learned.
 
     Raises:
         RunError: The screen has no such column.
-        FoldError: The screen has a site that the folds do not know.
+        FoldError: The folds lack a site of the screen.
     """
     if target not in screen.sites.columns:
         raise RunError(
-            f"The screen has no column {target!r}, which the run learnt. Name the screen that it was trained on."
+            f"The screen has no column {target!r}, which the run learned. Give the screen that it was trained on."
         )
-    labelled = screen.sites[folds.of(screen) == TRAIN]
-    wells = labelled.drop_duplicates(["experiment", "plate", "well"])
+    labeled = screen.sites[folds.of(screen) == TRAIN]
+    wells = labeled.drop_duplicates(["experiment", "plate", "well"])
     counts = wells[target].astype(str).value_counts()
     return np.array([int(counts.get(name, 0)) for name in classes], dtype=np.int64)
 
 
 def unused_class_separation(
-    templates: Vectors, junk: Bool[np.ndarray, " vector"], *, k: int, rng: np.random.Generator, n_draws: int
+    templates: Vectors, is_unused: Bool[np.ndarray, " vector"], *, k: int, rng: np.random.Generator, n_draws: int
 ) -> dict[str, Any] | None:
     """Measure how separable the templates of unused classes are.
 
     Args:
-        templates: Of one head.
-        junk: Which of them are of junk classes.
-        k: How many neighbours `purity` counts.
-        rng: Of the shuffles.
-        n_draws: Shuffles of the flags, for the p-values.
+        templates: Templates of one head.
+        is_unused: Whether each template is of an unused class.
+        k: Number of neighbors for `purity`.
+        rng: Random generator for the shuffles.
+        n_draws: Number of shuffles of the flags, for the p-values.
 
     Returns:
         `n_unused`, `n_real`; mean norms and mean cosines of pairs, by kind; `auroc_norm` and `auroc_mean_cosine`, the
-        probability that a junk class has the larger norm, or the larger mean cosine to all others (.5 where the number
-        tells nothing, 0 or 1 where it tells all); `silhouette` of the two groups; `p_*`, two-sided for the AUROCs;
-        `purity`, the share of junk among the k nearest of a junk class, and `purity_random`, what chance gives.
-        Entries that need two of a kind are None. None without a junk class, or with nothing else.
+        probability that an unused class has the larger norm, or the larger mean cosine to all others (0.5 for no
+        separation, 0 or 1 for a perfect one); `silhouette` of the two groups; `p_*`, two-sided for the
+        AUROCs; `purity`, the share of unused classes among the k nearest neighbors of one, and `purity_random`, the
+        expectation by chance. Entries that need two of a kind are None. The result is None unless there are both kinds.
     """
-    n_junk = int(junk.sum())
-    if n_junk in (0, len(junk)):
+    n_junk = int(is_unused.sum())
+    if n_junk in (0, len(is_unused)):
         return None
     pairs, norms = cosines(templates), np.linalg.norm(templates.astype(np.float64), axis=1)
     others = (pairs.sum(axis=1) - np.diagonal(pairs)) / (len(pairs) - 1)
-    found = {name: auroc(values, junk) for name, values in (("norm", norms), ("mean_cosine", others))}
-    grouped = _silhouette(pairs, junk)
-    reached = {"norm": 0, "mean_cosine": 0, "silhouette": 0}
+    aurocs = {name: auroc(values, is_unused) for name, values in (("norm", norms), ("mean_cosine", others))}
+    silhouette = _silhouette(pairs, is_unused)
+    n_reached = {"norm": 0, "mean_cosine": 0, "silhouette": 0}
     for _ in range(n_draws):
-        drawn = rng.permutation(junk)
+        shuffled = rng.permutation(is_unused)
         for name, values in (("norm", norms), ("mean_cosine", others)):
-            reached[name] += abs(auroc(values, drawn) - 0.5) >= abs(found[name] - 0.5) - 1e-12
-        other = _silhouette(pairs, drawn)
-        reached["silhouette"] += grouped is not None and other is not None and other >= grouped - 1e-12
-    p = {name: (1 + count) / (1 + n_draws) for name, count in reached.items()}
+            n_reached[name] += abs(auroc(values, shuffled) - 0.5) >= abs(aurocs[name] - 0.5) - 1e-12
+        shuffled_silhouette = _silhouette(pairs, shuffled)
+        n_reached["silhouette"] += (
+            silhouette is not None and shuffled_silhouette is not None and shuffled_silhouette >= silhouette - 1e-12
+        )
+    p = {name: (1 + count) / (1 + n_draws) for name, count in n_reached.items()}
     return {
-        "n_unused": n_junk,
-        "n_real": len(junk) - n_junk,
-        "norm_unused": float(norms[junk].mean()),
-        "norm_real": float(norms[~junk].mean()),
-        "cosine_unused_unused": _mean_pair(pairs, junk, junk),
-        "cosine_real_real": _mean_pair(pairs, ~junk, ~junk),
-        "cosine_unused_real": _mean_pair(pairs, junk, ~junk),
-        "auroc_norm": found["norm"],
+        "n_unused": n_unused,
+        "n_real": len(is_unused) - n_unused,
+        "norm_unused": float(norms[is_unused].mean()),
+        "norm_real": float(norms[~is_unused].mean()),
+        "cosine_unused_unused": _mean_pair(pairs, is_unused, is_unused),
+        "cosine_real_real": _mean_pair(pairs, ~is_unused, ~is_unused),
+        "cosine_unused_real": _mean_pair(pairs, is_unused, ~is_unused),
+        "auroc_norm": aurocs["norm"],
         "p_norm": p["norm"],
-        "auroc_mean_cosine": found["mean_cosine"],
+        "auroc_mean_cosine": aurocs["mean_cosine"],
         "p_mean_cosine": p["mean_cosine"],
-        "silhouette": grouped,
-        "p_silhouette": None if grouped is None else p["silhouette"],
-        "purity": float(neighbour_purity(pairs, _kinds(junk), k=k)[junk].mean()),
-        "purity_random": (n_junk - 1) / (len(junk) - 1),
+        "silhouette": silhouette,
+        "p_silhouette": None if silhouette is None else p["silhouette"],
+        "purity": float(neighbour_purity(pairs, _kinds(is_unused), k=k)[is_unused].mean()),
+        "purity_random": (n_junk - 1) / (len(is_unused) - 1),
     }
 
 
 def auroc(values: np.ndarray, positive: Bool[np.ndarray, " vector"]) -> float:
-    """Return the probability that a positive has the larger value, ties counted half."""
+    """Return the probability that a positive has the larger value; ties count half."""
     first, second = values[positive], values[~positive]
     return float(mannwhitneyu(first, second, method="asymptotic").statistic / (len(first) * len(second)))
 
 
-def _silhouette(pairs: Cosines, junk: np.ndarray) -> float | None:
-    found = silhouettes(pairs, _kinds(junk))
-    return None if found is None else float(found.mean())
+def _silhouette(pairs: Cosines, is_unused: np.ndarray) -> float | None:
+    values = silhouettes(pairs, _kinds(is_unused))
+    return None if values is None else float(values.mean())
 
 
-def _kinds(junk: np.ndarray) -> list[str]:
-    return ["junk" if flag else "real" for flag in junk]
+def _kinds(is_unused: np.ndarray) -> list[str]:
+    return ["junk" if flag else "real" for flag in is_unused]
 
 
 def _mean_pair(pairs: Cosines, first: np.ndarray, second: np.ndarray) -> float | None:
-    chosen = first[:, None] & second[None, :] & ~np.eye(len(pairs), dtype=bool)
-    return float(pairs[chosen].mean()) if chosen.any() else None
+    pairs_of_both = first[:, None] & second[None, :] & ~np.eye(len(pairs), dtype=bool)
+    return float(pairs[pairs_of_both].mean()) if pairs_of_both.any() else None
