@@ -1,4 +1,4 @@
-"""Start the command line; handle signals from the first moment on."""
+"""Start the command line and handle signals from the first moment."""
 
 import contextlib
 import sys
@@ -19,7 +19,7 @@ COMPUTE = ("train", "predict", "explain", "demo", "ablate")
 def main() -> None:
     """Run one command.
 
-    A scheduler's signal may come while the program is still being imported, which takes seconds.
+    A scheduler can send a signal during the imports, which take seconds.
     """
     if sys.argv[1:2] and sys.argv[1] in COMPUTE:
         keep_freed_memory()

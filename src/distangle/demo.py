@@ -1,4 +1,4 @@
-"""Run the whole pipeline on a synthetic screen and compare with its truth."""
+"""Run the whole workflow on a synthetic screen with planted effects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ N_EXPLAINED = 60
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found: sentences for a terminal, and where the report lies."""
+    """Sentences for a terminal, and the path of the report."""
 
     sentences: tuple[str, ...]
     report: Path
@@ -33,12 +33,12 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> DemoResult:
     """Simulate, index, train, predict, explain and report.
 
     Args:
-        out: A new folder.
-        seed: Of the cells and of the training.
-        say: Called with remarks on the way.
+        out: New folder for the screen and the run.
+        seed: Random seed of the simulation and of the training.
+        say: Receives progress messages.
 
     Raises:
-        RunError: The folder holds something already.
+        RunError: The folder is not empty.
     """
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty. Name another folder: `distangle demo --out FOLDER`, or remove it.")

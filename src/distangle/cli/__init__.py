@@ -1,4 +1,4 @@
-"""Verbs only: from the words of a command line to one call, and from an error to one sentence."""
+"""Dispatch a command line to one verb, and print an error as one sentence."""
 
 import contextvars
 import sys
@@ -17,15 +17,15 @@ from distangle.errors import DistangleError, StopRequested
 
 
 def version() -> None:
-    """Print the version."""
+    """Print the version of distangle."""
     print_result(app.version if isinstance(app.version, str) else "")
 
 
 def help(verb: str | None = None) -> None:
-    """Print the help of a verb, or of all.
+    """Print the help of one verb, or the list of all verbs.
 
     Args:
-        verb: Such as `train`; all are listed when left out.
+        verb: Name of a verb, such as `train`. Without it, all verbs are listed.
     """
     _run([*([] if verb is None else [verb]), "--help"])
 
@@ -52,10 +52,12 @@ TAKE_SETTINGS: dict[str, Callable[..., None]] = {"settings": settings, "train": 
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run one command; an error raised on purpose becomes one sentence and exit status 1, a stop status 75.
+    """Run one command and turn its error into a message and an exit status.
+
+    The status is 1 after an error, 75 after a stop request, and 130 after Ctrl-C.
 
     Args:
-        words: The words after `distangle`; those of the process when None.
+        words: Arguments after `distangle`; None for those of the process.
     """
     # A device that is named, and the words that were typed, hold for this command only.
     contextvars.copy_context().run(_run, list(sys.argv[1:] if words is None else words))

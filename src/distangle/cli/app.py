@@ -1,11 +1,4 @@
-"""The command line application that the verbs hang on.
-
-The verbs in the order of work, and an example of each for its help.
-
-Which verbs several ranks may run as one, and joining them for the length of a verb.
-
-The command line as it was typed, for the run that it makes.
-"""
+"""Define the command-line application, its verbs, and their process group."""
 
 import contextlib
 import contextvars
@@ -57,7 +50,7 @@ VERBS: dict[str, tuple[Group, str]] = {
 
 
 def example(name: str) -> str:
-    """Return the end of a verb's help."""
+    """Return the example at the end of the help of a verb."""
     return f"Example: `{VERBS[name][1]}`"
 
 
@@ -66,14 +59,14 @@ TOGETHER = ("train", "predict")
 
 @contextlib.contextmanager
 def process_group_for(verb: str) -> Iterator[None]:
-    """Join the ranks that a launcher such as `torchrun` started; alone, do nothing.
+    """Join the process group of a launcher such as `torchrun`, if there is one.
 
     Args:
-        verb: The first word of the command line.
+        verb: First word of the command line.
 
     Raises:
-        ConfigError: The verb runs as one process.
-        RunError: The other ranks did not come.
+        ConfigError: The verb cannot run in several processes.
+        RunError: The other processes did not join.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
@@ -93,10 +86,10 @@ _line: contextvars.ContextVar[str] = contextvars.ContextVar("command line", defa
 
 
 def keep_command_line(words: Sequence[str]) -> None:
-    """Take the words after `distangle`."""
+    """Store the arguments after `distangle` for `command_line`."""
     _line.set(shlex.join(["distangle", *words]))
 
 
 def command_line() -> str:
-    """Return the whole line, quoted for a shell."""
+    """Return the command line, quoted for a shell."""
     return _line.get()

@@ -1,7 +1,4 @@
-"""Words of a command line that carry more than one value.
-
-Settings on a command line: `--optim.lr 1e-4` is `--set optim.lr=1e-4`, and help lists every one of them.
-"""
+"""Parse command-line values: pairs, lists, filters, and flags that are settings."""
 
 import inspect
 import re
@@ -29,10 +26,12 @@ _PAIR = re.compile(r"[A-Za-z_][\w.-]*=.*", re.DOTALL)
 
 
 def repeat_flags(typed: Sequence[str]) -> list[str]:
-    """Repeat a flag before each further pair: `--map a=1 b=2` becomes `--map a=1 --map b=2`.
+    """Repeat a flag before every further pair of its values.
+
+    `--map a=1 b=2` becomes `--map a=1 --map b=2`. The name of an existing file or folder stays a separate argument.
 
     Args:
-        typed: The words of a command line. A word that names a file or folder which is there stays alone.
+        words: Arguments of a command line.
     """
     words: list[str] = []
     flag, is_value = "", False
@@ -59,10 +58,10 @@ def _is_there(word: str) -> bool:
 
 
 def check_minimum(number: int, least: int, *, flag: str) -> int:
-    """Return a number of workers or of sites.
+    """Return a count, such as the number of workers or sites.
 
     Raises:
-        ConfigError: Fewer than `least`.
+        ConfigError: The count is below `minimum`.
     """
     if number < least:
         raise ConfigError(f"{flag} {number}: expected {least} or more.")
@@ -70,15 +69,15 @@ def check_minimum(number: int, least: int, *, flag: str) -> int:
 
 
 def parse_key_values(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, Any]:
-    """Read `name=value` pairs, several to a word with commas between.
+    """Parse `name=value` pairs; one word can hold several, separated by commas.
 
     Args:
-        given: The words.
-        flag: Named in the error.
-        parse: Read values as YAML instead of text, one pair to a word.
+        words: Values of the flag.
+        flag: Name of the flag, for the error message.
+        parse: Read each value as YAML instead of text, one pair per word.
 
     Raises:
-        ConfigError: A word without `=`, or a name twice.
+        ConfigError: A word has no `=`, or a name occurs twice.
     """
     found: dict[str, Any] = {}
     words = [word for word in given] if parse else [part for word in given for part in word.split(",") if part.strip()]
@@ -98,14 +97,14 @@ def parse_key_values(given: Iterable[str], *, flag: str, parse: bool = False) ->
 
 
 def parse_filters(given: Iterable[str], *, flag: str) -> dict[str, list[str]]:
-    """Read `column=value,value` words; a column named twice takes the values of both.
+    """Parse `column=value,value` filters; a repeated column collects all its values.
 
     Args:
-        given: The words.
-        flag: Named in the error.
+        words: Values of the flag.
+        flag: Name of the flag, for the error message.
 
     Raises:
-        ConfigError: A word without `=`, or without a value.
+        ConfigError: A word has no `=` or no value.
     """
     from distangle.core.unicode_names import normalize_name
 
@@ -120,15 +119,15 @@ def parse_filters(given: Iterable[str], *, flag: str) -> dict[str, list[str]]:
 
 
 def parse_choices(words: str, known: Sequence[Name], *, flag: str) -> list[Name]:
-    """Read names with commas between, each once.
+    """Parse comma-separated names without repeats.
 
     Args:
-        words: As typed.
-        known: What may be named.
-        flag: Named in the error.
+        text: Value of the flag.
+        choices: Allowed names.
+        flag: Name of the flag, for the error message.
 
     Raises:
-        ConfigError: A name that is none of them.
+        ConfigError: A name is not allowed.
     """
     found: list[Name] = []
     for word in (piece.strip() for piece in words.split(",")):
@@ -140,14 +139,14 @@ def parse_choices(words: str, known: Sequence[Name], *, flag: str) -> list[Name]
 
 
 def parse_int_list(words: str, *, flag: str) -> tuple[int, ...]:
-    """Read whole numbers with commas between, such as `0,1,2`; each once, in their order.
+    """Parse comma-separated integers, such as `0,1,2`, in order, without repeats.
 
     Args:
-        words: As typed; "" is none.
-        flag: Named in the error.
+        text: Value of the flag; "" gives no number.
+        flag: Name of the flag, for the error message.
 
     Raises:
-        ConfigError: Something else between the commas.
+        ConfigError: A part between commas is not a non-negative integer.
     """
     pieces = [piece.strip() for piece in words.split(",") if piece.strip()]
     for piece in pieces:
@@ -157,15 +156,15 @@ def parse_int_list(words: str, *, flag: str) -> tuple[int, ...]:
 
 
 def check_exclusive(flag: str, others: Mapping[str, Any], reason: str) -> None:
-    """Refuse flags that would be ignored beside another one.
+    """Refuse flags that another flag would override.
 
     Args:
-        flag: The one that stays.
-        others: Value of every other flag; None where it was not given.
-        reason: A sentence for the person who typed them.
+        flag: The flag that stays.
+        others: Value of every other flag by name; None if it was not given.
+        reason: Sentence that explains the conflict.
 
     Raises:
-        ConfigError: One of the others was given.
+        ConfigError: One of the other flags was given.
     """
     given = [name for name, value in others.items() if value is not None]
     if given:
@@ -173,13 +172,13 @@ def check_exclusive(flag: str, others: Mapping[str, Any], reason: str) -> None:
 
 
 def score_lines(scores: "Scores") -> Iterator[tuple[str, ...]]:
-    """Give the lines of the score table for a terminal: accuracy and balanced accuracy side by side.
+    """Yield the rows of the score table, accuracy and balanced accuracy side by side.
 
-    Each has its interval in round brackets, or the values of the groups in square ones where they are too few. Beside
-    them is the balanced accuracy of rules that see no cell: `BASELINES`.
+    Round brackets hold a confidence interval. Square brackets hold the values of the groups if they are too few for an
+    interval. The last columns are the balanced accuracy of the cell-free `BASELINES`.
 
     Args:
-        scores: All rows; those of single cell types stay in scores.json and in the report.
+        scores: All scores; those of single cell types are left out here.
     """
     balanced = {_place(row): row for row in scores.rows if row.metric == "balanced accuracy"}
     for row in scores.rows:
@@ -202,10 +201,10 @@ def _with_interval(row: "ScoreRow") -> str:
 
 
 def of_few_groups(scores: "Scores") -> Iterator[str]:
-    """Say what the square brackets of `score_lines` are, where there are any.
+    """Yield the explanation of the square brackets of `score_lines`.
 
     Args:
-        scores: All rows.
+        scores: All scores.
     """
     from distangle.core.stats import LEAST_GROUPS
 
@@ -222,12 +221,12 @@ _FLAG = re.compile(r"--([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
 
 
 def settings(*, preset: str | None = None, config: Path | None = None, set: Words = ()) -> None:
-    """Print a whole configuration as YAML: a file to change and to give to `--config`.
+    """Print a complete configuration as YAML, to edit and pass to `--config`.
 
     Args:
-        preset: `seed`, `rcic1st`, `small` or `scratch`.
+        preset: Preset to print: `seed` (the default), `rcic1st`, `small` or `scratch`.
         config: YAML file with settings that replace those of the preset.
-        set: Any setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
+        set: Setting to change, such as `optim.lr=1e-4`. `--optim.lr 1e-4` does the same.
     """
     from distangle.training import resolve_config, write_config
 
@@ -235,14 +234,14 @@ def settings(*, preset: str | None = None, config: Path | None = None, set: Word
 
 
 def expand_setting_flags(typed: Sequence[str], verb: Callable[..., Any]) -> list[str]:
-    """Turn the flags that are settings into `--set NAME=VALUE`, in their order.
+    """Replace flags that name settings by `--set NAME=VALUE`, in their order.
 
     Args:
-        typed: The words after the verb.
-        verb: Its function; the flags that it declares are left alone.
+        words: Arguments after the verb.
+        verb: Function of the verb; the flags that it declares stay unchanged.
 
     Raises:
-        ConfigError: A setting without a value.
+        ConfigError: A setting has no value.
     """
     declared = {"help", "h", "from", *inspect.signature(verb).parameters}
     undotted: set[str] | None = None
@@ -270,10 +269,10 @@ def expand_setting_flags(typed: Sequence[str], verb: Callable[..., Any]) -> list
 
 
 def list_settings(verb: Callable[..., Any]) -> None:
-    """Print the part of a help text that says of every setting what it is, and its value in each preset.
+    """Print the settings part of a help text: meaning and value in each preset.
 
     Args:
-        verb: The function of the verb; the flags that it declares are left out.
+        verb: Function of the verb; the flags that it declares are left out.
     """
     from distangle.training import PRESETS, resolve_config, values_of
     from distangle.training.config_help import MEANINGS
@@ -294,7 +293,7 @@ def list_settings(verb: Callable[..., Any]) -> None:
 
 
 def list_simulation() -> None:
-    """Print the part of a help text that names every setting of a simulation with its value."""
+    """Print the settings of a simulation with their defaults."""
     from distangle.synthetic import SimulationConfig
 
     print_result("Settings of --set, and their values:")

@@ -1,9 +1,4 @@
-"""The verb that says what is odd in a screen before anything is trained on it.
-
-The verb that allows a screen or a run from elsewhere what it asks for: trust.
-
-The verb that tells whether a folder is still what it was.
-"""
+"""Run the verbs that check screens and runs: check, verify and trust."""
 
 import sys
 from pathlib import Path
@@ -34,23 +29,24 @@ def check(
     images: Path | None = None,
     workers: int = 2,
 ) -> None:
-    """Say what is odd in a screen: lost, doubled, turned or shifted, misnamed, damaged, clipped, empty, blurred.
+    """Check a screen for missing, duplicated, shifted, mislabelled or damaged data.
 
-    Ends with status 1 when something is as bad as `--fail-on`, or a sum does not come out.
+    The checks cover tables, files, pixels and leakage between folds. The exit status is 1 if a finding is as severe as
+    `--fail-on`, or if totals do not reconcile.
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder for checks.json, findings.csv and planes.parquet; SCREEN/checks when left out.
-        sample: Sites whose pixels are read, spread over plates and wells; 0 for all.
-        pixels: Read pixels at all.
+        out: Folder for checks.json, findings.csv and planes.parquet; the default is SCREEN/checks.
+        sample: Number of sites whose pixels are read, spread over plates and wells; 0 reads all sites.
+        pixels: Read pixels.
         hash_files: Compare the SHA-256 of the sampled files with the index.
-        like: Another screen whose labels must be of the same coding.
-        fold_file: Folds whose sides are looked at for what is on both; a file of `distangle folds`, or of a run.
-        target: Column that will be predicted: what place, layout and plate tell of it.
-        expect: Totals that somebody states: `wells=62755,plates=204`.
-        fail_on: `error`, `warning` or `never`.
-        images: Where the images are now, when they were moved after `distangle index`.
-        workers: Processes that decode.
+        like: Reference screen; its labels must have the same coding.
+        fold_file: File of folds to check for leakage, from `distangle folds` or from a run.
+        target: Column to predict; the check reports how well position, layout and plate predict it.
+        expect: Expected totals, such as `wells=62755,plates=204`.
+        fail_on: Severity that makes the exit status 1: `error`, `warning` or `never`.
+        images: Folder of the images, if they were moved after `distangle index`.
+        workers: Number of processes that decode images.
     """
     check_folder(screen)
     from distangle.screen import Folds, allowed_sources, fold_columns, read_screen
@@ -117,12 +113,13 @@ def _totals(expect: Words) -> dict[str, int]:
 
 
 def trust(folder: Path) -> None:
-    """Allow a screen or a run from elsewhere what it asks for: images that lie elsewhere, or services to report to.
+    """Allow a screen to read images elsewhere, or a run to report to a service.
 
-    What was indexed or begun on this machine needs no leave, nor does a screen whose images lie beside it.
+    This is only needed for a screen or a run that another machine made. A screen whose images lie next to it needs no
+    permission.
 
     Args:
-        folder: A screen or a run, when you know where it comes from.
+        folder: Folder of a screen or a run whose source you know.
     """
     from distangle.results import RunFolder
     from distangle.screen import allow_source, read_screen
@@ -145,14 +142,14 @@ MAX_MISMATCHES = 200  # rows of the table; the rest is counted
 
 
 def verify(folder: Path, *, images: Path | None = None) -> None:
-    """Check every file of a run, or every image of a screen, against the SHA-256 it was written with.
+    """Verify the files of a run or the images of a screen by their SHA-256.
 
-    The runs of a cross-validation are checked with their run. Ends with status 1 when a file is missing, changed or
-    extra.
+    The fold runs of a cross-validation are verified with their run. The exit status is 1 if a file is missing, changed
+    or extra.
 
     Args:
-        folder: A run or a screen.
-        images: Of a screen: where its images are now, when they were moved after `distangle index`.
+        folder: Folder of a run or a screen.
+        images: Folder of the images of a screen, if they were moved after `distangle index`.
     """
     from distangle.results import RunFolder, verify_run, verify_screen
 

@@ -1,4 +1,4 @@
-"""Where words go: results to standard output, remarks and errors to standard error."""
+"""Print results to standard output, and notes and errors to standard error."""
 
 import re
 import sys
@@ -23,34 +23,34 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u2
 
 
 def plain(text: str) -> str:
-    """Return a text in which a code that a terminal would obey stands as its number."""
+    """Replace terminal control characters by their escape codes."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def print_result(sentence: str) -> None:
-    """Print a result."""
+    """Print a result to standard output."""
     _print(_out, sentence)
 
 
 def print_note(sentence: str) -> None:
-    """Print something a person should see that is no result."""
+    """Print a warning or remark to standard error, in yellow."""
     if shows_progress():
         _print(_err, sentence, style="yellow")
 
 
 def print_status(sentence: str) -> None:
-    """Print something a person may want to know that is neither a result nor a warning."""
+    """Print a status message to standard error."""
     if shows_progress():
         _print(_err, sentence)
 
 
 def print_error(sentence: str) -> None:
-    """Print an error."""
+    """Print an error to standard error, in red."""
     _print(_err, f"error: {sentence}", style="red")
 
 
 def _print(console: Console, text: str, *, style: str | None = None) -> None:
-    """Print a text; where a terminal would break a long line inside a word, break it between words."""
+    """Print a text; wrap long lines between words on a terminal."""
     text = plain(text)
     if console.is_terminal:
         text = "\n".join(_wrapped(line, console.width) for line in text.split("\n"))
@@ -65,7 +65,7 @@ def _wrapped(line: str, width: int) -> str:
 
 
 def print_below(name: str, text: str) -> None:
-    """Print a name and a text beside it, wrapped below itself where a line is too short for it."""
+    """Print a name with a wrapped description next to it."""
     width = _out.width if _out.is_terminal else 120
     first = f"  {name:<{NAME_WIDTH}}"
     filled = textwrap.wrap(plain(text), max(20, width - NAME_WIDTH - 4), break_long_words=False, break_on_hyphens=False)
@@ -76,12 +76,14 @@ def print_below(name: str, text: str) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, n_names: int = 1) -> None:
-    """Print a table, or, where a terminal is too narrow for it, every row below its name; no cell is ever cut.
+    """Print a table; on a narrow terminal, print each row as a block instead.
+
+    No cell is cut.
 
     Args:
-        headings: Of the columns; those after the first are aligned right.
+        headings: Titles of the columns; all columns except the first are aligned right.
         rows: Cells of each row.
-        n_names: How many columns name a row.
+        n_names: Number of columns that name a row.
     """
     cells = [[plain(str(cell)) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
@@ -108,7 +110,7 @@ def _stacked(headings: Sequence[str], rows: list[list[str]], *, n_names: int) ->
 
 
 def _filled(pieces: Sequence[str], *, indent: int) -> Iterator[str]:
-    """Give lines of whole pieces, as many as fit; a longer piece has a line of its own."""
+    """Yield lines of whole pieces, as many per line as fit."""
     text = ""
     for piece in pieces:
         longer = f"{text}{' ' * GAP}{piece}" if text else piece

@@ -1,4 +1,4 @@
-"""An error that nobody raised on purpose, of a verb on a run or a screen: which of its files is to blame."""
+"""Find the damaged file behind an unexpected error."""
 
 import os
 import shlex
@@ -12,11 +12,11 @@ SHOWN = 3
 
 
 def name_damaged_file(words: Sequence[str], error: Exception) -> str:
-    """Return a sentence on the run or screen whose files led to an error; "" where no word names one.
+    """Return a message on the folder that caused an error; "" if no word names one.
 
     Args:
-        words: The command line.
-        error: What came of it.
+        words: Arguments of the command line.
+        error: The unexpected error.
     """
     if os.environ.get(TRACEBACK):
         return ""

@@ -1,7 +1,4 @@
-"""The verb that compares: ablate.
-
-The verbs that explain a run: explain, with its tests and its benchmark, and figures.
-"""
+"""Run the verbs that explain and compare runs: explain, figures and ablate."""
 
 import shlex
 from pathlib import Path
@@ -40,27 +37,27 @@ def ablate(
     epochs: int | None = None,
     set: Words = (),
 ) -> None:
-    """Compare the parts of the recipe (Fig. 6): train every condition with several seeds, and say what each is worth.
+    """Train every ablation condition with several seeds and compare them (Fig. 6).
 
-    Stopped at any point, the same words go on with it; so does `distangle ablate --out DIR` alone.
+    After an interruption, the same command continues; so does `distangle ablate --out DIR`.
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder of the ablation; every run lies in its runs/.
-        only: Some of the conditions, such as `baseline,cutmix`; others can be added later.
-        seeds: Such as `0,1,2`, the default; others can be added later.
-        preset: As in `distangle train`.
-        config: As in `distangle train`.
-        hold_out: As in `distangle train`; the same in every run.
-        unlabelled: Wells whose labels are hidden, for pseudo labels: `experiment=HUVEC-03`.
-        folds: As in `distangle train`.
-        fold: As in `distangle train`.
-        group: As in `distangle train`.
-        fold_file: As in `distangle train`.
-        force_split: As in `distangle train`.
-        target: As in `distangle train`.
-        epochs: Instead of the preset's.
-        set: Any other setting of all runs, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
+        out: Folder of the ablation; every run is a folder in its runs/.
+        only: Conditions to train, such as `baseline,cutmix`; the default is all. Others can be added later.
+        seeds: Seeds of every condition; the default is `0,1,2`. Others can be added later.
+        preset: Preset of the settings, as in `distangle train`.
+        config: YAML file with settings, as in `distangle train`.
+        hold_out: Wells to hold out, as in `distangle train`; the same in every run.
+        unlabelled: Wells whose labels are hidden for pseudo-labels, such as `experiment=HUVEC-03`.
+        folds: Number of folds, as in `distangle train`.
+        fold: Index of the held-out fold, as in `distangle train`.
+        group: Unit that stays whole in a fold, as in `distangle train`.
+        fold_file: File of folds, as in `distangle train`.
+        force_split: Allow a split inside plates, as in `distangle train`.
+        target: Column to predict, as in `distangle train`.
+        epochs: Number of epochs; the default is that of the preset.
+        set: Setting of all runs to change, such as `optim.lr=1e-4`. `--optim.lr 1e-4` does the same.
     """
     from distangle.ablation import (
         chosen_conditions,
@@ -146,32 +143,33 @@ def explain(
     shuffled: Path | None = None,
     benchmark: bool = False,
 ) -> None:
-    """Show where and in which stain the network looked, with a null beside every number.
+    """Compute attribution maps and channel attribution, with null distributions.
 
     Args:
-        run: Folder of a run that has been predicted.
-        screen: Where the screen is now, when it was moved.
-        images: Where the images are now, when they were moved after `distangle index`.
-        device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
-        n_sites: Held-out sites to explain, spread over the perturbations; 96, or all for `--benchmark`. Of a run that
-            held nothing out, sites that it was trained on.
-        only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
-        perturbation: What to explain of every site, instead of what was predicted for it.
-        method: What draws the maps; the last two look at the pixels and need `distangle[explain]`.
-        layer: Any layer of the backbone, such as `features.denseblock2`; the last map when left out.
-        head: `softmax` or `arc`.
-        removal: What stands in for an absent stain: `control` (of an untreated well of the plate; taken where
-            every plate has one), `mean` (of the channel) or `other_well` (any other of the plate).
-        parts: What else to do, with commas between: `faithfulness` tests the maps, `templates` and `filters` look into
-            the network; `none` for the sites alone.
-        nuclear: Channel that shows nuclei, where its name, stain or organelle does not say so.
-        beside: Another run on the same screen, such as one with pseudo labels: its templates in the same maps.
-        embeddings: Perturbations whose embeddings are shown, with commas between; the most frequent when left out.
-        prune: Try what leaving filters out does to the accuracy (several predictions).
-        seeds: Runs on the same screen that differ in their seed, predicted: are their maps alike?
-        shuffled: A run trained with `--set shuffle_labels=true`, predicted: are its maps others?
-        benchmark: Instead, on a synthetic screen: how often every method finds the planted stain and the planted
-            place, beside networks with random weights.
+        run: Folder of a run with predictions.
+        screen: Folder of the screen, if it was moved.
+        images: Folder of the images, if they were moved after `distangle index`.
+        device: Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; the default is `cpu`.
+        n_sites: Number of held-out sites to explain, spread over the perturbations; the default is 96, or all sites
+            with `--benchmark`. If the run held nothing out, training sites are explained.
+        only: Filter of the sites by a column of the predictions, such as `well=B02,B03` or `plate=2`.
+        perturbation: Perturbation to explain at every site; the default is the predicted one.
+        method: Attribution method of the maps; the last two use pixels and need `distangle[explain]`.
+        layer: Layer of the backbone, such as `features.denseblock2`; the default is the last one with a spatial map.
+        head: Output to explain: `softmax` or `arc`.
+        removal: Replacement of an absent channel: `control` (from a control well of the plate; the default if every
+            plate has one), `mean` (mean of the channel) or `other_well` (from any other well of the plate).
+        parts: Further analyses, separated by commas: `faithfulness` tests the maps, `templates` and `filters` analyze
+            the network; `none` explains the sites only.
+        nuclear: Channel that shows nuclei, if its name, stain or organelle does not say so.
+        beside: Second run on the same screen whose templates are compared, such as one with pseudo-labels.
+        embeddings: Perturbations whose embeddings are shown, separated by commas; the default is the most frequent
+            ones.
+        prune: Measure how removing filters changes the accuracy; this needs several predictions.
+        seeds: Predicted runs on the same screen with other seeds; their maps are compared with these.
+        shuffled: Predicted run trained with `--set shuffle_labels=true`; its maps should differ from these.
+        benchmark: On a synthetic screen, measure how often each method finds the planted channel and the planted
+            region, compared with networks with random weights.
     """
     if n_sites is not None:
         check_minimum(n_sites, 1, flag="--n-sites")
@@ -273,13 +271,13 @@ def _benchmark(
 def figures(
     run: Path, *, only: list[int] | None = None, screen: Path | None = None, images: Path | None = None
 ) -> None:
-    """Draw the paper's figures 1, 5 and 7 to 12 from a run, each with the number that its caption claims.
+    """Draw figures 1, 5 and 7 to 12 of the paper from a run, with their numbers.
 
     Args:
-        run: Folder of a run; what a figure needs must have been explained.
-        only: Numbers of figures; all when left out.
-        screen: Where the screen is now, when it was moved.
-        images: Where the images are now, when they were moved after `distangle index`.
+        run: Folder of a run; most figures need `distangle explain` first.
+        only: Number of a figure to draw; the default is all.
+        screen: Folder of the screen, if it was moved.
+        images: Folder of the images, if they were moved after `distangle index`.
     """
     from distangle.results import RunFolder
 

@@ -1,4 +1,4 @@
-"""The verbs around a run: train, predict, report, demo."""
+"""Run the verbs for runs: train, predict, report and demo."""
 
 import json
 import shlex
@@ -49,40 +49,41 @@ def train(
     limit: int | None = None,
     resume: Path | None = None,
 ) -> None:
-    """Train a network on a screen, and judge it on wells that it has not seen.
+    """Train a network on a screen and evaluate it on held-out wells.
 
-    With a frozen backbone (preset `small`) the default is a cross-validation, then a network trained on everything.
-    Other presets train for days on large screens: their default is one network, a fifth of the experiments held out.
-    What a setting is, is said by the preset, then by the file of `--config`, then by the flags.
+    With a frozen backbone (preset `small`), the default is a cross-validation followed by a network trained on all
+    wells. Other presets train for days on large screens, so their default is one network with a fifth of the
+    experiments held out. Settings come from the preset, then `--config`, then command-line flags; later ones win.
 
     Args:
         screen: Folder from `distangle index`.
         out: Folder of the run, such as runs/NAME.
-        preset: `seed` (the paper, and the default), `rcic1st` (the code it grew from),
-            `small` (two CPU cores: published filters) or `scratch` (two CPU cores: filters of its own).
+        preset: Preset of the settings: `seed` (the paper; the default), `rcic1st` (the code that the paper extends),
+            `small` (pretrained frozen backbone, for two CPU cores) or `scratch` (small network, for two CPU cores).
         config: YAML file with settings; `distangle settings` prints one.
-        from_: Repeat this run: its screen, folds and settings, which the flags may change.
-        cross_validate: Train this many folds, keep what each predicts of the wells it did not see, then train on
-            everything.
-        expect: What new data will be: `plates` of the experiments that are known, or `experiments` of their own. Folds
-            are made of these, and the batch correction is chosen for them.
-        hold_out: Wells to hold out by a column: `experiment=HUVEC-02,RPE-01` or `replicate=2`; or `wilds=test`; or
-            `none` to train on everything and score nothing.
-        unlabelled: Wells whose labels are hidden, for pseudo labels: `experiment=HUVEC-03` or `split=test`.
-        folds: Without `--hold-out`: number of folds of whole experiments; five, or as many as there are.
-        fold: Which of them is held out, from 0.
-        group: Keep experiments, plates or wells whole instead, every label spread evenly over the folds.
-        fold_file: Folds that `distangle folds` wrote; they are taken as they are, or refused where they leak.
-        force_split: Allow a split inside plates; every score is then marked.
-        target: Column to learn instead of the perturbation, such as `cell_type`.
-        epochs: Instead of the preset's.
-        seed: Of weights, order and views.
-        weights: `imagenet` (the published file of the backbone, downloaded once) or a local file.
-        set: Any other setting, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
-        images: Where the images are now, when they were moved after `distangle index`.
-        device: `cpu`, `cuda`, `cuda:1` or `mps`; a CUDA GPU where there is one when left out.
-        limit: Do only so many steps, write nothing, and say how long all of it takes and how much memory.
-        resume: Go on with this run from its last checkpoint; nothing else is needed.
+        from_: Run to repeat with its screen, folds and settings; flags change the settings.
+        cross_validate: Number of cross-validation folds; every well is predicted out of fold, and a final network is
+            trained on all wells.
+        expect: Kind of new data: `plates` of known experiments, or new `experiments`. It decides the unit of the folds
+            and the batch correction.
+        hold_out: Wells to hold out by a column, such as `experiment=HUVEC-02,RPE-01` or `replicate=2`; `wilds=test` for
+            the WILDS split; `none` to train on all wells without a score.
+        unlabelled: Wells whose labels are hidden for pseudo-labels, such as `experiment=HUVEC-03` or `split=test`.
+        folds: Number of folds of whole experiments without `--hold-out`; the default is five, or fewer if there are
+            fewer experiments.
+        fold: Index of the held-out fold, from 0.
+        group: Unit that stays whole in a fold, with every label spread evenly over the folds.
+        fold_file: File from `distangle folds`; it is used unchanged, and refused if it leaks.
+        force_split: Allow a split inside plates; every score is marked.
+        target: Column to predict; the default is `perturbation`.
+        epochs: Number of epochs; the default is that of the preset.
+        seed: Random seed of the weights, the order of the sites and the augmentation.
+        weights: Pretrained weights of the backbone: `imagenet` (downloaded once) or a local file.
+        set: Setting to change, such as `optim.lr=1e-4`. `--optim.lr 1e-4` does the same.
+        images: Folder of the images, if they were moved after `distangle index`.
+        device: Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; the default is a CUDA GPU if there is one.
+        limit: Number of steps of a dry run; it writes nothing and reports the expected time and memory.
+        resume: Run to continue from its last checkpoint; it needs no other option.
     """
     chosen = (f"expect={expect}",) if expect else ()
     pretrained = () if weights is None else (f"network.weights={json.dumps(weights)}",)
@@ -185,7 +186,7 @@ def train(
 def _cross_validate(
     indexed: "Screen", asked: "TrainingConfig", out: Path, *, n_folds: int | None, hidden: str | None
 ) -> None:
-    """Cross-validate on a screen, train on all of it, and say what the folds scored."""
+    """Cross-validate on a screen, train on all wells, and print the scores."""
     from distangle.screen import class_coverage, hold_nothing_out
     from distangle.training import start_cross_validation
 
@@ -200,11 +201,11 @@ def _cross_validate(
 
 
 def make_folds(indexed: "Screen", folding: Mapping[str, Any], *, label: str, seed: int) -> "Folds":
-    """Take the folds of a file, or make those that the flags ask for, and say what leaks.
+    """Read the folds of a file, or make those that the flags describe; print leaks.
 
     Raises:
-        ConfigError: Flags beside the file.
-        ScreenError: The screen cannot be divided so.
+        ConfigError: Other flags of folds are given with the file.
+        ScreenError: The screen cannot be split in this way.
     """
     from distangle.screen import Folds, folds_from_options, validate_folds
     from distangle.screen.checks.leaks import find_leaks
@@ -233,7 +234,7 @@ def make_folds(indexed: "Screen", folding: Mapping[str, Any], *, label: str, see
 
 
 def _train_on(run: "RunFolder", indexed: "Screen") -> None:
-    """Train a run that was begun to its end, or until a signal stops it."""
+    """Train a run to its end, or until a signal stops it."""
     from distangle.images.readers.common import retry_summary
     from distangle.training import (
         is_slow_here,
@@ -296,16 +297,18 @@ def predict(
     device: str | None = None,
     norms: Literal["running", "plate", "experiment", "controls"] | None = None,
 ) -> None:
-    """Predict every site and well, with one view and with eight, and score what was held out.
+    """Predict every site and well, and score the held-out ones.
+
+    Predictions use one view and the mean of eight (rotations and flips).
 
     Args:
         run: Folder of a finished run.
-        screen: Another screen with the same channels, or the run's own where it was moved; left out, the run's own
-            where it was.
-        out: Folder for the predictions of another screen; `RUN/predictions` when left out.
-        images: Where the images are now, when they were moved after `distangle index`.
-        device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
-        norms: Whose statistics the norms use, instead of what the run was trained for (`norms.at_test`).
+        screen: Folder of another screen with the same channels, or of the run's own screen if it was moved; the default
+            is the run's own screen.
+        out: Folder for the predictions of another screen; the default is RUN/predictions.
+        images: Folder of the images, if they were moved after `distangle index`.
+        device: Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; the default is `cpu`.
+        norms: Batch-norm statistics to use; the default is the setting of the run (`norms.at_test`).
     """
     from distangle.results import RunFolder
 
@@ -329,12 +332,12 @@ def predict(
 
 
 def report(run: Path, *, screen: Path | None = None, images: Path | None = None) -> None:
-    """Write one HTML folder to mail to a colleague.
+    """Write a report of a run as an HTML folder that works offline.
 
     Args:
         run: Folder of a run.
-        screen: Where the screen is now, when it was moved.
-        images: Where the images are now, when they were moved after `distangle index`.
+        screen: Folder of the screen, if it was moved.
+        images: Folder of the images, if they were moved after `distangle index`.
     """
     from distangle.results import RunFolder
 
@@ -352,11 +355,11 @@ def report(run: Path, *, screen: Path | None = None, images: Path | None = None)
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
-    """Run the main job on a synthetic screen with a planted truth, and say what was found.
+    """Run the whole workflow on a synthetic screen with planted effects.
 
     Args:
-        out: A new folder for the screen and the run.
-        seed: Of the cells and of the training.
+        out: New folder for the screen and the run.
+        seed: Random seed of the simulation and of the training.
     """
     from distangle.demo import run_demo
 
