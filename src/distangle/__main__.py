@@ -7,13 +7,13 @@ from distangle.core.allocator import keep_freed_memory
 from distangle.core.signals import stop_at_signals
 from distangle.errors import StopRequested
 
-# Verbs that go on after a stop, and how they do when it came before there was anything to go on from.
-GOES_ON = {
-    "train": "Start the same command again, or go on with `distangle train --resume RUN` if the run is there.",
-    "ablate": "Start the same command again.",
+# Verbs that can continue after a stop, and how to continue if it came before anything was written.
+RESUME_HINTS = {
+    "train": "Run the same command again, or `distangle train --resume RUN` if the run exists.",
+    "ablate": "Run the same command again.",
 }
-# Verbs that run a network for minutes: arrays of one size, batch after batch.
-COMPUTE = ("train", "predict", "explain", "demo", "ablate")
+# Verbs that run a network for minutes. They allocate arrays of the same size in every batch.
+COMPUTE_VERBS = ("train", "predict", "explain", "demo", "ablate")
 
 
 def main() -> None:
@@ -21,17 +21,17 @@ def main() -> None:
 
     A scheduler can send a signal during the imports, which take seconds.
     """
-    if sys.argv[1:2] and sys.argv[1] in COMPUTE:
+    if sys.argv[1:2] and sys.argv[1] in COMPUTE_VERBS:
         keep_freed_memory()
-    again = GOES_ON.get(sys.argv[1]) if sys.argv[1:] else None
-    with contextlib.nullcontext() if again is None else stop_at_signals(again):
+    resume_hint = RESUME_HINTS.get(sys.argv[1]) if sys.argv[1:] else None
+    with contextlib.nullcontext() if resume_hint is None else stop_at_signals(resume_hint):
         try:
             from distangle import cli
 
             cli.main()
-        except StopRequested as stopped:
-            sys.stderr.write(f"error: {stopped}\n")
-            sys.exit(stopped.status)
+        except StopRequested as error:
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(error.status)
 
 
 if __name__ == "__main__":

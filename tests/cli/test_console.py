@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from distangle.cli import console
-from distangle.cli.arguments import score_lines
+from distangle.cli.console import score_lines
 from distangle.results import ScoreRow, Scores
 
 HEADS = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", "position", "plate", "intensity", "n")
@@ -84,7 +84,7 @@ def test_the_score_table_of_a_run_fits_a_pseudo_terminal_of_80_columns() -> None
     )  # fmt: skip
     scores = Scores.model_construct(rows=(row, row.model_copy(update={"metric": "balanced accuracy"})))
     line = next(iter(score_lines(scores)))
-    program = f"from distangle.cli.console import tell_table; tell_table({HEADS!r}, [{line!r}], n_names=4)"
+    program = f"from distangle.cli.console import print_table; print_table({HEADS!r}, [{line!r}], n_names=4)"
     above, below = pty.openpty()
     subprocess.run([sys.executable, "-c", program], stdout=below, env={**os.environ, "COLUMNS": "80"}, check=True)
     os.close(below)

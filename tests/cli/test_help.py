@@ -27,7 +27,7 @@ def test_verbs_are_listed_in_the_order_of_work(capsys: pytest.CaptureFixture[str
     places = [re.search(rf"^│ {name} ", text, re.MULTILINE).start() for name in VERBS]  # type: ignore[union-attr]
     assert places == sorted(places)
     assert tuple(VERBS)[: len(JOB)] == JOB
-    assert text.index("The main job") < text.index("Around a screen") < text.index("Around the program")
+    assert text.index("Main workflow") < text.index("Screens") < text.index("Program")
     assert "--install-completion" in text
 
 
@@ -87,12 +87,15 @@ for words in (["--version"], ["--help"], ["report", "nosuch"], ["predict", "nosu
     assert done.returncode == 0, done.stderr
     assert "nosuch is not a run: it has no run.json" in done.stderr
     assert (
-        "nosuch is not a screen: no screen.json in it. `distangle index SOURCE --out nosuch` makes one" in done.stderr
+        "nosuch is not a screen: it has no screen.json. Run `distangle index SOURCE --out nosuch` to make one."
+        in done.stderr
     )
     assert "predict" in done.stderr  # what was meant
 
 
-@pytest.mark.parametrize(("verb", "words"), [("predict", "start it again"), ("train", "distangle train --resume RUN")])
+@pytest.mark.parametrize(
+    ("verb", "words"), [("predict", "Run the command again"), ("train", "distangle train --resume RUN")]
+)
 def test_an_interrupt_says_what_is_left(
     verb: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

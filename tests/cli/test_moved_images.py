@@ -73,7 +73,7 @@ def test_a_page_can_be_made_without_images_and_says_what_it_lacks(
     main([*verb.split(), "runs/a"])
     said = capsys.readouterr().err
     assert "does not exist. If they were moved, add `--images FOLDER`" in said
-    assert "Without them there are no pictures of cells." in said
+    assert "Without them, pictures of cells are left out." in said
 
 
 @pytest.mark.parametrize("verb", ["resume", "predict", "explain", "check", "verify"])
@@ -82,7 +82,7 @@ def test_the_option_works(verb: str, moved: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert "not there any more" not in said.err
     if verb == "verify":
-        assert "all as written" in said.out
+        assert "all unchanged" in said.out
     if verb == "explain":
         assert "explain, step 1 of 2, reading the chosen sites\n" in said.err
         assert "explain, step 2 of 2, maps and stains: 1/1 piece 2 sites\n" in said.err
@@ -97,7 +97,7 @@ def test_pictures_are_drawn_from_the_folder_that_was_named(
 ) -> None:
     main([*verb.split(), "runs/a", "--images", "archive/plates of 2024"])
     said = capsys.readouterr()
-    assert "no pictures of cells" not in said.err
+    assert "pictures of cells are left out" not in said.err
     assert "cannot be opened" not in said.err
 
 

@@ -34,7 +34,7 @@ def test_index_refuses_a_folder_that_cannot_be_written_before_it_reads(
     monkeypatch.setattr(distangle.screen, "index", read)
     with pytest.raises(SystemExit):
         main(["index", str(tmp_path / "plates"), "--out", str(tmp_path / out)])
-    assert "Name a folder that you may write to" in capsys.readouterr().err or out == "afile"
+    assert "Choose a folder with write permission" in capsys.readouterr().err or out == "afile"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["afile", "plates"]
 
 

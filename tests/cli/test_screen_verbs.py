@@ -62,7 +62,7 @@ def test_a_damaged_file_ends_with_status_1_and_is_named_with_well_and_fix(
 def test_totals_are_whole_numbers(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["check", str(screen), "--expect", "wells=many"])
-    assert "--expect wells=many: 'many' is no whole number" in capsys.readouterr().err
+    assert "--expect wells=many: 'many' is not an integer" in capsys.readouterr().err
 
 
 def test_folds_that_part_a_plate_are_named_by_the_file_of_the_folds(
@@ -104,7 +104,7 @@ def test_a_check_without_pixels_leaves_no_planes_of_an_earlier_one(screen: Path)
 def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["index", str(screen.parent), "--tables", str(screen.parent / "wells.csv"), "--channels", "dna", "--out"]
     (screen.parent / "file").write_text("x")
-    for out, said in (("file", "is a file. Expected a folder"), (".", "is the source itself")):
+    for out, said in (("file", "is a file. Expected a folder"), (".", "is the source folder")):
         with pytest.raises(SystemExit):
             main([*words, str(screen.parent / out)])
         assert said in capsys.readouterr().err

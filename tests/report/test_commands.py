@@ -26,7 +26,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_figures_names_the_run_as_it_was_given(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for given in (made, made.resolve()):
         main(["figures", str(given), "--only", "12"])
-        assert f"`distangle explain {shlex.quote(str(given))}` makes it." in capsys.readouterr().err
+        assert f"Run `distangle explain {shlex.quote(str(given))}` first." in capsys.readouterr().err
 
 
 def test_a_page_names_the_run_from_here_and_never_tells_where_a_folder_lies(

@@ -31,22 +31,22 @@ def help(verb: str | None = None) -> None:
 
 
 FUNCTIONS: dict[str, Callable[..., None]] = {
-    one.__name__: one
-    for one in (
+    function.__name__: function
+    for function in (
         *(index, check, train, predict, explain, figures, report),
         *(simulate, statistics, folds, pack, settings, verify, trust, ablate, demo, help, version),
     )
 }
-for place, (name, (group, _)) in enumerate(VERBS.items()):
-    app.command(FUNCTIONS[name], group=group, sort_key=place, help_epilogue=example(name))
+for position, (name, (group, _)) in enumerate(VERBS.items()):
+    app.command(FUNCTIONS[name], group=group, sort_key=position, help_epilogue=example(name))
 app["--help"].group = app["--version"].group = PROGRAM
 app.register_install_completion_command(
-    group=PROGRAM, sort_key=len(VERBS), help="Let the shell complete verbs and options."
+    group=PROGRAM, sort_key=len(VERBS), help="Install shell completion of verbs and options."
 )
-GO_ON = {
-    "train": "runs",
-    "pack": "screens",
-    "ablate": "explanations",
+INTERRUPT_HINTS = {
+    "train": "All written files are complete. Run `distangle train --resume RUN` to continue.",
+    "pack": "All packed images are complete. Run the same command again to continue.",
+    "ablate": "Finished runs are kept. Run the same command again to continue.",
 }
 TAKE_SETTINGS: dict[str, Callable[..., None]] = {"settings": settings, "train": train, "ablate": ablate}
 
@@ -59,37 +59,38 @@ def main(words: Sequence[str] | None = None) -> None:
     Args:
         words: Arguments after `distangle`; None for those of the process.
     """
-    # A device that is named, and the words that were typed, hold for this command only.
+    # The chosen device and the stored command line apply to this command only.
     contextvars.copy_context().run(_run, list(sys.argv[1:] if words is None else words))
 
 
-def _run(given: list[str]) -> None:
-    keep_command_line(given)
+def _run(words: list[str]) -> None:
+    keep_command_line(words)
     try:
-        verb = TAKE_SETTINGS.get(given[0]) if given else None
-        given = repeat_flags(given)
+        verb = TAKE_SETTINGS.get(words[0]) if words else None
+        words = repeat_flags(words)
         if verb is not None:
-            given = [given[0], *expand_setting_flags(given[1:], verb)]
-        with show_waiting(given[0] if given else ""), process_group_for(given[0] if given else ""):
+            words = [words[0], *expand_setting_flags(words[1:], verb)]
+        with show_waiting(words[0] if words else ""), process_group_for(words[0] if words else ""):
             show_action("loading the program")
-            app(given, result_action="return_value")
-        if {"--help", "-h"} & {*given}:
+            app(words, result_action="return_value")
+        if {"--help", "-h"} & {*words}:
             if verb is not None:
                 list_settings(verb)
-            elif given[0] == "simulate":
+            elif words[0] == "simulate":
                 list_simulation()
-    except StopRequested as stopped:
-        print_error(str(stopped))
-        sys.exit(stopped.status)
+    except StopRequested as request:
+        print_error(str(request))
+        sys.exit(request.status)
     except DistangleError as error:
         print_error(str(error))
         sys.exit(1)
     except Exception as error:
-        words_on_it = name_damaged_file(given, error)
-        if not words_on_it:
+        message = name_damaged_file(words, error)
+        if not message:
             raise
-        print_error(words_on_it)
+        print_error(message)
         sys.exit(1)
     except KeyboardInterrupt:
-        print_error(f"stopped. {GO_ON.get(given[0] if given else '', 'What was written is whole; start it again.')}")
+        hint = INTERRUPT_HINTS.get(words[0] if words else "", "All written files are complete. Run the command again.")
+        print_error(f"stopped. {hint}")
         sys.exit(130)

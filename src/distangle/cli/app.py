@@ -15,18 +15,18 @@ from distangle.errors import ConfigError
 app = cyclopts.App(
     name="distangle",
     version=__version__,
-    suppress_keyboard_interrupt=False,  # `main` says what can be done after it
-    help="Learn what a perturbation does to cells from multi-channel microscopy plates, apart from batch noise, "
-    "and show which place and which stain gave it away.",
+    suppress_keyboard_interrupt=False,  # `main` prints how to continue
+    help="Train a classifier of perturbations on multi-channel microscopy plates, correct for batch effects, and "
+    "report which image regions and channels drive each prediction.",
 )
 
 
-WORK = Group("The main job, in its order", sort_key=1)
-SCREEN = Group("Around a screen", sort_key=2)
-RUN = Group("Around a run", sort_key=3)
-PROGRAM = Group("Around the program", sort_key=4)
+WORK = Group("Main workflow, in order", sort_key=1)
+SCREEN = Group("Screens", sort_key=2)
+RUN = Group("Runs", sort_key=3)
+PROGRAM = Group("Program", sort_key=4)
 
-# Every verb once: its group, and what a person would type.
+# Every verb with its group and an example.
 VERBS: dict[str, tuple[Group, str]] = {
     "index": (WORK, "distangle index plates --out screen"),
     "check": (WORK, "distangle check screen"),
@@ -54,7 +54,7 @@ def example(name: str) -> str:
     return f"Example: `{VERBS[name][1]}`"
 
 
-TOGETHER = ("train", "predict")
+DISTRIBUTED_VERBS = ("train", "predict")
 
 
 @contextlib.contextmanager
@@ -71,10 +71,10 @@ def process_group_for(verb: str) -> Iterator[None]:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
-    if verb not in TOGETHER:
+    if verb not in DISTRIBUTED_VERBS:
         raise ConfigError(
-            f"`distangle {verb}` runs as one process, and WORLD_SIZE is {os.environ['WORLD_SIZE']}. Several ranks can "
-            f"{' and '.join(TOGETHER)}; start the others without torchrun."
+            f"`distangle {verb}` runs in one process, but WORLD_SIZE is {os.environ['WORLD_SIZE']}. Start it without "
+            f"torchrun; only {' and '.join(DISTRIBUTED_VERBS)} can run in several processes."
         )
     from distangle.core.distributed import init_process_group
 
@@ -82,14 +82,14 @@ def process_group_for(verb: str) -> Iterator[None]:
         yield
 
 
-_line: contextvars.ContextVar[str] = contextvars.ContextVar("command line", default="")
+_command_line: contextvars.ContextVar[str] = contextvars.ContextVar("command line", default="")
 
 
 def keep_command_line(words: Sequence[str]) -> None:
     """Store the arguments after `distangle` for `command_line`."""
-    _line.set(shlex.join(["distangle", *words]))
+    _command_line.set(shlex.join(["distangle", *words]))
 
 
 def command_line() -> str:
     """Return the command line, quoted for a shell."""
-    return _line.get()
+    return _command_line.get()

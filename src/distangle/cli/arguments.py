@@ -2,9 +2,9 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
@@ -13,19 +13,15 @@ from distangle.core import plain_yaml
 from distangle.core.untrusted_files import UnexpectedContent
 from distangle.errors import ConfigError, did_you_mean
 
-if TYPE_CHECKING:
-    from distangle.results import ScoreRow, Scores
-
-BASELINES = ("position", "plate", "intensity")  # alone, without looking at a cell
-
 Name = TypeVar("Name", bound=str)
-Words = Annotated[tuple[str, ...], Parameter(negative=())]
+RepeatedOption = Annotated[tuple[str, ...], Parameter(negative=())]
 
+_FLAG = re.compile(r"--([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
 _PAIR_FLAGS = ("--map", "--set", "--only", "--expect")
 _PAIR = re.compile(r"[A-Za-z_][\w.-]*=.*", re.DOTALL)
 
 
-def repeat_flags(typed: Sequence[str]) -> list[str]:
+def repeat_flags(words: Sequence[str]) -> list[str]:
     """Repeat a flag before every further pair of its values.
 
     `--map a=1 b=2` becomes `--map a=1 --map b=2`. The name of an existing file or folder stays a separate argument.
@@ -33,42 +29,42 @@ def repeat_flags(typed: Sequence[str]) -> list[str]:
     Args:
         words: Arguments of a command line.
     """
-    words: list[str] = []
+    repeated: list[str] = []
     flag, is_value = "", False
-    for word in typed:
+    for word in words:
         name, separator, _ = word.partition("=")
         if word.startswith("--"):
             flag = name if name in _PAIR_FLAGS else ""
             is_value = not separator
         elif is_value:
             is_value = False
-        elif flag and _PAIR.fullmatch(word) and not _is_there(word):
-            words.append(flag)
+        elif flag and _PAIR.fullmatch(word) and not _exists(word):
+            repeated.append(flag)
         else:
             flag = ""
-        words.append(word)
-    return words
+        repeated.append(word)
+    return repeated
 
 
-def _is_there(word: str) -> bool:
+def _exists(word: str) -> bool:
     try:
         return Path(word).exists()
     except (OSError, ValueError):
         return False
 
 
-def check_minimum(number: int, least: int, *, flag: str) -> int:
+def check_minimum(number: int, minimum: int, *, flag: str) -> int:
     """Return a count, such as the number of workers or sites.
 
     Raises:
         ConfigError: The count is below `minimum`.
     """
-    if number < least:
-        raise ConfigError(f"{flag} {number}: expected {least} or more.")
+    if number < minimum:
+        raise ConfigError(f"{flag} {number}: expected {minimum} or more.")
     return number
 
 
-def parse_key_values(given: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, Any]:
+def parse_key_values(words: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, Any]:
     """Parse `name=value` pairs; one word can hold several, separated by commas.
 
     Args:
@@ -79,24 +75,24 @@ def parse_key_values(given: Iterable[str], *, flag: str, parse: bool = False) ->
     Raises:
         ConfigError: A word has no `=`, or a name occurs twice.
     """
-    found: dict[str, Any] = {}
-    words = [word for word in given] if parse else [part for word in given for part in word.split(",") if part.strip()]
-    for word in words:
-        name, separator, value = word.partition("=")
+    values: dict[str, Any] = {}
+    pairs = [pair for pair in words] if parse else [part for pair in words for part in pair.split(",") if part.strip()]
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
         if not separator or not name.strip():
-            raise ConfigError(f"{flag} {word!r}: expected NAME=VALUE.")
-        if name.strip() in found:
-            raise ConfigError(f"{flag} names {name.strip()!r} twice.")
+            raise ConfigError(f"{flag} {pair!r}: expected NAME=VALUE.")
+        if name.strip() in values:
+            raise ConfigError(f"{flag}: {name.strip()!r} occurs twice. Expected every name once.")
         try:
-            found[name.strip()] = plain_yaml.load(value) if parse else value.strip()
+            values[name.strip()] = plain_yaml.load(value) if parse else value.strip()
         except UnexpectedContent as error:
             raise ConfigError(
                 f"{flag} {name.strip()}: {error}. Expected a number, a word, true or false, or a list."
             ) from error
-    return found
+    return values
 
 
-def parse_filters(given: Iterable[str], *, flag: str) -> dict[str, list[str]]:
+def parse_filters(words: Iterable[str], *, flag: str) -> dict[str, list[str]]:
     """Parse `column=value,value` filters; a repeated column collects all its values.
 
     Args:
@@ -108,17 +104,17 @@ def parse_filters(given: Iterable[str], *, flag: str) -> dict[str, list[str]]:
     """
     from distangle.core.unicode_names import normalize_name
 
-    found: dict[str, list[str]] = {}
-    for word in given:
-        name, _, values = word.partition("=")
-        split = [normalize_name(value) for value in values.split(",") if value.strip()]
-        if not name.strip() or not split:
+    filters: dict[str, list[str]] = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        values = [normalize_name(value) for value in text.split(",") if value.strip()]
+        if not name.strip() or not values:
             raise ConfigError(f"{flag} {word!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03.")
-        found.setdefault(name.strip(), []).extend(split)
-    return found
+        filters.setdefault(name.strip(), []).extend(values)
+    return filters
 
 
-def parse_choices(words: str, known: Sequence[Name], *, flag: str) -> list[Name]:
+def parse_choices(text: str, choices: Sequence[Name], *, flag: str) -> list[Name]:
     """Parse comma-separated names without repeats.
 
     Args:
@@ -129,16 +125,16 @@ def parse_choices(words: str, known: Sequence[Name], *, flag: str) -> list[Name]
     Raises:
         ConfigError: A name is not allowed.
     """
-    found: list[Name] = []
-    for word in (piece.strip() for piece in words.split(",")):
-        match = [name for name in known if name == word]
-        if not match:
-            raise ConfigError(f"{flag} {words!r}: {word!r} is none of them. {did_you_mean(word, known)}")
-        found += [name for name in match if name not in found]
-    return found
+    chosen: list[Name] = []
+    for word in (piece.strip() for piece in text.split(",")):
+        matches = [name for name in choices if name == word]
+        if not matches:
+            raise ConfigError(f"{flag} {text!r}: unknown name {word!r}. {did_you_mean(word, choices)}")
+        chosen += [name for name in matches if name not in chosen]
+    return chosen
 
 
-def parse_int_list(words: str, *, flag: str) -> tuple[int, ...]:
+def parse_int_list(text: str, *, flag: str) -> tuple[int, ...]:
     """Parse comma-separated integers, such as `0,1,2`, in order, without repeats.
 
     Args:
@@ -148,11 +144,11 @@ def parse_int_list(words: str, *, flag: str) -> tuple[int, ...]:
     Raises:
         ConfigError: A part between commas is not a non-negative integer.
     """
-    pieces = [piece.strip() for piece in words.split(",") if piece.strip()]
-    for piece in pieces:
-        if not piece.isdecimal():
-            raise ConfigError(f"{flag} {words!r}: {piece!r} is no whole number. Expected such as 0,1,2.")
-    return tuple(dict.fromkeys(int(piece) for piece in pieces))
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        if not part.isdecimal():
+            raise ConfigError(f"{flag} {text!r}: {part!r} is not an integer. Expected integers such as 0,1,2.")
+    return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 def check_exclusive(flag: str, others: Mapping[str, Any], reason: str) -> None:
@@ -166,61 +162,12 @@ def check_exclusive(flag: str, others: Mapping[str, Any], reason: str) -> None:
     Raises:
         ConfigError: One of the other flags was given.
     """
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise ConfigError(f"Leave out {', '.join(given)} beside {flag}. {reason}")
+    conflicts = [name for name, value in others.items() if value is not None]
+    if conflicts:
+        raise ConfigError(f"Remove {', '.join(conflicts)}: not allowed with {flag}. {reason}")
 
 
-def score_lines(scores: "Scores") -> Iterator[tuple[str, ...]]:
-    """Yield the rows of the score table, accuracy and balanced accuracy side by side.
-
-    Round brackets hold a confidence interval. Square brackets hold the values of the groups if they are too few for an
-    interval. The last columns are the balanced accuracy of the cell-free `BASELINES`.
-
-    Args:
-        scores: All scores; those of single cell types are left out here.
-    """
-    balanced = {_place(row): row for row in scores.rows if row.metric == "balanced accuracy"}
-    for row in scores.rows:
-        if row.metric == "accuracy" and not row.subset.startswith("cell type"):
-            numbers = (_with_interval(row), _with_interval(balanced[_place(row)]))
-            naive = (balanced[_place(row)].baselines.get(rule) for rule in BASELINES)
-            blind = ("-" if value is None else f"{value:.3f}" for value in naive)
-            yield row.level, str(row.views), row.wells, row.subset, *numbers, f"{row.chance:.3f}", *blind, str(row.n)
-
-
-def _place(row: "ScoreRow") -> tuple[str, int, str, str]:
-    return row.level, row.views, row.wells, row.subset
-
-
-def _with_interval(row: "ScoreRow") -> str:
-    if row.interval:
-        return f"{row.value:.3f} ({row.interval[0]:.3f}-{row.interval[1]:.3f})"
-    groups = f" [{' '.join(f'{value:.3f}' for value in row.by_group.values())}]" if row.by_group else ""
-    return f"{row.value:.3f}{groups}"
-
-
-def of_few_groups(scores: "Scores") -> Iterator[str]:
-    """Yield the explanation of the square brackets of `score_lines`.
-
-    Args:
-        scores: All scores.
-    """
-    from distangle.core.stats import LEAST_GROUPS
-
-    few = [row for row in scores.rows if row.by_group and row.interval is None and row.subset == "all"]
-    if few:
-        row = few[0]
-        yield (
-            f"In square brackets: {', '.join(row.by_group)}, one by one. An interval takes {LEAST_GROUPS} "
-            f"{row.interval_over}s or more; there are {row.n_groups}."
-        )
-
-
-_FLAG = re.compile(r"--([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
-
-
-def settings(*, preset: str | None = None, config: Path | None = None, set: Words = ()) -> None:
+def settings(*, preset: str | None = None, config: Path | None = None, set: RepeatedOption = ()) -> None:
     """Print a complete configuration as YAML, to edit and pass to `--config`.
 
     Args:
@@ -233,7 +180,7 @@ def settings(*, preset: str | None = None, config: Path | None = None, set: Word
     print_result(write_config(resolve_config(preset, set, file=config)).rstrip())
 
 
-def expand_setting_flags(typed: Sequence[str], verb: Callable[..., Any]) -> list[str]:
+def expand_setting_flags(words: Sequence[str], verb: Callable[..., Any]) -> list[str]:
     """Replace flags that name settings by `--set NAME=VALUE`, in their order.
 
     Args:
@@ -244,28 +191,28 @@ def expand_setting_flags(typed: Sequence[str], verb: Callable[..., Any]) -> list
         ConfigError: A setting has no value.
     """
     declared = {"help", "h", "from", *inspect.signature(verb).parameters}
-    undotted: set[str] | None = None
-    words: list[str] = []
-    left = list(typed)
-    while left:
-        word = left.pop(0)
+    short_names: set[str] | None = None
+    expanded: list[str] = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
         flag = _FLAG.fullmatch(word)
         name = flag[1].replace("-", "_") if flag else ""
         if flag is None or name in declared or name.removeprefix("no_") in declared:
-            words.append(word)
+            expanded.append(word)
             continue
-        if undotted is None:
-            undotted = _undotted(verb)  # loads the settings, which costs a second
-        if "." not in name and name not in undotted:
-            words.append(word)
+        if short_names is None:
+            short_names = _short_names(verb)  # loads the settings, which takes a second
+        if "." not in name and name not in short_names:
+            expanded.append(word)
             continue
         value = flag[2]
         if value is None:
-            if not left or left[0].startswith("--"):
+            if not remaining or remaining[0].startswith("--"):
                 raise ConfigError(f"{word} needs a value, such as `{word} 1`; true or false for a switch.")
-            value = left.pop(0)
-        words += ["--set", f"{name}={value}"]
-    return words
+            value = remaining.pop(0)
+        expanded += ["--set", f"{name}={value}"]
+    return expanded
 
 
 def list_settings(verb: Callable[..., Any]) -> None:
@@ -281,34 +228,36 @@ def list_settings(verb: Callable[..., Any]) -> None:
     declared = inspect.signature(verb).parameters
     names = [name for name in next(iter(by_preset.values())) if name not in declared]
     print_result(
-        "Settings: each may be a flag, a line in the file of --config, or a --set. In brackets what the presets say."
+        "Settings: set each by a flag, by --set, or in the file of --config. Brackets show the values of the presets."
     )
     for name in names:
         values: dict[str, list[str]] = {}
-        for preset, settings_of in by_preset.items():
-            values.setdefault(_shown(settings_of[name]), []).append(preset)
-        alone = len(values) == 1
-        said = "; ".join(value if alone else f"{value} in {', '.join(presets)}" for value, presets in values.items())
-        print_below(f"--{name.replace('_', '-')}", f"{MEANINGS[name]} [{said}]")
+        for preset, settings_of_preset in by_preset.items():
+            values.setdefault(_format_value(settings_of_preset[name]), []).append(preset)
+        is_common = len(values) == 1
+        text = "; ".join(
+            value if is_common else f"{value} in {', '.join(presets)}" for value, presets in values.items()
+        )
+        print_below(f"--{name.replace('_', '-')}", f"{MEANINGS[name]} [{text}]")
 
 
 def list_simulation() -> None:
     """Print the settings of a simulation with their defaults."""
     from distangle.synthetic import SimulationConfig
 
-    print_result("Settings of --set, and their values:")
+    print_result("Settings for --set, with their defaults:")
     for name, field in SimulationConfig.model_fields.items():
         if name not in ("seed", "null"):
-            print_below(name, f"{field.description or ''} [{_shown(field.default)}]".strip())
+            print_below(name, f"{field.description or ''} [{_format_value(field.default)}]".strip())
 
 
-def _undotted(verb: Callable[..., Any]) -> set[str]:
-    from distangle.training import settings as known
+def _short_names(verb: Callable[..., Any]) -> set[str]:
+    from distangle.training import settings as list_names
 
-    # `--lr` is none, but as a setting it is refused with the name that was meant.
-    names = {name.rpartition(".")[2] for name, _ in known()}
+    # `--lr` is not a setting. Passed on as one, it is refused with the full name as a suggestion.
+    names = {name.rpartition(".")[2] for name, _ in list_names()}
     return names - {*inspect.signature(verb).parameters}
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from distangle.cli.arguments import Words, check_minimum, parse_key_values
+from distangle.cli.arguments import RepeatedOption, check_minimum, parse_key_values
 from distangle.cli.console import print_note, print_result, print_table
 from distangle.cli.inputs import check_folder, open_screen
 from distangle.core.io import in_bytes
 from distangle.core.progress import by_percent, progress, show_action
 from distangle.errors import ConfigError, did_you_mean
 
-SHOWN = 40  # kinds of findings in the table
+MAX_KINDS = 40  # of findings in the table
 
 
 def check(
@@ -24,7 +24,7 @@ def check(
     like: Path | None = None,
     fold_file: Path | None = None,
     target: str = "perturbation",
-    expect: Words = (),
+    expect: RepeatedOption = (),
     fail_on: Literal["error", "warning", "never"] = "error",
     images: Path | None = None,
     workers: int = 2,
@@ -56,60 +56,64 @@ def check(
     from distangle.screen.screen import CHECKS
 
     n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
-    read = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
-    other = None if like is None else allowed_sources(read_screen(like))
+    indexed = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
+    reference = None if like is None else allowed_sources(read_screen(like))
     show_action("comparing the tables")
-    checked = check_tables(read, like=other, expected=_totals(expect))
-    divided = None if fold_file is None else Folds.read(fold_file)
-    if target not in fold_columns(read):
+    report = check_tables(indexed, like=reference, expected=_totals(expect))
+    folds = None if fold_file is None else Folds.read(fold_file)
+    if target not in fold_columns(indexed):
         raise ConfigError(
-            f"--target {target}: the screen has no such column. {did_you_mean(target, fold_columns(read))}"
+            f"--target {target}: the screen has no such column. {did_you_mean(target, fold_columns(indexed))}"
         )
     show_action("looking for leaks")
-    leaks = find_leaks(read, divided, label=target)
-    checked = checked.joined(CheckReport(findings=tuple(leaks), laws=()))
+    leaks = find_leaks(indexed, folds, label=target)
+    report = report.joined(CheckReport(findings=tuple(leaks), laws=()))
     folder = out or screen / CHECKS
-    if pixels and not read.card.tables_only:
+    if pixels and not indexed.card.tables_only:
         from distangle.images import sample_sites
         from distangle.images.quality.run import check_pixels
 
-        rows = sample_sites(read, n_sampled)
+        sampled = sample_sites(indexed, n_sampled)
         show_action("reading planes")
         with progress("check", 100, unit="%") as advance:
-            more, surveyed = check_pixels(
-                read, rows, hash_files=hash_files, folds=divided, workers=n_workers, progress=by_percent(advance)
+            pixel_report, planes = check_pixels(
+                indexed, sampled, hash_files=hash_files, folds=folds, workers=n_workers, progress=by_percent(advance)
             )
-        checked = checked.joined(more)
-        surveyed.write(folder / "planes.parquet")
+        report = report.joined(pixel_report)
+        planes.write(folder / "planes.parquet")
     else:
-        (folder / "planes.parquet").unlink(missing_ok=True)  # of an earlier check, not of this one
-    checked.write(folder)
-    for law in checked.laws:
-        (print_result if law.holds else print_note)(
-            f"{law.stage}: {law.words}{'' if law.holds else '  (does not come out)'}"
+        (folder / "planes.parquet").unlink(missing_ok=True)  # of an earlier check
+    report.write(folder)
+    for invariant in report.laws:
+        (print_result if invariant.holds else print_note)(
+            f"{invariant.stage}: {invariant.words}{'' if invariant.holds else '  (does not add up)'}"
         )
-    groups = checked.grouped()
+    groups = report.grouped()
     if groups:
-        rows_shown = [(one["severity"], one["kind"], f"{one['findings']:,}", one["first"]) for one in groups[:SHOWN]]
-        print_table(("", "found", "times", "first"), rows_shown)
-        for one in groups[:SHOWN]:
-            if one["severity"] != "note":
-                print_note(f"{one['kind']}: {one['first']}: {one['what'].removesuffix('.')}. {one['fix']}")
-    numbers = {name: checked.count(name) for name in SEVERITIES}
+        rows = [
+            (group["severity"], group["kind"], f"{group['findings']:,}", group["first"]) for group in groups[:MAX_KINDS]
+        ]
+        print_table(("", "finding", "count", "first"), rows)
+        for group in groups[:MAX_KINDS]:
+            if group["severity"] != "note":
+                print_note(f"{group['kind']}: {group['first']}: {group['what'].removesuffix('.')}. {group['fix']}")
+    numbers = {name: report.count(name) for name in SEVERITIES}
     counts = [f"{n:,} {name}{'s' * (n != 1)}" for name, n in numbers.items()]
     print_result(f"{', '.join(counts)}, each in {folder / 'findings.csv'}")
-    if checked.fails(fail_on):
+    if report.fails(fail_on):
         sys.exit(1)
 
 
-def _totals(expect: Words) -> dict[str, int]:
-    found = {}
+def _totals(expect: RepeatedOption) -> dict[str, int]:
+    totals = {}
     for name, value in parse_key_values(expect, flag="--expect").items():
-        plain = str(value).replace("_", "")
-        if not plain.isdecimal():
-            raise ConfigError(f"--expect {name}={value}: {value!r} is no whole number. Expected such as wells=62755.")
-        found[name] = int(plain)
-    return found
+        digits = str(value).replace("_", "")
+        if not digits.isdecimal():
+            raise ConfigError(
+                f"--expect {name}={value}: {value!r} is not an integer. Expected a count such as wells=62755."
+            )
+        totals[name] = int(digits)
+    return totals
 
 
 def trust(folder: Path) -> None:
@@ -129,16 +133,16 @@ def trust(folder: Path) -> None:
         from distangle.training.loggers import allow_services
 
         run = RunFolder.open(folder)
-        named = ", ".join(read_config(run.config).loggers) or "no service"
+        services = ", ".join(read_config(run.config).loggers) or "no service"
         allow_services(run)
-        print_result(f"{folder}: it may report to {named}")
+        print_result(f"{folder}: reporting to {services} is allowed")
         return
-    read = read_screen(folder)
-    allow_source(read)
-    print_result(f"{folder}: its images are read from {read.source}")
+    screen = read_screen(folder)
+    allow_source(screen)
+    print_result(f"{folder}: reading images from {screen.source} is allowed")
 
 
-MAX_MISMATCHES = 200  # rows of the table; the rest is counted
+MAX_MISMATCHES = 200  # rows of the table; the others are counted
 
 
 def verify(folder: Path, *, images: Path | None = None) -> None:
@@ -155,22 +159,21 @@ def verify(folder: Path, *, images: Path | None = None) -> None:
 
     if (folder / "run.json").exists() or (folder / "manifest.json").exists():
         show_action("reading every file of the run")
-        found = verify_run(RunFolder(folder))
+        report = verify_run(RunFolder(folder))
     elif (folder / "screen.json").exists():
         with progress("verify", 100, unit="%") as advance:
-            found = verify_screen(open_screen(folder, images), progress=by_percent(advance))
+            report = verify_screen(open_screen(folder, images), progress=by_percent(advance))
     else:
-        raise ConfigError(f"{folder} is neither a run (no run.json) nor a screen (no screen.json). Name one of them.")
-    if found.differences:
-        rows = [(one.kind, one.name, one.words) for one in found.differences[:MAX_MISMATCHES]]
-        print_table(("", "file", "found"), rows)
-        if len(found.differences) > MAX_MISMATCHES:
-            print_note(f"... {len(found.differences) - MAX_MISMATCHES} more")
-    for note in found.notes:
+        raise ConfigError(f"{folder} is not a run (no run.json) and not a screen (no screen.json). Name one of them.")
+    if report.differences:
+        rows = [(mismatch.kind, mismatch.name, mismatch.words) for mismatch in report.differences[:MAX_MISMATCHES]]
+        print_table(("", "file", "difference"), rows)
+        if len(report.differences) > MAX_MISMATCHES:
+            print_note(f"... {len(report.differences) - MAX_MISMATCHES} more")
+    for note in report.notes:
         print_note(note)
-    wrong = len(found.differences)
-    print_result(
-        f"{found.n_files} files ({in_bytes(found.n_bytes)}) checked: {f'{wrong} differ' if wrong else 'all as written'}"
-    )
-    if wrong:
+    n_mismatches = len(report.differences)
+    outcome = f"{n_mismatches} differ" if n_mismatches else "all unchanged"
+    print_result(f"{report.n_files} files ({in_bytes(report.n_bytes)}) checked: {outcome}")
+    if n_mismatches:
         sys.exit(1)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from distangle.errors import DistangleError, brief
 
-TRACEBACK = "DISTANGLE_TRACEBACK"  # set in the environment, the error passes with all its lines
-SHOWN = 3
+TRACEBACK = "DISTANGLE_TRACEBACK"  # environment variable that prints the full traceback instead
+MAX_LISTED = 3
 
 
 def name_damaged_file(words: Sequence[str], error: Exception) -> str:
@@ -25,28 +25,31 @@ def name_damaged_file(words: Sequence[str], error: Exception) -> str:
     if not folders:
         return ""
     for folder in folders:
-        if named := _altered(folder):
+        if changes := _list_changed_files(folder):
             return (
-                f"{folder} cannot be used as it is: {named} since it was written. Restore it from a copy; "
-                f"`distangle verify {folder}` lists all that differs."
+                f"{folder} is damaged: {changes} since it was written. Restore it from a copy; "
+                f"`distangle verify {folder}` lists all differences."
             )
-    said = brief(f"{type(error).__name__}: {error}".splitlines()[0], most=200)
+    message = brief(f"{type(error).__name__}: {error}".splitlines()[0], most=200)
     return (
-        f"Something in {' or '.join(map(str, folders))} is not as distangle writes it, though nothing was changed "
-        f"since it was listed ({said}). If it comes from somebody else, ask for another copy. If it is your own, this "
-        f"is a fault of distangle: report what `{TRACEBACK}=1 {shlex.join(['distangle', *words])}` prints."
+        f"A file in {' or '.join(map(str, folders))} has unexpected contents, although its checksum is right "
+        f"({message}). If the folder comes from somebody else, ask for another copy. If it is your own, this is a bug "
+        f"in distangle: report the output of `{TRACEBACK}=1 {shlex.join(['distangle', *words])}`."
     )
 
 
-def _altered(folder: Path) -> str:
+def _list_changed_files(folder: Path) -> str:
     from distangle.results import RunFolder, verify_run
 
     if not (folder / "run.json").exists():
         return ""
     try:
-        found = verify_run(RunFolder(folder))
+        report = verify_run(RunFolder(folder))
     except DistangleError:
         return "manifest.json was changed"
-    wrong = [one for one in found.differences if one.kind != "extra"]
-    listed = ", ".join(f"{one.name} {'is gone' if one.kind == 'missing' else 'was changed'}" for one in wrong[:SHOWN])
-    return listed + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+    mismatches = [mismatch for mismatch in report.differences if mismatch.kind != "extra"]
+    names = ", ".join(
+        f"{mismatch.name} {'is gone' if mismatch.kind == 'missing' else 'was changed'}"
+        for mismatch in mismatches[:MAX_LISTED]
+    )
+    return names + (f" and {len(mismatches) - MAX_LISTED} more" if len(mismatches) > MAX_LISTED else "")

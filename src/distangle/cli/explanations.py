@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.app import command_line
-from distangle.cli.arguments import Words, check_exclusive, check_minimum, parse_choices, parse_filters, parse_int_list
+from distangle.cli.arguments import (
+    RepeatedOption,
+    check_exclusive,
+    check_minimum,
+    parse_choices,
+    parse_filters,
+    parse_int_list,
+)
 from distangle.cli.console import print_note, print_result, print_status, print_table
 from distangle.cli.inputs import compute_on, open_own_screen
 from distangle.cli.runs import make_folds
@@ -35,7 +42,7 @@ def ablate(
     force_split: bool = False,
     target: str | None = None,
     epochs: int | None = None,
-    set: Words = (),
+    set: RepeatedOption = (),
 ) -> None:
     """Train every ablation condition with several seeds and compare them (Fig. 6).
 
@@ -72,7 +79,7 @@ def ablate(
     from distangle.screen import allowed_sources, read_screen
     from distangle.training import resolve_config, stop_at_signals
 
-    folding = {
+    fold_flags = {
         "--hold-out": hold_out,
         "--unlabelled": unlabelled,
         "--folds": folds,
@@ -82,42 +89,46 @@ def ablate(
         "--force-split": force_split or None,
     }
     if screen is None:
-        setting = {"--preset": preset, "--config": config, "--target": target, "--epochs": epochs, "--set": set or None}
-        others = {**folding, **setting}
-        check_exclusive(
-            f"--out {out}", others, "Without a screen, the ablation in that folder goes on as it was begun."
-        )
-        more = () if only is None else chosen_conditions(only)
+        setting_flags = {
+            "--preset": preset,
+            "--config": config,
+            "--target": target,
+            "--epochs": epochs,
+            "--set": set or None,
+        }
+        others = {**fold_flags, **setting_flags}
+        check_exclusive(f"--out {out}", others, "Without a screen, the ablation in that folder continues unchanged.")
+        conditions = () if only is None else chosen_conditions(only)
         plan = continue_ablation(
-            out, conditions=more, seeds=parse_int_list(seeds or "", flag="--seeds"), command=command_line()
+            out, conditions=conditions, seeds=parse_int_list(seeds or "", flag="--seeds"), command=command_line()
         )
     else:
-        asked = resolve_config(preset, set, file=config, target=target, epochs=epochs)
-        indexed = allowed_sources(read_screen(screen))
-        # Every run has the same folds, whatever the seed of the recipe.
-        divided = make_folds(indexed, folding, label=asked.target, seed=0)
+        training_config = resolve_config(preset, set, file=config, target=target, epochs=epochs)
+        indexed_screen = allowed_sources(read_screen(screen))
+        # Every run has the same folds, whatever its seed.
+        split = make_folds(indexed_screen, fold_flags, label=training_config.target, seed=0)
         plan = plan_ablation(
-            indexed,
-            divided,
-            asked,
+            indexed_screen,
+            split,
+            training_config,
             out,
             conditions=chosen_conditions(only),
             seeds=parse_int_list(seeds or "0,1,2", flag="--seeds"),
             command=command_line(),
         )
-    again = f"Go on with `distangle ablate --out {out}`."
-    with stop_at_signals(again) as stop, progress("ablate", count_steps(plan), unit="piece") as advance:
+    resume_hint = f"To continue, run `distangle ablate --out {out}`."
+    with stop_at_signals(resume_hint) as stop, progress("ablate", count_steps(plan), unit="piece") as advance:
         run_ablation(plan, command=command_line(), advance=advance, say=print_note, stop=stop)
-    found = compare(plan)
-    page = write_comparison(plan, found)
-    heads = ("condition", "level", "views", "accuracy", "over baseline", "balanced", "over baseline", "seeds", "n")
-    print_table(heads, table_lines(found))
-    for sentence in caveats(found):
+    comparison = compare(plan)
+    page = write_comparison(plan, comparison)
+    headings = ("condition", "level", "views", "accuracy", "over baseline", "balanced", "over baseline", "seeds", "n")
+    print_table(headings, table_lines(comparison))
+    for sentence in caveats(comparison):
         print_note(sentence)
     print_result(str(page))
 
 
-RESTS_ON = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
+INPUT_FILES = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
 ALL_PARTS = "faithfulness,templates,filters"
 
 
@@ -128,7 +139,7 @@ def explain(
     images: Path | None = None,
     device: str | None = None,
     n_sites: int | None = None,
-    only: Words = (),
+    only: RepeatedOption = (),
     perturbation: str | None = None,
     method: Literal["grad_cam", "hires_cam", "layer_cam", "integrated_gradients", "occlusion"] = "grad_cam",
     layer: str | None = None,
@@ -175,7 +186,7 @@ def explain(
         check_minimum(n_sites, 1, flag="--n-sites")
     from distangle.results import RunFolder
 
-    opened = RunFolder.open(run)
+    run_folder = RunFolder.open(run)
     compute_on(device)
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
@@ -185,18 +196,18 @@ def explain(
             "--method": None if method == "grad_cam" else method,
             "--parts": None if parts == ALL_PARTS else parts,
         }
-        check_exclusive("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
+        check_exclusive("--benchmark", others, "The benchmark tests every method on all held-out wells.")
         from distangle.results import refuse_altered
 
-        refuse_altered(opened, *RESTS_ON)
-        indexed = open_own_screen(opened, screen, images)
-        _benchmark(opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal)
+        refuse_altered(run_folder, *INPUT_FILES)
+        indexed_screen = open_own_screen(run_folder, screen, images)
+        _benchmark(run_folder, indexed_screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
-    chosen = parse_filters(only, flag="--only")
+    filters = parse_filters(only, flag="--only")
     from distangle.results import refuse_altered
 
-    refuse_altered(opened, *RESTS_ON)
-    indexed = open_own_screen(opened, screen, images)
+    refuse_altered(run_folder, *INPUT_FILES)
+    indexed_screen = open_own_screen(run_folder, screen, images)
     show_action("loading the network code")
     from distangle.explain import (
         PARTS,
@@ -209,9 +220,9 @@ def explain(
         sentences,
     )
 
-    asked = () if parts == "none" else parse_choices(parts, PARTS, flag="--parts")
+    analyses = () if parts == "none" else parse_choices(parts, PARTS, flag="--parts")
     options = AnalysisOptions(
-        parts=asked,
+        parts=analyses,
         nuclear=nuclear,
         beside=None if beside is None else RunFolder.open(beside),
         embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
@@ -219,28 +230,30 @@ def explain(
         seeds=[RunFolder.open(other) for other in seeds],
         shuffled=None if shuffled is None else RunFolder.open(shuffled),
     )
-    with progress("explain", 0, n_steps=n_steps(asked)) as advance:
-        found = explain_run(
-            opened,
-            indexed,
-            selection=SiteSelection(n_sites=96 if n_sites is None else n_sites, only=chosen, perturbation=perturbation),
+    with progress("explain", 0, n_steps=n_steps(analyses)) as advance:
+        explanation = explain_run(
+            run_folder,
+            indexed_screen,
+            selection=SiteSelection(
+                n_sites=96 if n_sites is None else n_sites, only=filters, perturbation=perturbation
+            ),
             settings=ExplainSettings(method=method, layer=layer, head=head, removal=removal),
             options=options,
             advance=advance,
             say=print_note,
         )
-    opened.add_command(command_line())
-    if found.settings["remark"]:
-        print_note(found.settings["remark"])
-    for sentence in (*sentences(found), *analysis_sentences(opened.explanations, asked)):
+    run_folder.add_command(command_line())
+    if explanation.settings["remark"]:
+        print_note(explanation.settings["remark"])
+    for sentence in (*sentences(explanation), *analysis_sentences(run_folder.explanations, analyses)):
         print_result(sentence)
     print_status(f"next: `distangle report {shlex.quote(str(run))}`")
-    print_result(str(opened.explanations))
+    print_result(str(run_folder.explanations))
 
 
 def _benchmark(
-    opened: "RunFolder",
-    indexed: "Screen",
+    run: "RunFolder",
+    screen: "Screen",
     *,
     n_sites: int | None,
     layer: str | None,
@@ -256,16 +269,14 @@ def _benchmark(
     )
 
     with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
-        found = benchmark_run(
-            opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
-        )
-    opened.add_command(command_line())
-    if found.settings["remark"]:
-        print_note(found.settings["remark"])
-    print_table(BENCHMARK_HEADER, benchmark_lines(found))
-    for sentence in benchmark_sentences(found):
+        result = benchmark_run(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance)
+    run.add_command(command_line())
+    if result.settings["remark"]:
+        print_note(result.settings["remark"])
+    print_table(BENCHMARK_HEADER, benchmark_lines(result))
+    for sentence in benchmark_sentences(result):
         print_result(sentence)
-    print_result(str(opened.explanations / "benchmark.json"))
+    print_result(str(run.explanations / "benchmark.json"))
 
 
 def figures(
@@ -281,22 +292,22 @@ def figures(
     """
     from distangle.results import RunFolder
 
-    opened = RunFolder.open(run)
-    indexed = open_own_screen(opened, screen, images, needed=False)
+    run_folder = RunFolder.open(run)
+    indexed_screen = open_own_screen(run_folder, screen, images, needed=False)
     show_action("loading the drawing code")
     from distangle.report import FIGURES, SHOWN, draw_figures
     from distangle.results import refuse_altered
 
-    refuse_altered(opened, *SHOWN)
+    refuse_altered(run_folder, *SHOWN)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
-        listed = draw_figures(opened, indexed, only=only or (), advance=advance)
-    opened.add_command(command_line())
+        entries = draw_figures(run_folder, indexed_screen, only=only or (), advance=advance)
+    run_folder.add_command(command_line())
     for number in map(str, only or FIGURES):
-        said = listed[number]
-        if "missing" in said:
-            words = shlex.split(said["command"])  # names the run, which may lie elsewhere
-            command = f" `{shlex.join([*words[:2], str(run), *words[3:]])}` makes it." if words else ""
-            print_note(f"Figure {number} is not drawn: {said['missing']}{command}")
+        entry = entries[number]
+        if "missing" in entry:
+            words = shlex.split(entry["command"])  # the command names the run as the report does
+            command = f" Run `{shlex.join([*words[:2], str(run), *words[3:]])}` first." if words else ""
+            print_note(f"Figure {number} is not drawn: {entry['missing']}{command}")
         else:
-            print_result(f"Figure {number}. {said['title']}. {said['caption']}")
-    print_result(str(opened.explanations / "figures"))
+            print_result(f"Figure {number}. {entry['title']}. {entry['caption']}")
+    print_result(str(run_folder.explanations / "figures"))

@@ -28,7 +28,7 @@ def open_screen(folder: Path, images: Path | None = None, *, needed: bool = True
     from distangle.screen import allowed_sources, read_screen, with_images
 
     screen = read_screen(folder)
-    # Who names the folder of the images has allowed it.
+    # Naming the folder of the images is a permission to read it.
     screen = allowed_sources(screen) if images is None else with_images(screen, images)
     _check_images(screen, needed=needed)
     return screen
@@ -63,13 +63,13 @@ def _check_images(screen: "Screen", *, needed: bool) -> None:
     from distangle.screen import check_images
 
     try:
-        gone = check_images(screen)
+        problem = check_images(screen)
     except ScreenError as error:
         if needed:
             raise
-        gone = f"{error} Without them there are no pictures of cells."
-    if gone:
-        print_note(gone)
+        problem = f"{error} Without them, pictures of cells are left out."
+    if problem:
+        print_note(problem)
 
 
 def check_folder(folder: Path) -> None:
@@ -80,7 +80,7 @@ def check_folder(folder: Path) -> None:
     """
     if not (folder / "screen.json").is_file():
         raise ScreenError(
-            f"{folder} is not a screen: no screen.json in it. `distangle index SOURCE --out {folder}` makes one."
+            f"{folder} is not a screen: it has no screen.json. Run `distangle index SOURCE --out {folder}` to make one."
         )
 
 

@@ -47,10 +47,10 @@ def folds(
     from distangle.screen import allowed_sources, folds_from_options, read_screen
     from distangle.screen.checks.leaks import find_leaks
 
-    show_action("dividing the screen, and looking for leaks")
-    read = allowed_sources(read_screen(screen))
-    made = folds_from_options(
-        read,
+    show_action("splitting the screen and checking for leaks")
+    indexed_screen = allowed_sources(read_screen(screen))
+    split = folds_from_options(
+        indexed_screen,
         by=hold_out,
         hidden=unlabelled,
         n_folds=n,
@@ -60,13 +60,13 @@ def folds(
         seed=seed,
         force=force_split,
     )
-    made.write(out)
-    counts = made.table["fold"].value_counts()
-    print_result(f"{made.description}: " + " + ".join(f"{name} {int(size):,}" for name, size in counts.items())
-         + f" = {len(made.table):,} sites")  # fmt: skip
-    for finding in find_leaks(read, made, label=target):
+    split.write(out)
+    sizes = split.table["fold"].value_counts()
+    print_result(f"{split.description}: " + " + ".join(f"{name} {int(size):,}" for name, size in sizes.items())
+         + f" = {len(split.table):,} sites")  # fmt: skip
+    for finding in find_leaks(indexed_screen, split, label=target):
         (print_result if finding.severity == "note" else print_note)(f"{finding.kind}: {finding.what}. {finding.fix}")
-    print_result(f"{out}, sha256 {made.sha256}")
+    print_result(f"{out}, sha256 {split.sha256}")
 
 
 def index(
@@ -168,15 +168,15 @@ def index(
     show_action("writing the screen")
     write_screen(screen, out)
     if sign := screen.card.provenance.get("recognised_by"):
-        print_result(f"layout {screen.card.layout}, told by {sign}")
+        print_result(f"layout {screen.card.layout}, detected by {sign}")
     print_result(conservation_line(screen))
     for (severity, kind), rows in screen.problems.groupby(["severity", "kind"], sort=False):
-        written = f"{len(rows)} row{'s' if len(rows) != 1 else ''} in {out / 'problems.csv'}"
-        fixes = set(rows["fix"])  # one for all of a kind is said here too
+        location = f"{len(rows)} row{'s' if len(rows) != 1 else ''} in {out / 'problems.csv'}"
+        fixes = set(rows["fix"])
         fix = f". {fixes.pop()}" if len(fixes) == 1 else ""
-        print_note(f"{severity}: {kind}: {rows['count'].sum()} ({written}){fix}")
-    named = shlex.quote(str(out))
-    print_status(f"next: `distangle check {named}`, then `distangle train {named} --preset small --out runs/first`")
+        print_note(f"{severity}: {kind}: {rows['count'].sum()} ({location}){fix}")
+    folder = shlex.quote(str(out))
+    print_status(f"next: `distangle check {folder}`, then `distangle train {folder} --preset small --out runs/first`")
     print_result(str(out))
 
 
@@ -188,11 +188,12 @@ def _refuse_out(out: Path, source: str) -> None:
             screen would be read as tables of the plates.
     """
     if out.exists() and not out.is_dir():
-        raise ScreenError(f"--out {out} is a file. Expected a folder, new or of a former screen.")
+        raise ScreenError(f"--out {out} is a file. Expected a new folder, or the folder of an earlier screen.")
     _check_writable(out)
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise ScreenError(
-            f"--out {out} is the source itself: the screen's tables would be taken for the lab's. Name another."
+            f"--out {out} is the source folder: the tables of the screen would be read as tables of the plates. Choose "
+            "another folder."
         )
 
 
@@ -202,17 +203,17 @@ def _check_writable(out: Path) -> None:
     Raises:
         ScreenError: The folder cannot be written.
     """
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    new_folders = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         raise ScreenError(
-            f"--out {out} cannot be written to ({error.strerror}). Name a folder that you may write to."
+            f"--out {out} cannot be written ({error.strerror}). Choose a folder with write permission."
         ) from error
     finally:
-        for folder in made:
+        for folder in new_folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
@@ -244,16 +245,18 @@ def pack(
     from distangle.screen import conservation_line
 
     n_workers = check_minimum(workers, 1, flag="--workers")
-    given = open_screen(screen, images)
-    with progress("pack", len(given.sites), unit="image") as advance:
-        packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance, say=print_note)
-    refused = len(given.sites) - len(packed.screen.sites)
-    if refused:
-        print_note(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
+    source = open_screen(screen, images)
+    with progress("pack", len(source.sites), unit="image") as advance:
+        packed = pack_screen(
+            source, out, format=format, level=level, workers=n_workers, advance=advance, say=print_note
+        )
+    n_refused = len(source.sites) - len(packed.screen.sites)
+    if n_refused:
+        print_note(f"{n_refused} image(s) could not be read and were refused; see {out / 'problems.csv'}")
     print_result(
-        f"packed {packed.n_packed} images, each read back and compared, and kept {packed.n_kept} by their checksums; "
-        f"{in_bytes(packed.bytes_before)} became {in_bytes(packed.bytes_after)} "
-        f"({packed.bytes_after / packed.bytes_before:.2f} of before)"
+        f"packed and verified {packed.n_packed} images, kept {packed.n_kept} from before; size "
+        f"{in_bytes(packed.bytes_before)} -> {in_bytes(packed.bytes_after)} "
+        f"(ratio {packed.bytes_after / packed.bytes_before:.2f})"
     )
     print_result(conservation_line(packed.screen))
     print_result(str(out))
@@ -284,33 +287,33 @@ def statistics(
     from distangle.screen import statistics as count
 
     n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
-    read = allowed_sources(read_screen(screen)) if out is None or not pixels else open_screen(screen, images)
+    indexed_screen = allowed_sources(read_screen(screen)) if out is None or not pixels else open_screen(screen, images)
     show_action("counting")
-    counted = count(read)
-    print_table(("counted", "number"), statistics_table(counted))
+    counts = count(indexed_screen)
+    print_table(("entity", "count"), statistics_table(counts))
     if out is None:
         return
     from distangle.images import measure_planes, sample_sites
     from distangle.images.quality.summary import first_readable, summarize_screen
     from distangle.report.data_card import edge_sentence, write_card
 
-    write_json(out / "statistics.json", counted.model_dump(mode="json"))
-    surveyed, example = None, None
-    if pixels and not read.card.tables_only:
+    write_json(out / "statistics.json", counts.model_dump(mode="json"))
+    planes, example = None, None
+    if pixels and not indexed_screen.card.tables_only:
         show_action("reading planes")
         with progress("statistics", 100, unit="%") as advance:
-            surveyed = measure_planes(
-                read, sample_sites(read, n_sampled), workers=n_workers, progress=by_percent(advance)
+            planes = measure_planes(
+                indexed_screen, sample_sites(indexed_screen, n_sampled), workers=n_workers, progress=by_percent(advance)
             )
-        example = first_readable(read, surveyed)
-    show_action("dividing the variance, and drawing")
-    card = summarize_screen(read, surveyed, quantity=quantity)
+        example = first_readable(indexed_screen, planes)
+    show_action("computing variance components and drawing charts")
+    card = summarize_screen(indexed_screen, planes, quantity=quantity)
     for channel in card.get("pixels", {}).get("channels", []):
         shares = ", ".join(f"{name} {share:.0%}" for name, share in channel["components"].items() if share is not None)
-        zero, of = channel["planes_of_zero"], channel["planes"]
-        if zero:
-            left_out = f"the {quantity} of {zero:,} of {of:,} planes is zero; they are left out of its shares"
-            print_note(f"{channel['channel']}: {left_out}")
+        n_zero, n_planes = channel["planes_of_zero"], channel["planes"]
+        if n_zero:
+            reason = f"the {quantity} of {n_zero:,} of {n_planes:,} planes is zero; its variance shares leave them out"
+            print_note(f"{channel['channel']}: {reason}")
         if shares:
             print_result(
                 f"{channel['channel']}: variance of the {quantity}: {shares}. {edge_sentence(channel['edge'])}"
@@ -341,17 +344,17 @@ def simulate(
     from distangle.synthetic import SimulationConfig
     from distangle.synthetic import simulate as draw
 
-    given = {"seed": seed, "null": null, **parse_key_values(set, flag="--set", parse=True)}
+    settings = {"seed": seed, "null": null, **parse_key_values(set, flag="--set", parse=True)}
     try:
-        config = SimulationConfig.model_validate(given)
+        config = SimulationConfig.model_validate(settings)
     except ValidationError as error:
         from distangle.errors import did_you_mean
 
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        known = did_you_mean(name, SimulationConfig.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise ConfigError(f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()) from error
-    show_action("drawing cells")
+        problem = error.errors()[0]
+        name = ".".join(map(str, problem["loc"]))
+        hint = did_you_mean(name, SimulationConfig.model_fields) if problem["type"] == "extra_forbidden" else ""
+        raise ConfigError(f"Setting {name!r}: {problem['msg'].lower()}. {hint}".rstrip()) from error
+    show_action("simulating cells")
     with progress("simulate", 100, unit="%") as advance:
         truth = draw(out, config, workers=workers, progress=by_percent(advance))
     print_status(f"next: `distangle index {shlex.quote(str(out))} --out screen`")
