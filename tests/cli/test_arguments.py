@@ -54,7 +54,7 @@ def test_pairs_are_read_as_text(words: list[str], values: dict[str, str]) -> Non
     ("word", "value"),
     [
         ("x=3", 3),
-        ("x=1e-4", 1e-4),
+        ("x=0.5", 0.5),
         ("x=true", True),
         ("x=null", None),
         ("x=HUVEC", "HUVEC"),
@@ -131,7 +131,10 @@ def test_choices_are_read_in_order_without_repeats(text: str, chosen: list[str])
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("filter", "--parts 'filter': unknown name 'filter'. Did you mean 'filters'?"),
+        (
+            "filter",
+            "--parts 'filter': unknown name 'filter'. Did you mean 'filters'? Known: faithfulness, filters, templates.",
+        ),
         ("filters,x", "--parts 'filters,x': unknown name 'x'. Known: faithfulness, filters, templates."),
         ("", "--parts '': unknown name ''. Known: faithfulness, filters, templates."),
     ],

@@ -104,7 +104,7 @@ def test_a_check_without_pixels_leaves_no_planes_of_an_earlier_one(screen: Path)
 def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["index", str(screen.parent), "--tables", str(screen.parent / "wells.csv"), "--channels", "dna", "--out"]
     (screen.parent / "file").write_text("x")
-    for out, said in (("file", "is a file. Expected a folder"), (".", "is the source folder")):
+    for out, said in (("file", "is a file. Expected a new folder"), (".", "is the source folder")):
         with pytest.raises(SystemExit):
             main([*words, str(screen.parent / out)])
         assert said in capsys.readouterr().err

@@ -16,7 +16,7 @@ import pytest
 
 import stranger
 from distangle.cli import main
-from distangle.report.build import _remove_others
+from distangle.report.build import _remove_old_figures
 from distangle.results import RunFolder
 from distangle.training import TrainingConfig, without_services
 from distangle.training.loggers import allow_services, allowed_services
@@ -412,7 +412,7 @@ def test_only_pictures_that_the_run_has_listed_are_removed(lab: Lab) -> None:
     for name in ("old.svg", "new.svg", "holiday.png"):
         (pictures / name).write_text(name)
     run.record(pictures / "old.svg", pictures / "new.svg")
-    _remove_others(run, keep=[pictures / "new.svg"])
+    _remove_old_figures(run, keep=[pictures / "new.svg"])
     assert {path.name for path in pictures.iterdir()} == {"new.svg", "holiday.png"}
 
 

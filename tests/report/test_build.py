@@ -266,8 +266,8 @@ def test_a_real_screen_has_no_planted_section(made: Made, tmp_path: Path) -> Non
 
 
 def test_what_was_planted_is_set_beside_what_was_found(made: Made) -> None:
-    material = load(made.run, made.screen, truth=made.truth)
-    rows = {row[0]: row for row in planted_rows(material)}
+    data = load(made.run, made.screen, truth=made.truth)
+    rows = {row[0]: row for row in planted_rows(data)}
     means = made.explanation.summary["perturbations"]
     stains = [channel.stain for channel in STAINS]
     for name, entry in means.items():
@@ -284,14 +284,14 @@ def test_what_was_planted_is_set_beside_what_was_found(made: Made) -> None:
 
 
 def test_the_headline_claims_no_stain_that_its_own_p_denies(made: Made) -> None:
-    material, summary = load(made.run, made.screen), made.explanation.summary
+    data, summary = load(made.run, made.screen), made.explanation.summary
 
     def said(p: float) -> str:
         shapley = {**summary["shapley"], "p_family": [p] * 6}
         explanation = dataclasses.replace(made.explanation, summary={**summary, "shapley": shapley})
-        return explanation_sentence(dataclasses.replace(material, explanation=explanation))
+        return explanation_sentence(dataclasses.replace(data, explanation=explanation))
 
-    top = channel_names(material)[int(np.argmax(summary["shapley"]["mean"]))]
+    top = channel_names(data)[int(np.argmax(summary["shapley"]["mean"]))]
     none, one = said(0.77), said(0.01)
     assert none.endswith("No single channel stands out over all perturbations (p = 0.77).")
     assert "contributed most" not in none

@@ -9,7 +9,7 @@ import pytest
 
 from distangle.cli import main
 from distangle.report.data import load
-from distangle.report.sections.provenance import _typical
+from distangle.report.sections.provenance import _typical_commands
 from distangle.training import resolve_config, write_config
 from report_run import Plan, make_run
 
@@ -36,12 +36,12 @@ def test_a_page_names_the_run_from_here_and_never_tells_where_a_folder_lies(
     from distangle.screen import read_screen
 
     run = RunFolder.open(made.resolve())
-    material = load(run, read_screen(run.screen_folder()))
-    assert material.typed == str(made)
+    data = load(run, read_screen(run.screen_folder()))
+    assert data.command_path == str(made)
     monkeypatch.chdir("/")
-    (made_name := made.name)
-    assert material.typed in (made_name, str(run.root.relative_to("/")))
-    assert not material.typed.startswith("/")
+    (name := made.name)
+    assert data.command_path in (name, str(run.root.relative_to("/")))
+    assert not data.command_path.startswith("/")
 
 
 def test_a_command_names_a_run_elsewhere_as_it_was_given(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,9 @@ def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
     run = RunFolder.open(made)
     config = resolve_config("scratch", [*changes, "precision=bf16", "preparation.binning=2"], epochs=3)
     run.config.write_text(write_config(config))
-    train = next(typed for typed in _typical(load(run, read_screen(run.screen_folder()))) if " train " in typed)
+    train = next(
+        typed for typed in _typical_commands(load(run, read_screen(run.screen_folder()))) if " train " in typed
+    )
     words = shlex.split(train)
     assert [words[k + 1] for k, word in enumerate(words) if word == "--set"] == sorted(changes, reverse=True)
     again = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)

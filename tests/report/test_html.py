@@ -68,7 +68,7 @@ def test_signs_that_no_one_sees_become_a_mark(sign: str) -> None:
 )  # fmt: skip
 def test_addresses_outside_the_folder_are_refused(address: str) -> None:
     figures = [{"source": address, "alternative": "", "caption": ""}]
-    with pytest.raises(ValueError, match="is no file of the page's folder"):
+    with pytest.raises(ValueError, match="is not a file in the folder of the page"):
         page_of(Content("stacked.html.j2", {"figures": figures, "tables": [], "sentences": []}))
 
 
@@ -93,7 +93,7 @@ def test_what_the_policy_forbids_is_refused(part: str) -> None:
     "part", ['<use xlink:href="http://x"/>', '<img srcset="//x/a.png 2x">', '<video poster="https://x">']
 )
 def test_every_attribute_that_loads_is_checked(part: str) -> None:
-    with pytest.raises(ValueError, match="is no file of the page's folder"):
+    with pytest.raises(ValueError, match="is not a file in the folder of the page"):
         check_page(part)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from distangle.errors import ScreenError
 from distangle.report.inline_svg import Bar, bars, interval_bar, plate_map
-from distangle.report.plates import WellState, held_out_plates, plate_grid, spread
+from distangle.report.plates import WellState, held_out_plates, plate_grid, spread_over_experiments
 from distangle.results import Predictions
 from report_run import Made
 
@@ -45,8 +45,8 @@ def test_every_well_lies_at_its_row_and_column_with_its_state(made: Made) -> Non
     assert grid.confidence[1, 2] == 0.9
     assert np.isnan(grid.confidence[2, 11])
     assert (grid.n_correct, grid.n_scored) == (1, 2)
-    assert grid.said[1, 2] == "B03 · siRNA_1 · predicted siRNA_2 (0.90)"
-    assert grid.said[7, 0] == "H01 · siRNA_1 · not read: truncated"
+    assert grid.tooltip[1, 2] == "B03 · siRNA_1 · predicted siRNA_2 (0.90)"
+    assert grid.tooltip[7, 0] == "H01 · siRNA_1 · not read: truncated"
 
 
 def test_a_well_that_the_plate_does_not_have_is_refused(made: Made) -> None:
@@ -69,8 +69,8 @@ def test_only_plates_with_a_held_out_well_are_listed_in_order(made: Made) -> Non
 
 def test_a_choice_of_plates_takes_turns_over_the_experiments() -> None:
     plates = [("A", "1"), ("A", "2"), ("A", "3"), ("B", "1"), ("C", "1")]
-    assert spread(plates, most=4) == [("A", "1"), ("A", "2"), ("B", "1"), ("C", "1")]
-    assert spread(plates, most=9) == plates
+    assert spread_over_experiments(plates, limit=4) == [("A", "1"), ("A", "2"), ("B", "1"), ("C", "1")]
+    assert spread_over_experiments(plates, limit=9) == plates
 
 
 def test_the_map_draws_states_confidence_and_controls(made: Made) -> None:
@@ -88,7 +88,7 @@ def test_the_map_draws_states_confidence_and_controls(made: Made) -> None:
     assert 'class="wrong" fill-opacity="0.25"' in drawn
     assert drawn.count('class="negative"') == drawn.count('class="positive"') == 1
     assert drawn.count('class="empty"') == 8 * 12 - 4
-    assert "3 of 4 wells right" in drawn
+    assert "3 of 4 wells correct" in drawn
     assert ">H</text>" in drawn
     assert ">12</text>" in drawn
 
@@ -119,7 +119,7 @@ def test_the_interval_is_drawn_to_scale_beside_chance() -> None:
 
 
 def test_bars_reach_from_zero_to_their_value() -> None:
-    drawn = bars([Bar(name="a", value=1.0, strong=True), Bar(name="b", value=-1.0)], said="x", width=320.0)
+    drawn = bars([Bar(name="a", value=1.0, strong=True), Bar(name="b", value=-1.0)], description="x", width=320.0)
     left, right = 0.42 * 320, 320 - 46.0
     zero, half = (left + right) / 2, (right - left) / 2
     assert f'x="{zero:.2f}"'.rstrip("0") in drawn.replace('0"', '"') or f'x="{zero:.1f}"' in drawn
@@ -129,5 +129,5 @@ def test_bars_reach_from_zero_to_their_value() -> None:
 
 
 def test_bars_of_nothing_and_of_nan_do_not_fail() -> None:
-    assert "<rect" not in bars([Bar(name="a", value=float("nan"))], said="x")
-    assert "<rect" in bars([Bar(name="a", value=0.0)], said="x")
+    assert "<rect" not in bars([Bar(name="a", value=float("nan"))], description="x")
+    assert "<rect" in bars([Bar(name="a", value=0.0)], description="x")

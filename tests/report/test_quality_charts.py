@@ -25,10 +25,10 @@ def test_every_condition_has_a_panel_and_the_reference_none_of_its_own() -> None
 def test_the_line_is_the_mean_and_the_band_reaches_over_all_runs_that_have_come_so_far() -> None:
     from matplotlib.figure import Figure
 
-    from distangle.report.quality_charts import _band
+    from distangle.report.quality_charts import _draw_band
 
     axes = Figure().add_subplot()
-    _band(axes, np.array([[0.2, 0.4], [0.3, 0.7], [0.5, np.nan]]), "#2f6299")
+    _draw_band(axes, np.array([[0.2, 0.4], [0.3, 0.7], [0.5, np.nan]]), "#2f6299")
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_xydata(), [[1, 0.3], [2, 0.5], [3, 0.5]])
     (band,) = axes.collections

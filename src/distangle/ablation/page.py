@@ -141,7 +141,7 @@ def _results(found: Comparison) -> Content:
             if (level, metric) == ("well", "accuracy") and differences:
                 intervals = any(row.difference_interval for row in rows)
                 label = f"Percentage points over the baseline{', with 95 % intervals' if intervals else ''}"
-                part["bars"] = bars(differences, said=label, width=480.0)
+                part["bars"] = bars(differences, description=label, width=480.0)
                 thin = "; thin lines: 95\u202f% intervals" if intervals else ""
                 part["bars_caption"] = f"Percentage points over the baseline{thin}."
             parts.append(part)

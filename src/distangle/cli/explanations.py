@@ -128,7 +128,7 @@ def ablate(
     print_result(str(page))
 
 
-INPUT_FILES = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
+EXPLAIN_INPUTS = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
 ALL_PARTS = "faithfulness,templates,filters"
 
 
@@ -199,14 +199,14 @@ def explain(
         check_exclusive("--benchmark", others, "The benchmark tests every method on all held-out wells.")
         from distangle.results import refuse_altered
 
-        refuse_altered(run_folder, *INPUT_FILES)
+        refuse_altered(run_folder, *EXPLAIN_INPUTS)
         indexed_screen = open_own_screen(run_folder, screen, images)
         _benchmark(run_folder, indexed_screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
     filters = parse_filters(only, flag="--only")
     from distangle.results import refuse_altered
 
-    refuse_altered(run_folder, *INPUT_FILES)
+    refuse_altered(run_folder, *EXPLAIN_INPUTS)
     indexed_screen = open_own_screen(run_folder, screen, images)
     show_action("loading the network code")
     from distangle.explain import (
@@ -295,10 +295,10 @@ def figures(
     run_folder = RunFolder.open(run)
     indexed_screen = open_own_screen(run_folder, screen, images, needed=False)
     show_action("loading the drawing code")
-    from distangle.report import FIGURES, SHOWN, draw_figures
+    from distangle.report import FIGURES, REPORT_INPUTS, draw_figures
     from distangle.results import refuse_altered
 
-    refuse_altered(run_folder, *SHOWN)
+    refuse_altered(run_folder, *REPORT_INPUTS)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
         entries = draw_figures(run_folder, indexed_screen, only=only or (), advance=advance)
     run_folder.add_command(command_line())

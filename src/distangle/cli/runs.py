@@ -362,10 +362,10 @@ def report(run: Path, *, screen: Path | None = None, images: Path | None = None)
     run_folder = RunFolder.open(run)
     indexed_screen = open_own_screen(run_folder, screen, images, needed=False)
     show_action("loading the drawing code")
-    from distangle.report import SHOWN, build_report
+    from distangle.report import REPORT_INPUTS, build_report
     from distangle.results import refuse_altered
 
-    refuse_altered(run_folder, *SHOWN)
+    refuse_altered(run_folder, *REPORT_INPUTS)
     page = build_report(
         run_folder, indexed_screen, say=print_note, progress=lambda part: show_action("writing the report", part)
     )

@@ -15,7 +15,7 @@ from distangle.report.charts import BLUE
 from distangle.report.data import load
 from distangle.report.paper import figure_7_8, figure_9, figure_10
 from distangle.report.paper.figure import PaperFigure, UnavailableFigure
-from distangle.report.paper.panels import group_by_run, half_span, main_map, middle, projection_label, strip_plot
+from distangle.report.paper.panels import center, group_by_run, half_span, main_map, projection_label, strip_plot
 from distangle.results import FilterAnalysis, RunFolder, TemplateComparison
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run
@@ -139,7 +139,7 @@ def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> No
     assert made.caption.startswith("This network has not the paper's two layers")
     assert made.numbers["claim"] == bands.claim
     claim = {**(bands.claim or {}), "printed_names": True}
-    assert figure_10._lead(dataclasses.replace(bands, claim=claim)).startswith("The layers of the paper;")
+    assert figure_10._first_sentence(dataclasses.replace(bands, claim=claim)).startswith("The layers of the paper;")
 
 
 def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
@@ -187,7 +187,7 @@ def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
 
 def test_panels_of_one_scale_hold_every_set_around_its_own_middle() -> None:
     near, far = np.array([[0.0, 0], [2, 1]]), np.array([[100.0, 100], [104, 100], [101, 103]])
-    assert middle(far).tolist() == [102, 101.5]
+    assert center(far).tolist() == [102, 101.5]
     assert half_span([near, far]) == pytest.approx(1.08 * 2)
     assert half_span([np.zeros((3, 2))]) == 1
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from distangle.report.sections.channel_methods import ways
+from distangle.report.sections.channel_methods import compare_methods
 from distangle.results import Explanation
 
 NAMES = ("nuclei", "actin", "Golgi")
@@ -13,7 +13,7 @@ NAMES = ("nuclei", "actin", "Golgi")
 
 def page(**summary: object) -> str:
     empty = np.zeros((0, 2, 2), dtype=np.float32)
-    content = ways(Explanation(table=pd.DataFrame(), maps=empty, settings={}, summary=summary), NAMES)
+    content = compare_methods(Explanation(table=pd.DataFrame(), maps=empty, settings={}, summary=summary), NAMES)
     return "" if content is None else str(content.__html__())
 
 
