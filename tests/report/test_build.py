@@ -158,8 +158,8 @@ def row_with(**changes: Any) -> ScoreRow:
     [
         (row_with(), "The interval includes chance"),
         (row_with(chance=0.05), "The whole interval lies above chance."),
-        (row_with(chance=0.5), "The whole interval lies below chance: look for a mistake"),
-        (row_with(interval=None, n_groups=1), "it takes 5 experiments or more"),
+        (row_with(chance=0.5), "The whole interval lies below chance: look for an error"),
+        (row_with(interval=None, n_groups=1), "An interval needs at least 5 experiments"),
         (row_with(interval=None, n_groups=2, by_group={"E1": 0.1, "E2": 0.3}), "(E1 10.0\u202f%, E2 30.0\u202f%)"),
         (row_with(metric="balanced accuracy"), "with a balanced accuracy of 20.0\u202f%"),
         (row_with(level="site"), "On 10 held-out sites"),
@@ -306,9 +306,7 @@ def test_the_headline_claims_no_stain_that_its_own_p_denies(made: Made) -> None:
 def test_the_planted_table_is_as_the_explanation_says(built: Page, made: Made) -> None:
     assert made.explanation.planted is not None
     found = made.explanation.planted["perturbations_found"]
-    said = (
-        f"names the right channel for {found['perturbations']} of {found['of']} recognised single-channel perturbations"
-    )
+    said = f"names the correct channel for {found['perturbations']} of {found['of']} correctly predicted single-channel"
     assert said in built.text
     assert percent(made.explanation.planted["top_eq15_is_planted"]["share"]) in built.text
 
@@ -326,7 +324,7 @@ def test_the_stains_are_those_of_the_summary_with_intervals_and_null(made: Made)
 
 
 def test_eq_15_is_said_not_to_be_evidence(built: Page) -> None:
-    assert "whatever the network looked at: compare maps drawn at random (grey)" in built.text
+    assert "whatever the network used: compare random maps (grey)" in built.text
     assert "is not evidence of which channel mattered" in built.text
 
 

@@ -137,7 +137,8 @@ def _draw_well(grid: PlateGrid, row: int, column: int, *, x: float, y: float, si
     parts.append(tag("rect", **box, class_=state.name.lower(), fill_opacity=opacity))
     radius, centre_x, centre_y = 0.22 * size, x + size / 2, y + size / 2
     if state is WellState.UNREADABLE:
-        path = f"m{-radius:.2f} {-radius:.2f}l{2 * radius:.2f} {2 * radius:.2f}m0 {-2 * radius:.2f}l{-2 * radius:.2f} {2 * radius:.2f}"
+        side = 2 * radius
+        path = f"m{-radius:.2f} {-radius:.2f}l{side:.2f} {side:.2f}m0 {-side:.2f}l{-side:.2f} {side:.2f}"
         parts.append(tag("path", d=f"M{centre_x:.2f} {centre_y:.2f}{path}", class_="cross"))
     elif grid.role[row, column] in NEGATIVE:
         parts.append(tag("circle", cx=centre_x, cy=centre_y, r=radius, class_="negative"))

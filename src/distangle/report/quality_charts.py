@@ -171,8 +171,10 @@ def variance_shares(channels: Sequence[Mapping[str, Any]]) -> str:
                 share = channel["components"].get(level) or 0.0
                 axes.barh(position, share, left=start, color=_SHADES[level], label=level if position == 0 else None)
                 if share > 0.06:
-                    axes.text(start + share / 2, position, f"{100 * share:.0f}", ha="center", va="center", color="white",
-                              fontsize=8)  # fmt: skip
+                    axes.text(
+                        start + share / 2, position, f"{100 * share:.0f}", ha="center", va="center", color="white",
+                        fontsize=8,
+                    )  # fmt: skip
                 start += share
         axes.set_yticks(range(len(channels)), [str(channel["channel"]) for channel in channels])
         axes.invert_yaxis()

@@ -22,9 +22,9 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
     if row.interval is None:
         by_group = ", ".join(f"{name} {percent(value)}" for name, value in row.by_group.items())
         return (
-            f"{sentence}{f' ({by_group})' if by_group else ''}; chance is {percent(row.chance)}. There is no interval: "
-            f"it takes {LEAST_GROUPS} {_group_noun(row, plural=True)} or more to estimate how far this score carries over "
-            f"to another one, and there {'is' if row.n_groups == 1 else 'are'} {row.n_groups}."
+            f"{sentence}{f' ({by_group})' if by_group else ''}; chance is {percent(row.chance)}. An interval needs "
+            f"at least {LEAST_GROUPS} {_group_noun(row, plural=True)}, because it estimates the score on another one; "
+            f"there {'is' if row.n_groups == 1 else 'are'} {row.n_groups}."
         )
     low, high = row.interval
     sentence += f" (95\u202f% interval {percent(low)} to {percent(high)}, over {row.n_groups} {_group_noun(row)})"
@@ -32,8 +32,8 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
     if row.interval[0] > row.chance:
         return sentence + "The whole interval lies above chance."
     if row.interval[1] < row.chance:
-        return sentence + "The whole interval lies below chance: look for a mistake before anything else."
-    return sentence + "The interval includes chance: this run has not shown that it learned anything that carries over."
+        return sentence + "The whole interval lies below chance: look for an error in the data or the labels."
+    return sentence + "The interval includes chance: this run does not show that the network learned anything general."
 
 
 def score_table(data: ReportData) -> Content:
@@ -57,8 +57,8 @@ def not_scored(data: ReportData) -> str:
     """Return why a predicted run has no score."""
     if data.holds_nothing_out:
         return (
-            "Nothing was held out and nothing was scored: the network was trained on everything, and its accuracy on "
-            "new plates is not known."
+            "Nothing was held out and nothing was scored: the network was trained on all wells, and its accuracy on "
+            "new plates is unknown."
         )
     return "Nothing could be scored: no held-out well has a known and trained perturbation."
 

@@ -151,7 +151,7 @@ def test_an_image_that_cannot_be_read_spoils_its_own_figures_only(tmp_path: Path
 def test_a_site_that_is_not_in_the_screen_is_named(made: Made) -> None:
     from distangle.report.data import load
 
-    with pytest.raises(Exception, match="Site HUVEC-99 1 B02 1 is not in the screen given"):
+    with pytest.raises(Exception, match="Site HUVEC-99 1 B02 1 is not in this screen"):
         row_of(load(made.run, made.screen), ("HUVEC-99", "1", "B02", 1))
 
 

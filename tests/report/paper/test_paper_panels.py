@@ -96,10 +96,11 @@ def test_figures_7_and_8_say_the_numbers_of_the_full_space(
         assert made.numbers[name]["junk"] == junk
         assert f"{angle:.1f}° to the nearest other trained template on average" in made.caption
         assert (
-            f"3 junk classes told from the 3 others with AUROC {junk['auroc_mean_cosine']:.2f} by mean" in made.caption
+            f"3 junk classes separated from the 3 others with AUROC {junk['auroc_mean_cosine']:.2f} by mean"
+            in made.caption
         )
-    assert "so junk classes fall together with and without pseudo labels" in made.caption
-    assert "distances on it mean nothing, so read the numbers" in made.caption
+    assert "so junk classes fall together with and without pseudo" in made.caption
+    assert "its distances have no meaning, so read the numbers" in made.caption
     # The strip beside the maps shows what the line is the mean of.
     strip = made.figure.axes[2]
     angles = np.sort(np.concatenate([line.get_ydata() for line in strip.lines if line.get_marker() == "o"][:1]))
@@ -136,10 +137,10 @@ def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> No
     for image, kind in zip(images, kinds, strict=True):
         np.testing.assert_allclose(image, bands.weights[kind].T)
     assert "They do not stand out among the layers of this network." in made.caption
-    assert made.caption.startswith("This network has not the paper's two layers")
+    assert made.caption.startswith("This network does not have the two layers of the paper")
     assert made.numbers["claim"] == bands.claim
     claim = {**(bands.claim or {}), "printed_names": True}
-    assert figure_10._first_sentence(dataclasses.replace(bands, claim=claim)).startswith("The layers of the paper;")
+    assert figure_10._first_sentence(dataclasses.replace(bands, claim=claim)).startswith("The layers of the paper.")
 
 
 def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
@@ -154,7 +155,7 @@ def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
     for draw, title, reason in (
         (figure_7_8.draw_arc, "Templates of the arc-margin head", "The templates have not been compared."),
         (figure_9.draw, "Embeddings of the held-out sites", "The embeddings have not been compared."),
-        (figure_10.draw, "1x1 filters", "The filters have not been examined."),
+        (figure_10.draw, "1x1 filters", "The filters have not been analyzed."),
     ):
         missing = UnavailableFigure(title=title, reason=reason, command=f"distangle explain {alone.root}")
         assert draw(load(alone, screen)) == missing
@@ -164,7 +165,7 @@ def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
     examine_filters(alone, settings=FilterSettings(n_draws=5)).write(alone.explanations)
     made = drawn(alone, screen, figure_7_8.draw_arc)
     assert len(made.figure.axes) == 2
-    assert "Every output has training wells: no junk class." in made.caption
+    assert "Every output has training wells, so there is no junk class." in made.caption
     assert len(drawn(alone, screen, figure_9.draw).figure.axes) == 2
     assert len([axes for axes in drawn(alone, screen, figure_10.draw).figure.axes if axes.images]) == 2
 

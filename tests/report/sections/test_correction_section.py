@@ -91,8 +91,8 @@ def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(made: Made, run
         (fold / "correction.json").write_text(json.dumps({**TOLD, "chosen": chosen}))
     said = text_of(build_report(run, made.screen))
     assert "Scores are out of fold: in each of 4 folds a network was trained with some whole plates held out" in said
-    assert "The final network, which predicts new screens, was then trained on everything" in said
-    assert "the final network, trained on everything: it has no held-out wells." in said
+    assert "The final network, which predicts new screens, was then trained on all wells" in said
+    assert "the final network, trained on all wells: it has no held-out wells." in said
     assert "none in 3 folds, centre by the negative controls of the plate in 1 fold" in said
     assert "distangle train SCREEN --epochs 12 --cross-validate 4" in said.replace("--preset small ", "")
 
@@ -112,7 +112,7 @@ def test_a_run_that_held_nothing_out_says_so_in_every_section(made: Made, run: R
     else:
         shutil.rmtree(run.predictions)
     said = text_of(build_report(run, made.screen))
-    assert "Nothing was held out and nothing was scored: the network was trained on everything" in said
+    assert "Nothing was held out and nothing was scored: the network was trained on all wells" in said
     assert "Nothing was held out, so there is no held-out curve." in said
     assert "--hold-out none" in said
     assert "There is no score yet" not in said

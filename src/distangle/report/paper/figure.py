@@ -1,4 +1,4 @@
-"""A drawn figure with the number that its caption claims, and how it is written."""
+"""Define the figures of the paper: drawing, captions with numbers, and files."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,10 +27,10 @@ class PaperFigure:
     """A figure of the paper, drawn from a run.
 
     Attributes:
-        figure: As matplotlib has it.
-        title: What it shows, in a few words.
-        caption: What can be read off it, with the numbers.
-        numbers: The numbers of the caption by name, ready for JSON.
+        figure: The matplotlib figure.
+        title: Title of a few words.
+        caption: Description with the numbers that the figure shows.
+        numbers: Numbers of the caption by name, ready for JSON.
     """
 
     figure: Figure
@@ -41,12 +41,12 @@ class PaperFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class UnavailableFigure:
-    """A figure that this run has nothing to draw from.
+    """A figure that cannot be drawn from this run.
 
     Attributes:
-        title: What it would show.
-        reason: What is not there.
-        command: What makes it; "" where nothing does.
+        title: Title of the figure.
+        reason: What is missing.
+        command: Command that makes it; "" if there is none.
     """
 
     title: str
@@ -56,7 +56,7 @@ class UnavailableFigure:
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Set matplotlib for the figures of the paper: own style, white background."""
+    """Set the matplotlib style of the figures of the paper, with white background."""
     with matplotlib.rc_context({**svg_settings(), "figure.facecolor": "white", "savefig.facecolor": "white"}):
         yield
 
@@ -65,9 +65,9 @@ def save(paper_figure: PaperFigure, folder: Path, name: str, *, stamp: str = "")
     """Write a figure as `NAME.png` and `NAME.svg`, reproducible to the byte.
 
     Args:
-        drawn: The figure.
-        folder: Of the figures.
-        name: Of the files.
+        paper_figure: Figure to write.
+        folder: Folder of the figures.
+        name: File name without extension.
         stamp: Label in the corner, such as "forced split".
     """
     if stamp:
@@ -82,7 +82,7 @@ def save(paper_figure: PaperFigure, folder: Path, name: str, *, stamp: str = "")
 
 
 def picture(axes: Axes, pixels: np.ndarray, title: str = "", *, caption: str = "") -> None:
-    """Draw an RGB picture without axes; a title above it and words below."""
+    """Draw an RGB picture without axes, with a title and a caption."""
     axes.imshow(pixels, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(title, color=INK, fontsize=9, pad=4)
@@ -91,10 +91,10 @@ def picture(axes: Axes, pixels: np.ndarray, title: str = "", *, caption: str = "
 
 
 def row_of(data: ReportData, key: tuple[str, str, str, int]) -> int:
-    """Return the position of a site in the screen.
+    """Return the row of a site in the screen.
 
     Raises:
-        ScreenError: It is not there.
+        ScreenError: The screen does not have the site.
     """
     sites = data.screen.sites
     experiment, plate, well, number = key
@@ -107,7 +107,7 @@ def row_of(data: ReportData, key: tuple[str, str, str, int]) -> int:
     rows = np.flatnonzero(is_site.to_numpy())
     if not len(rows):
         raise ScreenError(
-            f"Site {experiment} {plate} {well} {number} is not in the screen given. Name the screen of the run."
+            f"Site {experiment} {plate} {well} {number} is not in this screen. Use the screen of the run."
         )
     return int(rows[0])
 
@@ -116,9 +116,9 @@ def read(data: ReportData, row: int) -> np.ndarray:
     """Read the image of a site of the screen, [channel, height, width].
 
     Raises:
-        RunError: It cannot be read; the folder of the images is not named.
+        RunError: It cannot be read; the message does not name the folder of the images.
     """
-    # Late: figures are listed without opening an image.
+    # A late import: listing figures needs no image reader.
     from distangle.images import VerifiedReader
 
     try:
@@ -131,8 +131,8 @@ def example_sites(data: ReportData, *, limit: int) -> list[int]:
     """Return rows of the screen to show: explained sites first, else different wells.
 
     Args:
-        material: Of the run.
-        most: How many.
+        data: Results of the run.
+        limit: Maximum number of sites.
     """
     if data.explanation is not None:
         chosen = choose_sites(data.explanation.table, correct=limit, wrong=0, controls=limit)
@@ -146,7 +146,7 @@ def example_sites(data: ReportData, *, limit: int) -> list[int]:
 
 
 def describe_site(data: ReportData, row: int) -> str:
-    """Say which site a row is."""
+    """Describe the site of a row: experiment, plate, well, cell type, perturbation."""
     site = data.screen.sites.iloc[row]
     cell_type = f" ({site.cell_type})" if str(site.cell_type) else ""
     perturbation = f", {site.perturbation}" if str(site.perturbation) else ""
@@ -154,12 +154,12 @@ def describe_site(data: ReportData, row: int) -> str:
 
 
 def merge_channels(image: np.ndarray, data: ReportData, *, others: Sequence[np.ndarray] = ()) -> np.ndarray:
-    """Return all channels of an image in their colours, uint8 [height, width, 3].
+    """Return all channels of an image in their colors, uint8 [height, width, 3].
 
     Args:
-        image: As it was read.
-        material: Says the colours.
-        beside: Images that are to be compared with this one: all share one contrast.
+        image: Raw image.
+        data: Results of the run, with the colors of the channels.
+        others: Images to compare with this one; all share one contrast.
     """
     limits = composites.contrast_limits([image, *others])
     colours = composites.channel_colours(data.screen.card.channels)
@@ -170,7 +170,7 @@ def merge_channels(image: np.ndarray, data: ReportData, *, others: Sequence[np.n
 
 
 def channel_names(data: ReportData) -> list[tuple[str, str]]:
-    """Return the labels of the channels: the name, and the organelle or stain."""
+    """Return the labels of the channels: name, and organelle or stain."""
     names = []
     for channel in data.screen.card.channels:
         content = channel.organelle or channel.stain

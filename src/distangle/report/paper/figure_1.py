@@ -1,4 +1,4 @@
-"""Figure 1: the channels of one image, side by side."""
+"""Draw figure 1: the channels of one image, side by side."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -41,10 +41,8 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             axes.set_axis_off()
         for axes, channel, (name, content), pixels in zip(panels, channels, names, image, strict=False):
             grey = np.repeat(np.round(channel * 255).astype(np.uint8)[..., None], 3, axis=2)
-            picture(
-                axes, grey, name, caption=f"{content}\nmean {pixels.mean():.1f}, spread {pixels.std():.1f}".lstrip()
-            )
-        picture(panels[len(image)], merge_channels(image, data), "all, in their colours")
+            picture(axes, grey, name, caption=f"{content}\nmean {pixels.mean():.1f}, std {pixels.std():.1f}".lstrip())
+        picture(panels[len(image)], merge_channels(image, data), "all channels merged")
     site = describe_site(data, row)
     numbers = {
         "site": site,
@@ -57,7 +55,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     if len(pairs):
         correlation_sentence = (
             f" Two channels of this image correlate by {pairs.mean():.2f} on average (at most {pairs.max():.2f}): "
-            "where they are alike, a map over the image cannot tell one channel from the other."
+            "where they are similar, an attribution map cannot separate them."
         )
-    caption = f"{describe_site(data, row)}. Each channel at a contrast of its own; means are of the pixels as read.{correlation_sentence}"
+    caption = f"{site}. Each channel has its own contrast; means are of the raw pixels.{correlation_sentence}"
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

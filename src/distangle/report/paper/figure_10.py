@@ -1,4 +1,4 @@
-"""Figure 10: the 1x1 filters of two layers, and all other layers beside them."""
+"""Draw figure 10: the 1x1 filters of two layers, and numbers of all other layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ from distangle.report.paper.panels import write_below
 from distangle.results import FilterAnalysis
 
 TITLE = "1x1 filters"
-# Orange to blue through white: apart for colour-blind eyes.
+# Orange to blue through white, for color-blind readers.
 DIVERGING = LinearSegmentedColormap.from_list("orange to blue", ["#8a3f08", "#eb9f5e", "#ffffff", "#7fb2e5", "#173f6b"])
-KINDS = (("printed", "as printed"), ("gamma", "with the norm's γ"))
+KINDS = (("printed", "as printed"), ("gamma", "times γ of the batch norm"))
 COMPARED = (("variation", "variation within a filter"), ("effective_rank", "effective rank"))
 
 
 def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
-    """Draw the weights of two layers, one filter per column; all layers below.
+    """Draw the weights of two layers, one filter per column, and all layers.
 
     Source: Fig. 10
     """
@@ -32,7 +32,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         analysis = FilterAnalysis.read(data.run.explanations)
     except RunError:
         command = f"distangle explain {data.command_path}"
-        return UnavailableFigure(title=TITLE, reason="The filters have not been examined.", command=command)
+        return UnavailableFigure(title=TITLE, reason="The filters have not been analyzed.", command=command)
     shown = list(analysis.shown)[:2]
     kinds = [kind for kind in KINDS if any(f"{name}|{kind[0]}" in analysis.weights for name in shown)]
     with drawing():
@@ -45,7 +45,9 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
                 weights = analysis.weights.get(f"{name}|{kind}")
                 if weights is None:
                     axes.set_axis_off()
-                    axes.text(0.5, 0.5, "no norm before this layer", ha="center", color=MUTED, transform=axes.transAxes)
+                    axes.text(
+                        0.5, 0.5, "no batch norm before this layer", ha="center", color=MUTED, transform=axes.transAxes
+                    )
                     continue
                 image = _draw_weights(axes, weights)
                 axes.set_title(f"{_layer_label(name)}\n{label}" if index == 0 else label, color=INK)
@@ -60,7 +62,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
 
 
 def _draw_weights(axes: Axes, weights: np.ndarray) -> AxesImage:
-    # A few large weights would leave one colour for all the others.
+    # The percentile keeps a few large weights from flattening the color scale.
     limit = float(np.percentile(np.abs(weights), 99)) or 1.0
     image = axes.imshow(weights.T, aspect="auto", cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_xticks([])
@@ -99,10 +101,10 @@ def _layer_numbers(analysis: FilterAnalysis, shown: Sequence[str]) -> dict[str, 
 
 def _first_sentence(analysis: FilterAnalysis) -> str:
     if analysis.claim is not None and analysis.claim["printed_names"]:
-        return "The layers of the paper; a column is a filter, a row the weights of one channel."
+        return "The layers of the paper. Each column is a filter, each row the weights of one channel."
     return (
-        "This network has not the paper's two layers (dense layer 6 of block 1, dense layer 2 of block 2); the nearest "
-        "it has are shown. A column is a filter, a row the weights of one channel."
+        "This network does not have the two layers of the paper (dense layer 6 of block 1, dense layer 2 of block 2); "
+        "the most similar ones are shown. Each column is a filter, each row the weights of one channel."
     )
 
 

@@ -1,4 +1,4 @@
-"""Figure 11: where the network looked, for one site of several perturbations."""
+"""Draw figure 11: attribution maps of one site of several perturbations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,14 +17,14 @@ from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawin
 from distangle.report.site_renderer import ChosenSite, choose_sites, fit_map, site_key
 from distangle.results import Explanation
 
-TITLE = "Where the network looked"
+TITLE = "Attribution maps"
 N_SITES = 3
 
 
 def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
-    """Draw image and attribution map of one site of each of three perturbations.
+    """Draw image and attribution map of one site for each of three perturbations.
 
-    Below them stands the mean map of all sites of each.
+    The last row shows the mean map of all sites of each perturbation.
 
     Source: Fig. 11
     """
@@ -35,7 +35,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         )
     sites = _choose_sites(explanation)
     if not sites:
-        return UnavailableFigure(title=TITLE, reason="No explained site was predicted rightly and has a map.")
+        return UnavailableFigure(title=TITLE, reason="No correctly predicted site has an attribution map.")
     with drawing():
         has_means = explanation.perturbations is not None and explanation.perturbation_maps is not None
         n_rows = 3 if has_means else 2
@@ -83,7 +83,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
 
 
 def _draw_mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any], *, side: int) -> None:
-    """Draw the mean map of all sites of what was explained, of the same cell type."""
+    """Draw the mean map of the sites with the same explained class and cell type."""
     axes.set_axis_off()
     table, maps = explanation.perturbations, explanation.perturbation_maps
     if table is None or maps is None:
@@ -98,7 +98,7 @@ def _draw_mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any
         picture(
             axes,
             composites.overlay(background, mean, strength=1.0),
-            caption=f"mean map of {int(row['sites'])} sites\nouter band {float(row['edge_ratio']):.1f} of an even map's",
+            caption=f"mean map of {int(row['sites'])} sites\nborder {float(row['edge_ratio']):.1f} times a uniform map",
         )
 
 
@@ -125,8 +125,8 @@ def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
     )
     if numbers["without_map"]:
         text += (
-            f"{numbers['without_map']} of {len(explanation.maps)} explained sites have no map: no region of "
-            "them supports the explained class. "
+            f"{numbers['without_map']} of {len(explanation.maps)} explained sites have no map, because no region "
+            "supports the explained class. "
         )
     cells = explanation.summary.get("cells")
     if isinstance(cells, dict) and cells.get("nuclei"):
@@ -138,7 +138,7 @@ def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
     if settings.get("map_grid"):
         size = explanation.maps.shape[1] / settings["map_grid"][0]
         text += (
-            f"One value of the map covers {size:.0f} × {size:.0f} pixels of the network's input; it cannot support "
-            "claims about anything smaller."
+            f"One value of the map covers {size:.0f} × {size:.0f} pixels of the network's input, so the map does not "
+            "resolve smaller structures."
         )
     return text.rstrip()

@@ -31,7 +31,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         left, right = figure.subplots(1, 2)
         _draw_points(left, channels, summary["eq15"], colour=ORANGE)
         left.set_title("Eq. (15) as printed: a distance\ngrey: 95 % of random maps")
-        left.set_ylabel("attention, max-normalised")
+        left.set_ylabel("attention, divided by its maximum")
         left.set_ylim(None, 1.02)
         _draw_points(right, channels, summary["shapley"], colour=BLUE)
         right.axhline(0, color=RULE, linewidth=0.8, zorder=0)
@@ -83,13 +83,13 @@ def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
     summary = explanation.summary
     text = (
         f"{numbers['sites']} sites. By Eq. (15) {numbers['eq15_top']} comes out on top in {numbers['eq15_top_sites']} "
-        f"of them; with maps drawn at random, {numbers['random_maps_top']} in {numbers['random_maps_top_sites']:.0f}. "
+        f"of them; with random maps, {numbers['random_maps_top']} in {numbers['random_maps_top_sites']:.0f}. "
     )
     mean = f"mean {numbers['shapley_top_mean']:.2f}, p = {numbers['shapley_top_p']:.2g}"
     if numbers["shapley_top_p"] <= STANDS_OUT:
         text += f"By Shapley values {numbers['shapley_top']} changed the output most ({mean})."
     else:
-        text += f"By Shapley values no single channel stands out; the first is {numbers['shapley_top']} ({mean})."
+        text += f"By Shapley values no single channel stands out; the largest is {numbers['shapley_top']} ({mean})."
     if summary["shapley"]["interval"] is not None:
         text += f" Lines: 95 % intervals over {summary['groups']} {summary['interval_over']}s."
     elif summary["shapley"].get("by_group"):

@@ -1,4 +1,4 @@
-"""Figure 5: image A, image B and the CutMix image made of them."""
+"""Draw figure 5: image A, image B and their CutMix image."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -26,20 +26,22 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
 
     Source: Fig. 5
     """
-    # Late: the report is opened without torch, which the training room brings along.
+    # A late import: the report package must load without torch, which the training package needs.
     from distangle.training.data.cutmix import kept_area, mix_images, random_box
 
     rows = example_sites(data, limit=2)
     if len(rows) < 2:
-        return UnavailableFigure(title=TITLE, reason="The screen has one well only, and CutMix needs two.")
+        return UnavailableFigure(title=TITLE, reason="CutMix needs two wells, and the screen has one.")
     pair = [read(data, row) for row in rows]
     if pair[0].shape != pair[1].shape:
-        return UnavailableFigure(title=TITLE, reason=f"Two sites differ in size, {pair[0].shape} and {pair[1].shape}.")
+        return UnavailableFigure(
+            title=TITLE, reason=f"The two sites differ in size: {pair[0].shape} and {pair[1].shape}."
+        )
     height, width = pair[0].shape[1:]
     cutmix = data.config.get("cutmix", {})
     rng = rng_for(0, "figure 5")
     box = random_box(rng, height=height, width=width, alpha=float(cutmix.get("alpha", 1.0)))
-    while not 0.15 < kept_area(box, height=height, width=width) < 0.85:  # a box that can be seen
+    while not 0.15 < kept_area(box, height=height, width=width) < 0.85:  # a clearly visible box
         box = random_box(rng, height=height, width=width, alpha=float(cutmix.get("alpha", 1.0)))
     weight = kept_area(box, height=height, width=width)
     mixed = mix_images(np.stack(pair), np.array([1, 0]), box)[0]
@@ -66,8 +68,8 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     usage = f" This run mixed {share:.0%} of its batches." if share else " This run was trained without CutMix."
     caption = (
         f"A: {describe_site(data, rows[0])}. B: {describe_site(data, rows[1])}. The box of B covers "
-        f"{1 - weight:.1%} of A, so the label is {weight:.3f} of A and {1 - weight:.3f} of B, by the area that was really "
-        f"covered.{usage if data.config else ''}"
+        f"{1 - weight:.1%} of A, so the label is {weight:.3f} of A and {1 - weight:.3f} of B."
+        f"{usage if data.config else ''}"
     )
     numbers = {"lambda": weight, "box": [box.top, box.left, box.bottom, box.right], "probability": share}
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

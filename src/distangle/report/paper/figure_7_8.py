@@ -31,8 +31,8 @@ TITLES = {"arc": "Templates of the arc-margin head", "softmax": "Templates of th
 TRAINED_STYLE: Mapping[str, Any] = {"marker": "o", "color": ORANGE, "markeredgecolor": "white", "markeredgewidth": 0.4}
 JUNK_STYLE: Mapping[str, Any] = {"marker": "D", "color": BLUE, "markeredgecolor": "white", "markeredgewidth": 0.4}
 JUNK_NOTE = (
-    "An output that no site has is only pushed away, so junk classes fall together with and without pseudo labels: "
-    "that they lie apart speaks for neither."
+    "Training only pushes the weights of an unused output away, so junk classes fall together with and without pseudo "
+    "labels; their separation is evidence for neither."
 )
 
 
@@ -102,7 +102,7 @@ def _draw_angles(
     for column, (templates, (name, _)) in enumerate(zip(sets, runs, strict=True)):
         numbers = comparison.numbers["templates"].get(name, {}).get(head)
         if numbers is not None:
-            # The columns of trained templates only: chance gives other angles for another number of them.
+            # Only the columns of trained templates: the random angle depends on their number.
             middle, width = (column - 0.16, 0.2) if templates["junk"].any() else (float(column), 0.4)
             band(axes, middle, numbers["nearest_angle_deg_mean"]["random_range"], width=width)
             mean_line(axes, middle, numbers["nearest_angle_deg_mean"]["value"], width=width)
@@ -110,8 +110,8 @@ def _draw_angles(
     _label_columns(axes, runs)
     axes.use_sticky_edges = False
     axes.autoscale_view()
-    axes.set_title("full space: angle to the\nnearest other of its kind (°)", color=INK)
-    write_below(axes, "line: mean of the trained\ngrey: that of random templates")
+    axes.set_title("full space: angle to the\nnearest template of its kind (°)", color=INK)
+    write_below(axes, "line: mean of the trained\ngrey: mean of random templates")
 
 
 def _draw_norms(axes: Axes, sets: Sequence[pd.DataFrame], runs: Sequence[tuple[str, str]]) -> None:
@@ -188,7 +188,7 @@ def _caption(
         junk = entry["junk"]
         if junk is not None:
             text += (
-                f"; {junk['n_junk']} junk classes told from the {junk['n_real']} others with AUROC "
+                f"; {junk['n_junk']} junk classes separated from the {junk['n_real']} others with AUROC "
                 f"{junk['auroc_mean_cosine']:.2f} by mean cosine, {junk['auroc_norm']:.2f} by length"
             )
             if junk["cosine_junk_junk"] is not None:
@@ -204,12 +204,15 @@ def _caption(
         if projection["of"] == "templates" and projection["trustworthiness"]
     ]
     lead = (
-        f"One map of {sets}, cut into panels of one scale; distances on it mean nothing, so read the numbers. "
-        f"{len(trust)} maps were made (trustworthiness {min(trust):.2f} to {max(trust):.2f}). "
+        f"One projection of {sets}, split into panels of one scale; its distances have no meaning, so read the "
+        "numbers. "
+        f"{len(trust)} projections were made (trustworthiness {min(trust):.2f} to {max(trust):.2f}). "
         if trust
         else ""
     )
     any_junk = any(numbers[name]["junk"] is not None for name, _ in runs)
     return (
-        lead + " ".join(parts) + (f" {JUNK_NOTE}" if any_junk else " Every output has training wells: no junk class.")
+        lead
+        + " ".join(parts)
+        + (f" {JUNK_NOTE}" if any_junk else " Every output has training wells, so there is no junk class.")
     )

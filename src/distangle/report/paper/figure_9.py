@@ -1,4 +1,4 @@
-"""Figure 9: embeddings of the held-out sites of a few perturbations."""
+"""Draw figure 9: embeddings of the held-out sites of a few perturbations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,8 +28,8 @@ from distangle.report.paper.panels import (
 from distangle.results import TemplateComparison
 
 TITLE = "Embeddings of the held-out sites"
-TRAINING_TITLE = "Embeddings of sites that were trained on"
-# Okabe & Ito: apart for colour-blind eyes; a marker for each as well.
+TRAINING_TITLE = "Embeddings of training sites"
+# The color-blind safe palette of Okabe and Ito, with a marker for each color.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#1d2733", "#999999")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
@@ -67,12 +67,12 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         figure.legend(
             handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5, labelcolor=MUTED
         )
-    order = [run["name"] for run in comparison.numbers["runs"]]  # of the difference, whatever the order of the panels
+    order = [run["name"] for run in comparison.numbers["runs"]]  # of the difference; the panels can have another order
     numbers = {"perturbations": comparison.numbers["perturbations"], **comparison.numbers["embeddings"]}
     trained_on = comparison.numbers.get("trained_on", [])
     caption = _caption(numbers, runs, order)
     if trained_on and len(runs) > 1:
-        caption += f" Trained on these sites: {', '.join(trained_on)}."
+        caption += f" Runs that were trained on these sites: {', '.join(trained_on)}."
     return PaperFigure(figure=figure, title=TRAINING_TITLE if trained_on else TITLE, caption=caption, numbers=numbers)
 
 
@@ -130,7 +130,8 @@ def _caption(numbers: Mapping[str, Any], runs: Sequence[tuple[str, str]], order:
     text = f"{wells}."
     if perturbations["tied"]:
         tied_names = ", ".join(perturbations["tied"][:4]) + (", ..." if len(perturbations["tied"]) > 4 else "")
-        text += f" {len(perturbations['tied'])} more have as many wells as the last ({tied_names}): ties go by name."
+        n_tied = len(perturbations["tied"])
+        text += f" {n_tied} more have as many wells as the last ({tied_names}); ties are broken by name."
     parts = []
     for name, kind in runs:
         silhouette, purity = numbers[name]["silhouette"], numbers[name]["purity"]
@@ -138,9 +139,9 @@ def _caption(numbers: Mapping[str, Any], runs: Sequence[tuple[str, str]], order:
         interval = silhouette["interval"]
         interval_text = f", 95 % over experiments {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
         parts.append(
-            f"{name} ({kind}): silhouette {silhouette['value']:.2f}{interval_text} (shuffled labels {low:.2f} to {high:.2f}, "
-            f"p = {silhouette['p']:.2g}); {purity['value']:.0%} of the {numbers[name]['k']} nearest sites of other "
-            f"wells have the same perturbation (shuffled {purity['random']:.0%})."
+            f"{name} ({kind}): silhouette {silhouette['value']:.2f}{interval_text} (shuffled labels {low:.2f} to "
+            f"{high:.2f}, p = {silhouette['p']:.2g}); {purity['value']:.0%} of the {numbers[name]['k']} nearest sites "
+            f"of other wells have the same perturbation (shuffled {purity['random']:.0%})."
         )
     text += " " + " ".join(parts)
     if "difference" in numbers:

@@ -16,8 +16,8 @@ def main_map(maps: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
     """Return the main projection: t-SNE of the largest perplexity, first seed.
 
     Args:
-        maps: Of `TemplateMaps`.
-        of: `templates` or `embeddings`.
+        maps: Projections of a `TemplateComparison`.
+        kind: `templates` or `embeddings`.
     """
     projections = [projection for projection in maps if projection["of"] == kind]
     tsne = [projection for projection in projections if projection["method"] == "tsne"]
@@ -25,12 +25,12 @@ def main_map(maps: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
 
 
 def map_named(maps: Sequence[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, Any] | None:
-    """Return the map of a name; None where it was not made."""
+    """Return the projection of a name; None if it was not made."""
     return next((projection for projection in maps if projection["of"] == kind and projection["name"] == name), None)
 
 
 def projection_label(projection: Mapping[str, Any]) -> str:
-    """Say which map it is, such as `t-SNE, perplexity 30, seed 0`."""
+    """Return the label of a projection, such as `t-SNE, perplexity 30, seed 0`."""
     if projection["method"] == "pca":
         return "PCA"
     parameter = "perplexity" if projection["method"] == "tsne" else "neighbours"
@@ -47,23 +47,23 @@ def group_by_run(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def coordinates(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Return where the rows of a table lie on a map, [row, 2]."""
+    """Return the coordinates of the rows of a table on a projection, [row, 2]."""
     return table[[f"{name}_x", f"{name}_y"]].to_numpy(dtype=float)
 
 
 def half_span(sets: Sequence[np.ndarray]) -> float:
-    """Return half the side of a square that holds every set around its own middle."""
+    """Return half the side of a square that holds every set around its center."""
     radii = [float(np.abs(points - center(points)).max()) for points in sets if len(points)]
     return 1.08 * max(radii, default=1.0) or 1.0
 
 
 def center(points: np.ndarray) -> np.ndarray:
-    """Return the middle of the smallest box around points."""
+    """Return the center of the bounding box of points."""
     return np.asarray((points.min(axis=0) + points.max(axis=0)) / 2)
 
 
 def square(axes: Axes, points: np.ndarray, half: float) -> None:
-    """Make a panel a square around points, without numbers on its axes."""
+    """Make a panel a square around points, without tick labels."""
     x, y = center(points)
     axes.set_xlim(x - half, x + half)
     axes.set_ylim(y - half, y + half)
@@ -76,7 +76,7 @@ def square(axes: Axes, points: np.ndarray, half: float) -> None:
 
 
 def write_below(axes: Axes, text: str) -> None:
-    """Write the numbers of the full space under a panel."""
+    """Write a caption below a panel."""
     axes.set_xlabel(text, color=MUTED, fontsize=8, labelpad=4)
 
 
@@ -84,16 +84,16 @@ def strip_plot(axes: Axes, position: float, values: np.ndarray, *, width: float 
     """Draw values as dots in a column, close ones next to each other.
 
     Args:
-        axes: Where.
-        at: The middle of the column.
-        values: One a dot.
+        axes: Axes to draw on.
+        position: Center of the column.
+        values: One value per dot.
         width: Half the width of the column.
-        style: Of the dots.
+        style: Style of the dots.
     """
     order = np.argsort(values, kind="stable")
     spread = np.ptp(values) or 1.0
     n_close = np.array([(np.abs(values - value) < 0.06 * spread).sum() for value in values])
-    # Golden steps: neighbours in value stand apart, without random numbers.
+    # Steps of the golden ratio separate similar values without random numbers.
     fractions = (np.arange(len(values)) * 0.618034) % 1 - 0.5
     offsets = np.empty(len(values))
     offsets[order] = fractions * 2 * width * np.minimum(1, (n_close[order] - 1) / 3)
@@ -101,7 +101,7 @@ def strip_plot(axes: Axes, position: float, values: np.ndarray, *, width: float 
 
 
 def band(axes: Axes, position: float, low_high: Sequence[float], *, width: float = 0.42) -> None:
-    """Draw what chance gives as a grey box behind a column."""
+    """Draw a chance range as a grey box behind a column."""
     low, high = low_high
     axes.bar(position, high - low, bottom=low, width=2 * width, color=RULE, zorder=0)
 

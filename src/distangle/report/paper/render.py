@@ -15,7 +15,7 @@ from distangle.report.paper.figure import PaperFigure, UnavailableFigure, save
 from distangle.results import RunFolder
 from distangle.screen import Screen
 
-# Figures 2 and 3 are statistics of a screen, 4 is a sketch of a dense block, 6 is drawn by `distangle ablate`.
+# Figures 2 and 3 describe a screen, 4 is a sketch of a dense block, and `distangle ablate` draws 6.
 FIGURES: Mapping[int, Callable[[ReportData], PaperFigure | UnavailableFigure]] = {
     1: figure_1.draw,
     5: figure_5.draw,
@@ -35,24 +35,25 @@ def draw_figures(
     """Draw figures of the paper into `explanations/figures/`.
 
     Args:
-        run: A run; what a figure needs must have been computed (`predict`, `explain`).
-        screen: Its screen.
-        only: Numbers of figures; none for all.
+        run: Folder of a run with the results that the figures need (`predict`, `explain`).
+        screen: Screen of the run.
+        only: Numbers of the figures; empty for all.
         advance: Called after each figure.
 
     Returns:
         By number, as text: `title`, `caption`, `numbers` and `files`; or `title`, `missing` and `command` for a figure
-        that cannot be drawn yet. Also written as `figures.json`, where figures drawn before stay.
+            that
+        cannot be drawn. `figures.json` holds the same, and also figures drawn earlier.
 
     Raises:
-        RunError: A number that is no such figure.
+        RunError: A number is not that of a figure.
     """
     unknown = [number for number in only if number not in FIGURES]
     if unknown:
         raise RunError(
             f"There is no figure {unknown[0]} to draw from a run. {did_you_mean(str(unknown[0]), map(str, FIGURES))} "
-            "Figures 2 and 3 are of the screen (`distangle statistics SCREEN`), 4 is a sketch, 6 is the page of "
-            "`distangle ablate`."
+            "Figures 2 and 3 describe a screen (`distangle statistics SCREEN --out CARD`), 4 is a sketch, and 6 is on "
+            "the page of `distangle ablate`."
         )
     data = load(run, screen)
     folder = run.explanations / "figures"
@@ -83,15 +84,15 @@ def draw_figures(
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Return what `figures.json` says; nothing where no figure was drawn yet.
+    """Read `figures.json`; return an empty dict if no figure was drawn.
 
     Raises:
-        RunError: It is damaged.
+        RunError: The file is damaged.
     """
     path = folder / INDEX_NAME
     if not path.exists():
         return {}
-    fix = f"Remove it, and draw the figures again: `distangle figures {folder.parents[1]}`."
+    fix = f"Remove it and draw the figures again: `distangle figures {folder.parents[1]}`."
     entries = read_json(path, fix=fix)
     with read_regular_file(path, fix=fix):
         for number, entry in entries.items():
@@ -101,7 +102,7 @@ def read_index(folder: Path) -> dict[str, Any]:
                 check_fields(check_fields(entry, dict, name=number)[name], type_, name=name)
             for name in entry.get("files", ()):
                 if not re.fullmatch(r"figure-\d\d\.(png|svg)", check_fields(name, str, name="files")):
-                    raise UnexpectedContent(f"{name[:80]!r} is no name of a figure")
+                    raise UnexpectedContent(f"{name[:80]!r} is not the file name of a figure")
             int(number)
     return entries
 
@@ -111,5 +112,5 @@ def _draw_figure(
 ) -> PaperFigure | UnavailableFigure:
     try:
         return draw(data)
-    except RunError as error:  # an image that cannot be read spoils its own figure only
+    except RunError as error:  # an unreadable image makes only its own figure unavailable
         return UnavailableFigure(title="", reason=str(error))

@@ -1,7 +1,4 @@
-"""Compute the benchmark tables: every method against the planted truth.
-
-Compute the tables of attribution methods, cell types and channel pairs.
-"""
+"""Compute tables of attribution methods: benchmark, cell types, channel pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,13 +28,13 @@ _QUESTIONS = {
 
 
 def truth_table(benchmark: Benchmark) -> Content | None:
-    """Count how often every method named what was planted; list the missed criteria.
+    """Count how often each method named the planted effect; list the missed criteria.
 
     Args:
-        benchmark: Of the run.
+        benchmark: Benchmark of the run.
 
     Returns:
-        None where nothing was tested.
+        None if nothing was tested.
     """
     notices = [remark] if (remark := str(benchmark.settings.get("remark", ""))) else []
     missed_aims = [str(aim["aim"]) for aim in benchmark.aims if aim["met"] is False]
@@ -94,7 +91,7 @@ def compare_methods(explanation: Explanation, names: Sequence[str]) -> Content |
     """Compare the channel attribution methods; None without any of them.
 
     Args:
-        explanation: Of the run.
+        explanation: Explanation of the run.
         names: Labels of the channels.
     """
     summary = explanation.summary

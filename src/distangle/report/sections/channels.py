@@ -19,7 +19,7 @@ from distangle.screen import Channel
 
 _NOT_EVIDENCE = (
     "Eq. 15 of the paper is a distance between an attribution map and a channel. It follows the brightness of the "
-    "channel, whatever the network looked at: compare maps drawn at random (grey). It is shown for comparison and is "
+    "channel, whatever the network used: compare random maps (grey). It is shown for comparison and is "
     "not evidence of which channel mattered."
 )
 _QUESTIONS = {
@@ -34,7 +34,7 @@ MOST_ROWS = 40
 
 
 def attribution(data: ReportData, write: Write) -> Content:
-    """Draw which channel mattered over all explained sites, and Eq. 15 with its null."""
+    """Show which channel mattered over all explained sites, and Eq. 15 with its null."""
     explanation = data.explanation
     if explanation is None:
         return missing_notice("No channel has been tested.", f"distangle explain {data.command_path}")
@@ -63,8 +63,9 @@ def explanation_sentence(data: ReportData) -> str:
     planted = (explanation.planted or {}).get("perturbations_found", {})
     if planted.get("of"):
         sentences.append(
-            f"Against the planted effects, it names the right channel for {planted['perturbations']} of "
-            f"{planted['of']} recognised single-channel perturbations (chance: {percent(planted['chance'], 0)})."
+            f"Against the planted effects, it names the correct channel for {planted['perturbations']} of "
+            f"{planted['of']} correctly predicted single-channel perturbations (chance: "
+            f"{percent(planted['chance'], 0)})."
         )
     if explanation.p_of_top <= STANDS_OUT:
         sentences.append(
@@ -108,7 +109,7 @@ def planted(data: ReportData) -> Content | None:
         return None
     tables = [_planted_score_table(scored)] if scored else []
     if rows := planted_rows(data):
-        columns = ("perturbation", "planted in", "effect", "top channel", "right?", "sites recognised")
+        columns = ("perturbation", "planted in", "effect", "top channel", "correct?", "sites predicted correctly")
         tables.append(Table(columns=columns, rows=rows, numeric=(5,)))
     values: dict[str, Any] = {"tables": [cells for cells in tables if cells.rows]}
     if data.benchmark is not None and (benchmark := truth_table(data.benchmark)):
@@ -135,9 +136,9 @@ def channel_column(explanation: Explanation, name: str, n_channels: int) -> Chan
     """Return one quantity per channel from the summary, else the mean over its sites.
 
     Args:
-        explanation: Of the run.
+        explanation: Explanation of the run.
         name: `shapley`, `eq15` or `correlation`.
-        n_channels: Channels of the screen.
+        n_channels: Number of channels of the screen.
     """
     columns = [f"{name}_{k}" for k in range(1, n_channels + 1)]
     summary = explanation.summary.get(name)
@@ -184,8 +185,8 @@ def planted_rows(data: ReportData) -> list[tuple[str, ...]]:
         verdict = "–" if top is None or not channels else "yes" if top in channels else "no"
         n_correct, n_sites = recall.get(perturbation, (0, 0))
         lines.append((
-            perturbation, planted_in or "nothing", kind, "not explained" if top is None else _channel_name(top, names), verdict,
-            f"{n_correct} of {n_sites}" if n_sites else "–",
+            perturbation, planted_in or "nothing", kind, "not explained" if top is None else _channel_name(top, names),
+            verdict, f"{n_correct} of {n_sites}" if n_sites else "–",
         ))  # fmt: skip
     return lines
 
@@ -301,8 +302,8 @@ def _detail_sentences(explanation: Explanation, shapley: ChannelColumn) -> str:
 
 
 def _planted_score_table(scored: Mapping[str, Any]) -> Table:
-    """Compare with chance how often the explanation named what was planted."""
-    columns = ("", "right", "of", "share", "from 0 to 1", "95 % interval, over wells", "chance")
+    """Compare the share of correctly named planted effects with chance."""
+    columns = ("", "correct", "of", "share", "from 0 to 1", "95 % interval, over wells", "chance")
     rows = []
     for key, entry in scored.items():
         if not isinstance(entry, Mapping) or entry.get("share") is None:
@@ -356,7 +357,7 @@ def _to_intervals(values: object, n_channels: int) -> np.ndarray | None:
 
 
 def unit_of(explanation: Explanation) -> str:
-    """Return what the Shapley values are measured in."""
+    """Return the unit of the Shapley values."""
     of = str(explanation.settings.get("of") or "logit")
     units = {"log_probability": "nats of log probability", "logit": "change of the logit", "probability": "probability"}
     return units.get(of, spaced(of))

@@ -10,13 +10,13 @@ from distangle.report.html import Content, Table, count, percent
 
 
 def batch_correction(data: ReportData) -> Content | None:
-    """Report which correction was chosen, why, and all that were compared.
+    """Report the chosen correction, the reason, and all compared corrections.
 
     Args:
-        material: The run.
+        data: Results of the run.
 
     Returns:
-        None where nothing was chosen: the settings name the correction, or the backbone is trained.
+        None if nothing was chosen: the settings name the correction, or the backbone is trained.
     """
     correction = data.correction
     if correction is None:
@@ -47,6 +47,6 @@ def _comparison_row(entry: Mapping[str, Any], *, n_folds: int) -> tuple[str, ...
 
 
 def _fold_choices(data: ReportData) -> str:
-    """Return what each fold of a cross-validation chose; "" without folds."""
+    """Return the corrections chosen by the folds; "" without folds."""
     counts = Counter(str(Correction.model_validate(correction["chosen"])) for correction in data.fold_corrections)
     return ", ".join(f"{name} in {count(n, 'fold')}" for name, n in counts.most_common())

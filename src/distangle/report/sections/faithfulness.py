@@ -33,10 +33,10 @@ def faithfulness(data: ReportData, faithfulness: Faithfulness | None, write: Wri
     """Report the verdict of every test, the curves, and maps of untrained networks.
 
     Args:
-        material: Of the run.
+        data: Results of the run.
         faithfulness: Results of the tests; None before they were run.
-        write: Writes a chart.
-        folder: Of the report; pictures go into its `figures`.
+        write: Function that writes a chart.
+        folder: Folder of the report; pictures go into its `figures`.
     """
     if faithfulness is None:
         return missing_notice("The maps have not been tested.", f"distangle explain {data.command_path}")
@@ -64,12 +64,12 @@ def faithfulness(data: ReportData, faithfulness: Faithfulness | None, write: Wri
 
 
 def templates(templates: TemplateComparison | None) -> Content | None:
-    """Report how templates and embeddings compare; None before they were compared."""
+    """Report how templates and embeddings compare; None before the comparison."""
     return None if templates is None else _bullets(templates.numbers["sentences"])
 
 
 def filters(filters: FilterAnalysis | None) -> Content | None:
-    """Report what the 1x1 filters are like; None before they were examined."""
+    """Report the analysis of the 1x1 filters; None before the analysis."""
     return None if filters is None else _bullets(filters.sentences)
 
 
@@ -78,7 +78,7 @@ def _bullets(sentences: Sequence[object]) -> Content:
 
 
 def _overlap_table(cells: Mapping[str, Any]) -> Table:
-    """Compute how much of the maps lies on nuclei and cells."""
+    """Compute which share of the maps lies on nuclei and cells."""
     rows = []
     for name, label in (("nuclei", "nuclei"), ("cells", "cells with their nuclei"), ("background", "background")):
         entry = cells.get(name)
@@ -99,7 +99,7 @@ def _overlap_table(cells: Mapping[str, Any]) -> Table:
 
 
 def _not_tested(summary: Mapping[str, Any], run: str) -> list[Content]:
-    """List the tests that need other runs, which were not given."""
+    """List the tests that need other runs, if these were not given."""
     tests = (
         ("seeds", "Whether a network of another seed gives the same map was not tested.", "--seeds OTHER_RUN"),
         (
@@ -153,8 +153,8 @@ def _curve_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict[
         stamp=stamp,
     )
     caption = (
-        f"Mean over {results['sites']} sites. Regions are replaced by {_REPLACEMENTS.get(replacement, replacement)}, those "
-        "with the highest attribution first. Blue below grey: the map names regions that mattered."
+        f"Mean over {results['sites']} sites. Regions are replaced by {_REPLACEMENTS.get(replacement, replacement)}, "
+        "those with the highest attribution first. Blue below grey: the map names regions that mattered."
     )
     source = write("deletion.svg", drawing)
     return {"source": source, "alternative": "Deletion and insertion curves", "caption": caption}

@@ -1,7 +1,4 @@
-"""Show the figures of the paper that `distangle figures` drew from the run.
-
-Compute the sections on provenance and on refused entries.
-"""
+"""Compute the sections on figures of the paper, provenance and refused entries."""
 
 import json
 import re
@@ -23,11 +20,11 @@ from distangle.training import PRESETS, resolve_config, values_of
 
 
 def figures(data: ReportData, folder: Path) -> Content | None:
-    """Show the figures of the paper with their captions; None where none was drawn.
+    """Show the figures of the paper with their captions; None if none was drawn.
 
     Args:
-        material: Of the run.
-        folder: Of the report; the pictures are copied into it.
+        data: Results of the run.
+        folder: Folder of the report; the pictures are copied into it.
     """
     source = data.run.explanations / "figures"
     entries = []
@@ -48,7 +45,7 @@ def figures(data: ReportData, folder: Path) -> Content | None:
     return Content("sections/paper_figures.html.j2", {"figures": entries}) if entries else None
 
 
-# Settings that a command names otherwise, or that the screen and the machine decide.
+# Settings with an own flag, or determined by the screen or the machine.
 _EXCLUDED_SETTINGS = ("preset", "epochs", "seed", "precision", "preparation.binning", "preparation.fixed")
 _STEPS = ("index", "train", "predict", "explain", "report")
 _MAIN_FILES = ("config.yaml", "screen.json", "folds.parquet", "run.json", "metrics.csv")
@@ -72,11 +69,11 @@ def refused(data: ReportData) -> Content:
 
 
 def provenance(data: ReportData) -> Content:
-    """Report how the run was made, so that it can be repeated."""
+    """Report commands, settings and file hashes, so that the run can be repeated."""
     run_info = dict(data.run_info)
     commands = run_info.pop("commands", None) or run_info.pop("command", None)
     values: dict[str, Any] = {
-        "commands_title": "Commands" if commands else "Commands (as such a run is made)",
+        "commands_title": "Commands" if commands else "Commands (reconstructed)",
         "commands": [commands]
         if isinstance(commands, str)
         else [str(line) for line in commands or _typical_commands(data)],
@@ -139,12 +136,11 @@ def _typical_commands(data: ReportData) -> list[str]:
 
 
 def _changed_settings(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the settings that differ from those of the preset, as they are typed."""
+    """Yield the settings that differ from the preset, as command-line values."""
     if config.get("preset") not in PRESETS:
         return
     preset = values_of(resolve_config(config["preset"]))
     for name, value in flatten_settings(config):
-        # What the screen and the machine decide by themselves is no change.
         if name in preset and name not in _EXCLUDED_SETTINGS and value != preset[name]:
             yield (
                 f"{name}={json.dumps(value)}" if value is None or isinstance(value, bool | list) else f"{name}={value}"

@@ -14,18 +14,18 @@ from distangle.report.plates import held_out_plates, plate_grid, spread_over_exp
 from distangle.report.score_table import command, not_scored, score_bar, score_sentence
 from distangle.results import Scores
 
-MAX_CLASSES = 40  # classes up to which a confusion matrix can be read
+MAX_CLASSES = 40  # classes in a readable confusion matrix
 MAX_PLATES = 6
 MAX_PAIRS = 20
 Write = Callable[[str, str], str]  # file name and SVG text to path inside the report
 
 
 def headline(data: ReportData, *, explanation: str = "") -> Content:
-    """Summarise the score, the screen, what was held out, and what to beware of.
+    """Summarize the score, the screen, what was held out, and the warnings.
 
     Args:
-        material: The run.
-        explanation: What the explanation says, in a sentence; "" before explaining.
+        data: Results of the run.
+        explanation: Summary of the explanation; "" before `explain`.
     """
     scores, row = data.scores, data.main_row
     values: dict[str, Any] = {"name": data.name, "facts": _screen_facts(data)}
@@ -51,22 +51,22 @@ def _out_of_fold(plan: Mapping[str, Any]) -> str:
     return (
         f"Scores are out of fold: in each of {plan['n_folds']} folds a network was trained with some whole "
         f"{plan['expect']} held out, and every well is scored by the network that had not seen it. The final network, "
-        "which predicts new screens, was then trained on everything, so no well is left to score it on."
+        "which predicts new screens, was then trained on all wells, so no well is left to score it on."
     )
 
 
 def warnings_of(data: ReportData) -> list[str]:
-    """Return what a reader must know before trusting the scores, one sentence each."""
+    """Return the warnings about the scores, one sentence each."""
     scores = data.scores
     warnings: list[str] = []
     if scores is None:
         return warnings
-    notes = " ".join(scores.notes)  # a warning that the notes have in exact words is not repeated
+    notes = " ".join(scores.notes)  # the notes already contain some warnings
     if scores.forced:
         reason = next((note for note in scores.notes if "split was forced" in note), "The split was forced.")
         warnings.append(
-            f"{reason} The scores also reward recognising what training and held-out wells share, and are no estimate for "
-            "a new experiment."
+            f"{reason} The scores also reward batch effects that training and held-out wells share, so they do not "
+            "estimate the accuracy on a new experiment."
         )
     if "transductive" not in notes and any(row.transductive for row in scores.rows):
         rows_text = "all" if all(row.transductive for row in scores.rows) else "some"
@@ -100,7 +100,7 @@ def curves(data: ReportData, write: Write) -> Content:
     duration = f" in {_format_duration(float(metrics['seconds'].sum()))}" if "seconds" in metrics.columns else ""
     sentences = [f"{count(len(metrics), 'epoch')}{duration}, measured after each epoch."]
     if data.cross_validation is not None:
-        sentences.append("These are the curves of the final network, trained on everything: it has no held-out wells.")
+        sentences.append("These are the curves of the final network, trained on all wells: it has no held-out wells.")
     elif data.holds_nothing_out:
         sentences.append("Nothing was held out, so there is no held-out curve.")
     cutmix = data.config.get("cutmix")
@@ -177,7 +177,7 @@ def plate_maps(data: ReportData) -> Content:
 
 
 def control_checks(data: ReportData) -> Content:
-    """Report the checks of the controls: those of Sec. 2.2 of the paper."""
+    """Report the checks of the control wells (Sec. 2.2 of the paper)."""
     if data.scores is None:
         return missing_notice("The controls have not been checked.", command("predict", data))
     if data.holds_nothing_out:
@@ -200,7 +200,7 @@ _TEXT_KEYS = ("verdict", "words")
 
 
 def format_value(value: object) -> str:
-    """Return a number, list or text of a results file as a reader expects it."""
+    """Format a number, list or text of a results file."""
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -21,7 +21,7 @@ _KINDS = {
 
 
 def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable[[str], None]) -> Content:
-    """Show the chosen sites with their attribution maps and channel attributions."""
+    """Show the chosen sites with attribution maps and channel attribution."""
     explanation = data.explanation
     if explanation is None:
         return missing_notice("No site has been explained.", f"distangle explain {data.command_path}")
@@ -117,6 +117,6 @@ def _correlation_sentence(site: ChosenSite, names: Sequence[str]) -> str:
     if not np.isfinite(values).any():
         return ""
     top = int(np.nanargmax(values))
-    # The largest of several was chosen: Bonferroni.
+    # Bonferroni correction for taking the largest of several.
     p = min(1.0, len(names) * float(site.entry[columns[top][1]]))
     return f" The map resembles {names[top]} most (correlation {values[top]:.2f}; p = {p:.2g} among random maps)."
