@@ -51,32 +51,32 @@ INTERRUPT_HINTS = {
 TAKE_SETTINGS: dict[str, Callable[..., None]] = {"settings": settings, "train": train, "ablate": ablate}
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and turn its error into a message and an exit status.
 
     The status is 1 after an error, 75 after a stop request, and 130 after Ctrl-C.
 
     Args:
-        words: Arguments after `distangle`; None for those of the process.
+        arguments: Arguments after `distangle`; None for those of the process.
     """
     # The chosen device and the stored command line apply to this command only.
-    contextvars.copy_context().run(_run, list(sys.argv[1:] if words is None else words))
+    contextvars.copy_context().run(_run, list(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(words: list[str]) -> None:
-    keep_command_line(words)
+def _run(arguments: list[str]) -> None:
+    keep_command_line(arguments)
     try:
-        verb = TAKE_SETTINGS.get(words[0]) if words else None
-        words = repeat_flags(words)
+        verb = TAKE_SETTINGS.get(arguments[0]) if arguments else None
+        arguments = repeat_flags(arguments)
         if verb is not None:
-            words = [words[0], *expand_setting_flags(words[1:], verb)]
-        with show_waiting(words[0] if words else ""), process_group_for(words[0] if words else ""):
+            arguments = [arguments[0], *expand_setting_flags(arguments[1:], verb)]
+        with show_waiting(arguments[0] if arguments else ""), process_group_for(arguments[0] if arguments else ""):
             show_action("loading the program")
-            app(words, result_action="return_value")
-        if {"--help", "-h"} & {*words}:
+            app(arguments, result_action="return_value")
+        if {"--help", "-h"} & {*arguments}:
             if verb is not None:
                 list_settings(verb)
-            elif words[0] == "simulate":
+            elif arguments[0] == "simulate":
                 list_simulation()
     except StopRequested as request:
         print_error(str(request))
@@ -85,12 +85,14 @@ def _run(words: list[str]) -> None:
         print_error(str(error))
         sys.exit(1)
     except Exception as error:
-        message = name_damaged_file(words, error)
+        message = name_damaged_file(arguments, error)
         if not message:
             raise
         print_error(message)
         sys.exit(1)
     except KeyboardInterrupt:
-        hint = INTERRUPT_HINTS.get(words[0] if words else "", "All written files are complete. Run the command again.")
+        hint = INTERRUPT_HINTS.get(
+            arguments[0] if arguments else "", "All written files are complete. Run the command again."
+        )
         print_error(f"stopped. {hint}")
         sys.exit(130)

@@ -85,9 +85,9 @@ def process_group_for(verb: str) -> Iterator[None]:
 _command_line: contextvars.ContextVar[str] = contextvars.ContextVar("command line", default="")
 
 
-def keep_command_line(words: Sequence[str]) -> None:
+def keep_command_line(arguments: Sequence[str]) -> None:
     """Store the arguments after `distangle` for `command_line`."""
-    _command_line.set(shlex.join(["distangle", *words]))
+    _command_line.set(shlex.join(["distangle", *arguments]))
 
 
 def command_line() -> str:

@@ -21,34 +21,34 @@ _PAIR_FLAGS = ("--map", "--set", "--only", "--expect")
 _PAIR = re.compile(r"[A-Za-z_][\w.-]*=.*", re.DOTALL)
 
 
-def repeat_flags(words: Sequence[str]) -> list[str]:
+def repeat_flags(arguments: Sequence[str]) -> list[str]:
     """Repeat a flag before every further pair of its values.
 
     `--map a=1 b=2` becomes `--map a=1 --map b=2`. The name of an existing file or folder stays a separate argument.
 
     Args:
-        words: Arguments of a command line.
+        arguments: Arguments of a command line.
     """
     repeated: list[str] = []
     flag, is_value = "", False
-    for word in words:
-        name, separator, _ = word.partition("=")
-        if word.startswith("--"):
+    for argument in arguments:
+        name, separator, _ = argument.partition("=")
+        if argument.startswith("--"):
             flag = name if name in _PAIR_FLAGS else ""
             is_value = not separator
         elif is_value:
             is_value = False
-        elif flag and _PAIR.fullmatch(word) and not _exists(word):
+        elif flag and _PAIR.fullmatch(argument) and not _exists(argument):
             repeated.append(flag)
         else:
             flag = ""
-        repeated.append(word)
+        repeated.append(argument)
     return repeated
 
 
-def _exists(word: str) -> bool:
+def _exists(argument: str) -> bool:
     try:
-        return Path(word).exists()
+        return Path(argument).exists()
     except (OSError, ValueError):
         return False
 
@@ -64,11 +64,11 @@ def check_minimum(number: int, minimum: int, *, flag: str) -> int:
     return number
 
 
-def parse_key_values(words: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, Any]:
+def parse_key_values(arguments: Iterable[str], *, flag: str, parse: bool = False) -> dict[str, Any]:
     """Parse `name=value` pairs; one word can hold several, separated by commas.
 
     Args:
-        words: Values of the flag.
+        arguments: Values of the flag.
         flag: Name of the flag, for the error message.
         parse: Read each value as YAML instead of text, one pair per word.
 
@@ -76,7 +76,11 @@ def parse_key_values(words: Iterable[str], *, flag: str, parse: bool = False) ->
         ConfigError: A word has no `=`, or a name occurs twice.
     """
     values: dict[str, Any] = {}
-    pairs = [pair for pair in words] if parse else [part for pair in words for part in pair.split(",") if part.strip()]
+    pairs = (
+        [pair for pair in arguments]
+        if parse
+        else [part for pair in arguments for part in pair.split(",") if part.strip()]
+    )
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name.strip():
@@ -92,11 +96,11 @@ def parse_key_values(words: Iterable[str], *, flag: str, parse: bool = False) ->
     return values
 
 
-def parse_filters(words: Iterable[str], *, flag: str) -> dict[str, list[str]]:
+def parse_filters(arguments: Iterable[str], *, flag: str) -> dict[str, list[str]]:
     """Parse `column=value,value` filters; a repeated column collects all its values.
 
     Args:
-        words: Values of the flag.
+        arguments: Values of the flag.
         flag: Name of the flag, for the error message.
 
     Raises:
@@ -105,11 +109,13 @@ def parse_filters(words: Iterable[str], *, flag: str) -> dict[str, list[str]]:
     from distangle.core.unicode_names import normalize_name
 
     filters: dict[str, list[str]] = {}
-    for word in words:
-        name, _, text = word.partition("=")
+    for argument in arguments:
+        name, _, text = argument.partition("=")
         values = [normalize_name(value) for value in text.split(",") if value.strip()]
         if not name.strip() or not values:
-            raise ConfigError(f"{flag} {word!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03.")
+            raise ConfigError(
+                f"{flag} {argument!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, such as well=B02,B03."
+            )
         filters.setdefault(name.strip(), []).extend(values)
     return filters
 
@@ -125,13 +131,13 @@ def parse_choices(text: str, choices: Sequence[Name], *, flag: str) -> list[Name
     Raises:
         ConfigError: A name is not allowed.
     """
-    chosen: list[Name] = []
+    selection: list[Name] = []
     for word in (piece.strip() for piece in text.split(",")):
         matches = [name for name in choices if name == word]
         if not matches:
             raise ConfigError(f"{flag} {text!r}: unknown name {word!r}. {did_you_mean(word, choices)}")
-        chosen += [name for name in matches if name not in chosen]
-    return chosen
+        selection += [name for name in matches if name not in selection]
+    return selection
 
 
 def parse_int_list(text: str, *, flag: str) -> tuple[int, ...]:
@@ -180,11 +186,11 @@ def settings(*, preset: str | None = None, config: Path | None = None, set: Repe
     print_result(write_config(resolve_config(preset, set, file=config)).rstrip())
 
 
-def expand_setting_flags(words: Sequence[str], verb: Callable[..., Any]) -> list[str]:
+def expand_setting_flags(arguments: Sequence[str], verb: Callable[..., Any]) -> list[str]:
     """Replace flags that name settings by `--set NAME=VALUE`, in their order.
 
     Args:
-        words: Arguments after the verb.
+        arguments: Arguments after the verb.
         verb: Function of the verb; the flags that it declares stay unchanged.
 
     Raises:
@@ -193,23 +199,23 @@ def expand_setting_flags(words: Sequence[str], verb: Callable[..., Any]) -> list
     declared = {"help", "h", "from", *inspect.signature(verb).parameters}
     short_names: set[str] | None = None
     expanded: list[str] = []
-    remaining = list(words)
+    remaining = list(arguments)
     while remaining:
-        word = remaining.pop(0)
-        flag = _FLAG.fullmatch(word)
+        argument = remaining.pop(0)
+        flag = _FLAG.fullmatch(argument)
         name = flag[1].replace("-", "_") if flag else ""
         if flag is None or name in declared or name.removeprefix("no_") in declared:
-            expanded.append(word)
+            expanded.append(argument)
             continue
         if short_names is None:
             short_names = _short_names(verb)  # loads the settings, which takes a second
         if "." not in name and name not in short_names:
-            expanded.append(word)
+            expanded.append(argument)
             continue
         value = flag[2]
         if value is None:
             if not remaining or remaining[0].startswith("--"):
-                raise ConfigError(f"{word} needs a value, such as `{word} 1`; true or false for a switch.")
+                raise ConfigError(f"{argument} needs a value, such as `{argument} 1`; true or false for a switch.")
             value = remaining.pop(0)
         expanded += ["--set", f"{name}={value}"]
     return expanded

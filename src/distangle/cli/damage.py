@@ -11,16 +11,16 @@ TRACEBACK = "DISTANGLE_TRACEBACK"  # environment variable that prints the full t
 MAX_LISTED = 3
 
 
-def name_damaged_file(words: Sequence[str], error: Exception) -> str:
+def name_damaged_file(arguments: Sequence[str], error: Exception) -> str:
     """Return a message on the folder that caused an error; "" if no word names one.
 
     Args:
-        words: Arguments of the command line.
+        arguments: Arguments of the command line.
         error: The unexpected error.
     """
     if os.environ.get(TRACEBACK):
         return ""
-    folders = [Path(word) for word in words if not word.startswith("-")]
+    folders = [Path(argument) for argument in arguments if not argument.startswith("-")]
     folders = [folder for folder in folders if any((folder / name).exists() for name in ("run.json", "screen.json"))]
     if not folders:
         return ""
@@ -34,7 +34,7 @@ def name_damaged_file(words: Sequence[str], error: Exception) -> str:
     return (
         f"A file in {' or '.join(map(str, folders))} has unexpected contents, although its checksum is right "
         f"({message}). If the folder comes from somebody else, ask for another copy. If it is your own, this is a bug "
-        f"in distangle: report the output of `{TRACEBACK}=1 {shlex.join(['distangle', *words])}`."
+        f"in distangle: report the output of `{TRACEBACK}=1 {shlex.join(['distangle', *arguments])}`."
     )
 
 

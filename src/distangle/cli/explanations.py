@@ -305,8 +305,12 @@ def figures(
     for number in map(str, only or FIGURES):
         entry = entries[number]
         if "missing" in entry:
-            words = shlex.split(entry["command"])  # the command names the run as the report does
-            command = f" Run `{shlex.join([*words[:2], str(run), *words[3:]])}` first." if words else ""
+            command_words = shlex.split(entry["command"])  # the command names the run as the report does
+            command = (
+                f" Run `{shlex.join([*command_words[:2], str(run), *command_words[3:]])}` first."
+                if command_words
+                else ""
+            )
             print_note(f"Figure {number} is not drawn: {entry['missing']}{command}")
         else:
             print_result(f"Figure {number}. {entry['title']}. {entry['caption']}")

@@ -78,8 +78,8 @@ def _example_figure(
 ) -> dict[str, str]:
     picture = quality_charts.channels_side_by_side(image, [Channel(**channel) for channel in card["channels"]])
     names = ", ".join(str(channel["name"]) for channel in card["channels"])
-    place = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
-    caption = f"{place}: {names}, and all of them merged (Figure 1)."
+    site_label = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
+    caption = f"{site_label}: {names}, and all of them merged (Figure 1)."
     return writer.figure("channels.png", picture, alternative="The channels of one site", caption=caption)
 
 
@@ -210,7 +210,7 @@ def _intensity_table(channels: Sequence[Mapping[str, Any]]) -> Table:
 
 def _problem_content(card: Mapping[str, Any]) -> Content:
     if not card["problems"]:
-        return paragraph("Nothing was refused, and there was no warning.")
+        return paragraph("No entry was refused, and there was no warning.")
     rows = [(str(row["severity"]), str(row["kind"]), f"{row['count']:,}") for row in card["problems"]]
     return _stack(tables=[Table(columns=("severity", "kind", "entries"), rows=rows, numeric=(2,))])
 

@@ -216,15 +216,15 @@ def plate_and_light(channel: Mapping[str, Any], *, quantity: str) -> str:
         return svg_of(figure, "")
 
 
-Line = tuple[Sequence[float], Sequence[float], str]  # across, up, colour
+Line = tuple[Sequence[float], Sequence[float], str]  # horizontal values, vertical values, color
 
 
 def share_curves(lines: Mapping[str, Line], *, title: str, x_label: str, y_label: str, stamp: str = "") -> str:
     """Draw curves over a share from 0 to 1, each named at its end, as SVG text.
 
     Args:
-        lines: Name to what is drawn.
-        title: Above.
+        lines: Horizontal values, vertical values and color of each curve, by name.
+        title: Title above the chart.
         x_label: Label of the horizontal axis.
         y_label: Label of the vertical axis.
         stamp: Label in the corner, such as "forced split".

@@ -93,13 +93,13 @@ def choose_sites(table: pd.DataFrame, *, correct: int = 6, wrong: int = 3, contr
         ("unlabelled", wrong),
         ("control", controls),
     ]
-    chosen = []
+    examples = []
     for kind, quota in quotas:
         group = [(row, entry) for row, entry in ranked if _site_kind(entry) == kind]
-        chosen += [
+        examples += [
             ChosenSite(row=row, kind=kind, entry=entry) for row, entry in _alternate_perturbations(group)[:quota]
         ]
-    return chosen
+    return examples
 
 
 def fit_map(attribution_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -151,7 +151,7 @@ class SiteRenderer:
             name: Start of the file names, from the code and never from the screen.
         """
         if key not in self._rows:
-            return SitePictures(problem="This site is not in the screen given to the report.")
+            return SitePictures(problem="This site is not in the screen of the report.")
         try:
             image = self._image(self._rows[key])
             limits, gain = self._contrast_of(key, image)

@@ -135,8 +135,8 @@ def example_sites(data: ReportData, *, limit: int) -> list[int]:
         limit: Maximum number of sites.
     """
     if data.explanation is not None:
-        chosen = choose_sites(data.explanation.table, correct=limit, wrong=0, controls=limit)
-        rows = [row_of(data, site_key(site.entry)) for site in chosen]
+        examples = choose_sites(data.explanation.table, correct=limit, wrong=0, controls=limit)
+        rows = [row_of(data, site_key(site.entry)) for site in examples]
         if len(rows) >= limit:
             return rows[:limit]
     sites = data.screen.sites.reset_index(drop=True)

@@ -33,15 +33,15 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     except RunError:
         command = f"distangle explain {data.command_path}"
         return UnavailableFigure(title=TITLE, reason="The filters have not been analyzed.", command=command)
-    shown = list(analysis.shown)[:2]
-    kinds = [kind for kind in KINDS if any(f"{name}|{kind[0]}" in analysis.weights for name in shown)]
+    layer_names = list(analysis.shown)[:2]
+    kinds = [kind for kind in KINDS if any(f"{name}|{kind[0]}" in analysis.weights for name in layer_names)]
     with drawing():
-        figure = Figure(figsize=(3.7 * max(len(shown), 2), 2.6 * len(kinds) + 2.3), layout="constrained")
+        figure = Figure(figsize=(3.7 * max(len(layer_names), 2), 2.6 * len(kinds) + 2.3), layout="constrained")
         halves: Any = figure.subfigures(2, 1, height_ratios=(2.6 * len(kinds), 2.2))
         upper, lower = halves
-        grid = upper.subplots(len(kinds), len(shown), squeeze=False)
+        grid = upper.subplots(len(kinds), len(layer_names), squeeze=False)
         for index, (kind, label) in enumerate(kinds):
-            for axes, name in zip(grid[index], shown, strict=True):
+            for axes, name in zip(grid[index], layer_names, strict=True):
                 weights = analysis.weights.get(f"{name}|{kind}")
                 if weights is None:
                     axes.set_axis_off()
@@ -55,8 +55,8 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
                 axes.set_ylabel(f"{weights.shape[1]} channels", fontsize=8)
                 upper.colorbar(image, ax=axes, shrink=0.8, pad=0.02).ax.tick_params(labelsize=7)
         for axes, (number, label) in zip(lower.subplots(1, 2), COMPARED, strict=True):
-            _draw_all_layers(axes, analysis, number, label, shown)
-    numbers = {"shown": _layer_numbers(analysis, shown), "claim": analysis.claim, "prune": list(analysis.prune)}
+            _draw_all_layers(axes, analysis, number, label, layer_names)
+    numbers = {"shown": _layer_numbers(analysis, layer_names), "claim": analysis.claim, "prune": list(analysis.prune)}
     caption = " ".join([_first_sentence(analysis), *analysis.sentences])
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)
 
@@ -70,14 +70,14 @@ def _draw_weights(axes: Axes, weights: np.ndarray) -> AxesImage:
     return image
 
 
-def _draw_all_layers(axes: Axes, analysis: FilterAnalysis, number: str, title: str, shown: Sequence[str]) -> None:
+def _draw_all_layers(axes: Axes, analysis: FilterAnalysis, number: str, title: str, layer_names: Sequence[str]) -> None:
     layers = [layer for layer in analysis.layers if layer["weights"] == "printed"]
     candidates = [layer for layer in layers if layer["dense"]] or layers
     chance = np.array([layer[number]["shuffled"]["random"] or 1.0 for layer in candidates])
     shares = np.array([layer[number]["value"] for layer in candidates]) / chance
     ranges = np.array([layer[number]["shuffled"]["random_range"] for layer in candidates]) / chance[:, None]
     positions = np.arange(1, len(candidates) + 1)
-    is_shown = np.array([layer["layer"] in shown for layer in candidates])
+    is_shown = np.array([layer["layer"] in layer_names for layer in candidates])
     axes.bar(positions, np.ptp(ranges, axis=1), bottom=ranges[:, 0], width=0.8, color=RULE, zorder=0)
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     axes.plot(positions, shares, "o", color=MUTED, markersize=3.5)
@@ -90,12 +90,12 @@ def _draw_all_layers(axes: Axes, analysis: FilterAnalysis, number: str, title: s
     write_below(axes, f"{kind} (orange: shown above)")
 
 
-def _layer_numbers(analysis: FilterAnalysis, shown: Sequence[str]) -> dict[str, Any]:
+def _layer_numbers(analysis: FilterAnalysis, layer_names: Sequence[str]) -> dict[str, Any]:
     fields = ("near_constant", "one_colour", "silent", "duplicates", "variation", "cosine_size", "effective_rank")
     return {
         f"{layer['layer']}|{layer['weights']}": {name: layer[name] for name in fields}
         for layer in analysis.layers
-        if layer["layer"] in shown
+        if layer["layer"] in layer_names
     }
 
 

@@ -276,13 +276,13 @@ def _matrix_chart(data: ReportData, explanation: Explanation, write: Write) -> d
         return None
     order = [name for name in data.screen.card.perturbations if name in means]
     order += [name for name in means if name not in order]
-    shown, effects = order[:MOST_ROWS], planted_effects(data.truth)
-    planted_in = [[int(k) - 1 for k in effects.get(name, {}).get("channels", ())] for name in shown] if effects else []
-    values = np.stack([means[name] for name in shown])
+    rows, effects = order[:MOST_ROWS], planted_effects(data.truth)
+    planted_in = [[int(k) - 1 for k in effects.get(name, {}).get("channels", ())] for name in rows] if effects else []
+    values = np.stack([means[name] for name in rows])
     drawing = charts.channel_matrix(
-        shown, names, values, unit=unit_of(explanation), planted=planted_in, stamp=data.stamp
+        rows, names, values, unit=unit_of(explanation), planted=planted_in, stamp=data.stamp
     )
-    caption = f"Mean Shapley value of every channel, by explained perturbation ({len(shown)} of {len(order)})."
+    caption = f"Mean Shapley value of every channel, by explained perturbation ({len(rows)} of {len(order)})."
     caption += " Framed: where the effect was planted." if planted_in else ""
     return {"source": write("channels.svg", drawing), "caption": caption}
 

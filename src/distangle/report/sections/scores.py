@@ -160,18 +160,18 @@ def plate_maps(data: ReportData) -> Content:
     plates = held_out_plates(data.wells)
     if not plates:
         return paragraph("No well is held out, so there is no plate to show.")
-    shown = spread_over_experiments(plates, limit=MAX_PLATES)
+    selection = spread_over_experiments(plates, limit=MAX_PLATES)
     never_trained = () if data.scores is None else data.scores.never_trained
     maps = []
-    for experiment, plate in shown:
+    for experiment, plate in selection:
         grid = plate_grid(data.wells, data.screen, experiment=experiment, plate=plate, never_trained=never_trained)
         score = f"{grid.n_correct} of {grid.n_scored} wells correct" if grid.n_scored else "no scored well"
         maps.append({"drawing": plate_map(grid), "experiment": experiment, "plate": plate, "score": score})
     plate_count = count(len(plates), "held-out plate")
     sentence = (
         f"All {plate_count}."
-        if len(plates) == len(shown)
-        else f"{len(shown)} of {plate_count}, spread over the experiments."
+        if len(plates) == len(selection)
+        else f"{len(selection)} of {plate_count}, spread over the experiments."
     )
     return Content("sections/plate_maps.html.j2", {"plates": maps, "shown": sentence})
 

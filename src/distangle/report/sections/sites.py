@@ -25,18 +25,18 @@ def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable
     explanation = data.explanation
     if explanation is None:
         return missing_notice("No site has been explained.", f"distangle explain {data.command_path}")
-    chosen = choose_sites(explanation.table)
-    if not chosen:
+    examples = choose_sites(explanation.table)
+    if not examples:
         return paragraph("The explanation holds no site.")
     scale = renderer.scale()
     sites = []
-    for number, site in enumerate(chosen, start=1):
+    for number, site in enumerate(examples, start=1):
         pictures = renderer.render(site.key, explanation.maps[site.row], name=f"site-{number:02d}")
         sites.append(_site(site, pictures, data, explanation))
         advance(" ".join(map(str, site.key)))
     values = {
         "remark": str(explanation.settings.get("remark", "")),
-        "shown": f"{len(chosen)} of {count(len(explanation.table), 'explained site')}",
+        "shown": f"{len(examples)} of {count(len(explanation.table), 'explained site')}",
         "scale": scale,
         "sites": sites,
     }
