@@ -138,10 +138,10 @@ def test_a_wheel_contains_every_template_and_the_style() -> None:
 def test_every_template_of_the_code_exists() -> None:
     root = Path(str(files("distangle")))
     sources = [*(root / "report").rglob("*.py"), root / "ablation" / "page.py"]
-    named = {name for path in sources for name in re.findall(r'"([a-z_/]+\.html\.j2)"', path.read_text("utf-8"))}
-    there = {path.relative_to(root / "report" / "templates").as_posix() for path in TEMPLATES}
-    assert there - named == {"macros.html.j2"}
-    assert named <= there
+    names = {name for path in sources for name in re.findall(r'"([a-z_/]+\.html\.j2)"', path.read_text("utf-8"))}
+    existing = {path.relative_to(root / "report" / "templates").as_posix() for path in TEMPLATES}
+    assert existing - names == {"macros.html.j2"}
+    assert names <= existing
 
 
 def test_a_table_aligns_its_numbers() -> None:

@@ -14,9 +14,9 @@ def paths(text: str) -> list[str]:
 def test_every_condition_has_a_panel_and_the_reference_none_of_its_own() -> None:
     curves = {name: np.linspace(0, 1, 10)[:, None] * [[0.8, 1.0]] for name in ("baseline", "cutmix", "pseudo", "both")}
     text = curve_panels(curves, reference="baseline", measure="accuracy", chance=0.1, stamp="forced split")
-    said = ["".join(node.itertext()) for node in ElementTree.fromstring(text).iter(f"{SVG}text")]
-    assert {"cutmix", "pseudo", "both", "epoch", "accuracy", "forced split"} <= set(said)
-    assert "baseline" not in said
+    labels = ["".join(node.itertext()) for node in ElementTree.fromstring(text).iter(f"{SVG}text")]
+    assert {"cutmix", "pseudo", "both", "epoch", "accuracy", "forced split"} <= set(labels)
+    assert "baseline" not in labels
     alone = curve_panels({"baseline": curves["baseline"]}, reference="baseline", measure="accuracy")
     assert "baseline" in "".join(ElementTree.fromstring(alone).itertext())
     assert text == curve_panels(curves, reference="baseline", measure="accuracy", chance=0.1, stamp="forced split")
