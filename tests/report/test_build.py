@@ -474,20 +474,20 @@ def test_every_site_is_shown_with_its_own_map_and_attribution(run_data: Made, tm
     Explanation(
         table=table, maps=maps, settings=run_data.explanation.settings, summary=run_data.explanation.summary
     ).write(run.explanations)
-    text = build_report(run, run_data.screen).read_text(encoding="utf-8")
+    page = build_report(run, run_data.screen).read_text(encoding="utf-8")
     entry = table.iloc[control]
-    text = f"{entry['Metadata_Experiment']}, plate {entry['Metadata_Plate']}, well {entry['Metadata_Well']}, site 1"
-    coloured = []
-    for article in text.split("<article")[1:]:
+    caption = f"{entry['Metadata_Experiment']}, plate {entry['Metadata_Plate']}, well {entry['Metadata_Well']}, site 1"
+    colored = []
+    for article in page.split("<article")[1:]:
         name = re.findall(r"figures/site-\d\d-map.png", article)[0]
         with Image.open(run.report / name) as opened:
             pixels = np.asarray(opened).astype(int)
         painted = np.argwhere(pixels.max(axis=2) != pixels.min(axis=2))
         if len(painted):
-            coloured.append(text in article)
+            colored.append(caption in article)
             assert painted.min(axis=0).tolist() == [100, 25]  # five times enlarged
             assert f"{float(entry['shapley_6']):+.2f}".replace("-", "−") in article
-    assert coloured == [True]
+    assert colored == [True]
 
 
 def test_the_headline_prefers_a_row_whose_method_has_not_seen_the_test_plates(run_data: Made) -> None:

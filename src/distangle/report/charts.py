@@ -93,11 +93,11 @@ def _draw_curve(
         figure = Figure(figsize=(3.5, 2.5), layout="constrained")
         axes = figure.add_subplot()
         ends: list[tuple[float, float, str, str]] = []
-        for column, name, colour in lines:
+        for column, name, color in lines:
             points = metrics[metrics[column].notna()]
             marker = "o" if len(points) < 16 else None
-            axes.plot(points["epoch"], points[column], color=colour, linewidth=1.8, marker=marker, markersize=3)
-            ends.append((float(points["epoch"].iloc[-1]), float(points[column].iloc[-1]), name, colour))
+            axes.plot(points["epoch"], points[column], color=color, linewidth=1.8, marker=marker, markersize=3)
+            ends.append((float(points["epoch"].iloc[-1]), float(points[column].iloc[-1]), name, color))
         if chance is not None:
             axes.set_ylim(0, 1.02)
             axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
@@ -110,9 +110,9 @@ def _draw_curve(
         low, high = axes.get_ylim()
         ends.sort(key=lambda end: end[1])
         close = len(ends) == 2 and ends[1][1] - ends[0][1] < 0.09 * (high - low)
-        for index, (x, y, name, colour) in enumerate(ends):
+        for index, (x, y, name, color) in enumerate(ends):
             shift = 12 * (index - 0.5) if close else 0.0  # points; separates the names of curves with the same end
-            axes.annotate(name, (x, y), xytext=(5, shift), textcoords="offset points", color=colour, va="center")
+            axes.annotate(name, (x, y), xytext=(5, shift), textcoords="offset points", color=color, va="center")
         axes.set_title(title, pad=8)
         axes.set_xlabel("epoch")
         axes.grid(axis="y")
@@ -136,7 +136,7 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
         figure = Figure(figsize=(side + names + 0.9, side + names + 0.2))
         width, height = figure.get_size_inches()
         axes = figure.add_axes((names / width, names / height, side / width, side / height))
-        _draw_cells(axes, shares, colour=BLUE)
+        _draw_cells(axes, shares, color=BLUE)
         ticks = np.arange(n) + 0.5
         axes.set_xticks(ticks, [_shorten(name) for name in perturbations], rotation=90, fontsize=8)
         axes.set_yticks(ticks, [_shorten(name) for name in perturbations], fontsize=8)
@@ -148,7 +148,7 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
             spine.set_visible(True)
             spine.set_color(RULE)
         bar = figure.add_axes(((names + side + 0.15) / width, names / height, 0.12 / width, side / height))
-        _draw_cells(bar, np.linspace(0, 1, 32)[::-1, None], colour=BLUE, edge=False)
+        _draw_cells(bar, np.linspace(0, 1, 32)[::-1, None], color=BLUE, edge=False)
         bar.set_xticks([])
         bar.set_ylim(32, 0)
         bar.set_xlim(0, 1)
@@ -252,7 +252,7 @@ def channel_matrix(
         width, height = figure.get_size_inches()
         frame = (names / width, 0.2 / height, cell * n_columns / width, side * n_rows / height)
         axes = figure.add_axes(frame)
-        _draw_cells(axes, values / limit, colour=BLUE, below=ORANGE)
+        _draw_cells(axes, values / limit, color=BLUE, below=ORANGE)
         for row, framed in enumerate(planted):
             for channel in framed:
                 box = Rectangle((channel + 0.06, row + 0.1), 0.88, 0.8, fill=False, edgecolor=INK, linewidth=1.2)
@@ -268,7 +268,7 @@ def channel_matrix(
         bar = figure.add_axes(
             (frame[0] + frame[2] + 0.15 / width, frame[1], 0.12 / width, min(1.4, side * n_rows) / height)
         )
-        _draw_cells(bar, np.linspace(1, -1, 40)[:, None], colour=BLUE, below=ORANGE, edge=False)
+        _draw_cells(bar, np.linspace(1, -1, 40)[:, None], color=BLUE, below=ORANGE, edge=False)
         bar.set_xlim(0, 1)
         bar.set_ylim(40, 0)
         bar.set_xticks([])
@@ -281,7 +281,7 @@ def channel_matrix(
         return svg_of(figure, stamp)
 
 
-def _draw_cells(axes: Axes, shares: np.ndarray, *, colour: str, below: str = "", edge: bool = True) -> None:
+def _draw_cells(axes: Axes, shares: np.ndarray, *, color: str, below: str = "", edge: bool = True) -> None:
     corners = [
         [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)]
         for row, column in np.ndindex(*shares.shape)
@@ -289,7 +289,7 @@ def _draw_cells(axes: Axes, shares: np.ndarray, *, colour: str, below: str = "",
     values = shares.ravel()
     # Opacity instead of lightness suits light and dark pages.
     faces = [
-        to_rgba(colour if value >= 0 else below, min(1.0, abs(float(value))))
+        to_rgba(color if value >= 0 else below, min(1.0, abs(float(value))))
         if np.isfinite(value)
         else to_rgba(MUTED, 0.15)
         for value in values

@@ -135,17 +135,17 @@ def _draw_well(grid: PlateGrid, row: int, column: int, *, x: float, y: float, si
     opacity = 0.25 + 0.75 * float(confidence) if has_confidence else None
     parts = [tag("title", str(grid.tooltip[row, column]))]
     parts.append(tag("rect", **box, class_=state.name.lower(), fill_opacity=opacity))
-    radius, centre_x, centre_y = 0.22 * size, x + size / 2, y + size / 2
+    radius, center_x, center_y = 0.22 * size, x + size / 2, y + size / 2
     if state is WellState.UNREADABLE:
         side = 2 * radius
         path = f"m{-radius:.2f} {-radius:.2f}l{side:.2f} {side:.2f}m0 {-side:.2f}l{-side:.2f} {side:.2f}"
-        parts.append(tag("path", d=f"M{centre_x:.2f} {centre_y:.2f}{path}", class_="cross"))
+        parts.append(tag("path", d=f"M{center_x:.2f} {center_y:.2f}{path}", class_="cross"))
     elif grid.role[row, column] in NEGATIVE:
-        parts.append(tag("circle", cx=centre_x, cy=centre_y, r=radius, class_="negative"))
+        parts.append(tag("circle", cx=center_x, cy=center_y, r=radius, class_="negative"))
     elif grid.role[row, column] == Role.POSITIVE_CONTROL:
         radius *= 1.35
         path = f"l{radius:.2f} {radius:.2f}l{-radius:.2f} {radius:.2f}l{-radius:.2f} {-radius:.2f}z"
-        parts.append(tag("path", d=f"M{centre_x:.2f} {centre_y - radius:.2f}{path}", class_="positive"))
+        parts.append(tag("path", d=f"M{center_x:.2f} {center_y - radius:.2f}{path}", class_="positive"))
     return tag("g", *parts)
 
 

@@ -67,17 +67,15 @@ def curve_panels(
         return svg_of(figure, stamp)
 
 
-def _draw_band(axes: Axes, runs: np.ndarray, colour: str, *, dashed: bool = False) -> None:
+def _draw_band(axes: Axes, runs: np.ndarray, color: str, *, dashed: bool = False) -> None:
     has_value = np.isfinite(runs).any(axis=1)
     if not has_value.any():
         return
     epochs, values = np.flatnonzero(has_value) + 1, runs[has_value]
-    axes.fill_between(
-        epochs, np.nanmin(values, axis=1), np.nanmax(values, axis=1), color=colour, alpha=0.2, linewidth=0
-    )
+    axes.fill_between(epochs, np.nanmin(values, axis=1), np.nanmax(values, axis=1), color=color, alpha=0.2, linewidth=0)
     style = (0, (4, 2)) if dashed else "solid"
     marker = "o" if len(epochs) < 4 else None
-    axes.plot(epochs, np.nanmean(values, axis=1), color=colour, linewidth=1.7, linestyle=style, marker=marker)
+    axes.plot(epochs, np.nanmean(values, axis=1), color=color, linewidth=1.7, linestyle=style, marker=marker)
 
 
 LEVELS = ("experiment", "plate", "well", "site")
@@ -93,10 +91,10 @@ def wells_per_perturbation(counts: Mapping[str, Sequence[int]]) -> str:
     with matplotlib.rc_context(svg_settings()):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         axes = figure.add_subplot()
-        for (role, wells), colour in zip(counts.items(), (BLUE, ORANGE, INK, MUTED, MUTED), strict=False):
-            axes.step(range(1, len(wells) + 1), wells, where="mid", color=colour, label=role.replace("_", " "))
+        for (role, wells), color in zip(counts.items(), (BLUE, ORANGE, INK, MUTED, MUTED), strict=False):
+            axes.step(range(1, len(wells) + 1), wells, where="mid", color=color, label=role.replace("_", " "))
             if len(wells) == 1:
-                axes.plot([1], wells, "o", color=colour, markersize=4)
+                axes.plot([1], wells, "o", color=color, markersize=4)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -232,16 +230,16 @@ def share_curves(lines: Mapping[str, Line], *, title: str, x_label: str, y_label
     with matplotlib.rc_context(svg_settings()):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         axes = figure.add_subplot()
-        ends = sorted((ys[-1], name, colour) for name, (_, ys, colour) in lines.items())
-        for xs, ys, colour in lines.values():
-            axes.plot(xs, ys, color=colour, linewidth=1.8)
+        ends = sorted((ys[-1], name, color) for name, (_, ys, color) in lines.items())
+        for xs, ys, color in lines.values():
+            axes.plot(xs, ys, color=color, linewidth=1.8)
         axes.set_ylim(bottom=0)
         low, high = axes.get_ylim()
         label_y = -np.inf
-        for y, name, colour in ends:
+        for y, name, color in ends:
             label_y = max(y, label_y + 0.07 * (high - low))  # separates the names of curves with the same end
             axes.annotate(
-                name, (1.0, label_y), xytext=(5, 0), textcoords="offset points", color=colour, va="center",
+                name, (1.0, label_y), xytext=(5, 0), textcoords="offset points", color=color, va="center",
                 annotation_clip=False,
             )  # fmt: skip
         axes.set_xlim(0, 1)

@@ -135,7 +135,7 @@ class SiteRenderer:
     def __init__(self, screen: Screen, folder: Path, *, read: Reader | None = None) -> None:
         self._screen, self._folder = screen, folder
         self._image = read or VerifiedReader(screen).read
-        self._colours = composites.channel_colours(screen.card.channels)
+        self._colors = composites.channel_colours(screen.card.channels)
         self._shared: dict[tuple[str, str], tuple[np.ndarray, float]] = {}
         sites = screen.sites
         keys = zip(sites["experiment"], sites["plate"], sites["well"], sites["site"], strict=True)
@@ -158,7 +158,7 @@ class SiteRenderer:
         except (ImageError, ScreenError) as error:
             return SitePictures(problem=f"The image could not be read: {without_folder(str(error), self._screen)}")
         channels = composites.stretch(image, limits)
-        composite = composites.composite(channels, self._colours, gain=gain)
+        composite = composites.composite(channels, self._colors, gain=gain)
         channel_paths = []
         for position, channel in enumerate(channels):
             picture = np.round(channel * 255).astype(np.uint8)
@@ -197,7 +197,7 @@ class SiteRenderer:
                 except ImageError:  # skip damaged images
                     continue
             limits = composites.contrast_limits(images)
-            gains = [composites.exposure(composites.stretch(other, limits), self._colours) for other in images]
+            gains = [composites.exposure(composites.stretch(other, limits), self._colors) for other in images]
             self._shared[plate] = limits, float(np.median(gains))
         return self._shared[plate]
 

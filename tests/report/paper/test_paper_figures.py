@@ -95,11 +95,11 @@ def test_figure_12_says_what_the_summary_counts(own_run: Made, entries: dict) ->
 
 def test_every_figure_is_a_picture_that_is_not_blank_and_in_the_manifest(own_run: Made, entries: dict) -> None:
     folder = own_run.run.explanations / "figures"
-    entries = json.loads(own_run.run.manifest.read_text())["files"]
+    manifest = json.loads(own_run.run.manifest.read_text())["files"]
     assert json.loads((folder / "figures.json").read_text()) == entries
     for entry in entries.values():
         for name in entry.get("files", ()):
-            assert f"explanations/figures/{name}" in entries
+            assert f"explanations/figures/{name}" in manifest
             if name.endswith(".png"):
                 pixels = np.asarray(Image.open(folder / name).convert("L"))
                 assert pixels.std() > 10

@@ -20,7 +20,7 @@ TITLE = "1x1 filters"
 # Orange to blue through white, for color-blind readers.
 DIVERGING = LinearSegmentedColormap.from_list("orange to blue", ["#8a3f08", "#eb9f5e", "#ffffff", "#7fb2e5", "#173f6b"])
 KINDS = (("printed", "as printed"), ("gamma", "times γ of the batch norm"))
-COMPARED = (("variation", "variation within a filter"), ("effective_rank", "effective rank"))
+STATISTICS = (("variation", "variation within a filter"), ("effective_rank", "effective rank"))
 
 
 def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
@@ -54,7 +54,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
                 write_below(axes, f"{len(weights)} filters")
                 axes.set_ylabel(f"{weights.shape[1]} channels", fontsize=8)
                 upper.colorbar(image, ax=axes, shrink=0.8, pad=0.02).ax.tick_params(labelsize=7)
-        for axes, (number, label) in zip(lower.subplots(1, 2), COMPARED, strict=True):
+        for axes, (number, label) in zip(lower.subplots(1, 2), STATISTICS, strict=True):
             _draw_all_layers(axes, analysis, number, label, layer_names)
     numbers = {"shown": _layer_numbers(analysis, layer_names), "claim": analysis.claim, "prune": list(analysis.prune)}
     caption = " ".join([_first_sentence(analysis), *analysis.sentences])

@@ -29,11 +29,11 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     with drawing():
         figure = Figure(figsize=(7.4, 3.1), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_points(left, channels, summary["eq15"], colour=ORANGE)
+        _draw_points(left, channels, summary["eq15"], color=ORANGE)
         left.set_title("Eq. (15) as printed: a distance\ngrey: 95 % of random maps")
         left.set_ylabel("attention, divided by its maximum")
         left.set_ylim(None, 1.02)
-        _draw_points(right, channels, summary["shapley"], colour=BLUE)
+        _draw_points(right, channels, summary["shapley"], color=BLUE)
         right.axhline(0, color=RULE, linewidth=0.8, zorder=0)
         right.set_title("Shapley value of the channel\ngrey: 95 % of shuffled channels")
         right.set_ylabel("log probability (nats)" if explanation.settings["of"] == "log_probability" else "")
@@ -41,16 +41,16 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
 
 
-def _draw_points(axes: Axes, channels: list[str], results: dict[str, Any], *, colour: str) -> None:
+def _draw_points(axes: Axes, channels: list[str], results: dict[str, Any], *, color: str) -> None:
     positions = np.arange(len(channels))
     null = np.array(results["null"])
     axes.bar(positions, null[:, 1] - null[:, 0], bottom=null[:, 0], width=0.7, color=RULE, zorder=1)
-    axes.plot(positions, results["mean"], "o", color=colour, markersize=6, zorder=3)
+    axes.plot(positions, results["mean"], "o", color=color, markersize=6, zorder=3)
     if results["interval"] is not None:
         low, high = np.array(results["interval"]).T
-        axes.vlines(positions, low, high, color=colour, linewidth=1.6, zorder=2)
+        axes.vlines(positions, low, high, color=color, linewidth=1.6, zorder=2)
     for values in results.get("by_group", {}).values():
-        axes.plot(positions, values, "o", color=colour, markersize=3.5, markerfacecolor="none", zorder=2)
+        axes.plot(positions, values, "o", color=color, markersize=3.5, markerfacecolor="none", zorder=2)
     axes.set_xticks(positions, channels, rotation=30, ha="right", color=INK)
     axes.margins(x=0.06)
 

@@ -30,7 +30,7 @@ from distangle.results import TemplateComparison
 TITLE = "Embeddings of the held-out sites"
 TRAINING_TITLE = "Embeddings of training sites"
 # The color-blind safe palette of Okabe and Ito, with a marker for each color.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#1d2733", "#999999")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#1d2733", "#999999")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
 
@@ -60,8 +60,8 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             )
         _draw_silhouettes(panels[-1], comparison.numbers["embeddings"], sets, runs, names)
         handles = [
-            Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=6, label=name)
-            for name, marker, colour in zip(names, _cycle(MARKERS), _cycle(COLOURS), strict=False)
+            Line2D([], [], linestyle="none", marker=marker, color=color, markersize=6, label=name)
+            for name, marker, color in zip(names, _cycle(MARKERS), _cycle(COLORS), strict=False)
         ]
         columns = min(len(names), 4 if len(runs) > 1 else 3)
         figure.legend(
@@ -78,14 +78,14 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
 
 def _draw_map(axes: Axes, embeddings: pd.DataFrame, names: Sequence[str], name: str, half: float) -> None:
     points, labels = coordinates(embeddings, name), embeddings["perturbation"].to_numpy(dtype=object)
-    for label, marker, colour in zip(names, _cycle(MARKERS), _cycle(COLOURS), strict=False):
+    for label, marker, color in zip(names, _cycle(MARKERS), _cycle(COLORS), strict=False):
         is_label = labels == label
         axes.plot(
             points[is_label, 0],
             points[is_label, 1],
             linestyle="none",
             marker=marker,
-            color=colour,
+            color=color,
             markersize=float(np.clip(50 / np.sqrt(len(embeddings)), 2.5, 6)),
             markeredgecolor="white",
             markeredgewidth=0.4,
@@ -105,11 +105,11 @@ def _draw_silhouettes(
     for column, (embeddings, (name, _)) in enumerate(zip(sets, runs, strict=True)):
         band(axes, float(column), numbers[name]["silhouette"]["random_range"])
         mean_line(axes, float(column), numbers[name]["silhouette"]["value"])
-        for k, (label, marker, colour) in enumerate(zip(names, _cycle(MARKERS), _cycle(COLOURS), strict=False)):
+        for k, (label, marker, color) in enumerate(zip(names, _cycle(MARKERS), _cycle(COLORS), strict=False)):
             values = embeddings.loc[embeddings["perturbation"] == label, "silhouette"].to_numpy(dtype=float)
             position = column - 0.4 + step * (k + 0.5)
             size = float(np.clip(24 / np.sqrt(len(embeddings)), 1.8, 4))
-            strip_plot(axes, position, values, width=0.4 * step, marker=marker, color=colour, markersize=size, zorder=3)
+            strip_plot(axes, position, values, width=0.4 * step, marker=marker, color=color, markersize=size, zorder=3)
     axes.set_xticks(range(len(runs)), [kind.replace(" pseudo", "\npseudo") for _, kind in runs], color=INK, fontsize=8)
     axes.use_sticky_edges = False
     axes.autoscale_view()

@@ -19,8 +19,8 @@ from distangle.screen import Channel
 
 _NOT_EVIDENCE = (
     "Eq. 15 of the paper is a distance between an attribution map and a channel. It follows the brightness of the "
-    "channel, whatever the network used: compare random maps (grey). It is shown for comparison and is "
-    "not evidence of which channel mattered."
+    "channel, whatever the network used: compare random maps (grey). It is shown for comparison and is not evidence "
+    "of which channel mattered."
 )
 _QUESTIONS = {
     "top_shapley_is_planted": "sites whose largest Shapley value is the planted channel",
@@ -30,7 +30,7 @@ _QUESTIONS = {
     "map_peak_in_place": "sites whose map peaks in the planted region",
     "map_mass_in_place": "mean share of the map inside the planted region (chance: its area)",
 }
-MOST_ROWS = 40
+MAX_ROWS = 40
 
 
 def attribution(data: ReportData, write: Write) -> Content:
@@ -50,7 +50,7 @@ def attribution(data: ReportData, write: Write) -> Content:
 
 
 def explanation_sentence(data: ReportData) -> str:
-    """Summarise the explanation for the top of the page; "" before explaining."""
+    """Summarize the explanation for the top of the page; "" before explaining."""
     explanation, names = data.explanation, channel_names(data)
     column = None if explanation is None else channel_column(explanation, "shapley", len(names))
     if explanation is None or column is None or not np.isfinite(column.mean).any():
@@ -276,7 +276,7 @@ def _matrix_chart(data: ReportData, explanation: Explanation, write: Write) -> d
         return None
     order = [name for name in data.screen.card.perturbations if name in means]
     order += [name for name in means if name not in order]
-    rows, effects = order[:MOST_ROWS], planted_effects(data.truth)
+    rows, effects = order[:MAX_ROWS], planted_effects(data.truth)
     planted_in = [[int(k) - 1 for k in effects.get(name, {}).get("channels", ())] for name in rows] if effects else []
     values = np.stack([means[name] for name in rows])
     drawing = charts.channel_matrix(
