@@ -107,7 +107,7 @@ def test_black_planes_count_in_the_mean_and_are_left_out_of_the_logarithms_aloud
     assert zeros == {"dna": "128", "actin": "32"}
     assert sorted(path.name for path in (tmp_path / "card" / "figures").glob("plate-*")) == ["plate-2.svg"]
     output = capsys.readouterr()
-    assert "actin: the mean of 32 of 128 planes is zero; they are left out of its shares" in output.err
+    assert "actin: the mean of 32 of 128 planes is zero; its variance shares leave them out" in output.err
     assert "dna: variance" not in output.out
 
 

@@ -179,7 +179,7 @@ class SiteRenderer:
         return SitePictures(composite=composite_path, overlay=overlay_path, channels=tuple(channel_paths), width=width)
 
     def scale(self) -> str:
-        """Write the colour bar of the attribution maps; return its path inside the folder."""
+        """Write the color bar of the attribution maps; return its path in the folder."""
         return self._write(composites.activation_scale(), "map-scale.png")
 
     def _resize(self, picture: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def channel_label(channel: Channel) -> str:
 def channel_names(data: ReportData) -> list[str]:
     """Return the labels of the channels, all different."""
     labels = [channel_label(channel) for channel in data.screen.card.channels]
-    # Channels with the same stain are told apart by their names.
+    # The names distinguish channels with the same stain.
     return [
         label if labels.count(label) == 1 else f"{label} ({channel.name})"
         for label, channel in zip(labels, data.screen.card.channels, strict=True)
