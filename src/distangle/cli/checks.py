@@ -29,7 +29,7 @@ def check(
     images: Path | None = None,
     workers: int = 2,
 ) -> None:
-    """Check a screen for missing, duplicated, shifted, mislabelled or damaged data.
+    """Check a screen for missing, duplicated, shifted, mislabeled or damaged data.
 
     The checks cover tables, files, pixels and leakage between folds. The exit status is 1 if a finding is as severe as
     `--fail-on`, or if totals do not reconcile.
@@ -56,33 +56,38 @@ def check(
     from distangle.screen.screen import CHECKS
 
     n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
-    indexed = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
+    indexed_screen = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
     reference = None if like is None else allowed_sources(read_screen(like))
     show_action("comparing the tables")
-    report = check_tables(indexed, like=reference, expected=_totals(expect))
+    report = check_tables(indexed_screen, like=reference, expected=_parse_totals(expect))
     folds = None if fold_file is None else Folds.read(fold_file)
-    if target not in fold_columns(indexed):
+    if target not in fold_columns(indexed_screen):
         raise ConfigError(
-            f"--target {target}: the screen has no such column. {did_you_mean(target, fold_columns(indexed))}"
+            f"--target {target}: the screen has no such column. {did_you_mean(target, fold_columns(indexed_screen))}"
         )
     show_action("looking for leaks")
-    leaks = find_leaks(indexed, folds, label=target)
+    leaks = find_leaks(indexed_screen, folds, label=target)
     report = report.joined(CheckReport(findings=tuple(leaks), laws=()))
     folder = out or screen / CHECKS
-    if pixels and not indexed.card.tables_only:
+    if pixels and not indexed_screen.card.tables_only:
         from distangle.images import sample_sites
         from distangle.images.quality.run import check_pixels
 
-        sampled = sample_sites(indexed, n_sampled)
+        sampled = sample_sites(indexed_screen, n_sampled)
         show_action("reading planes")
         with progress("check", 100, unit="%") as advance:
             pixel_report, planes = check_pixels(
-                indexed, sampled, hash_files=hash_files, folds=folds, workers=n_workers, progress=by_percent(advance)
+                indexed_screen,
+                sampled,
+                hash_files=hash_files,
+                folds=folds,
+                workers=n_workers,
+                progress=by_percent(advance),
             )
         report = report.joined(pixel_report)
         planes.write(folder / "planes.parquet")
     else:
-        (folder / "planes.parquet").unlink(missing_ok=True)  # of an earlier check
+        (folder / "planes.parquet").unlink(missing_ok=True)  # from an earlier check
     report.write(folder)
     for invariant in report.laws:
         (print_result if invariant.holds else print_note)(
@@ -99,12 +104,12 @@ def check(
                 print_note(f"{group['kind']}: {group['first']}: {group['what'].removesuffix('.')}. {group['fix']}")
     numbers = {name: report.count(name) for name in SEVERITIES}
     counts = [f"{n:,} {name}{'s' * (n != 1)}" for name, n in numbers.items()]
-    print_result(f"{', '.join(counts)}, each in {folder / 'findings.csv'}")
+    print_result(f"{', '.join(counts)}; see {folder / 'findings.csv'}")
     if report.fails(fail_on):
         sys.exit(1)
 
 
-def _totals(expect: RepeatedOption) -> dict[str, int]:
+def _parse_totals(expect: RepeatedOption) -> dict[str, int]:
     totals = {}
     for name, value in parse_key_values(expect, flag="--expect").items():
         digits = str(value).replace("_", "")
