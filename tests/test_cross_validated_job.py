@@ -59,7 +59,7 @@ def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folde
     assert "held out by fold" in page_of(run)
     assert TemplateComparison.read(run.explanations).numbers["trained_on"] == ["crossed"]
     listed = json.loads((run.explanations / "figures/figures.json").read_text())
-    assert listed["9"]["title"] == "Embeddings of sites that were trained on"
+    assert listed["9"]["title"] == "Embeddings of training sites"
 
 
 def test_the_pages_say_how_the_run_was_scored_and_which_correction_was_chosen(folder: Path) -> None:

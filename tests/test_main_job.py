@@ -215,9 +215,9 @@ def test_bad_words_are_answered_in_one_sentence(folder: Path, capsys: pytest.Cap
     assert "Did you mean 'optim.lr'" in refusal(["train", screen, "--out", new, "--lr", "1"], capsys)
     assert "--optim.lr needs a value" in refusal(["train", screen, "--out", new, "--optim.lr", "--seed", "1"], capsys)
     said = refusal(["train", "--resume", run, "--seed", "1", "--out", new], capsys)
-    assert f"Leave out --seed, --out beside --resume {run}. A resumed run keeps what it was begun with" in said
+    assert f"Remove --seed, --out: not allowed with --resume {run}. A resumed run keeps its settings and folds" in said
     said = refusal(["train", "--from", run, "--out", new, "--fold", "0"], capsys)
-    assert f"Leave out --fold beside --from {run}. The folds of that run are kept." in said
+    assert f"Remove --fold: not allowed with --from {run}. The folds of that run are reused." in said
     assert "Name the screen and the new run" in refusal(["train", "--from", run], capsys)
     assert not Path(new).exists()
 
@@ -333,7 +333,7 @@ def test_the_benchmark_prints_every_method_and_refuses_what_it_would_ignore(
         main(["explain", run, "--benchmark", "--only", "plate=1", "--method", "occlusion", "--parts", "none"])
     assert refused.value.code == 1
     said = capsys.readouterr().err.replace("\n", " ")
-    assert "Leave out --only, --method, --parts beside --benchmark." in said
+    assert "Remove --only, --method, --parts: not allowed with --benchmark." in said
     with pytest.raises(SystemExit) as refused:
         main(["explain", run, "--perturbation", "sirna_99"])
     assert refused.value.code == 1

@@ -1,4 +1,4 @@
-"""Start the command line; handle signals from the first moment on."""
+"""Start the command line and handle signals from the first moment."""
 
 import contextlib
 import sys
@@ -7,24 +7,24 @@ from distangle.core.allocator import keep_freed_memory
 from distangle.core.signals import stop_at_signals
 from distangle.errors import StoppedError
 
-# Verbs that go on after a stop, and how they do when it came before there was anything to go on from.
-GOES_ON = {
-    "train": "Start the same command again, or go on with `distangle train --resume RUN` if the run is there.",
-    "ablate": "Start the same command again.",
+# Verbs that can continue after a stop, and how to continue if it came before anything was written.
+RESUME_HINTS = {
+    "train": "Run the same command again, or `distangle train --resume RUN` if the run exists.",
+    "ablate": "Run the same command again.",
 }
-# Verbs that run a network for minutes: arrays of one size, batch after batch.
-COMPUTE = ("train", "predict", "explain", "demo", "ablate")
+# Verbs that run a network for minutes. They allocate arrays of the same size in every batch.
+COMPUTE_VERBS = ("train", "predict", "explain", "demo", "ablate")
 
 
 def main() -> None:
     """Run one command.
 
-    A scheduler's signal may come while the program is still being imported, which takes seconds.
+    A scheduler can send a signal during the imports, which take seconds.
     """
-    if sys.argv[1:2] and sys.argv[1] in COMPUTE:
+    if sys.argv[1:2] and sys.argv[1] in COMPUTE_VERBS:
         keep_freed_memory()
-    again = GOES_ON.get(sys.argv[1]) if sys.argv[1:] else None
-    with contextlib.nullcontext() if again is None else stop_at_signals(again):
+    resume_hint = RESUME_HINTS.get(sys.argv[1]) if sys.argv[1:] else None
+    with contextlib.nullcontext() if resume_hint is None else stop_at_signals(resume_hint):
         try:
             from distangle import cli
 

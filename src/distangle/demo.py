@@ -1,4 +1,4 @@
-"""Run the whole pipeline on a synthetic screen and compare with its truth."""
+"""Run the whole workflow on a synthetic screen with planted effects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ N_EXPLAINED = 60
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found: sentences for a terminal, and where the report lies."""
+    """Sentences for a terminal, and the path of the report."""
 
     sentences: tuple[str, ...]
     report: Path
@@ -33,15 +33,15 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> DemoResult:
     """Simulate, index, train, predict, explain and report.
 
     Args:
-        out: A new folder.
-        seed: Of the cells and of the training.
-        say: Called with remarks on the way.
+        out: New folder for the screen and the run.
+        seed: Random seed of the simulation and of the training.
+        say: Receives progress messages.
 
     Raises:
-        RunError: The folder holds something already.
+        RunError: The folder is not empty.
     """
     if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty. Name another folder: `distangle demo --out FOLDER`, or remove it.")
+        raise RunError(f"{out} is not empty. Choose a new folder with `--out FOLDER`, or delete this one.")
     config = SimulationConfig(seed=seed, experiments_per_cell_type=3, n_treatments=10, wells_per_treatment=2)
     with progress("simulate", 100, unit="%") as advance:
         simulate(out / "plates", config, workers=2, progress=by_percent(advance))
@@ -50,8 +50,8 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> DemoResult:
     write_screen(screen, out / "screen")
     say(f"index: {conservation_line(screen)}")
     screen = read_screen(out / "screen")
-    last = [max(names) for names in _experiments_by_cell_type(screen.sites).values()]
-    folds = hold_out(screen, column="experiment", values=last)
+    held_out = [max(names) for names in _experiments_by_cell_type(screen.sites).values()]
+    folds = hold_out(screen, column="experiment", values=held_out)
     run = start_run(screen, folds, resolve_config("scratch", ["batch_size=16"], seed=seed, epochs=EPOCHS), out / "run")
     with progress("train", EPOCHS, unit="epoch") as advance:
         train(run, advance=advance, say=say)
@@ -59,14 +59,14 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> DemoResult:
         scores, _ = predict_run(run, screen, advance=advance)
     with progress("explain", 0, n_steps=n_steps(PARTS)) as advance:
         explanation = explain_run(run, screen, selection=SiteSelection(n_sites=N_EXPLAINED), advance=advance)
-    page = build_report(run, screen, progress=lambda part: show_action("writing the report", part))
-    said = [_score_sentence(scores, held_out=last), *sentences(explanation)]
-    return DemoResult(sentences=tuple(said), report=page)
+    report = build_report(run, screen, progress=lambda part: show_action("writing the report", part))
+    lines = [_score_sentence(scores, held_out=held_out), *sentences(explanation)]
+    return DemoResult(sentences=tuple(lines), report=report)
 
 
 def _experiments_by_cell_type(sites: pd.DataFrame) -> dict[str, list[str]]:
-    table = sites[["cell_type", "experiment"]].drop_duplicates()
-    return {str(name): sorted(group["experiment"]) for name, group in table.groupby("cell_type")}
+    pairs = sites[["cell_type", "experiment"]].drop_duplicates()
+    return {str(name): sorted(group["experiment"]) for name, group in pairs.groupby("cell_type")}
 
 
 def _score_sentence(scores: Scores, *, held_out: list[str]) -> str:
@@ -74,6 +74,6 @@ def _score_sentence(scores: Scores, *, held_out: list[str]) -> str:
         row for row in scores.rows if (row.level, row.views, row.subset, row.metric) == ("well", 8, "all", "accuracy")
     )
     return (
-        f"found: {row.value:.0%} of {row.n} wells of the held-out experiments {', '.join(held_out)} are named "
-        f"rightly ({row.wells}, mean of sites and eight views; chance {row.chance:.0%})."
+        f"accuracy: {row.value:.0%} of {row.n} wells in the held-out experiments {', '.join(held_out)} are predicted "
+        f"correctly ({row.wells}, mean of sites and eight views; chance {row.chance:.0%})."
     )

@@ -286,8 +286,11 @@ def test_what_does_not_belong_to_the_ablation_is_refused(
         planned(folder, tmp_path / "nobody", *early, only="pseudo")
     assert not (tmp_path / "nobody").exists()
     said = refused(["ablate", "--out", str(root), "--epochs", "3"], capsys)
-    assert f"Leave out --epochs beside --out {root}. Without a screen, the ablation in that folder goes on" in said
-    assert "--seeds '0,b': 'b' is no whole number. Expected such as 0,1,2." in refused(
+    assert (
+        f"Remove --epochs: not allowed with --out {root}. Without a screen, the ablation in that folder continues"
+        in said
+    )
+    assert "--seeds '0,b': 'b' is not an integer. Expected integers such as 0,1,2." in refused(
         ["ablate", str(folder / "screen"), "--out", str(tmp_path / "x"), "--seeds", "0,b"], capsys
     )
     assert not (tmp_path / "x").exists()
@@ -361,7 +364,7 @@ def test_an_ablation_takes_groups_and_a_file_of_folds_as_a_training_does(
     refused(ablate_words(folder, tmp_path / "from-file", "--fold-file", str(written)), capsys)
     assert Folds.read(tmp_path / "from-file/folds.parquet").sha256 == Folds.read(written).sha256
     said = refused(ablate_words(folder, tmp_path / "both", "--fold-file", str(written), "--group", "well"), capsys)
-    assert f"Leave out --group beside --fold-file {written}. The file says what is held out." in said
+    assert f"Remove --group: not allowed with --fold-file {written}. The file determines the held-out wells." in said
     assert not (tmp_path / "both").exists()
     said = refused(["ablate", "--out", str(folder / "ablation"), "--group", "well"], capsys)
-    assert "Leave out --group beside --out" in said
+    assert "Remove --group: not allowed with --out" in said

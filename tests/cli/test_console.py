@@ -11,10 +11,22 @@ import pytest
 from rich.console import Console
 
 from distangle.cli import console
-from distangle.cli.arguments import score_lines
+from distangle.cli.console import score_lines
 from distangle.results import ScoreRow, Scores
 
-HEADS = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", "position", "plate", "intensity", "n")
+HEADINGS = (
+    "level",
+    "views",
+    "wells",
+    "subset",
+    "accuracy",
+    "balanced",
+    "chance",
+    "position",
+    "plate",
+    "intensity",
+    "n",
+)
 ROW = (
     "site",
     "1",
@@ -30,17 +42,17 @@ ROW = (
 )
 
 
-def printed(monkeypatch: pytest.MonkeyPatch, *, width: int, terminal: bool = True) -> io.StringIO:
+def replace_output(monkeypatch: pytest.MonkeyPatch, *, width: int, terminal: bool = True) -> io.StringIO:
     file = io.StringIO()
-    made = Console(file=file, width=width, force_terminal=terminal, highlight=False, color_system=None)
-    monkeypatch.setattr(console, "_out", made)
+    replacement = Console(file=file, width=width, force_terminal=terminal, highlight=False, color_system=None)
+    monkeypatch.setattr(console, "_out", replacement)
     return file
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
 def test_every_number_of_a_table_is_printed_whole_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = printed(monkeypatch, width=width)
-    console.print_table(HEADS, [ROW, ("well", *ROW[1:])], n_names=4)
+    file = replace_output(monkeypatch, width=width)
+    console.print_table(HEADINGS, [ROW, ("well", *ROW[1:])], n_names=4)
     text = file.getvalue()
     for cell in ROW[4:]:
         assert text.count(cell) >= 2
@@ -51,26 +63,26 @@ def test_every_number_of_a_table_is_printed_whole_at_any_width(width: int, monke
 
 
 def test_a_pipe_has_no_width_and_always_gets_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = printed(monkeypatch, width=80, terminal=False)
-    console.print_table(HEADS, [ROW], n_names=4)
-    heads, row = file.getvalue().splitlines()
-    assert heads.split() == list(HEADS)
+    file = replace_output(monkeypatch, width=80, terminal=False)
+    console.print_table(HEADINGS, [ROW], n_names=4)
+    headings, row = file.getvalue().splitlines()
+    assert headings.split() == list(HEADINGS)
     assert re.split(r" {2,}", row) == list(ROW)
 
 
 def test_wide_letters_and_brackets_keep_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = printed(monkeypatch, width=80)
+    file = replace_output(monkeypatch, width=80)
     console.print_table(("name", "n"), [("薬剤", "1"), ("[bold]x", "22")])
     assert file.getvalue().splitlines() == ["name      n", "薬剤      1", "[bold]x  22"]
 
 
 def test_sentences_break_between_words_in_a_terminal_and_nowhere_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "accuracy of the whole screen over all of its plates " * 4 + "/a/path/of/some/length"
-    file = printed(monkeypatch, width=40)
+    file = replace_output(monkeypatch, width=40)
     console.print_result(words)
     assert file.getvalue().split() == words.split()
     assert max(map(len, file.getvalue().splitlines())) <= 40
-    file = printed(monkeypatch, width=40, terminal=False)
+    file = replace_output(monkeypatch, width=40, terminal=False)
     console.print_result(words)
     assert file.getvalue() == f"{words}\n"
 
@@ -84,12 +96,12 @@ def test_the_score_table_of_a_run_fits_a_pseudo_terminal_of_80_columns() -> None
     )  # fmt: skip
     scores = Scores.model_construct(rows=(row, row.model_copy(update={"metric": "balanced accuracy"})))
     line = next(iter(score_lines(scores)))
-    program = f"from distangle.cli.console import tell_table; tell_table({HEADS!r}, [{line!r}], n_names=4)"
+    program = f"from distangle.cli.console import print_table; print_table({HEADINGS!r}, [{line!r}], n_names=4)"
     above, below = pty.openpty()
     subprocess.run([sys.executable, "-c", program], stdout=below, env={**os.environ, "COLUMNS": "80"}, check=True)
     os.close(below)
-    said = os.read(above, 65536).decode()
+    output = os.read(above, 65536).decode()
     os.close(above)
     for number in ("0.123 (0.045-0.678)", "chance 0.009", "position 0.111", "plate 0.222", "intensity 0.333", "n 1234"):
-        assert number in said
-    assert all(len(text) <= 80 for text in said.splitlines())
+        assert number in output
+    assert all(len(text) <= 80 for text in output.splitlines())

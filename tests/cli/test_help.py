@@ -17,40 +17,40 @@ from distangle.training.config_help import MEANINGS
 JOB = ("index", "check", "train", "predict", "explain", "figures", "report")
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    main(list(words))
+def run_verb(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    main(list(arguments))
     return capsys.readouterr().out
 
 
 def test_verbs_are_listed_in_the_order_of_work(capsys: pytest.CaptureFixture[str]) -> None:
-    text = said(capsys, "--help")
-    places = [re.search(rf"^│ {name} ", text, re.MULTILINE).start() for name in VERBS]  # type: ignore[union-attr]
-    assert places == sorted(places)
+    text = run_verb(capsys, "--help")
+    positions = [re.search(rf"^│ {name} ", text, re.MULTILINE).start() for name in VERBS]  # type: ignore[union-attr]
+    assert positions == sorted(positions)
     assert tuple(VERBS)[: len(JOB)] == JOB
-    assert text.index("The main job") < text.index("Around a screen") < text.index("Around the program")
+    assert text.index("Main workflow") < text.index("Screens") < text.index("Program")
     assert "--install-completion" in text
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_every_verb_has_an_example_that_the_parser_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    typed = VERBS[name][1]
-    assert f"Example: {typed}" in " ".join(said(capsys, name, "--help").split())
-    words = typed.partition(" > ")[0].split()
-    assert words[:2] == ["distangle", name]
-    _, bound, ignored = cli.app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    example = VERBS[name][1]
+    assert f"Example: {example}" in " ".join(run_verb(capsys, name, "--help").split())
+    arguments = example.partition(" > ")[0].split()
+    assert arguments[:2] == ["distangle", name]
+    _, bound, ignored = cli.app.parse_args(arguments[1:], exit_on_error=False, print_error=False)
     assert not ignored
     assert bound is not None
 
 
 def test_every_setting_has_a_meaning_and_none_is_left_over(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(MEANINGS) == {name for name, _ in settings()}
-    text = " ".join(said(capsys, "train", "--help").split())
+    text = " ".join(run_verb(capsys, "train", "--help").split())
     assert "--optim.lr learning rate at its highest [0.00015 in seed, rcic1st; 0.002 in small, scratch]" in text
     assert "--class-balance how often a class is visited: 0 by its sites, 1 as often as any other [" in text
 
 
 def test_the_settings_of_a_simulation_are_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    text = said(capsys, "simulate", "--help")
+    text = run_verb(capsys, "simulate", "--help")
     for name, field in SimulationConfig.model_fields.items():
         assert name in text
         assert field.description
@@ -58,9 +58,9 @@ def test_the_settings_of_a_simulation_are_in_its_help(capsys: pytest.CaptureFixt
 
 
 def test_version_and_help_are_words_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, "version").strip() == said(capsys, "--version").strip() == __version__
-    assert said(capsys, "help", "predict") == said(capsys, "predict", "--help")
-    assert said(capsys, "help") == said(capsys, "--help")
+    assert run_verb(capsys, "version").strip() == run_verb(capsys, "--version").strip() == __version__
+    assert run_verb(capsys, "help", "predict") == run_verb(capsys, "predict", "--help")
+    assert run_verb(capsys, "help") == run_verb(capsys, "--help")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -87,23 +87,26 @@ for words in (["--version"], ["--help"], ["report", "nosuch"], ["predict", "nosu
     assert done.returncode == 0, done.stderr
     assert "nosuch is not a run: it has no run.json" in done.stderr
     assert (
-        "nosuch is not a screen: no screen.json in it. `distangle index SOURCE --out nosuch` makes one" in done.stderr
+        "nosuch is not a screen: it has no screen.json. Run `distangle index SOURCE --out nosuch` to make one."
+        in done.stderr
     )
     assert "predict" in done.stderr  # what was meant
 
 
-@pytest.mark.parametrize(("verb", "words"), [("predict", "start it again"), ("train", "distangle train --resume RUN")])
+@pytest.mark.parametrize(
+    ("verb", "text"), [("predict", "Run the command again"), ("train", "distangle train --resume RUN")]
+)
 def test_an_interrupt_says_what_is_left(
-    verb: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    verb: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def interrupted(root: Path) -> None:
+    def raise_interrupt(root: Path) -> None:
         raise KeyboardInterrupt
 
     from distangle.results.run import RunFolder
 
-    monkeypatch.setattr(RunFolder, "open", interrupted)
-    given = ["predict", str(tmp_path)] if verb == "predict" else ["train", "--resume", str(tmp_path)]
-    with pytest.raises(SystemExit) as ended:
-        main(given)
-    assert ended.value.code == 130
-    assert words in capsys.readouterr().err
+    monkeypatch.setattr(RunFolder, "open", raise_interrupt)
+    arguments = ["predict", str(tmp_path)] if verb == "predict" else ["train", "--resume", str(tmp_path)]
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 130
+    assert text in capsys.readouterr().err

@@ -39,8 +39,8 @@ def lab(tmp_path: Path) -> Path:
 @pytest.fixture(params=["siRNA", ""], ids=["with treatments", "without"])
 def screen(request: pytest.FixtureRequest, lab: Path) -> Path:
     treatment = str(request.param)
-    words = ["index", str(lab / "cells.csv"), "--channels", "DNA", "--out", str(lab / "screen")]
-    main([*words, "--map", f"site=cell,perturbation={treatment}"])
+    arguments = ["index", str(lab / "cells.csv"), "--channels", "DNA", "--out", str(lab / "screen")]
+    main([*arguments, "--map", f"site=cell,perturbation={treatment}"])
     return lab / "screen"
 
 
@@ -59,8 +59,8 @@ def test_a_label_of_cells_goes_through_every_verb(screen: Path, capsys: pytest.C
     capsys.readouterr()
     trained = ["train", str(screen), "--target", "phenotype", "--fold-file", str(lab / "f.parquet"), "--out", out]
     main([*trained, *TRAINING, *PLAIN])
-    said = capsys.readouterr().err
-    assert "1 of 16 held-out sites have no label in column 'phenotype'" in said
+    text = capsys.readouterr().err
+    assert "1 of 16 held-out sites have no label in column 'phenotype'" in text
     assert json.loads((lab / "run" / "run.json").read_text())["classes"] == list(PHENOTYPES)
     main(["predict", out])
     captured = capsys.readouterr()
@@ -82,7 +82,7 @@ def test_a_label_of_cells_goes_through_every_verb(screen: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "text"),
     [
         ("nosuch", "error: No column 'nosuch' to predict. Known: cell_type, id_code, perturbation, phenotype"),
         ("Perturbation", "error: No column 'Perturbation' to predict. Did you mean 'perturbation'?"),
@@ -90,20 +90,20 @@ def test_a_label_of_cells_goes_through_every_verb(screen: Path, capsys: pytest.C
     ],
 )
 def test_what_cannot_be_learnt_is_refused_in_a_sentence(
-    screen: Path, target: str, said: str, capsys: pytest.CaptureFixture[str]
+    screen: Path, target: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = ["--target", target, "--hold-out", "experiment=E3"]
-    verbs = [["train", str(screen), "--out", str(screen.parent / "run"), *held]]
+    fold_arguments = ["--target", target, "--hold-out", "experiment=E3"]
+    verbs = [["train", str(screen), "--out", str(screen.parent / "run"), *fold_arguments]]
     if target != "id_code":
-        verbs.append(["folds", str(screen), "--out", str(screen.parent / "f.parquet"), *held])
-    for words in verbs:
+        verbs.append(["folds", str(screen), "--out", str(screen.parent / "f.parquet"), *fold_arguments])
+    for arguments in verbs:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert ended.value.code == 1
+        with pytest.raises(SystemExit) as exit_info:
+            main(arguments)
+        assert exit_info.value.code == 1
         errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
         assert len(errors) == 1
-        assert errors[0].startswith(said)
+        assert errors[0].startswith(text)
     assert not (screen.parent / "run").exists()
     assert not (screen.parent / "f.parquet").exists()
 
@@ -115,7 +115,7 @@ def test_new_plates_without_the_label_are_predicted(screen: Path) -> None:
     )
     table = pd.read_csv(lab / "cells.csv", dtype=str).drop(columns="phenotype").assign(experiment="E9")
     table[:16].to_csv(lab / "new.csv", index=False)
-    words = ["index", str(lab / "new.csv"), "--channels", "DNA", "--out", str(lab / "new")]
-    main([*words, "--map", "site=cell,perturbation="])
+    arguments = ["index", str(lab / "new.csv"), "--channels", "DNA", "--out", str(lab / "new")]
+    main([*arguments, "--map", "site=cell,perturbation="])
     main(["predict", out, str(lab / "new"), "--out", str(lab / "predicted")])
     assert set(pd.read_parquet(lab / "predicted" / "sites.parquet")["perturbation"]) == {""}

@@ -18,7 +18,7 @@ from tiny_run import go_on, tiny_screen, tiny_start
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """plates/, screen/ and runs/a, trained for one epoch and predicted."""
     root = tmp_path_factory.mktemp("moved")
     screen = tiny_screen(root, hash_files=True)
@@ -29,13 +29,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def moved(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def moved_lab(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The same, with its images in archive/plates of 2024."""
-    (made / "archive").mkdir(exist_ok=True)
-    (made / "plates").rename(made / "archive" / "plates of 2024")
-    monkeypatch.chdir(made)
-    yield made
-    (made / "archive" / "plates of 2024").rename(made / "plates")
+    (lab / "archive").mkdir(exist_ok=True)
+    (lab / "plates").rename(lab / "archive" / "plates of 2024")
+    monkeypatch.chdir(lab)
+    yield lab
+    (lab / "archive" / "plates of 2024").rename(lab / "plates")
 
 
 VERBS = {
@@ -52,40 +52,40 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("words", VERBS.values(), ids=VERBS)
+@pytest.mark.parametrize("arguments", VERBS.values(), ids=VERBS)
 def test_a_verb_says_that_the_folder_is_gone_and_how_to_name_the_new_one(
-    words: str, moved: Path, capsys: pytest.CaptureFixture[str]
+    arguments: str, moved_lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(words.split())
-    assert ended.value.code == 1
-    said = capsys.readouterr().err
-    assert f"are missing: the folder {moved / 'plates'} does not exist" in said
-    assert "add `--images FOLDER`, with the folder that now holds images/E1_0_0.png" in said
-    assert "old out less" not in said
-    assert not (moved / "runs/b").exists()
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments.split())
+    assert exit_info.value.code == 1
+    output = capsys.readouterr().err
+    assert f"are not there any more: the folder {moved_lab / 'plates'} does not exist" in output
+    assert "add `--images FOLDER`, with the folder that now holds images/E1_0_0.png" in output
+    assert "old out less" not in output
+    assert not (moved_lab / "runs/b").exists()
 
 
 @pytest.mark.parametrize("verb", ["figures --only 1", "report"])
 def test_a_page_can_be_made_without_images_and_says_what_it_lacks(
-    verb: str, moved: Path, capsys: pytest.CaptureFixture[str]
+    verb: str, moved_lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([*verb.split(), "runs/a"])
-    said = capsys.readouterr().err
-    assert "does not exist. If they were moved, add `--images FOLDER`" in said
-    assert "Without them there are no pictures of cells." in said
+    output = capsys.readouterr().err
+    assert "does not exist. If they were moved, add `--images FOLDER`" in output
+    assert "Without them, pictures of cells are left out." in output
 
 
 @pytest.mark.parametrize("verb", ["resume", "predict", "explain", "check", "verify"])
-def test_the_option_works(verb: str, moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_option_works(verb: str, moved_lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*VERBS[verb].split(), "--images", "archive/plates of 2024"])
-    said = capsys.readouterr()
-    assert "are missing" not in said.err
+    output = capsys.readouterr()
+    assert "not there any more" not in output.err
     if verb == "verify":
-        assert "all as written" in said.out
+        assert "all unchanged" in output.out
     if verb == "explain":
-        assert "explain, step 1 of 2, reading the selected sites\n" in said.err
-        assert "explain, step 2 of 2, maps and channel scores: 1/1 batch 2 sites\n" in said.err
+        assert "explain, step 1 of 2, reading the chosen sites\n" in output.err
+        assert "explain, step 2 of 2, maps and stains: 1/1 piece 2 sites\n" in output.err
     if verb == "predict":
         table = pd.read_parquet("runs/a/predictions/sites.parquet")
         assert (table["reason"] == "").all()
@@ -93,15 +93,15 @@ def test_the_option_works(verb: str, moved: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("verb", ["figures --only 1", "report"])
 def test_pictures_are_drawn_from_the_folder_that_was_named(
-    verb: str, moved: Path, capsys: pytest.CaptureFixture[str]
+    verb: str, moved_lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([*verb.split(), "runs/a", "--images", "archive/plates of 2024"])
-    said = capsys.readouterr()
-    assert "no pictures of cells" not in said.err
-    assert "cannot be opened" not in said.err
+    output = capsys.readouterr()
+    assert "pictures of cells are left out" not in output.err
+    assert "cannot be opened" not in output.err
 
 
-def test_a_folder_one_too_deep_or_too_high_is_answered_with_the_right_one(moved: Path) -> None:
+def test_a_folder_one_too_deep_or_too_high_is_answered_with_the_right_one(moved_lab: Path) -> None:
     screen, archive = read_screen(Path("screen")), Path("archive")
     with pytest.raises(ScreenError, match=r"there is no .*E1_0_0.png. Did you mean `--images archive/plates of 2024`"):
         with_images(screen, archive / "plates of 2024" / "images")
@@ -109,10 +109,10 @@ def test_a_folder_one_too_deep_or_too_high_is_answered_with_the_right_one(moved:
         with_images(screen, archive)
     with pytest.raises(ScreenError, match="there is no folder nowhere. Name the folder that holds images/E1_0_0.png"):
         with_images(screen, Path("nowhere"))
-    assert with_images(screen, archive / "plates of 2024").source == (moved / "archive/plates of 2024")
+    assert with_images(screen, archive / "plates of 2024").source == (moved_lab / "archive/plates of 2024")
 
 
-def test_a_source_that_stayed_while_its_images_went_is_told_from_one_that_is_gone(moved: Path) -> None:
+def test_a_source_that_stayed_while_its_images_went_is_told_from_one_that_is_gone(moved_lab: Path) -> None:
     Path("plates").mkdir()
     try:
         with pytest.raises(ScreenError, match=r"images/E1_0_0.png and 23 other sampled files are not in "):
@@ -121,21 +121,21 @@ def test_a_source_that_stayed_while_its_images_went_is_told_from_one_that_is_gon
         Path("plates").rmdir()
 
 
-def test_one_folder_of_several_that_is_gone_is_said_and_the_rest_goes_on(made: Path, tmp_path: Path) -> None:
-    screen = read_screen(made / "screen")
+def test_one_folder_of_several_that_is_gone_is_said_and_the_rest_goes_on(lab: Path, tmp_path: Path) -> None:
+    screen = read_screen(lab / "screen")
     sites = screen.sites.copy()
     for k in (1, 2):
         sites[f"path_{k}"] = sites["experiment"] + "/" + sites[f"path_{k}"].str.removeprefix("images/")
     for name in ("E1", "E3"):
-        shutil.copytree(made / "plates/images", tmp_path / name)
+        shutil.copytree(lab / "plates/images", tmp_path / name)
     card = screen.card.model_copy(update={"source": str(tmp_path)})
-    said = check_images(type(screen)(card=card, sites=sites, problems=screen.problems, folder=screen.folder))
-    assert said.startswith("1 of 3 folders with images of the screen ")
-    assert f"such as {tmp_path / 'E2'}. Their sites cannot be read." in said
+    output = check_images(type(screen)(card=card, sites=sites, problems=screen.problems, folder=screen.folder))
+    assert output.startswith("1 of 3 folders with images of the screen ")
+    assert f"the first: {tmp_path / 'E2'}. Their sites cannot be read." in output
 
 
-def test_a_screen_behind_a_url_or_without_images_is_not_looked_for(made: Path) -> None:
-    screen = read_screen(made / "screen")
+def test_a_screen_behind_a_url_or_without_images_is_not_looked_for(lab: Path) -> None:
+    screen = read_screen(lab / "screen")
     card = screen.card.model_copy(update={"source": "https://example.org/plates"})
     assert check_images(type(screen)(card=card, sites=screen.sites, problems=screen.problems)) == ""
     bare = screen.sites.assign(path_1="", path_2="")
@@ -143,32 +143,32 @@ def test_a_screen_behind_a_url_or_without_images_is_not_looked_for(made: Path) -
 
 
 def test_a_run_is_predicted_with_its_screen_where_that_lies_now(
-    made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    lab: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (made / "screen").rename(made / "screen elsewhere")
+    (lab / "screen").rename(lab / "screen elsewhere")
     try:
         with pytest.raises(SystemExit):
-            main(["predict", str(made / "runs/a")])
+            main(["predict", str(lab / "runs/a")])
         assert "If the screen was moved, name its folder: `--screen FOLDER`" in capsys.readouterr().err
-        before = json.loads((made / "runs/a/predictions/scores.json").read_text())
-        main(["predict", str(made / "runs/a"), "--screen", str(made / "screen elsewhere")])
-        assert json.loads((made / "runs/a/predictions/scores.json").read_text()) == before
+        before = json.loads((lab / "runs/a/predictions/scores.json").read_text())
+        main(["predict", str(lab / "runs/a"), "--screen", str(lab / "screen elsewhere")])
+        assert json.loads((lab / "runs/a/predictions/scores.json").read_text()) == before
     finally:
-        (made / "screen elsewhere").rename(made / "screen")
+        (lab / "screen elsewhere").rename(lab / "screen")
 
 
 def test_another_screen_of_the_same_names_is_new_and_is_never_taken_for_the_moved_one(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny_screen(tmp_path, seed=1, hash_files=True)  # E1, E2, E3 again, other cells
     with pytest.raises(SystemExit):
-        main(["predict", str(made / "runs/a"), str(tmp_path / "screen")])
-    said = capsys.readouterr().err
-    assert "its wells, labels or images are not those that the run was trained on" in said
-    assert "predict this one as another: `distangle predict" in said
-    main(["predict", str(made / "runs/a"), str(tmp_path / "screen"), "--out", str(tmp_path / "new")])
+        main(["predict", str(lab / "runs/a"), str(tmp_path / "screen")])
+    output = capsys.readouterr().err
+    assert "its wells, labels or images are not those that the run was made of" in output
+    assert "predict this one as another: `distangle predict" in output
+    main(["predict", str(lab / "runs/a"), str(tmp_path / "screen"), "--out", str(tmp_path / "new")])
     table = pd.read_parquet(tmp_path / "new/sites.parquet")
     assert set(table["Metadata_Fold"]) == {"new"}
     scores = json.loads((tmp_path / "new/scores.json").read_text())
     assert {row["n"] for row in scores["rows"] if (row["level"], row["subset"]) == ("site", "all")} == {15, 24}
-    assert is_own(RunFolder.open(made / "runs/a"), read_screen(made / "screen"))
+    assert is_own(RunFolder.open(lab / "runs/a"), read_screen(lab / "screen"))

@@ -10,7 +10,7 @@ from distangle.screen import read_screen
 
 
 @pytest.mark.parametrize(
-    ("typed", "words"),
+    ("line", "expected"),
     [
         ("index S --map plate=P well=W", "index S --map plate=P --map well=W"),
         ("index --map plate=P well=W S", "index --map plate=P --map well=W S"),
@@ -24,8 +24,8 @@ from distangle.screen import read_screen
         ("index S --map plate=P --map well=W", "index S --map plate=P --map well=W"),
     ],
 )
-def test_a_flag_takes_several_pairs(typed: str, words: str) -> None:
-    assert repeat_flags(typed.split()) == words.split()
+def test_a_flag_takes_several_pairs(line: str, expected: str) -> None:
+    assert repeat_flags(line.split()) == expected.split()
 
 
 def test_a_folder_that_is_there_is_no_pair(tmp_path: Path) -> None:

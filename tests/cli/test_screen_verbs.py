@@ -18,8 +18,8 @@ def screen(tmp_path: Path) -> Path:
         Image.fromarray(rng.integers(1, 200, (64, 64)).astype(np.uint8)).save(tmp_path / f"{k}.png")
         lines.append(f"1,B0{k + 2},{'DMSO' if k else 'a'},{'negative_control' if k else 'treatment'},{k}.png")
     (tmp_path / "wells.csv").write_text("\n".join(lines) + "\n")
-    words = ["index", str(tmp_path / "wells.csv"), "--layout", "table", "--channels", "dna"]
-    main([*words, "--out", str(tmp_path / "screen")])
+    arguments = ["index", str(tmp_path / "wells.csv"), "--layout", "table", "--channels", "dna"]
+    main([*arguments, "--out", str(tmp_path / "screen")])
     return tmp_path / "screen"
 
 
@@ -27,10 +27,10 @@ def test_a_clean_screen_ends_with_status_0_and_leaves_three_files(
     screen: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["check", str(screen), "--expect", "wells=4,plates=1"])
-    said = capsys.readouterr().out
-    assert "index: found 4 = indexed 4 + refused 0" in said
-    assert "pixels: planes 4 = read 4 + unreadable 0 + not looked at 0" in said
-    assert "0 errors, 0 warnings, 0 notes" in said
+    message = capsys.readouterr().out
+    assert "index: found 4 = indexed 4 + refused 0" in message
+    assert "pixels: planes 4 = read 4 + unreadable 0 + not looked at 0" in message
+    assert "0 errors, 0 warnings, 0 notes" in message
     assert sorted(path.name for path in (screen / "checks").iterdir()) == [
         "checks.json",
         "findings.csv",
@@ -43,9 +43,9 @@ def test_a_damaged_file_ends_with_status_1_and_is_named_with_well_and_fix(
 ) -> None:
     path = screen.parent / "2.png"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["check", str(screen), "--out", str(screen.parent / "found")])
-    assert ended.value.code == 1
+    assert exit_info.value.code == 1
     captured = capsys.readouterr()
     assert "unreadable image" in captured.out
     assert "well B04 site 1 channel dna" in captured.err
@@ -53,8 +53,8 @@ def test_a_damaged_file_ends_with_status_1_and_is_named_with_well_and_fix(
     table = pd.read_csv(screen.parent / "found" / "findings.csv", dtype=str, keep_default_na=False)
     assert set(table["kind"]) == {"unreadable image", "file changed since indexing"}
     assert set(table["well"]) == {"B04"}
-    said = json.loads((screen.parent / "found" / "checks.json").read_text())
-    assert said["counts"] == {"error": 2, "warning": 0, "note": 0}
+    checks = json.loads((screen.parent / "found" / "checks.json").read_text())
+    assert checks["counts"] == {"error": 2, "warning": 0, "note": 0}
     main(["check", str(screen), "--no-pixels"])
     main(["check", str(screen), "--fail-on", "never"])
 
@@ -62,35 +62,35 @@ def test_a_damaged_file_ends_with_status_1_and_is_named_with_well_and_fix(
 def test_totals_are_whole_numbers(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["check", str(screen), "--expect", "wells=many"])
-    assert "--expect wells=many: 'many' is no whole number" in capsys.readouterr().err
+    assert "--expect wells=many: 'many' is not an integer" in capsys.readouterr().err
 
 
 def test_folds_that_part_a_plate_are_named_by_the_file_of_the_folds(
     screen: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = str(screen.parent / "folds.parquet")
-    main(["folds", str(screen), "--group", "well", "--n", "2", "--force-split", "--out", kept])
+    path = str(screen.parent / "folds.parquet")
+    main(["folds", str(screen), "--group", "well", "--n", "2", "--force-split", "--out", path])
     capsys.readouterr()
     main(["check", str(screen), "--no-pixels"])
     assert "on both sides" not in capsys.readouterr().out
-    with pytest.raises(SystemExit) as ended:
-        main(["check", str(screen), "--no-pixels", "--fold-file", kept])
-    assert ended.value.code == 1
-    said = capsys.readouterr()
-    assert "1 error" in said.out
-    assert "plate" in said.err
+    with pytest.raises(SystemExit) as exit_info:
+        main(["check", str(screen), "--no-pixels", "--fold-file", path])
+    assert exit_info.value.code == 1
+    message = capsys.readouterr()
+    assert "1 error" in message.out
+    assert "plate" in message.err
 
 
 def test_an_index_anew_takes_away_what_was_found_in_another_screen(screen: Path) -> None:
-    words = ["index", str(screen.parent / "wells.csv"), "--channels", "dna", "--out", str(screen)]
+    arguments = ["index", str(screen.parent / "wells.csv"), "--channels", "dna", "--out", str(screen)]
     main(["check", str(screen)])
-    kept = screen / "checks" / "mine.txt"
-    kept.write_text("x")
-    main(words)
+    path = screen / "checks" / "mine.txt"
+    path.write_text("x")
+    main(arguments)
     assert (screen / "checks" / "checks.json").exists()  # the same screen
     table = screen.parent / "wells.csv"
     table.write_text(table.read_text().replace(",a,", ",b,"))
-    main(words)
+    main(arguments)
     assert [path.name for path in (screen / "checks").iterdir()] == ["mine.txt"]
 
 
@@ -102,22 +102,30 @@ def test_a_check_without_pixels_leaves_no_planes_of_an_earlier_one(screen: Path)
 
 
 def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["index", str(screen.parent), "--tables", str(screen.parent / "wells.csv"), "--channels", "dna", "--out"]
+    arguments = [
+        "index",
+        str(screen.parent),
+        "--tables",
+        str(screen.parent / "wells.csv"),
+        "--channels",
+        "dna",
+        "--out",
+    ]
     (screen.parent / "file").write_text("x")
-    for out, said in (("file", "is a file. Expected a folder"), (".", "is the source itself")):
+    for out, message in (("file", "is a file. Expected a new folder"), (".", "is the source folder")):
         with pytest.raises(SystemExit):
-            main([*words, str(screen.parent / out)])
-        assert said in capsys.readouterr().err
+            main([*arguments, str(screen.parent / out)])
+        assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["check", str(screen), "--out", str(screen.parent / "file")])
-    said = capsys.readouterr().err
-    assert "was not written: file exists" in said
-    assert "name another folder" in said
+    message = capsys.readouterr().err
+    assert "was not written: file exists" in message
+    assert "name another folder" in message
     assert (screen.parent / "file").read_text() == "x"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["pack", "{screen}", "--out", "{new}", "--workers", "0"], "--workers 0: expected 1 or more"),
         (["check", "{screen}", "--workers", "-1"], "--workers -1: expected 1 or more"),
@@ -137,14 +145,14 @@ def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.Captu
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence_and_leaves_nothing(
-    screen: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    screen: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lab = screen.parent
-    (lab / "file").write_text("x")
-    places = {"screen": screen, "new": lab / "new", "file": lab / "file", "lab": lab / "wells.csv"}
-    with pytest.raises(SystemExit) as ended:
-        main([word.format(**places) for word in words])
-    assert ended.value.code != 0
-    assert said in capsys.readouterr().err
-    assert not (lab / "new").exists()
-    assert (lab / "file").read_text() == "x"
+    folder = screen.parent
+    (folder / "file").write_text("x")
+    paths = {"screen": screen, "new": folder / "new", "file": folder / "file", "lab": folder / "wells.csv"}
+    with pytest.raises(SystemExit) as exit_info:
+        main([word.format(**paths) for word in arguments])
+    assert exit_info.value.code != 0
+    assert message in capsys.readouterr().err
+    assert not (folder / "new").exists()
+    assert (folder / "file").read_text() == "x"

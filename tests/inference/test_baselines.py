@@ -86,7 +86,7 @@ def test_sites_that_cannot_be_read_get_no_label_by_intensity() -> None:
 
 
 def test_the_rules_stand_beside_the_score_on_the_terminal() -> None:
-    from distangle.cli.arguments import BASELINES, score_lines
+    from distangle.cli.console import BASELINES, score_lines
 
     line = next(iter(score_lines(scored("position"))))
     at = 7  # after level, views, wells, subset, accuracy, balanced and chance

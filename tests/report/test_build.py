@@ -54,12 +54,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def built(made: Made) -> Page:
-    return Page(build_report(made.run, made.screen, truth=made.truth))
+def page(run_data: Made) -> Page:
+    return Page(build_report(run_data.run, run_data.screen, truth=run_data.truth))
 
 
-def copy_of(made: Made, folder: Path, *without: str) -> RunFolder:
-    shutil.copytree(made.run.root, folder / "run")
+def copy_of(run_data: Made, folder: Path, *without: str) -> RunFolder:
+    shutil.copytree(run_data.run.root, folder / "run")
     for name in ("report", *without):
         target = folder / "run" / name
         if target.is_dir():
@@ -70,18 +70,18 @@ def copy_of(made: Made, folder: Path, *without: str) -> RunFolder:
 
 
 def test_what_rules_without_cells_would_have_scored_stands_in_the_row_that_it_belongs_to(
-    made: Made, tmp_path: Path
+    run_data: Made, tmp_path: Path
 ) -> None:
-    run = copy_of(made, tmp_path)
-    said = json.loads((run.predictions / "scores.json").read_text())
+    run = copy_of(run_data, tmp_path)
+    scores = json.loads((run.predictions / "scores.json").read_text())
     by_rule = {"position": 0.125, "plate": 0.0625, "intensity": 0.5}
-    told = next(row for row in said["rows"] if row["metric"] == "balanced accuracy" and row["subset"] == "all")
-    for row in said["rows"]:
-        same = all(row[name] == told[name] for name in ("level", "views", "wells", "subset"))
+    reference = next(row for row in scores["rows"] if row["metric"] == "balanced accuracy" and row["subset"] == "all")
+    for row in scores["rows"]:
+        same = all(row[name] == reference[name] for name in ("level", "views", "wells", "subset"))
         of_metric = by_rule if row["metric"] == "balanced accuracy" else dict.fromkeys(by_rule, 0.9)
         row["baselines"] = of_metric if same else {}
-    (run.predictions / "scores.json").write_text(json.dumps(said))
-    page = Page(build_report(run, made.screen, truth=made.truth))
+    (run.predictions / "scores.json").write_text(json.dumps(scores))
+    page = Page(build_report(run, run_data.screen, truth=run_data.truth))
     assert page.text.count("cell-free baselines") >= 1
     # Balanced accuracy is the harder one to reach by guessing what is frequent: that one is printed, once.
     assert page.text.count("12.5 · 6.2 · 50.0\u202f%") == 1
@@ -108,104 +108,108 @@ def check_offline(page: Page, folder: Path) -> None:
     assert "@import" not in style
 
 
-def test_the_page_loads_nothing_from_elsewhere(built: Page, made: Made) -> None:
-    check_offline(built, made.run.report)
+def test_the_page_loads_nothing_from_elsewhere(page: Page, run_data: Made) -> None:
+    check_offline(page, run_data.run.report)
 
 
-def test_the_sections_come_in_the_order_a_biologist_asks(built: Page) -> None:
-    assert built.ids == [*SECTIONS[:8], "planted", *SECTIONS[8:]]
+def test_the_sections_come_in_the_order_a_biologist_asks(page: Page) -> None:
+    assert page.ids == [*SECTIONS[:8], "planted", *SECTIONS[8:]]
 
 
-def test_every_number_of_the_score_table_is_on_the_page(built: Page, made: Made) -> None:
-    for row in made.scores.rows:
-        assert percent(row.value) in built.text
+def test_every_number_of_the_score_table_is_on_the_page(page: Page, run_data: Made) -> None:
+    for row in run_data.scores.rows:
+        assert percent(row.value) in page.text
         if row.interval is not None:
-            assert f"{100 * row.interval[0]:.1f} – {100 * row.interval[1]:.1f}\u202f%" in built.text
-    assert f"{made.scores.rows[2].n:,}" in built.text
+            assert f"{100 * row.interval[0]:.1f} – {100 * row.interval[1]:.1f}\u202f%" in page.text
+    assert f"{run_data.scores.rows[2].n:,}" in page.text
 
 
-def test_accuracy_and_balanced_accuracy_of_the_same_predictions_share_a_line(built: Page, made: Made) -> None:
-    plain, balanced = made.scores.rows[2], made.scores.rows[4]
-    lines = (made.run.report / "index.html").read_text(encoding="utf-8").split("<tr")
+def test_accuracy_and_balanced_accuracy_of_the_same_predictions_share_a_line(page: Page, run_data: Made) -> None:
+    plain, balanced = run_data.scores.rows[2], run_data.scores.rows[4]
+    lines = (run_data.run.report / "index.html").read_text(encoding="utf-8").split("<tr")
     main = [line for line in lines if line.startswith(' class="main"')]
     assert len(main) == 1
     assert main[0].index(percent(plain.value)) < main[0].index(percent(balanced.value))
     assert sum('class="tag">transductive' in line for line in lines) == 1
 
 
-def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(built: Page, made: Made) -> None:
-    row = made.scores.rows[2]
-    assert main_row(made.scores) is row
+def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(page: Page, run_data: Made) -> None:
+    row = run_data.scores.rows[2]
+    assert main_row(run_data.scores) is row
     assert row.interval is not None
-    said = (
+    text = (
         f"On {row.n} held-out wells (treatments) the network predicted the right perturbation with an accuracy of "
         f"{percent(row.value)} (95\u202f% interval {percent(row.interval[0])} to {percent(row.interval[1])}, "
         f"over 6 experiments); chance is 10.0\u202f%. The whole interval lies above chance."
     )
-    assert said in built.text
+    assert text in page.text
 
 
 def row_with(**changes: Any) -> ScoreRow:
-    said: dict[str, Any] = dict(
+    fields: dict[str, Any] = dict(
         level="well", views=1, wells="treatments", subset="all", metric="accuracy", value=0.2, interval=(0.1, 0.3),
         interval_over="experiment", n=10, n_groups=6, chance=0.15, transductive=False,
     )  # fmt: skip
-    return ScoreRow(**(said | changes))
+    return ScoreRow(**(fields | changes))
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "text"),
     [
         (row_with(), "The interval includes chance"),
         (row_with(chance=0.05), "The whole interval lies above chance."),
-        (row_with(chance=0.5), "The whole interval lies below chance: look for a mistake"),
-        (row_with(interval=None, n_groups=1), "it takes 5 experiments or more"),
+        (row_with(chance=0.5), "The whole interval lies below chance: look for an error"),
+        (row_with(interval=None, n_groups=1), "An interval needs at least 5 experiments"),
         (row_with(interval=None, n_groups=2, by_group={"E1": 0.1, "E2": 0.3}), "(E1 10.0\u202f%, E2 30.0\u202f%)"),
         (row_with(metric="balanced accuracy"), "with a balanced accuracy of 20.0\u202f%"),
         (row_with(level="site"), "On 10 held-out sites"),
     ],
 )
-def test_the_sentence_says_what_the_interval_says_of_chance(made: Made, row: ScoreRow, said: str) -> None:
-    assert said in score_sentence(made.scores, row)
+def test_the_sentence_says_what_the_interval_says_of_chance(run_data: Made, row: ScoreRow, text: str) -> None:
+    assert text in score_sentence(run_data.scores, row)
 
 
-def test_no_95_percent_stands_beside_too_few_groups(made: Made) -> None:
+def test_no_95_percent_stands_beside_too_few_groups(run_data: Made) -> None:
     # 40 of 40 in two experiments: an earlier version wrote their range, 100 to 100 %.
     row = row_with(value=1.0, interval=(1.0, 1.0), n=40, n_groups=2, by_group={"E1": 1.0, "E2": 1.0})
     assert row.interval is None
-    said = score_sentence(made.scores, row)
-    assert "95" not in said
-    assert "above chance" not in said
-    few = dataclasses.replace(load(made.run, made.screen), scores=made.scores.model_copy(update={"rows": (row,)}))
-    drawn = str(score_table(few).__html__())
-    assert "95" not in drawn
-    assert "by experiment" in drawn
-    assert "100.0 · 100.0\u202f%" in drawn
-    assert drawn.count('class="group"') == 1 + 2  # the line of the table, and a ring for each
+    text = score_sentence(run_data.scores, row)
+    assert "95" not in text
+    assert "above chance" not in text
+    few_groups = dataclasses.replace(
+        load(run_data.run, run_data.screen), scores=run_data.scores.model_copy(update={"rows": (row,)})
+    )
+    html = str(score_table(few_groups).__html__())
+    assert "95" not in html
+    assert "by experiment" in html
+    assert "100.0 · 100.0\u202f%" in html
+    assert html.count('class="group"') == 1 + 2  # the line of the table, and a ring for each
 
 
-def test_warnings_name_what_distorts_the_scores_and_nothing_twice(made: Made, tmp_path: Path) -> None:
-    warned = " ".join(warnings_of(load(made.run, made.screen)))
-    assert "forced" not in warned
-    assert "In some rows of the score table the method saw the test plates" in warned
-    assert "1 perturbation of the held-out wells had no training well and is left out of the scores: siRNA_3." in warned
-    assert "1 well could not be read during prediction." in warned
-    assert "3 entries of the screen were refused" in warned
-    assert "Cell type joined the features." in warned
-    assert "The check of the positive controls is violated: They should be recognised most surely" in warned
-    assert "negative controls is violated" not in warned
-    run = copy_of(made, tmp_path)
+def test_warnings_name_what_distorts_the_scores_and_nothing_twice(run_data: Made, tmp_path: Path) -> None:
+    warnings = " ".join(warnings_of(load(run_data.run, run_data.screen)))
+    assert "forced" not in warnings
+    assert "In some rows of the score table the method saw the test plates" in warnings
+    assert (
+        "1 perturbation of the held-out wells had no training well and is left out of the scores: siRNA_3." in warnings
+    )
+    assert "1 well could not be read during prediction." in warnings
+    assert "3 entries of the screen were refused" in warnings
+    assert "Cell type joined the features." in warnings
+    assert "The check of the positive controls is violated: They should be recognised most surely" in warnings
+    assert "negative controls is violated" not in warnings
+    run = copy_of(run_data, tmp_path)
     notes = ("The split was forced: x.", "4 held-out sites of siRNA_3 are not scored: no training well has them.")
-    made.scores.model_copy(update={"forced": True, "notes": notes}).write(run.scores)
-    warned = " ".join(warnings_of(load(run, made.screen)))
-    assert warned.count("split was forced") == 1
-    assert warned.count("no training well") == 1
+    run_data.scores.model_copy(update={"forced": True, "notes": notes}).write(run.scores)
+    warnings = " ".join(warnings_of(load(run, run_data.screen)))
+    assert warnings.count("split was forced") == 1
+    assert warnings.count("no training well") == 1
 
 
-def test_a_forced_split_is_stamped_on_the_page_and_its_charts(made: Made, tmp_path: Path) -> None:
-    run = copy_of(made, tmp_path)
-    made.scores.model_copy(update={"forced": True}).write(run.scores)
-    index = build_report(run, made.screen)
+def test_a_forced_split_is_stamped_on_the_page_and_its_charts(run_data: Made, tmp_path: Path) -> None:
+    run = copy_of(run_data, tmp_path)
+    run_data.scores.model_copy(update={"forced": True}).write(run.scores)
+    index = build_report(run, run_data.screen)
     assert '<main class="forced">' in index.read_text(encoding="utf-8")
     charts = list((run.report / "figures").glob("*.svg"))
     assert len(charts) == 7
@@ -218,14 +222,14 @@ def test_the_row_of_the_confusion_with_most_errors_is_named() -> None:
     assert counts[0, 0] == 5
 
 
-def test_many_perturbations_become_a_list_of_confused_pairs(made: Made, tmp_path: Path) -> None:
-    run = copy_of(made, tmp_path)
+def test_many_perturbations_become_a_list_of_confused_pairs(run_data: Made, tmp_path: Path) -> None:
+    run = copy_of(run_data, tmp_path)
     names = [f"gene_{k}" for k in range(60)]
     counts = np.eye(60, dtype=int) * 3
     counts[7, 41] = 9
     confusion = {"perturbations": names, "counts": counts.tolist()}
-    made.scores.model_copy(update={"confusion": confusion}).write(run.scores)
-    page = Page(build_report(run, made.screen))
+    run_data.scores.model_copy(update={"confusion": confusion}).write(run.scores)
+    page = Page(build_report(run, run_data.screen))
     assert "A matrix of 60 perturbations cannot be read." in page.text
     assert not (run.report / "figures" / "confusion.svg").exists()
     assert (
@@ -234,7 +238,7 @@ def test_many_perturbations_become_a_list_of_confused_pairs(made: Made, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("without", "said"),
+    ("without", "text"),
     [
         (("metrics.csv",), "distangle train"),
         (("predictions",), "distangle predict"),
@@ -246,53 +250,53 @@ def test_many_perturbations_become_a_list_of_confused_pairs(made: Made, tmp_path
     ],
 )
 def test_what_is_missing_is_said_with_the_command_that_makes_it(
-    made: Made, tmp_path: Path, without: tuple[str, ...], said: str
+    run_data: Made, tmp_path: Path, without: tuple[str, ...], text: str
 ) -> None:
-    run = copy_of(made, tmp_path, *without)
-    page = Page(build_report(run, made.screen))
+    run = copy_of(run_data, tmp_path, *without)
+    page = Page(build_report(run, run_data.screen))
     assert page.ids[:8] == SECTIONS[:8]
-    assert said.format(run=run.root) in page.text
+    assert text.format(run=run.root) in page.text
     assert "This part appears after" in page.text
     check_offline(page, run.report) if "predictions" not in without else None
 
 
-def test_a_real_screen_has_no_planted_section(made: Made, tmp_path: Path) -> None:
-    run = copy_of(made, tmp_path)
-    explanation = made.explanation
+def test_a_real_screen_has_no_planted_section(run_data: Made, tmp_path: Path) -> None:
+    run = copy_of(run_data, tmp_path)
+    explanation = run_data.explanation
     Explanation(
         table=explanation.table, maps=explanation.maps, settings=explanation.settings, summary=explanation.summary
     ).write(run.explanations)
-    assert Page(build_report(run, made.screen)).ids == SECTIONS
+    assert Page(build_report(run, run_data.screen)).ids == SECTIONS
 
 
-def test_what_was_planted_is_set_beside_what_was_found(made: Made) -> None:
-    material = load(made.run, made.screen, truth=made.truth)
-    rows = {row[0]: row for row in planted_rows(material)}
-    means = made.explanation.summary["perturbations"]
+def test_what_was_planted_is_set_beside_what_was_found(run_data: Made) -> None:
+    data = load(run_data.run, run_data.screen, truth=run_data.truth)
+    rows = {row[0]: row for row in planted_rows(data)}
+    means = run_data.explanation.summary["perturbations"]
     stains = [channel.stain for channel in STAINS]
     for name, entry in means.items():
         top = int(np.argmax(entry["shapley"]["mean"]))
         assert rows[name][3] == stains[top]
-        planted = made.truth["perturbations"].get(name)
+        planted = run_data.truth["perturbations"].get(name)
         if planted is not None:
             assert rows[name][1] == stains[planted["channels"][0] - 1]
             assert rows[name][4] == ("yes" if planted["channels"] == [top + 1] else "no")
-    names = list(made.scores.confusion["perturbations"])  # type: ignore[call-overload]
-    counts = np.array(made.scores.confusion["counts"])
-    place = names.index("siRNA_1")
-    assert rows["siRNA_1"][5] == f"{counts[place, place]} of {counts[place].sum()}"
+    names = list(run_data.scores.confusion["perturbations"])  # type: ignore[call-overload]
+    counts = np.array(run_data.scores.confusion["counts"])
+    index = names.index("siRNA_1")
+    assert rows["siRNA_1"][5] == f"{counts[index, index]} of {counts[index].sum()}"
 
 
-def test_the_headline_claims_no_stain_that_its_own_p_denies(made: Made) -> None:
-    material, summary = load(made.run, made.screen), made.explanation.summary
+def test_the_headline_claims_no_stain_that_its_own_p_denies(run_data: Made) -> None:
+    data, summary = load(run_data.run, run_data.screen), run_data.explanation.summary
 
-    def said(p: float) -> str:
+    def text(p: float) -> str:
         shapley = {**summary["shapley"], "p_family": [p] * 6}
-        explanation = dataclasses.replace(made.explanation, summary={**summary, "shapley": shapley})
-        return explanation_sentence(dataclasses.replace(material, explanation=explanation))
+        explanation = dataclasses.replace(run_data.explanation, summary={**summary, "shapley": shapley})
+        return explanation_sentence(dataclasses.replace(data, explanation=explanation))
 
-    top = channel_names(material)[int(np.argmax(summary["shapley"]["mean"]))]
-    none, one = said(0.77), said(0.01)
+    top = channel_names(data)[int(np.argmax(summary["shapley"]["mean"]))]
+    none, one = text(0.77), text(0.01)
     assert none.endswith("No single channel stands out over all perturbations (p = 0.77).")
     assert "contributed most" not in none
     assert f"{top} (" in one
@@ -303,62 +307,61 @@ def test_the_headline_claims_no_stain_that_its_own_p_denies(made: Made) -> None:
     )
 
 
-def test_the_planted_table_is_as_the_explanation_says(built: Page, made: Made) -> None:
-    assert made.explanation.planted is not None
-    found = made.explanation.planted["perturbations_found"]
-    said = (
-        f"names the right channel for {found['perturbations']} of {found['n_total']} recognised "
-        "single-channel perturbations"
+def test_the_planted_table_is_as_the_explanation_says(page: Page, run_data: Made) -> None:
+    assert run_data.explanation.planted is not None
+    result = run_data.explanation.planted["perturbations_found"]
+    text = (
+        f"names the correct channel for {result['perturbations']} of {result['of']} correctly predicted single-channel"
     )
-    assert said in built.text
-    assert percent(made.explanation.planted["top_eq15_is_planted"]["share"]) in built.text
+    assert text in page.text
+    assert percent(run_data.explanation.planted["top_eq15_is_planted"]["share"]) in page.text
 
 
-def test_the_stains_are_those_of_the_summary_with_intervals_and_null(made: Made) -> None:
-    column = channel_column(made.explanation, "shapley", 6)
+def test_the_stains_are_those_of_the_summary_with_intervals_and_null(run_data: Made) -> None:
+    column = channel_column(run_data.explanation, "shapley", 6)
     assert column is not None
-    summary = made.explanation.summary["shapley"]
+    summary = run_data.explanation.summary["shapley"]
     assert column.mean.tolist() == summary["mean"]
     assert column.interval is None  # of two experiments
     assert {name: values.tolist() for name, values in column.by_group.items()} == summary["by_group"]
-    assert len(column.by_group) == made.explanation.summary["groups"]
+    assert len(column.by_group) == run_data.explanation.summary["groups"]
     assert column.null is not None
     assert column.null.tolist() == summary["null"]
 
 
-def test_eq_15_is_said_not_to_be_evidence(built: Page) -> None:
-    assert "whatever the network looked at: compare maps drawn at random (grey)" in built.text
-    assert "is not evidence of which channel mattered" in built.text
+def test_eq_15_is_said_not_to_be_evidence(page: Page) -> None:
+    assert "whatever the network used: compare random maps (grey)" in page.text
+    assert "is not evidence of which channel mattered" in page.text
 
 
-def test_controls_are_labelled_and_come_after_the_treatments(built: Page) -> None:
+def test_controls_are_labelled_and_come_after_the_treatments(page: Page) -> None:
     tags = [
-        str(attributes["class"]) for _, attributes in built.tags if str(attributes.get("class", "")).startswith("tag ")
+        str(attributes["class"]) for _, attributes in page.tags if str(attributes.get("class", "")).startswith("tag ")
     ]
     kinds = [name.removeprefix("tag ") for name in tags if name.split()[-1] in ("correct", "wrong", "control")]
     kinds = kinds[: kinds.index("control") + 1]
     assert kinds[0] == "correct"
-    assert "negative control" in built.text
-    assert "Sec. 2.2" not in built.text or "control" in kinds
+    assert "negative control" in page.text
+    assert "Sec. 2.2" not in page.text or "control" in kinds
 
 
-def test_what_was_found_is_indexed_or_refused(built: Page, made: Made) -> None:
-    card = made.screen.card
-    assert f"{card.found:,} found = {card.indexed:,} indexed + 3 refused" in built.text
-    assert "image missing" in built.text
-    assert "Copy the file." in built.text
+def test_what_was_found_is_indexed_or_refused(page: Page, run_data: Made) -> None:
+    card = run_data.screen.card
+    assert f"{card.found:,} found = {card.indexed:,} indexed + 3 refused" in page.text
+    assert "image missing" in page.text
+    assert "Copy the file." in page.text
 
 
 def test_hostile_names_never_become_markup(tmp_path: Path) -> None:
-    made = make_run(tmp_path, Plan(hostile=True, forced=True, plates=1))
-    index = build_report(made.run, made.screen, truth=made.truth)
+    run_data = make_run(tmp_path, Plan(hostile=True, forced=True, plates=1))
+    index = build_report(run_data.run, run_data.screen, truth=run_data.truth)
     text = index.read_text(encoding="utf-8")
     assert "<svg onload" not in text
     page = Page(index)
-    check_offline(page, made.run.report)
+    check_offline(page, run_data.run.report)
     assert page.text.count(HOSTILE) > 10
     assert all(attributes.get("onload") is None for _, attributes in page.tags)
-    names = [path.name for path in made.run.report.rglob("*")]
+    names = [path.name for path in run_data.run.report.rglob("*")]
     assert all(re.fullmatch(r"[a-z0-9.-]+", name) for name in names)
 
 
@@ -372,31 +375,31 @@ def test_hostile_names_never_become_markup(tmp_path: Path) -> None:
     ],
 )
 def test_other_screens_have_a_report_too(tmp_path: Path, plan: Plan) -> None:
-    made = make_run(tmp_path, plan)
-    page = Page(build_report(made.run, made.screen))
+    run_data = make_run(tmp_path, plan)
+    page = Page(build_report(run_data.run, run_data.screen))
     assert page.ids == [*SECTIONS[:8], "planted", *SECTIONS[8:]]
-    check_offline(page, made.run.report)
+    check_offline(page, run_data.run.report)
     assert page.text.count("All channels") == 0 or "problem" not in page.text
     assert not {"nan", "None"} & set(re.findall(r"[A-Za-z]+", page.text))
 
 
-def test_every_file_of_the_report_is_in_the_manifest_with_its_hash(built: Page, made: Made) -> None:
-    files = json.loads(made.run.manifest.read_text(encoding="utf-8"))["files"]
-    there = {path.relative_to(made.run.root).as_posix() for path in made.run.report.rglob("*") if path.is_file()}
-    assert {name for name in files if name.startswith("report/")} == there
-    assert files["report/index.html"]["sha256"] == sha256_of(made.run.report / "index.html")
+def test_every_file_of_the_report_is_in_the_manifest_with_its_hash(page: Page, run_data: Made) -> None:
+    files = json.loads(run_data.run.manifest.read_text(encoding="utf-8"))["files"]
+    existing = {
+        path.relative_to(run_data.run.root).as_posix() for path in run_data.run.report.rglob("*") if path.is_file()
+    }
+    assert {name for name in files if name.startswith("report/")} == existing
+    assert files["report/index.html"]["sha256"] == sha256_of(run_data.run.report / "index.html")
 
 
-def test_a_second_report_leaves_no_picture_of_the_first(made: Made, tmp_path: Path) -> None:
-    run = copy_of(made, tmp_path)
-    build_report(run, made.screen)
+def test_a_second_report_leaves_no_picture_of_the_first(run_data: Made, tmp_path: Path) -> None:
+    run = copy_of(run_data, tmp_path)
+    build_report(run, run_data.screen)
     before = {path.name for path in (run.report / "figures").iterdir()}
-    fewer = Explanation(
-        table=made.explanation.table.head(2), maps=made.explanation.maps[:2], settings=made.explanation.settings,
-        summary=made.explanation.summary,
-    )  # fmt: skip
+    explanation = run_data.explanation
+    fewer = dataclasses.replace(explanation, table=explanation.table.head(2), maps=explanation.maps[:2], planted=None)
     fewer.write(run.explanations)
-    page = Page(build_report(run, made.screen))
+    page = Page(build_report(run, run_data.screen))
     after = {path.name for path in (run.report / "figures").iterdir()}
     assert after < before
     shown = {address.removeprefix("figures/") for address in page.values("src") if address.startswith("figures/")}
@@ -405,22 +408,24 @@ def test_a_second_report_leaves_no_picture_of_the_first(made: Made, tmp_path: Pa
     assert {name.removeprefix("report/figures/") for name in files if name.startswith("report/figures/")} == after
 
 
-def test_building_twice_gives_the_same_page(made: Made, tmp_path: Path) -> None:
-    run = copy_of(made, tmp_path)
-    first = build_report(run, made.screen).read_bytes()
-    assert build_report(run, made.screen).read_bytes() == first
+def test_building_twice_gives_the_same_page(run_data: Made, tmp_path: Path) -> None:
+    run = copy_of(run_data, tmp_path)
+    first = build_report(run, run_data.screen).read_bytes()
+    assert build_report(run, run_data.screen).read_bytes() == first
 
 
-def test_the_page_tells_no_folder_of_this_machine(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = copy_of(made, tmp_path, "metrics.csv", "predictions", "explanations")
+def test_the_page_tells_no_folder_of_this_machine(
+    run_data: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(run_data, tmp_path, "metrics.csv", "predictions", "explanations")
     monkeypatch.chdir(tmp_path)
-    page = Page(build_report(run, made.screen))
+    page = Page(build_report(run, run_data.screen))
     assert page.text.count("distangle explain run") == 4
     assert str(tmp_path) not in page.text
-    assert str(made.screen.source) not in page.text
+    assert str(run_data.screen.source) not in page.text
 
 
-def test_unreadable_images_are_told_on_the_page(made: Made, tmp_path: Path) -> None:
+def test_unreadable_images_are_told_on_the_page(run_data: Made, tmp_path: Path) -> None:
     made_again = make_run(tmp_path, Plan(plates=1))
     for path in made_again.screen.source.iterdir():
         path.write_bytes(path.read_bytes()[:60])
@@ -429,63 +434,63 @@ def test_unreadable_images_are_told_on_the_page(made: Made, tmp_path: Path) -> N
     assert str(made_again.screen.source) not in page.text
 
 
-def test_progress_is_told_for_every_part(made: Made, tmp_path: Path) -> None:
-    said: list[str] = []
-    build_report(copy_of(made, tmp_path), made.screen, progress=said.append)
-    assert said[:3] == ["Scores", "Training curves", "Confusion"]
-    assert "Refused entries" in said
+def test_progress_is_told_for_every_part(run_data: Made, tmp_path: Path) -> None:
+    text: list[str] = []
+    build_report(copy_of(run_data, tmp_path), run_data.screen, progress=text.append)
+    assert text[:3] == ["Scores", "Training curves", "Confusion"]
+    assert "Refused entries" in text
 
 
-def test_predictions_of_a_screen_without_a_held_out_well_are_told(made: Made, tmp_path: Path) -> None:
-    run = copy_of(made, tmp_path)
-    table = made.wells.table.assign(Metadata_Fold="train")
+def test_predictions_of_a_screen_without_a_held_out_well_are_told(run_data: Made, tmp_path: Path) -> None:
+    run = copy_of(run_data, tmp_path)
+    table = run_data.wells.table.assign(Metadata_Fold="train")
     wells = Predictions(
-        level="well", table=pd.DataFrame(table), logits=made.wells.logits, embedding=made.wells.embedding,
-        perturbations=made.wells.perturbations, views=1,
+        level="well", table=pd.DataFrame(table), logits=run_data.wells.logits, embedding=run_data.wells.embedding,
+        perturbations=run_data.wells.perturbations, views=1,
     )  # fmt: skip
     wells.write(run.predictions)
-    made.scores.model_copy(update={"rows": ()}).write(run.scores)
-    page = Page(build_report(run, made.screen))
+    run_data.scores.model_copy(update={"rows": ()}).write(run.scores)
+    page = Page(build_report(run, run_data.screen))
     assert "No well is held out, so there is no plate to show." in page.text
     assert "Nothing could be scored: no held-out well has a known and trained perturbation." in page.text
 
 
-def test_the_confusion_is_normalised_by_the_true_perturbation(made: Made, tmp_path: Path) -> None:
-    run = copy_of(made, tmp_path)
+def test_the_confusion_is_normalised_by_the_true_perturbation(run_data: Made, tmp_path: Path) -> None:
+    run = copy_of(run_data, tmp_path)
     confusion = {"perturbations": ["a", "b"], "counts": [[3, 1], [0, 10]]}
-    made.scores.model_copy(update={"confusion": confusion}).write(run.scores)
-    build_report(run, made.screen)
-    drawn = (run.report / "figures" / "confusion.svg").read_text(encoding="utf-8")
-    opacities = [part.split(";")[0].split('"')[0] for part in drawn.split("fill-opacity: ")[1:]]
+    run_data.scores.model_copy(update={"confusion": confusion}).write(run.scores)
+    build_report(run, run_data.screen)
+    html = (run.report / "figures" / "confusion.svg").read_text(encoding="utf-8")
+    opacities = [part.split(";")[0].split('"')[0] for part in html.split("fill-opacity: ")[1:]]
     assert opacities[:2] == ["0.75", "0.25"]
 
 
-def test_every_site_is_shown_with_its_own_map_and_attribution(made: Made, tmp_path: Path) -> None:
-    run = copy_of(made, tmp_path)
-    maps = np.zeros_like(made.explanation.maps)
-    table = made.explanation.table
+def test_every_site_is_shown_with_its_own_map_and_attribution(run_data: Made, tmp_path: Path) -> None:
+    run = copy_of(run_data, tmp_path)
+    maps = np.zeros_like(run_data.explanation.maps)
+    table = run_data.explanation.table
     control = int(np.flatnonzero(table["Metadata_Role"] == "negative_control")[0])
     maps[control, 20:30, 5:10] = 1
-    Explanation(table=table, maps=maps, settings=made.explanation.settings, summary=made.explanation.summary).write(
-        run.explanations
-    )
-    text = build_report(run, made.screen).read_text(encoding="utf-8")
+    Explanation(
+        table=table, maps=maps, settings=run_data.explanation.settings, summary=run_data.explanation.summary
+    ).write(run.explanations)
+    page = build_report(run, run_data.screen).read_text(encoding="utf-8")
     entry = table.iloc[control]
-    said = f"{entry['Metadata_Experiment']}, plate {entry['Metadata_Plate']}, well {entry['Metadata_Well']}, site 1"
-    coloured = []
-    for article in text.split("<article")[1:]:
+    caption = f"{entry['Metadata_Experiment']}, plate {entry['Metadata_Plate']}, well {entry['Metadata_Well']}, site 1"
+    colored = []
+    for article in page.split("<article")[1:]:
         name = re.findall(r"figures/site-\d\d-map.png", article)[0]
         with Image.open(run.report / name) as opened:
             pixels = np.asarray(opened).astype(int)
         painted = np.argwhere(pixels.max(axis=2) != pixels.min(axis=2))
         if len(painted):
-            coloured.append(said in article)
+            colored.append(caption in article)
             assert painted.min(axis=0).tolist() == [100, 25]  # five times enlarged
             assert f"{float(entry['shapley_6']):+.2f}".replace("-", "−") in article
-    assert coloured == [True]
+    assert colored == [True]
 
 
-def test_the_headline_prefers_a_row_whose_method_has_not_seen_the_test_plates(made: Made) -> None:
+def test_the_headline_prefers_a_row_whose_method_has_not_seen_the_test_plates(run_data: Made) -> None:
     rows = (
         row_with(transductive=True, value=0.9),
         row_with(subset="cell type HUVEC", value=0.8),
@@ -495,7 +500,7 @@ def test_the_headline_prefers_a_row_whose_method_has_not_seen_the_test_plates(ma
         row_with(value=0.4),
     )
     for left_out, value in ((0, 0.4), (1, 0.5), (2, 0.6), (3, 0.7), (4, 0.9), (5, 0.9)):
-        found = main_row(made.scores.model_copy(update={"rows": rows[: len(rows) - left_out]}))
-        assert found is not None
-        assert found.value == value
-    assert main_row(made.scores.model_copy(update={"rows": ()})) is None
+        result = main_row(run_data.scores.model_copy(update={"rows": rows[: len(rows) - left_out]}))
+        assert result is not None
+        assert result.value == value
+    assert main_row(run_data.scores.model_copy(update={"rows": ()})) is None

@@ -9,56 +9,58 @@ import pytest
 
 from distangle.cli import main
 from distangle.report.data import load
-from distangle.report.sections.provenance import _typical
+from distangle.report.sections.provenance import _typical_commands
 from distangle.training import resolve_config, write_config
 from report_run import Plan, make_run
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    made = make_run(tmp_path, Plan(explained=4))
-    (made.run.explanations / "explanation.json").unlink()
-    made.run.record(*(path for path in made.run.explanations.iterdir() if path.is_file()))  # and no longer listed
-    monkeypatch.chdir(made.run.root.parent.parent)
-    return made.run.root.relative_to(Path.cwd())
+def run_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    run_data = make_run(tmp_path, Plan(explained=4))
+    (run_data.run.explanations / "explanation.json").unlink()
+    run_data.run.record(
+        *(path for path in run_data.run.explanations.iterdir() if path.is_file())
+    )  # and no longer listed
+    monkeypatch.chdir(run_data.run.root.parent.parent)
+    return run_data.run.root.relative_to(Path.cwd())
 
 
-def test_figures_names_the_run_as_it_was_given(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for given in (made, made.resolve()):
-        main(["figures", str(given), "--only", "12"])
-        assert f"`distangle explain {shlex.quote(str(given))}` makes it." in capsys.readouterr().err
+def test_figures_names_the_run_as_it_was_given(run_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (run_data, run_data.resolve()):
+        main(["figures", str(path), "--only", "12"])
+        assert f"Run `distangle explain {shlex.quote(str(path))}` first." in capsys.readouterr().err
 
 
 def test_a_page_names_the_run_from_here_and_never_tells_where_a_folder_lies(
-    made: Path, monkeypatch: pytest.MonkeyPatch
+    run_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from distangle.results import RunFolder
     from distangle.screen import read_screen
 
-    run = RunFolder.open(made.resolve())
-    material = load(run, read_screen(run.screen_folder()))
-    assert material.typed == str(made)
+    run = RunFolder.open(run_data.resolve())
+    data = load(run, read_screen(run.screen_folder()))
+    assert data.command_path == str(run_data)
     monkeypatch.chdir("/")
-    (made_name := made.name)
-    assert material.typed in (made_name, str(run.root.relative_to("/")))
-    assert not material.typed.startswith("/")
+    (name := run_data.name)
+    assert data.command_path in (name, str(run.root.relative_to("/")))
+    assert not data.command_path.startswith("/")
 
 
-def test_a_command_names_a_run_elsewhere_as_it_was_given(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_names_a_run_elsewhere_as_it_was_given(run_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distangle.report import build_report
     from distangle.results import RunFolder
     from distangle.screen import read_screen
 
-    absolute = made.resolve()
+    absolute = run_data.resolve()
     screen = read_screen(RunFolder.open(absolute).screen_folder())
     elsewhere = absolute.parents[2] / "else where"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    for given in (absolute, Path("..") / absolute.relative_to(elsewhere.parent)):
-        text = html.unescape(build_report(RunFolder.open(given), screen).read_text(encoding="utf-8"))
-        typed = re.findall("<code>(distangle (?:explain|verify) [^<]+)</code>", text)
-        assert len(typed) >= 3
-        for command in typed:
+    for path in (absolute, Path("..") / absolute.relative_to(elsewhere.parent)):
+        text = html.unescape(build_report(RunFolder.open(path), screen).read_text(encoding="utf-8"))
+        commands = re.findall("<code>(distangle (?:explain|verify) [^<]+)</code>", text)
+        assert len(commands) >= 3
+        for command in commands:
             assert Path(shlex.split(command)[2]).samefile(absolute), command
 
 
@@ -72,18 +74,20 @@ def test_a_command_names_a_run_elsewhere_as_it_was_given(made: Path, monkeypatch
     ],
 )
 def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
-    changes: tuple[str, ...], made: Path
+    changes: tuple[str, ...], run_data: Path
 ) -> None:
     from distangle.results import RunFolder
     from distangle.screen import read_screen
 
-    run = RunFolder.open(made)
+    run = RunFolder.open(run_data)
     config = resolve_config("scratch", [*changes, "precision=bf16", "preprocessing.binning=2"], epochs=3)
     run.config.write_text(write_config(config))
-    train = next(typed for typed in _typical(load(run, read_screen(run.screen_folder()))) if " train " in typed)
+    train = next(
+        commands for commands in _typical_commands(load(run, read_screen(run.screen_folder()))) if " train " in commands
+    )
     words = shlex.split(train)
     assert [words[k + 1] for k, word in enumerate(words) if word == "--set"] == sorted(changes, reverse=True)
-    again = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)
-    assert again.model_copy(update={"precision": "bf16"}) == config.model_copy(
-        update={"preprocessing": again.preprocessing}
+    repeated = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)
+    assert repeated.model_copy(update={"precision": "bf16"}) == config.model_copy(
+        update={"preparation": repeated.preparation}
     )

@@ -69,18 +69,18 @@ def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
     for name in re.findall(r'(?:src|href)="((?!#)[^"]+)"', page):
         assert (out / name).is_file(), name
-    for said in ("Figure 1", "Figure 2", "Figure 3", "Table 1", "S_12", "light of the brightest"):
-        assert said in page, said
+    for output in ("Figure 1", "Figure 2", "Figure 3", "Table 1", "S_12", "light of the brightest"):
+        assert output in page, output
     assert "E1 plate 1 well B02 site 1: dna, actin, and all of them merged" in page
 
 
 def test_the_example_is_a_key_and_an_image_without_words(screen: Path) -> None:
     read = read_screen(screen)
-    found = first_readable(read, measure_planes(read, [5, 6], workers=1))
-    assert found is not None
+    example = first_readable(read, measure_planes(read, [5, 6], workers=1))
+    assert example is not None
     row = read.sites.iloc[5]
-    assert found[0] == {name: str(row[name]) for name in ("experiment", "plate", "well", "site")}
-    assert found[1].shape == (2, 48, 48)
+    assert example[0] == {name: str(row[name]) for name in ("experiment", "plate", "well", "site")}
+    assert example[1].shape == (2, 48, 48)
 
 
 def test_black_planes_count_in_the_mean_and_are_left_out_of_the_logarithms_aloud(
@@ -106,9 +106,9 @@ def test_black_planes_count_in_the_mean_and_are_left_out_of_the_logarithms_aloud
     zeros = {row[0]: row[4] for row in cells if row and row[0] in ("dna", "actin")}
     assert zeros == {"dna": "128", "actin": "32"}
     assert sorted(path.name for path in (tmp_path / "card" / "figures").glob("plate-*")) == ["plate-2.svg"]
-    said = capsys.readouterr()
-    assert "actin: the mean of 32 of 128 planes is zero; they are left out of its shares" in said.err
-    assert "dna: variance" not in said.out
+    output = capsys.readouterr()
+    assert "actin: the mean of 32 of 128 planes is zero; its variance shares leave them out" in output.err
+    assert "dna: variance" not in output.out
 
 
 def test_without_pixels_the_card_has_the_tables_alone(screen: Path, tmp_path: Path) -> None:

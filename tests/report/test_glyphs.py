@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 
 from distangle.report import glyphs
 from distangle.report.charts import confusion_matrix
-from distangle.report.glyphs import drawable, plain
+from distangle.report.glyphs import drawable, replace_missing_glyphs
 
 
 @pytest.fixture(autouse=True)
 def _own_font_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The same on every machine: none of the other fonts is installed."""
-    monkeypatch.setattr(glyphs, "OTHERS", ())
-    for cached in (glyphs.families, glyphs._known):
+    monkeypatch.setattr(glyphs, "FALLBACK_FONTS", ())
+    for cached in (glyphs.families, glyphs._supported_codes):
         cached.cache_clear()
     yield
-    for cached in (glyphs.families, glyphs._known):
+    for cached in (glyphs.families, glyphs._supported_codes):
         cached.cache_clear()
 
 
@@ -33,7 +33,7 @@ def _own_font_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_letters_that_no_font_has_are_shown_by_their_code(name: str, shown: str) -> None:
-    assert plain(name) == shown
+    assert replace_missing_glyphs(name) == shown
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])

@@ -68,7 +68,7 @@ def test_signs_that_no_one_sees_become_a_mark(sign: str) -> None:
 )  # fmt: skip
 def test_addresses_outside_the_folder_are_refused(address: str) -> None:
     figures = [{"source": address, "alternative": "", "caption": ""}]
-    with pytest.raises(ValueError, match="is no file of the page's folder"):
+    with pytest.raises(ValueError, match="is not a file in the folder of the page"):
         page_of(Content("stacked.html.j2", {"figures": figures, "tables": [], "sentences": []}))
 
 
@@ -93,7 +93,7 @@ def test_what_the_policy_forbids_is_refused(part: str) -> None:
     "part", ['<use xlink:href="http://x"/>', '<img srcset="//x/a.png 2x">', '<video poster="https://x">']
 )
 def test_every_attribute_that_loads_is_checked(part: str) -> None:
-    with pytest.raises(ValueError, match="is no file of the page's folder"):
+    with pytest.raises(ValueError, match="is not a file in the folder of the page"):
         check_page(part)
 
 
@@ -138,10 +138,10 @@ def test_a_wheel_contains_every_template_and_the_style() -> None:
 def test_every_template_of_the_code_exists() -> None:
     root = Path(str(files("distangle")))
     sources = [*(root / "report").rglob("*.py"), root / "ablation" / "page.py"]
-    named = {name for path in sources for name in re.findall(r'"([a-z_/]+\.html\.j2)"', path.read_text("utf-8"))}
-    there = {path.relative_to(root / "report" / "templates").as_posix() for path in TEMPLATES}
-    assert there - named == {"macros.html.j2"}
-    assert named <= there
+    names = {name for path in sources for name in re.findall(r'"([a-z_/]+\.html\.j2)"', path.read_text("utf-8"))}
+    existing = {path.relative_to(root / "report" / "templates").as_posix() for path in TEMPLATES}
+    assert existing - names == {"macros.html.j2"}
+    assert names <= existing
 
 
 def test_a_table_aligns_its_numbers() -> None:

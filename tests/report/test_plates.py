@@ -6,26 +6,26 @@ import pytest
 
 from distangle.errors import ScreenError
 from distangle.report.inline_svg import Bar, bars, interval_bar, plate_map
-from distangle.report.plates import WellState, held_out_plates, plate_grid, spread
+from distangle.report.plates import WellState, held_out_plates, plate_grid, spread_over_experiments
 from distangle.results import Predictions
 from report_run import Made
 
 
-def wells_of(made: Made, rows: list[dict[str, object]]) -> Predictions:
+def wells_of(run_data: Made, rows: list[dict[str, object]]) -> Predictions:
     common = {
         "Metadata_Experiment": "E1", "Metadata_Plate": "1", "Metadata_Cell_Type": "", "Metadata_Role": "treatment",
         "Metadata_Fold": "held_out", "perturbation": "siRNA_1", "predicted": "siRNA_1", "confidence": 0.5, "reason": "",
     }  # fmt: skip
     table = pd.DataFrame([common | row for row in rows])
-    n = len(made.wells.perturbations)
+    n = len(run_data.wells.perturbations)
     return Predictions(level="well", table=table, logits=np.zeros((len(table), n), np.float32),
-                       embedding=np.zeros((len(table), 2), np.float32), perturbations=made.wells.perturbations,
+                       embedding=np.zeros((len(table), 2), np.float32), perturbations=run_data.wells.perturbations,
                        views=1)  # fmt: skip
 
 
-def test_every_well_lies_at_its_row_and_column_with_its_state(made: Made) -> None:
+def test_every_well_lies_at_its_row_and_column_with_its_state(run_data: Made) -> None:
     wells = wells_of(
-        made,
+        run_data,
         [
             {"Metadata_Well": "A01"},
             {"Metadata_Well": "B03", "predicted": "siRNA_2", "confidence": 0.9},
@@ -37,7 +37,7 @@ def test_every_well_lies_at_its_row_and_column_with_its_state(made: Made) -> Non
             {"Metadata_Well": "A03", "Metadata_Experiment": "E2"},
         ],
     )
-    grid = plate_grid(wells, made.screen, experiment="E1", plate="1", never_trained=("siRNA_3",))
+    grid = plate_grid(wells, run_data.screen, experiment="E1", plate="1", never_trained=("siRNA_3",))
     expected = np.zeros((8, 12), int)
     expected[0, 0], expected[1, 2], expected[2, 11] = WellState.CORRECT, WellState.WRONG, WellState.TRAINING
     expected[7, 0], expected[3, 4], expected[3, 5] = WellState.UNREADABLE, WellState.UNSCORED, WellState.UNSCORED
@@ -45,18 +45,18 @@ def test_every_well_lies_at_its_row_and_column_with_its_state(made: Made) -> Non
     assert grid.confidence[1, 2] == 0.9
     assert np.isnan(grid.confidence[2, 11])
     assert (grid.n_correct, grid.n_scored) == (1, 2)
-    assert grid.said[1, 2] == "B03 · siRNA_1 · predicted siRNA_2 (0.90)"
-    assert grid.said[7, 0] == "H01 · siRNA_1 · not read: truncated"
+    assert grid.tooltip[1, 2] == "B03 · siRNA_1 · predicted siRNA_2 (0.90)"
+    assert grid.tooltip[7, 0] == "H01 · siRNA_1 · not read: truncated"
 
 
-def test_a_well_that_the_plate_does_not_have_is_refused(made: Made) -> None:
+def test_a_well_that_the_plate_does_not_have_is_refused(run_data: Made) -> None:
     with pytest.raises(ScreenError, match="No well 'P24' on a plate of 8 x 12"):
-        plate_grid(wells_of(made, [{"Metadata_Well": "P24"}]), made.screen, experiment="E1", plate="1")
+        plate_grid(wells_of(run_data, [{"Metadata_Well": "P24"}]), run_data.screen, experiment="E1", plate="1")
 
 
-def test_only_plates_with_a_held_out_well_are_listed_in_order(made: Made) -> None:
+def test_only_plates_with_a_held_out_well_are_listed_in_order(run_data: Made) -> None:
     wells = wells_of(
-        made,
+        run_data,
         [
             {"Metadata_Well": "A01", "Metadata_Plate": "2"},
             {"Metadata_Well": "A01", "Metadata_Plate": "1", "Metadata_Fold": "train"},
@@ -69,13 +69,13 @@ def test_only_plates_with_a_held_out_well_are_listed_in_order(made: Made) -> Non
 
 def test_a_choice_of_plates_takes_turns_over_the_experiments() -> None:
     plates = [("A", "1"), ("A", "2"), ("A", "3"), ("B", "1"), ("C", "1")]
-    assert spread(plates, most=4) == [("A", "1"), ("A", "2"), ("B", "1"), ("C", "1")]
-    assert spread(plates, most=9) == plates
+    assert spread_over_experiments(plates, limit=4) == [("A", "1"), ("A", "2"), ("B", "1"), ("C", "1")]
+    assert spread_over_experiments(plates, limit=9) == plates
 
 
-def test_the_map_draws_states_confidence_and_controls(made: Made) -> None:
+def test_the_map_draws_states_confidence_and_controls(run_data: Made) -> None:
     wells = wells_of(
-        made,
+        run_data,
         [
             {"Metadata_Well": "A01", "confidence": 1.0},
             {"Metadata_Well": "A02", "predicted": "siRNA_2", "confidence": 0.0},
@@ -83,51 +83,53 @@ def test_the_map_draws_states_confidence_and_controls(made: Made) -> None:
             {"Metadata_Well": "A04", "Metadata_Role": "positive_control"},
         ],
     )
-    drawn = plate_map(plate_grid(wells, made.screen, experiment="E1", plate="1"))
-    assert 'class="correct" fill-opacity="1"' in drawn
-    assert 'class="wrong" fill-opacity="0.25"' in drawn
-    assert drawn.count('class="negative"') == drawn.count('class="positive"') == 1
-    assert drawn.count('class="empty"') == 8 * 12 - 4
-    assert "3 of 4 wells right" in drawn
-    assert ">H</text>" in drawn
-    assert ">12</text>" in drawn
+    drawing = plate_map(plate_grid(wells, run_data.screen, experiment="E1", plate="1"))
+    assert 'class="correct" fill-opacity="1"' in drawing
+    assert 'class="wrong" fill-opacity="0.25"' in drawing
+    assert drawing.count('class="negative"') == drawing.count('class="positive"') == 1
+    assert drawing.count('class="empty"') == 8 * 12 - 4
+    assert "3 of 4 wells correct" in drawing
+    assert ">H</text>" in drawing
+    assert ">12</text>" in drawing
 
 
-def test_wells_are_drawn_right_of_smaller_columns_and_below_smaller_rows(made: Made) -> None:
-    grid = plate_grid(wells_of(made, [{"Metadata_Well": "B03"}]), made.screen, experiment="E1", plate="1")
-    drawn = plate_map(grid)
-    (x, y) = (float(drawn.split('class="correct"')[0].rsplit(f' {axis}="', 1)[1].split('"')[0]) for axis in ("x", "y"))
+def test_wells_are_drawn_right_of_smaller_columns_and_below_smaller_rows(run_data: Made) -> None:
+    grid = plate_grid(wells_of(run_data, [{"Metadata_Well": "B03"}]), run_data.screen, experiment="E1", plate="1")
+    drawing = plate_map(grid)
+    (x, y) = (
+        float(drawing.split('class="correct"')[0].rsplit(f' {axis}="', 1)[1].split('"')[0]) for axis in ("x", "y")
+    )
     # Cells of 28 from (20, 16), with a gap of 5.5 % around each.
     assert (x, y) == pytest.approx((20 + 2 * 28 + 1.54, 16 + 1 * 28 + 1.54))
 
 
-def test_hostile_names_cannot_leave_the_drawing(made: Made) -> None:
+def test_hostile_names_cannot_leave_the_drawing(run_data: Made) -> None:
     evil = '"><svg onload=alert(1)>'
-    wells = wells_of(made, [{"Metadata_Well": "A01", "perturbation": evil, "predicted": evil}])
-    grid = plate_grid(wells, made.screen, experiment="E1", plate="1")
-    drawn = plate_map(dataclasses.replace(grid, experiment=evil))
-    assert "<svg onload" not in drawn
-    assert "&lt;svg onload" in drawn
+    wells = wells_of(run_data, [{"Metadata_Well": "A01", "perturbation": evil, "predicted": evil}])
+    grid = plate_grid(wells, run_data.screen, experiment="E1", plate="1")
+    drawing = plate_map(dataclasses.replace(grid, experiment=evil))
+    assert "<svg onload" not in drawing
+    assert "&lt;svg onload" in drawing
 
 
 def test_the_interval_is_drawn_to_scale_beside_chance() -> None:
-    drawn = interval_bar(0.5, (0.25, 1.0), chance=0.1)
-    assert 'cx="54"' in drawn  # 4 + 100 * 0.5
-    assert 'x1="29" x2="104" y1="10" y2="10" class="interval"' in drawn
-    assert 'x1="14" x2="14"' in drawn
+    drawing = interval_bar(0.5, (0.25, 1.0), chance=0.1)
+    assert 'cx="54"' in drawing  # 4 + 100 * 0.5
+    assert 'x1="29" x2="104" y1="10" y2="10" class="interval"' in drawing
+    assert 'x1="14" x2="14"' in drawing
     assert 'class="interval"' not in interval_bar(0.5, None, chance=0.1)
 
 
 def test_bars_reach_from_zero_to_their_value() -> None:
-    drawn = bars([Bar(name="a", value=1.0, strong=True), Bar(name="b", value=-1.0)], said="x", width=320.0)
+    drawing = bars([Bar(name="a", value=1.0, strong=True), Bar(name="b", value=-1.0)], description="x", width=320.0)
     left, right = 0.42 * 320, 320 - 46.0
     zero, half = (left + right) / 2, (right - left) / 2
-    assert f'x="{zero:.2f}"'.rstrip("0") in drawn.replace('0"', '"') or f'x="{zero:.1f}"' in drawn
-    assert f'width="{half:.1f}"' in drawn
-    assert "−1.00" in drawn
-    assert drawn.count("strong") == 1
+    assert f'x="{zero:.2f}"'.rstrip("0") in drawing.replace('0"', '"') or f'x="{zero:.1f}"' in drawing
+    assert f'width="{half:.1f}"' in drawing
+    assert "−1.00" in drawing
+    assert drawing.count("strong") == 1
 
 
 def test_bars_of_nothing_and_of_nan_do_not_fail() -> None:
-    assert "<rect" not in bars([Bar(name="a", value=float("nan"))], said="x")
-    assert "<rect" in bars([Bar(name="a", value=0.0)], said="x")
+    assert "<rect" not in bars([Bar(name="a", value=float("nan"))], description="x")
+    assert "<rect" in bars([Bar(name="a", value=0.0)], description="x")

@@ -14,9 +14,9 @@ def paths(text: str) -> list[str]:
 def test_every_condition_has_a_panel_and_the_reference_none_of_its_own() -> None:
     curves = {name: np.linspace(0, 1, 10)[:, None] * [[0.8, 1.0]] for name in ("baseline", "cutmix", "pseudo", "both")}
     text = curve_panels(curves, reference="baseline", measure="accuracy", chance=0.1, stamp="forced split")
-    said = ["".join(node.itertext()) for node in ElementTree.fromstring(text).iter(f"{SVG}text")]
-    assert {"cutmix", "pseudo", "both", "epoch", "accuracy", "forced split"} <= set(said)
-    assert "baseline" not in said
+    labels = ["".join(node.itertext()) for node in ElementTree.fromstring(text).iter(f"{SVG}text")]
+    assert {"cutmix", "pseudo", "both", "epoch", "accuracy", "forced split"} <= set(labels)
+    assert "baseline" not in labels
     alone = curve_panels({"baseline": curves["baseline"]}, reference="baseline", measure="accuracy")
     assert "baseline" in "".join(ElementTree.fromstring(alone).itertext())
     assert text == curve_panels(curves, reference="baseline", measure="accuracy", chance=0.1, stamp="forced split")
@@ -25,10 +25,10 @@ def test_every_condition_has_a_panel_and_the_reference_none_of_its_own() -> None
 def test_the_line_is_the_mean_and_the_band_reaches_over_all_runs_that_have_come_so_far() -> None:
     from matplotlib.figure import Figure
 
-    from distangle.report.quality_charts import _band
+    from distangle.report.quality_charts import _draw_band
 
     axes = Figure().add_subplot()
-    _band(axes, np.array([[0.2, 0.4], [0.3, 0.7], [0.5, np.nan]]), "#2f6299")
+    _draw_band(axes, np.array([[0.2, 0.4], [0.3, 0.7], [0.5, np.nan]]), "#2f6299")
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_xydata(), [[1, 0.3], [2, 0.5], [3, 0.5]])
     (band,) = axes.collections

@@ -1,4 +1,4 @@
-"""Verbs only: from the words of a command line to one call, and from an error to one sentence."""
+"""Dispatch a command line to one verb, and print an error as one sentence."""
 
 import contextvars
 import sys
@@ -17,77 +17,82 @@ from distangle.errors import DistangleError, StoppedError
 
 
 def version() -> None:
-    """Print the version."""
+    """Print the version of distangle."""
     print_result(app.version if isinstance(app.version, str) else "")
 
 
 def help(verb: str | None = None) -> None:
-    """Print the help of a verb, or of all.
+    """Print the help of one verb, or the list of all verbs.
 
     Args:
-        verb: Such as `train`; all are listed when left out.
+        verb: Name of a verb, such as `train`. Without it, all verbs are listed.
     """
     _run([*([] if verb is None else [verb]), "--help"])
 
 
 FUNCTIONS: dict[str, Callable[..., None]] = {
-    one.__name__: one
-    for one in (
+    function.__name__: function
+    for function in (
         *(index, check, train, predict, explain, figures, report),
         *(simulate, statistics, folds, pack, settings, verify, trust, ablate, demo, help, version),
     )
 }
-for place, (name, (group, _)) in enumerate(VERBS.items()):
-    app.command(FUNCTIONS[name], group=group, sort_key=place, help_epilogue=example(name))
+for position, (name, (group, _)) in enumerate(VERBS.items()):
+    app.command(FUNCTIONS[name], group=group, sort_key=position, help_epilogue=example(name))
 app["--help"].group = app["--version"].group = PROGRAM
 app.register_install_completion_command(
-    group=PROGRAM, sort_key=len(VERBS), help="Let the shell complete verbs and options."
+    group=PROGRAM, sort_key=len(VERBS), help="Install shell completion of verbs and options."
 )
-GO_ON = {
-    "train": "runs",
-    "pack": "screens",
-    "ablate": "explanations",
+INTERRUPT_HINTS = {
+    "train": "All written files are complete. Run `distangle train --resume RUN` to continue.",
+    "pack": "All packed images are complete. Run the same command again to continue.",
+    "ablate": "Finished runs are kept. Run the same command again to continue.",
 }
 TAKE_SETTINGS: dict[str, Callable[..., None]] = {"settings": settings, "train": train, "ablate": ablate}
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run one command; an error raised on purpose becomes one sentence and exit status 1, a stop status 75.
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and turn its error into a message and an exit status.
+
+    The status is 1 after an error, 75 after a stop request, and 130 after Ctrl-C.
 
     Args:
-        words: The words after `distangle`; those of the process when None.
+        arguments: Arguments after `distangle`; None for those of the process.
     """
-    # A device that is named, and the words that were typed, hold for this command only.
-    contextvars.copy_context().run(_run, list(sys.argv[1:] if words is None else words))
+    # The chosen device and the stored command line apply to this command only.
+    contextvars.copy_context().run(_run, list(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(given: list[str]) -> None:
-    keep_command_line(given)
+def _run(arguments: list[str]) -> None:
+    keep_command_line(arguments)
     try:
-        verb = TAKE_SETTINGS.get(given[0]) if given else None
-        given = repeat_flags(given)
+        verb = TAKE_SETTINGS.get(arguments[0]) if arguments else None
+        arguments = repeat_flags(arguments)
         if verb is not None:
-            given = [given[0], *expand_setting_flags(given[1:], verb)]
-        with show_waiting(given[0] if given else ""), process_group_for(given[0] if given else ""):
+            arguments = [arguments[0], *expand_setting_flags(arguments[1:], verb)]
+        with show_waiting(arguments[0] if arguments else ""), process_group_for(arguments[0] if arguments else ""):
             show_action("loading the program")
-            app(given, result_action="return_value")
-        if {"--help", "-h"} & {*given}:
+            app(arguments, result_action="return_value")
+        if {"--help", "-h"} & {*arguments}:
             if verb is not None:
                 list_settings(verb)
-            elif given[0] == "simulate":
+            elif arguments[0] == "simulate":
                 list_simulation()
-    except StoppedError as stopped:
-        print_error(str(stopped))
-        sys.exit(stopped.status)
+    except StopRequested as request:
+        print_error(str(request))
+        sys.exit(request.status)
     except DistangleError as error:
         print_error(str(error))
         sys.exit(1)
     except Exception as error:
-        words_on_it = name_damaged_file(given, error)
-        if not words_on_it:
+        message = name_damaged_file(arguments, error)
+        if not message:
             raise
-        print_error(words_on_it)
+        print_error(message)
         sys.exit(1)
     except KeyboardInterrupt:
-        print_error(f"stopped. {GO_ON.get(given[0] if given else '', 'What was written is whole; start it again.')}")
+        hint = INTERRUPT_HINTS.get(
+            arguments[0] if arguments else "", "All written files are complete. Run the command again."
+        )
+        print_error(f"stopped. {hint}")
         sys.exit(130)

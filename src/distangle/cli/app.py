@@ -1,11 +1,4 @@
-"""The command line application that the verbs hang on.
-
-The verbs in the order of work, and an example of each for its help.
-
-Which verbs several ranks may run as one, and joining them for the length of a verb.
-
-The command line as it was typed, for the run that it makes.
-"""
+"""Define the command-line application, its verbs, and their process group."""
 
 import contextlib
 import contextvars
@@ -22,18 +15,18 @@ from distangle.errors import ConfigError
 app = cyclopts.App(
     name="distangle",
     version=__version__,
-    suppress_keyboard_interrupt=False,  # `main` says what can be done after it
-    help="Learn what a perturbation does to cells from multi-channel microscopy plates, apart from batch noise, "
-    "and show which place and which stain gave it away.",
+    suppress_keyboard_interrupt=False,  # `main` prints how to continue
+    help="Train a classifier of perturbations on multi-channel microscopy plates, correct for batch effects, and "
+    "report which image regions and channels drive each prediction.",
 )
 
 
-WORK = Group("The main job, in its order", sort_key=1)
-SCREEN = Group("Around a screen", sort_key=2)
-RUN = Group("Around a run", sort_key=3)
-PROGRAM = Group("Around the program", sort_key=4)
+WORK = Group("Main workflow, in order", sort_key=1)
+SCREEN = Group("Screens", sort_key=2)
+RUN = Group("Runs", sort_key=3)
+PROGRAM = Group("Program", sort_key=4)
 
-# Every verb once: its group, and what a person would type.
+# Every verb with its group and an example.
 VERBS: dict[str, tuple[Group, str]] = {
     "index": (WORK, "distangle index plates --out screen"),
     "check": (WORK, "distangle check screen"),
@@ -57,31 +50,31 @@ VERBS: dict[str, tuple[Group, str]] = {
 
 
 def example(name: str) -> str:
-    """Return the end of a verb's help."""
+    """Return the example at the end of the help of a verb."""
     return f"Example: `{VERBS[name][1]}`"
 
 
-TOGETHER = ("train", "predict")
+DISTRIBUTED_VERBS = ("train", "predict")
 
 
 @contextlib.contextmanager
 def process_group_for(verb: str) -> Iterator[None]:
-    """Join the ranks that a launcher such as `torchrun` started; alone, do nothing.
+    """Join the process group of a launcher such as `torchrun`, if there is one.
 
     Args:
-        verb: The first word of the command line.
+        verb: First word of the command line.
 
     Raises:
-        ConfigError: The verb runs as one process.
-        RunError: The other ranks did not come.
+        ConfigError: The verb cannot run in several processes.
+        RunError: The other processes did not join.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
-    if verb not in TOGETHER:
+    if verb not in DISTRIBUTED_VERBS:
         raise ConfigError(
-            f"`distangle {verb}` runs as one process, and WORLD_SIZE is {os.environ['WORLD_SIZE']}. Several ranks can "
-            f"{' and '.join(TOGETHER)}; start the others without torchrun."
+            f"`distangle {verb}` runs in one process, but WORLD_SIZE is {os.environ['WORLD_SIZE']}. Start it without "
+            f"torchrun; only {' and '.join(DISTRIBUTED_VERBS)} can run in several processes."
         )
     from distangle.core.distributed import init_process_group
 
@@ -89,14 +82,14 @@ def process_group_for(verb: str) -> Iterator[None]:
         yield
 
 
-_line: contextvars.ContextVar[str] = contextvars.ContextVar("command line", default="")
+_command_line: contextvars.ContextVar[str] = contextvars.ContextVar("command line", default="")
 
 
-def keep_command_line(words: Sequence[str]) -> None:
-    """Take the words after `distangle`."""
-    _line.set(shlex.join(["distangle", *words]))
+def keep_command_line(arguments: Sequence[str]) -> None:
+    """Store the arguments after `distangle` for `command_line`."""
+    _command_line.set(shlex.join(["distangle", *arguments]))
 
 
 def command_line() -> str:
-    """Return the whole line, quoted for a shell."""
-    return _line.get()
+    """Return the command line, quoted for a shell."""
+    return _command_line.get()

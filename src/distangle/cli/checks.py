@@ -1,22 +1,17 @@
-"""The verb that says what is odd in a screen before anything is trained on it.
-
-The verb that allows a screen or a run from elsewhere what it asks for: trust.
-
-The verb that tells whether a folder is still what it was.
-"""
+"""Run the verbs that check screens and runs: check, verify and trust."""
 
 import sys
 from pathlib import Path
 from typing import Literal
 
-from distangle.cli.arguments import Words, check_minimum, parse_key_values
+from distangle.cli.arguments import RepeatedOption, check_minimum, parse_key_values
 from distangle.cli.console import print_note, print_result, print_table
 from distangle.cli.inputs import check_folder, open_screen
 from distangle.core.io import format_bytes
 from distangle.core.progress import by_percent, progress, show_action
 from distangle.errors import ConfigError, did_you_mean
 
-SHOWN = 40  # kinds of findings in the table
+MAX_KINDS = 40  # of findings in the table
 
 
 def check(
@@ -29,28 +24,29 @@ def check(
     compare_with: Path | None = None,
     fold_file: Path | None = None,
     target: str = "perturbation",
-    expect: Words = (),
+    expect: RepeatedOption = (),
     fail_on: Literal["error", "warning", "never"] = "error",
     images: Path | None = None,
     workers: int = 2,
 ) -> None:
-    """Say what is odd in a screen: lost, doubled, turned or shifted, misnamed, damaged, clipped, empty, blurred.
+    """Check a screen for missing, duplicated, shifted, mislabeled or damaged data.
 
-    Ends with status 1 when something is as bad as `--fail-on`, or a sum does not come out.
+    The checks cover tables, files, pixels and leakage between folds. The exit status is 1 if a finding is as severe as
+    `--fail-on`, or if totals do not reconcile.
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder for checks.json, findings.csv and planes.parquet; SCREEN/checks when left out.
-        sample: Sites whose pixels are read, spread over plates and wells; 0 for all.
-        pixels: Read pixels at all.
+        out: Folder for checks.json, findings.csv and planes.parquet; the default is SCREEN/checks.
+        sample: Number of sites whose pixels are read, spread over plates and wells; 0 reads all sites.
+        pixels: Read pixels.
         hash_files: Compare the SHA-256 of the sampled files with the index.
-        compare_with: Another screen whose labels must be of the same coding.
-        fold_file: Folds whose sides are looked at for what is on both; a file of `distangle folds`, or of a run.
-        target: Column that will be predicted: what place, layout and plate tell of it.
-        expect: Totals that somebody states: `wells=62755,plates=204`.
-        fail_on: `error`, `warning` or `never`.
-        images: Where the images are now, when they were moved after `distangle index`.
-        workers: Processes that decode.
+        like: Reference screen; its labels must have the same coding.
+        fold_file: File of folds to check for leakage, from `distangle folds` or from a run.
+        target: Column to predict; the check reports how well position, layout and plate predict it.
+        expect: Expected totals, such as `wells=62755,plates=204`.
+        fail_on: Severity that makes the exit status 1: `error`, `warning` or `never`.
+        images: Folder of the images, if they were moved after `distangle index`.
+        workers: Number of processes that decode images.
     """
     check_folder(screen)
     from distangle.screen import Folds, allowed_sources, fold_columns, read_screen
@@ -60,69 +56,79 @@ def check(
     from distangle.screen.screen import CHECKS
 
     n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
-    read = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
-    other = None if compare_with is None else allowed_sources(read_screen(compare_with))
+    indexed_screen = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
+    reference = None if like is None else allowed_sources(read_screen(like))
     show_action("comparing the tables")
-    checked = check_tables(read, like=other, expected=_totals(expect))
-    divided = None if fold_file is None else Folds.read(fold_file)
-    if target not in fold_columns(read):
+    report = check_tables(indexed_screen, like=reference, expected=_parse_totals(expect))
+    folds = None if fold_file is None else Folds.read(fold_file)
+    if target not in fold_columns(indexed_screen):
         raise ConfigError(
-            f"--target {target}: the screen has no such column. {did_you_mean(target, fold_columns(read))}"
+            f"--target {target}: the screen has no such column. {did_you_mean(target, fold_columns(indexed_screen))}"
         )
     show_action("looking for leaks")
-    leaks = find_leaks(read, divided, label=target)
-    checked = checked.merge(CheckReport(findings=tuple(leaks), invariants=()))
+    leaks = find_leaks(indexed_screen, folds, label=target)
+    report = report.joined(CheckReport(findings=tuple(leaks), laws=()))
     folder = out or screen / CHECKS
-    if pixels and not read.card.tables_only:
+    if pixels and not indexed_screen.card.tables_only:
         from distangle.images import sample_sites
         from distangle.images.quality.run import check_pixels
 
-        rows = sample_sites(read, n_sampled)
+        sampled = sample_sites(indexed_screen, n_sampled)
         show_action("reading planes")
         with progress("check", 100, unit="%") as advance:
-            more, surveyed = check_pixels(
-                read, rows, hash_files=hash_files, folds=divided, workers=n_workers, progress=by_percent(advance)
+            pixel_report, planes = check_pixels(
+                indexed_screen,
+                sampled,
+                hash_files=hash_files,
+                folds=folds,
+                workers=n_workers,
+                progress=by_percent(advance),
             )
-        checked = checked.merge(more)
-        surveyed.write(folder / "planes.parquet")
+        report = report.joined(pixel_report)
+        planes.write(folder / "planes.parquet")
     else:
-        (folder / "planes.parquet").unlink(missing_ok=True)  # of an earlier check, not of this one
-    checked.write(folder)
-    for law in checked.invariants:
-        (print_result if law.holds else print_note)(
-            f"{law.stage}: {law.equation}{'' if law.holds else '  (does not come out)'}"
+        (folder / "planes.parquet").unlink(missing_ok=True)  # from an earlier check
+    report.write(folder)
+    for invariant in report.laws:
+        (print_result if invariant.holds else print_note)(
+            f"{invariant.stage}: {invariant.words}{'' if invariant.holds else '  (does not add up)'}"
         )
-    groups = checked.grouped()
+    groups = report.grouped()
     if groups:
-        rows_shown = [(one["severity"], one["kind"], f"{one['findings']:,}", one["first"]) for one in groups[:SHOWN]]
-        print_table(("", "found", "times", "first"), rows_shown)
-        for one in groups[:SHOWN]:
-            if one["severity"] != "note":
-                print_note(f"{one['kind']}: {one['first']}: {one['what'].removesuffix('.')}. {one['fix']}")
-    numbers = {name: checked.count(name) for name in SEVERITIES}
+        rows = [
+            (group["severity"], group["kind"], f"{group['findings']:,}", group["first"]) for group in groups[:MAX_KINDS]
+        ]
+        print_table(("", "finding", "count", "first"), rows)
+        for group in groups[:MAX_KINDS]:
+            if group["severity"] != "note":
+                print_note(f"{group['kind']}: {group['first']}: {group['what'].removesuffix('.')}. {group['fix']}")
+    numbers = {name: report.count(name) for name in SEVERITIES}
     counts = [f"{n:,} {name}{'s' * (n != 1)}" for name, n in numbers.items()]
-    print_result(f"{', '.join(counts)}, each in {folder / 'findings.csv'}")
-    if checked.fails(fail_on):
+    print_result(f"{', '.join(counts)}; see {folder / 'findings.csv'}")
+    if report.fails(fail_on):
         sys.exit(1)
 
 
-def _totals(expect: Words) -> dict[str, int]:
-    found = {}
+def _parse_totals(expect: RepeatedOption) -> dict[str, int]:
+    totals = {}
     for name, value in parse_key_values(expect, flag="--expect").items():
-        plain = str(value).replace("_", "")
-        if not plain.isdecimal():
-            raise ConfigError(f"--expect {name}={value}: {value!r} is no whole number. Expected such as wells=62755.")
-        found[name] = int(plain)
-    return found
+        digits = str(value).replace("_", "")
+        if not digits.isdecimal():
+            raise ConfigError(
+                f"--expect {name}={value}: {value!r} is not an integer. Expected a count such as wells=62755."
+            )
+        totals[name] = int(digits)
+    return totals
 
 
 def trust(folder: Path) -> None:
-    """Allow a screen or a run from elsewhere what it asks for: images that lie elsewhere, or services to report to.
+    """Allow a screen to read images elsewhere, or a run to report to a service.
 
-    What was indexed or begun on this machine needs no leave, nor does a screen whose images lie beside it.
+    This is only needed for a screen or a run that another machine made. A screen whose images lie next to it needs no
+    permission.
 
     Args:
-        folder: A screen or a run, when you know where it comes from.
+        folder: Folder of a screen or a run whose source you know.
     """
     from distangle.results import RunFolder
     from distangle.screen import allow_source, read_screen
@@ -132,49 +138,47 @@ def trust(folder: Path) -> None:
         from distangle.training.loggers import allow_services
 
         run = RunFolder.open(folder)
-        named = ", ".join(read_config(run.config).loggers) or "no service"
+        services = ", ".join(read_config(run.config).loggers) or "no service"
         allow_services(run)
-        print_result(f"{folder}: it may report to {named}")
+        print_result(f"{folder}: reporting to {services} is allowed")
         return
-    read = read_screen(folder)
-    allow_source(read)
-    print_result(f"{folder}: its images are read from {read.source}")
+    screen = read_screen(folder)
+    allow_source(screen)
+    print_result(f"{folder}: reading images from {screen.source} is allowed")
 
 
-MAX_MISMATCHES = 200  # rows of the table; the rest is counted
+MAX_MISMATCHES = 200  # rows of the table; the others are counted
 
 
 def verify(folder: Path, *, images: Path | None = None) -> None:
-    """Check every file of a run, or every image of a screen, against the SHA-256 it was written with.
+    """Verify the files of a run or the images of a screen by their SHA-256.
 
-    The runs of a cross-validation are checked with their run. Ends with status 1 when a file is missing, changed or
-    extra.
+    The fold runs of a cross-validation are verified with their run. The exit status is 1 if a file is missing, changed
+    or extra.
 
     Args:
-        folder: A run or a screen.
-        images: Of a screen: where its images are now, when they were moved after `distangle index`.
+        folder: Folder of a run or a screen.
+        images: Folder of the images of a screen, if they were moved after `distangle index`.
     """
     from distangle.results import RunFolder, verify_run, verify_screen
 
     if (folder / "run.json").exists() or (folder / "manifest.json").exists():
         show_action("reading every file of the run")
-        found = verify_run(RunFolder(folder))
+        report = verify_run(RunFolder(folder))
     elif (folder / "screen.json").exists():
         with progress("verify", 100, unit="%") as advance:
-            found = verify_screen(open_screen(folder, images), progress=by_percent(advance))
+            report = verify_screen(open_screen(folder, images), progress=by_percent(advance))
     else:
-        raise ConfigError(f"{folder} is neither a run (no run.json) nor a screen (no screen.json). Name one of them.")
-    if found.differences:
-        rows = [(one.kind, one.name, one.detail) for one in found.differences[:MAX_MISMATCHES]]
-        print_table(("", "file", "found"), rows)
-        if len(found.differences) > MAX_MISMATCHES:
-            print_note(f"... {len(found.differences) - MAX_MISMATCHES} more")
-    for note in found.notes:
+        raise ConfigError(f"{folder} is not a run (no run.json) and not a screen (no screen.json). Name one of them.")
+    if report.differences:
+        rows = [(mismatch.kind, mismatch.name, mismatch.words) for mismatch in report.differences[:MAX_MISMATCHES]]
+        print_table(("", "file", "difference"), rows)
+        if len(report.differences) > MAX_MISMATCHES:
+            print_note(f"... {len(report.differences) - MAX_MISMATCHES} more")
+    for note in report.notes:
         print_note(note)
-    wrong = len(found.differences)
-    print_result(
-        f"{found.n_files} files ({format_bytes(found.n_bytes)}) checked: "
-        f"{f'{wrong} differ' if wrong else 'all as written'}"
-    )
-    if wrong:
+    n_mismatches = len(report.differences)
+    outcome = f"{n_mismatches} differ" if n_mismatches else "all unchanged"
+    print_result(f"{report.n_files} files ({in_bytes(report.n_bytes)}) checked: {outcome}")
+    if n_mismatches:
         sys.exit(1)

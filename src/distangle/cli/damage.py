@@ -1,4 +1,4 @@
-"""An error that nobody raised on purpose, of a verb on a run or a screen: which of its files is to blame."""
+"""Find the damaged file behind an unexpected error."""
 
 import os
 import shlex
@@ -7,46 +7,49 @@ from pathlib import Path
 
 from distangle.errors import DistangleError, brief
 
-TRACEBACK = "DISTANGLE_TRACEBACK"  # set in the environment, the error passes with all its lines
-SHOWN = 3
+TRACEBACK = "DISTANGLE_TRACEBACK"  # environment variable that prints the full traceback instead
+MAX_LISTED = 3
 
 
-def name_damaged_file(words: Sequence[str], error: Exception) -> str:
-    """Return a sentence on the run or screen whose files led to an error; "" where no word names one.
+def name_damaged_file(arguments: Sequence[str], error: Exception) -> str:
+    """Return a message on the folder that caused an error; "" if no word names one.
 
     Args:
-        words: The command line.
-        error: What came of it.
+        arguments: Arguments of the command line.
+        error: The unexpected error.
     """
     if os.environ.get(TRACEBACK):
         return ""
-    folders = [Path(word) for word in words if not word.startswith("-")]
+    folders = [Path(argument) for argument in arguments if not argument.startswith("-")]
     folders = [folder for folder in folders if any((folder / name).exists() for name in ("run.json", "screen.json"))]
     if not folders:
         return ""
     for folder in folders:
-        if named := _altered(folder):
+        if changes := _list_changed_files(folder):
             return (
-                f"{folder} cannot be used as it is: {named} since it was written. Restore it from a copy; "
-                f"`distangle verify {folder}` lists all that differs."
+                f"{folder} is damaged: {changes} since it was written. Restore it from a copy; "
+                f"`distangle verify {folder}` lists all differences."
             )
-    said = brief(f"{type(error).__name__}: {error}".splitlines()[0], max_length=200)
+    message = brief(f"{type(error).__name__}: {error}".splitlines()[0], most=200)
     return (
-        f"Something in {' or '.join(map(str, folders))} is not as distangle writes it, though nothing was changed "
-        f"since it was listed ({said}). If it comes from somebody else, ask for another copy. If it is your own, this "
-        f"is a fault of distangle: report what `{TRACEBACK}=1 {shlex.join(['distangle', *words])}` prints."
+        f"A file in {' or '.join(map(str, folders))} has unexpected contents, although its checksum is right "
+        f"({message}). If the folder comes from somebody else, ask for another copy. If it is your own, this is a bug "
+        f"in distangle: report the output of `{TRACEBACK}=1 {shlex.join(['distangle', *arguments])}`."
     )
 
 
-def _altered(folder: Path) -> str:
+def _list_changed_files(folder: Path) -> str:
     from distangle.results import RunFolder, verify_run
 
     if not (folder / "run.json").exists():
         return ""
     try:
-        found = verify_run(RunFolder(folder))
+        report = verify_run(RunFolder(folder))
     except DistangleError:
         return "manifest.json was changed"
-    wrong = [one for one in found.differences if one.kind != "extra"]
-    listed = ", ".join(f"{one.name} {'is gone' if one.kind == 'missing' else 'was changed'}" for one in wrong[:SHOWN])
-    return listed + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+    mismatches = [mismatch for mismatch in report.differences if mismatch.kind != "extra"]
+    names = ", ".join(
+        f"{mismatch.name} {'is gone' if mismatch.kind == 'missing' else 'was changed'}"
+        for mismatch in mismatches[:MAX_LISTED]
+    )
+    return names + (f" and {len(mismatches) - MAX_LISTED} more" if len(mismatches) > MAX_LISTED else "")

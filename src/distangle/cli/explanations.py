@@ -1,7 +1,4 @@
-"""The verb that compares: ablate.
-
-The verbs that explain a run: explain, with its tests and its benchmark, and figures.
-"""
+"""Run the verbs that explain and compare runs: explain, figures and ablate."""
 
 import shlex
 from pathlib import Path
@@ -10,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from distangle.cli.app import command_line
-from distangle.cli.arguments import Words, check_exclusive, check_minimum, parse_choices, parse_filters, parse_int_list
+from distangle.cli.arguments import (
+    RepeatedOption,
+    check_exclusive,
+    check_minimum,
+    parse_choices,
+    parse_filters,
+    parse_int_list,
+)
 from distangle.cli.console import print_note, print_result, print_status, print_table
 from distangle.cli.inputs import compute_on, open_own_screen
 from distangle.cli.runs import make_folds
@@ -38,29 +42,29 @@ def ablate(
     force_split: bool = False,
     target: str | None = None,
     epochs: int | None = None,
-    set: Words = (),
+    set: RepeatedOption = (),
 ) -> None:
-    """Compare the parts of the recipe (Fig. 6): train every condition with several seeds, and say what each is worth.
+    """Train every ablation condition with several seeds and compare them (Fig. 6).
 
-    Stopped at any point, the same words go on with it; so does `distangle ablate --out DIR` alone.
+    After an interruption, the same command continues; so does `distangle ablate --out DIR`.
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder of the ablation; every run lies in its runs/.
-        only: Some of the conditions, such as `baseline,cutmix`; others can be added later.
-        seeds: Such as `0,1,2`, the default; others can be added later.
-        preset: As in `distangle train`.
-        config: As in `distangle train`.
-        hold_out: As in `distangle train`; the same in every run.
-        unlabelled: Wells whose labels are hidden, for pseudo labels: `experiment=HUVEC-03`.
-        folds: As in `distangle train`.
-        fold: As in `distangle train`.
-        group: As in `distangle train`.
-        fold_file: As in `distangle train`.
-        force_split: As in `distangle train`.
-        target: As in `distangle train`.
-        epochs: Instead of the preset's.
-        set: Any other setting of all runs, such as `optim.lr=1e-4`; `--optim.lr 1e-4` is the same.
+        out: Folder of the ablation; every run is a folder in its runs/.
+        only: Conditions to train, such as `baseline,cutmix`; the default is all. Others can be added later.
+        seeds: Seeds of every condition; the default is `0,1,2`. Others can be added later.
+        preset: Preset of the settings, as in `distangle train`.
+        config: YAML file with settings, as in `distangle train`.
+        hold_out: Wells to hold out, as in `distangle train`; the same in every run.
+        unlabelled: Wells whose labels are hidden for pseudo-labels, such as `experiment=HUVEC-03`.
+        folds: Number of folds, as in `distangle train`.
+        fold: Index of the held-out fold, as in `distangle train`.
+        group: Unit that stays whole in a fold, as in `distangle train`.
+        fold_file: File of folds, as in `distangle train`.
+        force_split: Allow a split inside plates, as in `distangle train`.
+        target: Column to predict, as in `distangle train`.
+        epochs: Number of epochs; the default is that of the preset.
+        set: Setting of all runs to change, such as `optim.lr=1e-4`. `--optim.lr 1e-4` does the same.
     """
     from distangle.ablation import (
         chosen_conditions,
@@ -75,7 +79,7 @@ def ablate(
     from distangle.screen import allowed_sources, read_screen
     from distangle.training import resolve_config, stop_at_signals
 
-    folding = {
+    fold_flags = {
         "--hold-out": hold_out,
         "--unlabelled": unlabelled,
         "--folds": folds,
@@ -85,42 +89,46 @@ def ablate(
         "--force-split": force_split or None,
     }
     if screen is None:
-        setting = {"--preset": preset, "--config": config, "--target": target, "--epochs": epochs, "--set": set or None}
-        others = {**folding, **setting}
-        check_exclusive(
-            f"--out {out}", others, "Without a screen, the ablation in that folder goes on as it was begun."
-        )
-        more = () if only is None else chosen_conditions(only)
+        setting_flags = {
+            "--preset": preset,
+            "--config": config,
+            "--target": target,
+            "--epochs": epochs,
+            "--set": set or None,
+        }
+        others = {**fold_flags, **setting_flags}
+        check_exclusive(f"--out {out}", others, "Without a screen, the ablation in that folder continues unchanged.")
+        conditions = () if only is None else chosen_conditions(only)
         plan = continue_ablation(
-            out, conditions=more, seeds=parse_int_list(seeds or "", flag="--seeds"), command=command_line()
+            out, conditions=conditions, seeds=parse_int_list(seeds or "", flag="--seeds"), command=command_line()
         )
     else:
-        asked = resolve_config(preset, set, file=config, target=target, epochs=epochs)
-        indexed = allowed_sources(read_screen(screen))
-        # Every run has the same folds, whatever the seed of the recipe.
-        divided = make_folds(indexed, folding, label=asked.target, seed=0)
+        training_config = resolve_config(preset, set, file=config, target=target, epochs=epochs)
+        indexed_screen = allowed_sources(read_screen(screen))
+        # Every run has the same folds, whatever its seed.
+        split = make_folds(indexed_screen, fold_flags, label=training_config.target, seed=0)
         plan = plan_ablation(
-            indexed,
-            divided,
-            asked,
+            indexed_screen,
+            split,
+            training_config,
             out,
             conditions=chosen_conditions(only),
             seeds=parse_int_list(seeds or "0,1,2", flag="--seeds"),
             command=command_line(),
         )
-    again = f"Go on with `distangle ablate --out {out}`."
-    with stop_at_signals(again) as stop, progress("ablate", count_steps(plan), unit="piece") as advance:
+    resume_hint = f"To continue, run `distangle ablate --out {out}`."
+    with stop_at_signals(resume_hint) as stop, progress("ablate", count_steps(plan), unit="piece") as advance:
         run_ablation(plan, command=command_line(), advance=advance, say=print_note, stop=stop)
-    found = compare(plan)
-    page = write_comparison(plan, found)
-    heads = ("condition", "level", "views", "accuracy", "over baseline", "balanced", "over baseline", "seeds", "n")
-    print_table(heads, table_lines(found))
-    for sentence in caveats(found):
+    comparison = compare(plan)
+    page = write_comparison(plan, comparison)
+    headings = ("condition", "level", "views", "accuracy", "over baseline", "balanced", "over baseline", "seeds", "n")
+    print_table(headings, table_lines(comparison))
+    for sentence in caveats(comparison):
         print_note(sentence)
     print_result(str(page))
 
 
-RESTS_ON = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
+EXPLAIN_INPUTS = ("run.json", "config.yaml", "screen.json", "folds.parquet", "predictions/sites.")
 ALL_PARTS = "faithfulness,templates,filters"
 
 
@@ -131,7 +139,7 @@ def explain(
     images: Path | None = None,
     device: str | None = None,
     n_sites: int | None = None,
-    only: Words = (),
+    only: RepeatedOption = (),
     perturbation: str | None = None,
     method: Literal["grad_cam", "hires_cam", "layer_cam", "integrated_gradients", "occlusion"] = "grad_cam",
     layer: str | None = None,
@@ -146,38 +154,39 @@ def explain(
     shuffled: Path | None = None,
     benchmark: bool = False,
 ) -> None:
-    """Show where and in which stain the network looked, with a null beside every number.
+    """Compute attribution maps and channel attribution, with null distributions.
 
     Args:
-        run: Folder of a run that has been predicted.
-        screen: Where the screen is now, when it was moved.
-        images: Where the images are now, when they were moved after `distangle index`.
-        device: `cpu`, `cuda`, `cuda:1` or `mps`; the processor when left out.
-        n_sites: Held-out sites to explain, spread over the perturbations; 96, or all for `--benchmark`. Of a run that
-            held nothing out, sites that it was trained on.
-        only: Sites of these values only, such as `well=B02,B03` or `plate=2`; any column of the predictions.
-        perturbation: What to explain of every site, instead of what was predicted for it.
-        method: What draws the maps; the last two look at the pixels and need `distangle[explain]`.
-        layer: Any layer of the backbone, such as `features.denseblock2`; the last map when left out.
-        head: `softmax` or `arc`.
-        removal: What stands in for an absent stain: `control` (of an untreated well of the plate; taken where
-            every plate has one), `mean` (of the channel) or `other_well` (any other of the plate).
-        parts: What else to do, with commas between: `faithfulness` tests the maps, `templates` and `filters` look into
-            the network; `none` for the sites alone.
-        nuclear: Channel that shows nuclei, where its name, stain or organelle does not say so.
-        compare_with: Another run on the same screen, such as one with pseudo labels: its templates in the same maps.
-        embeddings: Perturbations whose embeddings are shown, with commas between; the most frequent when left out.
-        prune: Try what leaving filters out does to the accuracy (several predictions).
-        seeds: Runs on the same screen that differ in their seed, predicted: are their maps alike?
-        shuffled: A run trained with `--set shuffle_labels=true`, predicted: are its maps others?
-        benchmark: Instead, on a synthetic screen: how often every method finds the planted stain and the planted
-            place, beside networks with random weights.
+        run: Folder of a run with predictions.
+        screen: Folder of the screen, if it was moved.
+        images: Folder of the images, if they were moved after `distangle index`.
+        device: Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; the default is `cpu`.
+        n_sites: Number of held-out sites to explain, spread over the perturbations; the default is 96, or all sites
+            with `--benchmark`. If the run held nothing out, training sites are explained.
+        only: Filter of the sites by a column of the predictions, such as `well=B02,B03` or `plate=2`.
+        perturbation: Perturbation to explain at every site; the default is the predicted one.
+        method: Attribution method of the maps; the last two use pixels and need `distangle[explain]`.
+        layer: Layer of the backbone, such as `features.denseblock2`; the default is the last one with a spatial map.
+        head: Output to explain: `softmax` or `arc`.
+        removal: Replacement of an absent channel: `control` (from a control well of the plate; the default if every
+            plate has one), `mean` (mean of the channel) or `other_well` (from any other well of the plate).
+        parts: Further analyses, separated by commas: `faithfulness` tests the maps, `templates` and `filters` analyze
+            the network; `none` explains the sites only.
+        nuclear: Channel that shows nuclei, if its name, stain or organelle does not say so.
+        beside: Second run on the same screen whose templates are compared, such as one with pseudo-labels.
+        embeddings: Perturbations whose embeddings are shown, separated by commas; the default is the most frequent
+            ones.
+        prune: Measure how removing filters changes the accuracy; this needs several predictions.
+        seeds: Predicted runs on the same screen with other seeds; their maps are compared with these.
+        shuffled: Predicted run trained with `--set shuffle_labels=true`; its maps should differ from these.
+        benchmark: On a synthetic screen, measure how often each method finds the planted channel and the planted
+            region, compared with networks with random weights.
     """
     if n_sites is not None:
         check_minimum(n_sites, 1, flag="--n-sites")
     from distangle.results import RunFolder
 
-    opened = RunFolder.open(run)
+    run_folder = RunFolder.open(run)
     compute_on(device)
     if benchmark:
         others: dict[str, object] = {"--only": only or None, "--perturbation": perturbation, "--nuclear": nuclear}
@@ -187,18 +196,18 @@ def explain(
             "--method": None if method == "grad_cam" else method,
             "--parts": None if parts == ALL_PARTS else parts,
         }
-        check_exclusive("--benchmark", others, "It asks every method for what was planted, in all held-out wells.")
+        check_exclusive("--benchmark", others, "The benchmark tests every method on all held-out wells.")
         from distangle.results import refuse_altered
 
-        refuse_altered(opened, *RESTS_ON)
-        indexed = open_own_screen(opened, screen, images)
-        _benchmark(opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal)
+        refuse_altered(run_folder, *EXPLAIN_INPUTS)
+        indexed_screen = open_own_screen(run_folder, screen, images)
+        _benchmark(run_folder, indexed_screen, n_sites=n_sites, layer=layer, head=head, removal=removal)
         return
-    chosen = parse_filters(only, flag="--only")
+    filters = parse_filters(only, flag="--only")
     from distangle.results import refuse_altered
 
-    refuse_altered(opened, *RESTS_ON)
-    indexed = open_own_screen(opened, screen, images)
+    refuse_altered(run_folder, *EXPLAIN_INPUTS)
+    indexed_screen = open_own_screen(run_folder, screen, images)
     show_action("loading the network code")
     from distangle.explain import (
         PARTS,
@@ -211,9 +220,9 @@ def explain(
         sentences,
     )
 
-    asked = () if parts == "none" else parse_choices(parts, PARTS, flag="--parts")
+    analyses = () if parts == "none" else parse_choices(parts, PARTS, flag="--parts")
     options = AnalysisOptions(
-        parts=asked,
+        parts=analyses,
         nuclear=nuclear,
         beside=None if compare_with is None else RunFolder.open(compare_with),
         embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
@@ -221,28 +230,30 @@ def explain(
         seeds=[RunFolder.open(other) for other in seeds],
         shuffled=None if shuffled is None else RunFolder.open(shuffled),
     )
-    with progress("explain", 0, n_steps=n_steps(asked)) as advance:
-        found = explain_run(
-            opened,
-            indexed,
-            selection=SiteSelection(n_sites=96 if n_sites is None else n_sites, only=chosen, perturbation=perturbation),
+    with progress("explain", 0, n_steps=n_steps(analyses)) as advance:
+        explanation = explain_run(
+            run_folder,
+            indexed_screen,
+            selection=SiteSelection(
+                n_sites=96 if n_sites is None else n_sites, only=filters, perturbation=perturbation
+            ),
             settings=ExplainSettings(method=method, layer=layer, head=head, removal=removal),
             options=options,
             advance=advance,
             say=print_note,
         )
-    opened.add_command(command_line())
-    if found.settings["remark"]:
-        print_note(found.settings["remark"])
-    for sentence in (*sentences(found), *analysis_sentences(opened.explanations, asked)):
+    run_folder.add_command(command_line())
+    if explanation.settings["remark"]:
+        print_note(explanation.settings["remark"])
+    for sentence in (*sentences(explanation), *analysis_sentences(run_folder.explanations, analyses)):
         print_result(sentence)
     print_status(f"next: `distangle report {shlex.quote(str(run))}`")
-    print_result(str(opened.explanations))
+    print_result(str(run_folder.explanations))
 
 
 def _benchmark(
-    opened: "RunFolder",
-    indexed: "Screen",
+    run: "RunFolder",
+    screen: "Screen",
     *,
     n_sites: int | None,
     layer: str | None,
@@ -257,48 +268,50 @@ def _benchmark(
         benchmark_sentences,
     )
 
-    with progress("benchmark", N_BENCHMARK_STEPS, unit="method") as advance:
-        found = benchmark_run(
-            opened, indexed, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance
-        )
-    opened.add_command(command_line())
-    if found.settings["remark"]:
-        print_note(found.settings["remark"])
-    print_table(BENCHMARK_HEADER, benchmark_lines(found))
-    for sentence in benchmark_sentences(found):
+    with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
+        result = benchmark_run(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance)
+    run.add_command(command_line())
+    if result.settings["remark"]:
+        print_note(result.settings["remark"])
+    print_table(BENCHMARK_HEADER, benchmark_lines(result))
+    for sentence in benchmark_sentences(result):
         print_result(sentence)
-    print_result(str(opened.explanations / "benchmark.json"))
+    print_result(str(run.explanations / "benchmark.json"))
 
 
 def figures(
     run: Path, *, only: list[int] | None = None, screen: Path | None = None, images: Path | None = None
 ) -> None:
-    """Draw the paper's figures 1, 5 and 7 to 12 from a run, each with the number that its caption claims.
+    """Draw figures 1, 5 and 7 to 12 of the paper from a run, with their numbers.
 
     Args:
-        run: Folder of a run; what a figure needs must have been explained.
-        only: Numbers of figures; all when left out.
-        screen: Where the screen is now, when it was moved.
-        images: Where the images are now, when they were moved after `distangle index`.
+        run: Folder of a run; most figures need `distangle explain` first.
+        only: Number of a figure to draw; the default is all.
+        screen: Folder of the screen, if it was moved.
+        images: Folder of the images, if they were moved after `distangle index`.
     """
     from distangle.results import RunFolder
 
-    opened = RunFolder.open(run)
-    indexed = open_own_screen(opened, screen, images, needed=False)
+    run_folder = RunFolder.open(run)
+    indexed_screen = open_own_screen(run_folder, screen, images, needed=False)
     show_action("loading the drawing code")
-    from distangle.report import FIGURES, SHOWN, draw_figures
+    from distangle.report import FIGURES, REPORT_INPUTS, draw_figures
     from distangle.results import refuse_altered
 
-    refuse_altered(opened, *SHOWN)
+    refuse_altered(run_folder, *REPORT_INPUTS)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
-        listed = draw_figures(opened, indexed, only=only or (), advance=advance)
-    opened.add_command(command_line())
+        entries = draw_figures(run_folder, indexed_screen, only=only or (), advance=advance)
+    run_folder.add_command(command_line())
     for number in map(str, only or FIGURES):
-        said = listed[number]
-        if "missing" in said:
-            words = shlex.split(said["command"])  # names the run, which may lie elsewhere
-            command = f" `{shlex.join([*words[:2], str(run), *words[3:]])}` makes it." if words else ""
-            print_note(f"Figure {number} is not drawn: {said['missing']}{command}")
+        entry = entries[number]
+        if "missing" in entry:
+            command_words = shlex.split(entry["command"])  # the command names the run as the report does
+            command = (
+                f" Run `{shlex.join([*command_words[:2], str(run), *command_words[3:]])}` first."
+                if command_words
+                else ""
+            )
+            print_note(f"Figure {number} is not drawn: {entry['missing']}{command}")
         else:
-            print_result(f"Figure {number}. {said['title']}. {said['caption']}")
-    print_result(str(opened.explanations / "figures"))
+            print_result(f"Figure {number}. {entry['title']}. {entry['caption']}")
+    print_result(str(run_folder.explanations / "figures"))

@@ -1,4 +1,4 @@
-"""Opening what a verb is given: the screen, and its images where they lie now."""
+"""Open the screen that a verb uses, and check its images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 def open_screen(folder: Path, images: Path | None = None, *, needed: bool = True) -> "Screen":
-    """Read a screen, and check that its images are there before hours are spent on it.
+    """Read a screen and check that its images exist.
 
     Args:
-        folder: Of the screen.
-        images: Stands in for the folder that was indexed; None when nothing was moved.
-        needed: Whether the verb cannot do without images; else a remark says that they are gone.
+        folder: Folder of the screen.
+        images: Folder of the images, if they were moved; None for the indexed folder.
+        needed: Whether missing images are an error; otherwise they give a note.
 
     Raises:
-        ScreenError: The folder is no screen, or its images are gone and needed.
+        ScreenError: The folder is not a screen, or needed images are missing.
     """
     check_folder(folder)
     show_action("reading the screen")
     from distangle.screen import allowed_sources, read_screen, with_images
 
     screen = read_screen(folder)
-    # Who names the folder of the images has allowed it.
+    # Naming the folder of the images is a permission to read it.
     screen = allowed_sources(screen) if images is None else with_images(screen, images)
     _check_images(screen, needed=needed)
     return screen
@@ -37,18 +37,18 @@ def open_screen(folder: Path, images: Path | None = None, *, needed: bool = True
 def open_own_screen(
     run: "RunFolder", folder: Path | None, images: Path | None = None, *, same: bool = True, needed: bool = True
 ) -> "Screen":
-    """Read the screen of a run, and check that its images are there.
+    """Read the screen of a run and check that its images exist.
 
     Args:
         run: The run.
-        folder: Where a person says that the screen is now; None for where the run says.
-        images: Stands in for the folder that was indexed; None when nothing was moved.
-        same: Refuse a screen that is another.
-        needed: Whether the verb cannot do without images; else a remark says that they are gone.
+        folder: Folder of the screen, if it was moved; None for the folder that the run names.
+        images: Folder of the images, if they were moved; None for the indexed folder.
+        same: Refuse a screen other than that of the run.
+        needed: Whether missing images are an error; otherwise they give a note.
 
     Raises:
-        RunError: It is not where it was, or it is another.
-        ScreenError: It is damaged; its images are gone and needed, or lie elsewhere and nobody has allowed it.
+        RunError: The screen is missing, or it is another screen.
+        ScreenError: The screen is damaged, needed images are missing, or reading them needs permission.
     """
     check_folder(run.screen_folder(folder))
     show_action("reading the screen")
@@ -63,35 +63,35 @@ def _check_images(screen: "Screen", *, needed: bool) -> None:
     from distangle.screen import check_images
 
     try:
-        gone = check_images(screen)
+        problem = check_images(screen)
     except ScreenError as error:
         if needed:
             raise
-        gone = f"{error} Without them there are no pictures of cells."
-    if gone:
-        print_note(gone)
+        problem = f"{error} Without them, pictures of cells are left out."
+    if problem:
+        print_note(problem)
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder is a screen before the code that reads it is loaded, which takes seconds.
+    """Check that a folder is a screen before slow imports.
 
     Raises:
-        ScreenError: It is none.
+        ScreenError: The folder has no screen.json.
     """
     if not (folder / "screen.json").is_file():
         raise ScreenError(
-            f"{folder} is not a screen: no screen.json in it. `distangle index SOURCE --out {folder}` makes one."
+            f"{folder} is not a screen: it has no screen.json. Run `distangle index SOURCE --out {folder}` to make one."
         )
 
 
 def compute_on(device: str | None) -> None:
-    """Compute on a device from now on.
+    """Use a device for all computations of this command.
 
     Args:
-        device: As typed; None leaves the choice to the verb.
+        device: Name of the device; None leaves the choice to the verb.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: The device does not exist.
     """
     show_action("loading the network code")
     if device is None:

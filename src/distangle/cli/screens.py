@@ -1,7 +1,4 @@
-"""The verb that divides a screen, says what leaks, and keeps the division as a file.
-
-The verbs around a screen: index, pack, statistics, simulate.
-"""
+"""Run the verbs for screens: index, folds, pack, statistics and simulate."""
 
 import contextlib
 import shlex
@@ -32,27 +29,28 @@ def folds(
     seed: int = 0,
     force_split: bool = False,
 ) -> None:
-    """Divide a screen for training and testing, say what would leak, and keep the division with its hash.
+    """Split a screen into folds for training and testing, and report leaks.
 
     Args:
         screen: Folder from `distangle index`.
         out: File of the folds, for `distangle train --fold-file`.
-        hold_out: What to hold out by a column: `experiment=HUVEC-02,RPE-01`, `replicate=2`; or `wilds=test`.
-        unlabelled: Wells whose labels are hidden: `experiment=HUVEC-03` or `split=test`.
-        n: Number of folds of whole groups; five, or as many as there are.
-        fold: Which of them is held out, from 0.
-        group: What stays whole: experiments, plates or wells, every label spread evenly.
-        target: Column that will be predicted.
-        seed: Deals the groups out in another way.
-        force_split: Allow something on both sides; every score is then marked.
+        hold_out: Wells to hold out by a column, such as `experiment=HUVEC-02,RPE-01` or `replicate=2`; `wilds=test` for
+            the WILDS split.
+        unlabelled: Wells whose labels are hidden, such as `experiment=HUVEC-03` or `split=test`.
+        n: Number of folds of whole groups; the default is five, or fewer if there are fewer groups.
+        fold: Index of the held-out fold, from 0.
+        group: Unit that stays whole in a fold, with every label spread evenly over the folds.
+        target: Column to predict.
+        seed: Random seed of the assignment of groups to folds.
+        force_split: Allow a group on both sides; every score is marked.
     """
     from distangle.screen import allowed_sources, folds_from_options, read_screen
     from distangle.screen.checks.leaks import find_leaks
 
-    show_action("dividing the screen, and looking for leaks")
-    read = allowed_sources(read_screen(screen))
-    made = folds_from_options(
-        read,
+    show_action("splitting the screen and checking for leaks")
+    indexed_screen = allowed_sources(read_screen(screen))
+    split = folds_from_options(
+        indexed_screen,
         by=hold_out,
         hidden=unlabelled,
         n_folds=n,
@@ -62,13 +60,13 @@ def folds(
         seed=seed,
         force=force_split,
     )
-    made.write(out)
-    counts = made.table["fold"].value_counts()
-    print_result(f"{made.description}: " + " + ".join(f"{name} {int(size):,}" for name, size in counts.items())
-         + f" = {len(made.table):,} sites")  # fmt: skip
-    for finding in find_leaks(read, made, label=target):
+    split.write(out)
+    sizes = split.table["fold"].value_counts()
+    print_result(f"{split.description}: " + " + ".join(f"{name} {int(size):,}" for name, size in sizes.items())
+         + f" = {len(split.table):,} sites")  # fmt: skip
+    for finding in find_leaks(indexed_screen, split, label=target):
         (print_result if finding.severity == "note" else print_note)(f"{finding.kind}: {finding.what}. {finding.fix}")
-    print_result(f"{out}, sha256 {made.sha256}")
+    print_result(f"{out}, sha256 {split.sha256}")
 
 
 def index(
@@ -96,40 +94,40 @@ def index(
     well_base: str | None = None,
     well_order: Literal["rows", "columns"] | None = None,
 ) -> None:
-    """Check a folder of plates: which perturbation is in which well, and every problem named.
+    """Index a folder of plates: match images and perturbations, list all problems.
 
     Args:
-        source: Folder with the images, or a URL of one; with the tables too, unless `--tables` names another
-            place. For the layout `table`, the CSV itself may be named.
-        out: Folder of the checked screen: sites.parquet, screen.json, problems.csv.
-        layout: `rxrx1` (Kaggle tables or the official metadata.csv), `cellpainting` (Cell Painting Gallery, JUMP),
-            `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (names of files by `--pattern`) or `table` (any CSV or
-            Parquet table). Left out, the one that the source looks like.
-        tables: Folder of the tables, when they do not lie beside the images.
-        map: Columns of a table by our words: `plate=Plate,well=Well,perturbation=moa`, or apart:
-            `plate=Plate well=Well`. `perturbation=` says that there is none.
-        channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`;
-            for other layouts, the channels that are wanted: `DNA=1,ER=3`.
-        pages: The one path column of multi-page files; `--channels` then names the pages in order.
-        pattern: How paths are built: `{plate}/{well}_s{site}_w{channel}.tif`, or `harmony`, `imagexpress`,
-            `cellvoyager`, `cq1`, `incell`, `arrayscan`, `leica`, `nikon-jobs`, `scanr`, `squid`, `zen`.
-        negative_control: Perturbations that are negative controls, such as `DMSO`.
-        positive_control: Perturbations that are positive controls.
-        missing: Words of tables that stand for a missing value and are no class, in place of nan, NA, N/A, None, null,
-            - and the like; empty for none. Names of controls are never missing.
-        tables_only: The images are elsewhere: index the wells of the tables alone.
-        hash_files: Read every file once for its SHA-256.
-        keep_zeroed_tails: Take raw TIFF files whose last rows are all zero; by default a copy that stopped half way is
-            suspected, and the site put aside. Without `--hash-files` nobody looks.
-        plate_rows: Rows of the plates, with `--plate-columns`; 16 x 24 or 32 x 48 by themselves.
-        plate_columns: Columns of the plates.
-        plane: The focal plane that is wanted where there are several: `2`, or one per channel, `DNA=3,actin=5`.
-        time: The time that is wanted where there are several, such as `1`.
-        cycle: The cycle or round of staining that is wanted.
-        acquisition: The acquisition that is wanted where a plate was measured more than once.
-        well_base: `0` where the source counts rows and columns from 0, `1` to refuse wells with a 0 one by one, or of
-            each apart: `images=0,tables=1`. Left out, a source with a 0 is refused.
-        well_order: Of wells by number: `rows` where 2 is A02, `columns` where it is B01.
+        source: Folder or URL of the images, and of the tables unless `--tables` names another folder. The layout
+            `table` also accepts the path of the table.
+        out: Folder of the indexed screen: sites.parquet, screen.json and problems.csv.
+        layout: Layout of the source: `rxrx1` (Kaggle tables or the official metadata.csv), `cellpainting` (Cell
+            Painting Gallery, JUMP), `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (file names by `--pattern`)
+            or `table` (any CSV or Parquet table). The default is detected from the source and printed.
+        tables: Folder of the tables, if they are not with the images.
+        map: Column of a table for each field, such as `plate=Plate,well=Well,perturbation=moa`, or separate pairs:
+            `plate=Plate well=Well`. `perturbation=` declares that there is none.
+        channels: Path columns of a table, one per channel: `DAPI,actin` or `nucleus=DAPI_path,actin=Actin_path`. For
+            other layouts, the channels to keep: `DNA=1,ER=3`.
+        pages: Path column of multi-page files; `--channels` then names the pages in order.
+        pattern: Pattern of the paths, such as `{plate}/{well}_s{site}_w{channel}.tif`, or a microscope: `harmony`,
+            `imagexpress`, `cellvoyager`, `cq1`, `incell`, `arrayscan`, `leica`, `nikon-jobs`, `scanr`, `squid`, `zen`.
+        negative_control: Perturbations that are negative controls, such as `DMSO`, separated by commas.
+        positive_control: Perturbations that are positive controls, separated by commas.
+        missing: Values of tables that mean missing, separated by commas; they replace the defaults nan, NA, N/A, None,
+            null, - and the like. An empty text means none. Names of controls are never missing.
+        tables_only: Index the wells of the tables without images.
+        hash_files: Read every file once to store its SHA-256.
+        keep_zeroed_tails: Accept raw TIFF files whose last rows are all zero. By default such a site is refused,
+            because the copy may be truncated. Without `--hash-files` this is not checked.
+        plate_rows: Number of rows of a plate, with `--plate-columns`; 16 x 24 and 32 x 48 are detected.
+        plate_columns: Number of columns of a plate, with `--plate-rows`.
+        plane: Focal plane to use of a z stack: `2` for all channels, or one per channel, `DNA=3,actin=5`.
+        time: Time point to use of a time series, such as `1`.
+        cycle: Staining cycle to use.
+        acquisition: Acquisition to use of a plate that was imaged more than once.
+        well_base: First row and column number of the source: `0`, or `1` to refuse single wells with a 0. Images and
+            tables can differ: `images=0,tables=1`. By default a source with a 0 is refused.
+        well_order: Order of wells given by a number: `rows` if 2 is A02, `columns` if 2 is B01.
     """
     from distangle.images import find_zeroed_rows, probe_image
     from distangle.screen import conservation_line, write_screen
@@ -170,51 +168,52 @@ def index(
     show_action("writing the screen")
     write_screen(screen, out)
     if sign := screen.card.provenance.get("recognised_by"):
-        print_result(f"layout {screen.card.layout}, told by {sign}")
+        print_result(f"layout {screen.card.layout}, detected by {sign}")
     print_result(conservation_line(screen))
     for (severity, kind), rows in screen.problems.groupby(["severity", "kind"], sort=False):
-        written = f"{len(rows)} row{'s' if len(rows) != 1 else ''} in {out / 'problems.csv'}"
-        fixes = set(rows["fix"])  # one for all of a kind is said here too
+        location = f"{len(rows)} row{'s' if len(rows) != 1 else ''} in {out / 'problems.csv'}"
+        fixes = set(rows["fix"])
         fix = f". {fixes.pop()}" if len(fixes) == 1 else ""
-        print_note(f"{severity}: {kind}: {rows['count'].sum()} ({written}){fix}")
-    named = shlex.quote(str(out))
-    print_status(f"next: `distangle check {named}`, then `distangle train {named} --preset small --out runs/first`")
+        print_note(f"{severity}: {kind}: {rows['count'].sum()} ({location}){fix}")
+    folder = shlex.quote(str(out))
+    print_status(f"next: `distangle check {folder}`, then `distangle train {folder} --preset small --out runs/first`")
     print_result(str(out))
 
 
 def _refuse_out(out: Path, source: str) -> None:
-    """Refuse a folder that a screen cannot lie in, before anything is read.
+    """Check the output folder of a screen before anything is read.
 
     Raises:
-        ScreenError: It is a file, cannot be written to, or is the source itself, whose tables the screen's own would
-            be taken for.
+        ScreenError: It is a file, cannot be written, or is the source folder. In the source folder, the tables of the
+            screen would be read as tables of the plates.
     """
     if out.exists() and not out.is_dir():
-        raise ScreenError(f"--out {out} is a file. Expected a folder, new or of a former screen.")
+        raise ScreenError(f"--out {out} is a file. Expected a new folder, or the folder of an earlier screen.")
     _check_writable(out)
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise ScreenError(
-            f"--out {out} is the source itself: the screen's tables would be taken for the lab's. Name another."
+            f"--out {out} is the source folder: the tables of the screen would be read as tables of the plates. Choose "
+            "another folder."
         )
 
 
 def _check_writable(out: Path) -> None:
-    """Make a folder and a file in it, and take away what was made: before hours of reading, not after.
+    """Check that a folder can be written, before hours of reading.
 
     Raises:
-        ScreenError: That is not possible.
+        ScreenError: The folder cannot be written.
     """
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    new_folders = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         raise ScreenError(
-            f"--out {out} cannot be written to ({error.strerror}). Name a folder that you may write to."
+            f"--out {out} cannot be written ({error.strerror}). Choose a folder with write permission."
         ) from error
     finally:
-        for folder in made:
+        for folder in new_folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
@@ -228,33 +227,36 @@ def pack(
     images: Path | None = None,
     workers: int = 2,
 ) -> None:
-    """Write the images of a screen so that they are read many times faster, without loss; the result is a screen.
+    """Pack the images of a screen without loss, for faster reading.
 
-    Typed again after an interruption it goes on: what is packed and whole is kept.
+    The result is a screen that every other verb accepts. To resume an interrupted packing, run the same command again.
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder of the packed screen, which every other verb takes instead.
-        format: `ome-zarr`: OME-Zarr plates (NGFF 0.5) for any reader. `records`: smaller and faster, ours alone.
-        level: Of zstd, 1 (fast) to 22 (small); 12 for ome-zarr and 1 for records when left out.
-        images: Where the images are now, when they were moved after `distangle index`.
-        workers: Threads.
+        out: Folder of the packed screen.
+        format: Format of the images: `ome-zarr` (OME-Zarr plates, NGFF 0.5, for any reader) or `records` (smaller and
+            faster, for distangle only).
+        level: Compression level of zstd, 1 (fast) to 22 (small); the default is 12 for ome-zarr and 1 for records.
+        images: Folder of the images, if they were moved after `distangle index`.
+        workers: Number of threads.
     """
     from distangle.core.io import format_bytes
     from distangle.images import pack_screen
     from distangle.screen import conservation_line
 
     n_workers = check_minimum(workers, 1, flag="--workers")
-    given = open_screen(screen, images)
-    with progress("pack", len(given.sites), unit="image") as advance:
-        packed = pack_screen(given, out, format=format, level=level, workers=n_workers, advance=advance, say=print_note)
-    refused = len(given.sites) - len(packed.screen.sites)
-    if refused:
-        print_note(f"{refused} image(s) could not be read and are refused: {out / 'problems.csv'}")
+    source = open_screen(screen, images)
+    with progress("pack", len(source.sites), unit="image") as advance:
+        packed = pack_screen(
+            source, out, format=format, level=level, workers=n_workers, advance=advance, say=print_note
+        )
+    n_refused = len(source.sites) - len(packed.screen.sites)
+    if n_refused:
+        print_note(f"{n_refused} image(s) could not be read and were refused; see {out / 'problems.csv'}")
     print_result(
-        f"packed {packed.n_packed} images, each read back and compared, and kept {packed.n_reused} by their checksums; "
-        f"{format_bytes(packed.bytes_before)} became {format_bytes(packed.bytes_after)} "
-        f"({packed.bytes_after / packed.bytes_before:.2f} of before)"
+        f"packed and verified {packed.n_packed} images, kept {packed.n_kept} from before; size "
+        f"{in_bytes(packed.bytes_before)} -> {in_bytes(packed.bytes_after)} "
+        f"(ratio {packed.bytes_after / packed.bytes_before:.2f})"
     )
     print_result(conservation_line(packed.screen))
     print_result(str(out))
@@ -270,48 +272,48 @@ def statistics(
     images: Path | None = None,
     workers: int = 2,
 ) -> None:
-    """Count a screen (Table 1), and with `--out` write its data card: a page and a JSON.
+    """Count the entities of a screen (Table 1), and write its data card with `--out`.
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder for statistics.json, card.json and index.html; nothing is written when it is left out.
-        sample: Sites whose pixels are read for the card, spread over plates and wells; 0 for all.
-        pixels: Read pixels at all.
-        quantity: Of a plane, decomposed into experiment, plate, well and site, and drawn on the plates.
-        images: Where the images are now, when they were moved after `distangle index`.
-        workers: Processes that decode.
+        out: Folder for statistics.json, card.json and index.html; without it, nothing is written.
+        sample: Number of sites whose pixels are read, spread over plates and wells; 0 reads all sites.
+        pixels: Read pixels.
+        quantity: Quantity of a plane whose variance is split into experiment, plate, well and site.
+        images: Folder of the images, if they were moved after `distangle index`.
+        workers: Number of processes that decode images.
     """
     from distangle.screen import allowed_sources, read_screen, statistics_table
     from distangle.screen import statistics as count
 
     n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
-    read = allowed_sources(read_screen(screen)) if out is None or not pixels else open_screen(screen, images)
+    indexed_screen = allowed_sources(read_screen(screen)) if out is None or not pixels else open_screen(screen, images)
     show_action("counting")
-    counted = count(read)
-    print_table(("counted", "number"), statistics_table(counted))
+    counts = count(indexed_screen)
+    print_table(("entity", "count"), statistics_table(counts))
     if out is None:
         return
     from distangle.images import measure_planes, sample_sites
     from distangle.images.quality.summary import first_readable, summarize_screen
     from distangle.report.data_card import edge_sentence, write_card
 
-    write_json(out / "statistics.json", counted.model_dump(mode="json"))
-    surveyed, example = None, None
-    if pixels and not read.card.tables_only:
+    write_json(out / "statistics.json", counts.model_dump(mode="json"))
+    planes, example = None, None
+    if pixels and not indexed_screen.card.tables_only:
         show_action("reading planes")
         with progress("statistics", 100, unit="%") as advance:
-            surveyed = measure_planes(
-                read, sample_sites(read, n_sampled), workers=n_workers, progress=by_percent(advance)
+            planes = measure_planes(
+                indexed_screen, sample_sites(indexed_screen, n_sampled), workers=n_workers, progress=by_percent(advance)
             )
-        example = first_readable(read, surveyed)
-    show_action("dividing the variance, and drawing")
-    card = summarize_screen(read, surveyed, quantity=quantity)
+        example = first_readable(indexed_screen, planes)
+    show_action("computing variance components and drawing charts")
+    card = summarize_screen(indexed_screen, planes, quantity=quantity)
     for channel in card.get("pixels", {}).get("channels", []):
         shares = ", ".join(f"{name} {share:.0%}" for name, share in channel["components"].items() if share is not None)
-        zero, of = channel["planes_of_zero"], channel["planes"]
-        if zero:
-            left_out = f"the {quantity} of {zero:,} of {of:,} planes is zero; they are left out of its shares"
-            print_note(f"{channel['channel']}: {left_out}")
+        n_zero, n_planes = channel["planes_of_zero"], channel["planes"]
+        if n_zero:
+            reason = f"the {quantity} of {n_zero:,} of {n_planes:,} planes is zero; its variance shares leave them out"
+            print_note(f"{channel['channel']}: {reason}")
         if shares:
             print_result(
                 f"{channel['channel']}: variance of the {quantity}: {shares}. {edge_sentence(channel['edge'])}"
@@ -328,31 +330,31 @@ def simulate(
     set: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     workers: int = 2,
 ) -> None:
-    """Draw a synthetic screen of cells in six stains, with planted effects and batch effects.
+    """Simulate a screen in six channels with planted effects and batch effects.
 
     Args:
-        out: A new folder: images and tables in the RxRx1 layout, and truth.json.
-        seed: The same settings and seed give the same bytes.
-        null: Plant nothing: every well is untreated, the labels stay.
-        set: Any setting, such as `n_treatments=24` or `batch_strength=2`.
-        workers: Processes; they change nothing in the result.
+        out: New folder for images and tables in the RxRx1 layout, and truth.json.
+        seed: Random seed; the same settings and seed give the same bytes.
+        null: Plant no effect: every well looks like a control, and the labels stay.
+        set: Setting to change, such as `n_treatments=24` or `batch_strength=2`.
+        workers: Number of processes; it does not change the result.
     """
     from pydantic import ValidationError
 
     from distangle.synthetic import SimulationConfig
     from distangle.synthetic import simulate as draw
 
-    given = {"seed": seed, "null": null, **parse_key_values(set, flag="--set", parse=True)}
+    settings = {"seed": seed, "null": null, **parse_key_values(set, flag="--set", parse=True)}
     try:
-        config = SimulationConfig.model_validate(given)
+        config = SimulationConfig.model_validate(settings)
     except ValidationError as error:
         from distangle.errors import did_you_mean
 
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        known = did_you_mean(name, SimulationConfig.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise ConfigError(f"Setting {name!r}: {first['msg'].lower()}. {known}".rstrip()) from error
-    show_action("drawing cells")
+        problem = error.errors()[0]
+        name = ".".join(map(str, problem["loc"]))
+        hint = did_you_mean(name, SimulationConfig.model_fields) if problem["type"] == "extra_forbidden" else ""
+        raise ConfigError(f"Setting {name!r}: {problem['msg'].lower()}. {hint}".rstrip()) from error
+    show_action("simulating cells")
     with progress("simulate", 100, unit="%") as advance:
         truth = draw(out, config, workers=workers, progress=by_percent(advance))
     print_status(f"next: `distangle index {shlex.quote(str(out))} --out screen`")

@@ -11,14 +11,14 @@ from distangle.images.composites import (
     stretch,
 )
 from distangle.report.build import build_report
-from distangle.report.data import SHOWN
+from distangle.report.data import REPORT_INPUTS
 from distangle.report.paper import FIGURES, draw_figures
 from distangle.report.plates import PlateGrid, WellState, plate_grid
 
 __all__ = [
     "FIGURES",
     "PlateGrid",
-    "SHOWN",
+    "REPORT_INPUTS",
     "WellState",
     "build_report",
     "channel_colors",

@@ -1,4 +1,4 @@
-"""Build the report: one folder with a page, its pictures and its style."""
+"""Build the report of a run: a folder with a page, its pictures and its style."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,36 +26,36 @@ def build_report(
 ) -> Path:
     """Write `index.html`, `figures/` and `style.css` into the report folder of a run.
 
-    The report draws what `predict` and `explain` wrote, and names the command for each part that does not exist yet.
+    The report shows the results of `predict` and `explain`. For each missing part it names the command that makes it.
 
     Args:
-        run: The folder of the run.
-        screen: The screen that was predicted; its images are read for the pictures.
-        truth: Planted effects of a synthetic screen; None looks for the `truth.json` of the screen.
-        progress: Called with the heading of every finished section, and with every drawn site.
+        run: Folder of the run.
+        screen: Predicted screen; its images are read for the pictures.
+        truth: Planted effects of a synthetic screen; None reads the `truth.json` of the screen.
+        progress: Called with the title of every finished section and the name of every drawn site.
         say: Receives a message if `truth.json` belongs to another screen.
 
     Returns:
-        The path of `index.html`.
+        Path of `index.html`.
 
     Raises:
-        RunError: A file of the run is there and cannot be read.
+        RunError: A file of the run cannot be read.
     """
     advance = progress or no_progress
     run.check_links()
-    material = load(run, screen, truth=truth if truth is not None else _planted_beside(screen, say=say))
+    data = load(run, screen, truth=truth if truth is not None else _read_truth(screen, say=say))
     folder = run.report
-    for swept in (folder, folder / "figures"):
-        remove_stale_temporaries(swept)
-    written: list[Path] = []
+    for subfolder in (folder, folder / "figures"):
+        remove_stale_temporaries(subfolder)
+    paths: list[Path] = []
 
     def write(name: str, text: str) -> str:
         path = folder / "figures" / name
         write_text(path, text)
-        written.append(path)
+        paths.append(path)
         return f"figures/{name}"
 
-    painter = SiteRenderer(screen, folder)
+    renderer = SiteRenderer(screen, folder)
     sections: list[Section] = []
 
     def add(name: str, title: str, content: Content | None) -> None:
@@ -63,42 +63,42 @@ def build_report(
             sections.append(Section(name=name, title=title, content=content))
             advance(title)
 
-    add("scores", "Scores", score_table.score_table(material))
-    add("curves", "Training curves", scores.curves(material, write))
-    add("correction", "Batch correction", correction.batch_correction(material))
-    add("confusion", "Confusion", scores.confusion(material, write))
-    add("plates", "Plate maps", scores.plate_maps(material))
-    add("sites", "Example sites", sites.example_sites(material, painter, advance=advance))
-    add("channels", "Channel attribution", channels.attribution(material, write))
-    tested = faithfulness.faithfulness(material, material.faithfulness, write, folder)
-    add("faithfulness", "Faithfulness of the maps", tested)
-    written += sorted((folder / "figures").glob(f"{faithfulness.STRIPS}-*.png"))
-    add("templates", "Templates", faithfulness.templates(material.templates))
-    add("filters", "Filters", faithfulness.filters(material.filters))
-    add("controls", "Controls", scores.control_checks(material))
-    add("planted", "Planted effects", channels.planted(material))
-    add("figures", "Figures of the paper", provenance.figures(material, folder))
-    written += sorted((folder / "figures").glob("figure-*.png"))
-    add("provenance", "Provenance", provenance.provenance(material))
-    add("refused", "Refused entries", provenance.refused(material))
+    add("scores", "Scores", score_table.score_table(data))
+    add("curves", "Training curves", scores.curves(data, write))
+    add("correction", "Batch correction", correction.batch_correction(data))
+    add("confusion", "Confusion", scores.confusion(data, write))
+    add("plates", "Plate maps", scores.plate_maps(data))
+    add("sites", "Example sites", sites.example_sites(data, renderer, advance=advance))
+    add("channels", "Channel attribution", channels.attribution(data, write))
+    faithfulness_section = faithfulness.faithfulness(data, data.faithfulness, write, folder)
+    add("faithfulness", "Faithfulness of the maps", faithfulness_section)
+    paths += sorted((folder / "figures").glob(f"{faithfulness.STRIPS}-*.png"))
+    add("templates", "Templates", faithfulness.templates(data.templates))
+    add("filters", "Filters", faithfulness.filters(data.filters))
+    add("controls", "Controls", scores.control_checks(data))
+    add("planted", "Planted effects", channels.planted(data))
+    add("figures", "Figures of the paper", provenance.figures(data, folder))
+    paths += sorted((folder / "figures").glob("figure-*.png"))
+    add("provenance", "Provenance", provenance.provenance(data))
+    add("refused", "Refused entries", provenance.refused(data))
 
-    top = scores.headline(material, explanation=channels.explanation_sentence(material))
-    title = f"{material.name} · distangle report"
-    page = render_page(title, stamp=material.stamp, header=top, sections=sections)
+    header = scores.headline(data, explanation=channels.explanation_sentence(data))
+    title = f"{data.name} · distangle report"
+    page = render_page(title, stamp=data.stamp, header=header, sections=sections)
     index = folder / "index.html"
     write_text(index, page)
-    written += [*painter.written, write_style(folder), index]
-    _remove_others(run, keep=written)
-    run.record(*written)
+    paths += [*renderer.written, write_style(folder), index]
+    _remove_old_figures(run, keep=paths)
+    run.record(*paths)
     return index
 
 
-def _planted_beside(screen: Screen, *, say: Advance) -> Mapping[str, Any] | None:
+def _read_truth(screen: Screen, *, say: Advance) -> Mapping[str, Any] | None:
     truth = truth_of(screen, say=say)
     return None if truth is None else truth.model_dump(mode="json")
 
 
-def _remove_others(run: RunFolder, *, keep: list[Path]) -> None:
+def _remove_old_figures(run: RunFolder, *, keep: list[Path]) -> None:
     """Remove pictures of an earlier report, if the manifest of the run lists them."""
     for name in run.manifest_entries():
         path = run.root / name

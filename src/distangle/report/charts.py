@@ -1,4 +1,4 @@
-"""Draw charts as SVG text: no pyplot, no state left behind, same bytes each time."""
+"""Draw charts as SVG text without pyplot; equal data give equal bytes."""
 
 import io
 import re
@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from distangle.report.glyphs import drawable, families
 
-# Light and dark pairs; blue and orange stay apart for colour-blind eyes.
+# Light and dark pairs. Color-blind readers can tell blue from orange.
 INK, MUTED, RULE, BLUE, ORANGE = "#1d2733", "#5f6b78", "#d5dbe1", "#2f6299", "#c4661f"
 _DARK = {INK: "#e4e8ec", MUTED: "#98a4b0", RULE: "#3a444e", BLUE: "#7fb2e5", ORANGE: "#eb9f5e"}
 _SETTINGS: dict[str, Any] = {
@@ -42,7 +42,7 @@ _SETTINGS: dict[str, Any] = {
     "text.color": INK,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
-    "text.parse_math": False,  # names of perturbations may hold dollar signs
+    "text.parse_math": False,  # names of perturbations can contain dollar signs
 }
 _STYLE = (
     "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Liberation Sans',Arial,sans-serif!important}"
@@ -64,21 +64,23 @@ def training_curves(metrics: pd.DataFrame, *, chance: float | None = None, stamp
     """Draw the training curves, as SVG texts by name: `accuracy`, `loss`, `rate`.
 
     Args:
-        metrics: One row per epoch: `epoch` and any of `train_loss`, `train_accuracy`, `held_out_loss`,
-            `held_out_accuracy`, `learning_rate`; what is not there is not drawn.
-        chance: Accuracy of guessing, drawn as a dashed line; None for none.
-        stamp: Words in the corner, such as "forced split".
+        metrics: One row per epoch with `epoch` and any of `train_loss`, `train_accuracy`, `held_out_loss`,
+            `held_out_accuracy`, `learning_rate`; missing columns are not drawn.
+        chance: Accuracy of guessing, drawn as a dashed line; None for no line.
+        stamp: Label in the corner, such as "forced split".
     """
-    drawn = {}
+    charts = {}
     for name, title, lines in _CURVES:
-        there = [line for line in lines if line[0] in metrics.columns and metrics[line[0]].notna().any()]
-        if there:
-            at = chance if name == "accuracy" else None
-            drawn[name] = _curve(metrics, title, there, chance=at, from_zero=name != "rate", stamp=stamp)
-    return drawn
+        available = [line for line in lines if line[0] in metrics.columns and metrics[line[0]].notna().any()]
+        if available:
+            chance_line = chance if name == "accuracy" else None
+            charts[name] = _draw_curve(
+                metrics, title, available, chance=chance_line, from_zero=name != "rate", stamp=stamp
+            )
+    return charts
 
 
-def _curve(
+def _draw_curve(
     metrics: pd.DataFrame,
     title: str,
     lines: Sequence[tuple[str, str, str]],
@@ -88,14 +90,14 @@ def _curve(
     stamp: str,
 ) -> str:
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(3.5, 2.5), layout="constrained")
-        axes = drawn.add_subplot()
+        figure = Figure(figsize=(3.5, 2.5), layout="constrained")
+        axes = figure.add_subplot()
         ends: list[tuple[float, float, str, str]] = []
-        for column, name, colour in lines:
-            known = metrics[metrics[column].notna()]
-            marker = "o" if len(known) < 16 else None
-            axes.plot(known["epoch"], known[column], color=colour, linewidth=1.8, marker=marker, markersize=3)
-            ends.append((float(known["epoch"].iloc[-1]), float(known[column].iloc[-1]), name, colour))
+        for column, name, color in lines:
+            points = metrics[metrics[column].notna()]
+            marker = "o" if len(points) < 16 else None
+            axes.plot(points["epoch"], points[column], color=color, linewidth=1.8, marker=marker, markersize=3)
+            ends.append((float(points["epoch"].iloc[-1]), float(points[column].iloc[-1]), name, color))
         if chance is not None:
             axes.set_ylim(0, 1.02)
             axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
@@ -108,15 +110,15 @@ def _curve(
         low, high = axes.get_ylim()
         ends.sort(key=lambda end: end[1])
         close = len(ends) == 2 and ends[1][1] - ends[0][1] < 0.09 * (high - low)
-        for place, (x, y, name, colour) in enumerate(ends):
-            shift = 12 * (place - 0.5) if close else 0.0  # points; names of curves that end together stay apart
-            axes.annotate(name, (x, y), xytext=(5, shift), textcoords="offset points", color=colour, va="center")
+        for index, (x, y, name, color) in enumerate(ends):
+            shift = 12 * (index - 0.5) if close else 0.0  # points; separates the names of curves with the same end
+            axes.annotate(name, (x, y), xytext=(5, shift), textcoords="offset points", color=color, va="center")
         axes.set_title(title, pad=8)
         axes.set_xlabel("epoch")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.locator_params(axis="x", integer=True, nbins=6)
-        return svg_of(drawn, stamp)
+        return svg_of(figure, stamp)
 
 
 def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp: str = "") -> str:
@@ -124,20 +126,20 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
 
     Args:
         perturbations: Names, in the order of rows and columns.
-        shares: [true, predicted] in [0, 1]; rows of NaN had no held-out site.
-        stamp: Words in the corner, such as "forced split".
+        shares: [true, predicted] in [0, 1]; rows of NaN have no held-out site.
+        stamp: Label in the corner, such as "forced split".
     """
     n = len(perturbations)
-    # Room for the longest name; the cells are squares of one size whatever the names.
-    side, names = max(2.2, 0.19 * n), 0.062 * max((len(_short(name)) for name in perturbations), default=1) + 0.35
+    # Space for the longest name; the size of the cells does not depend on the names.
+    side, names = max(2.2, 0.19 * n), 0.062 * max((len(_shorten(name)) for name in perturbations), default=1) + 0.35
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(side + names + 0.9, side + names + 0.2))
-        width, height = drawn.get_size_inches()
-        axes = drawn.add_axes((names / width, names / height, side / width, side / height))
-        _cells(axes, shares, colour=BLUE)
+        figure = Figure(figsize=(side + names + 0.9, side + names + 0.2))
+        width, height = figure.get_size_inches()
+        axes = figure.add_axes((names / width, names / height, side / width, side / height))
+        _draw_cells(axes, shares, color=BLUE)
         ticks = np.arange(n) + 0.5
-        axes.set_xticks(ticks, [_short(name) for name in perturbations], rotation=90, fontsize=8)
-        axes.set_yticks(ticks, [_short(name) for name in perturbations], fontsize=8)
+        axes.set_xticks(ticks, [_shorten(name) for name in perturbations], rotation=90, fontsize=8)
+        axes.set_yticks(ticks, [_shorten(name) for name in perturbations], fontsize=8)
         axes.set_xlim(0, n)
         axes.set_ylim(n, 0)
         axes.tick_params(length=0)
@@ -145,8 +147,8 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
         for spine in axes.spines.values():
             spine.set_visible(True)
             spine.set_color(RULE)
-        bar = drawn.add_axes(((names + side + 0.15) / width, names / height, 0.12 / width, side / height))
-        _cells(bar, np.linspace(0, 1, 32)[::-1, None], colour=BLUE, edge=False)
+        bar = figure.add_axes(((names + side + 0.15) / width, names / height, 0.12 / width, side / height))
+        _draw_cells(bar, np.linspace(0, 1, 32)[::-1, None], color=BLUE, edge=False)
         bar.set_xticks([])
         bar.set_ylim(32, 0)
         bar.set_xlim(0, 1)
@@ -155,7 +157,7 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
         for spine in bar.spines.values():
             spine.set_visible(False)
         bar.tick_params(length=0)
-        return svg_of(drawn, stamp)
+        return svg_of(figure, stamp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +166,9 @@ class ChannelColumn:
 
     Attributes:
         mean: [channel].
-        interval: [channel, 2], low and high; None when unknown.
-        null: [channel, 2], range of the null distribution; None when unknown.
-        by_group: [channel] of each experiment (plate) by name, where they are too few for an interval.
+        interval: [channel, 2], low and high; None if unknown.
+        null: [channel, 2], range of the null distribution; None if unknown.
+        by_group: [channel] of each experiment or plate by name, if they are too few for an interval.
     """
 
     mean: np.ndarray
@@ -189,25 +191,25 @@ def channel_chart(
     Args:
         names: One per channel.
         column: The values; the null is a grey band, groups are rings.
-        title: Above the chart.
-        unit: On the value axis.
-        highlighted: The channel in orange; None for none.
-        stamp: Words in the corner, such as "forced split".
+        title: Title above the chart.
+        unit: Label of the value axis.
+        highlighted: Index of the channel in orange; None for none.
+        stamp: Label in the corner, such as "forced split".
     """
     null, intervals = column.null, column.interval
-    places = np.arange(len(names))
+    positions = np.arange(len(names))
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
-        axes = drawn.add_subplot()
-        colours = [ORANGE if place == highlighted else BLUE for place in places]
+        figure = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
+        axes = figure.add_subplot()
+        colours = [ORANGE if position == highlighted else BLUE for position in positions]
         if null is not None:
-            axes.barh(places, null[:, 1] - null[:, 0], left=null[:, 0], height=0.78, color=RULE, zorder=1)
-        axes.barh(places, column.mean, height=0.42, color=colours, zorder=2)
+            axes.barh(positions, null[:, 1] - null[:, 0], left=null[:, 0], height=0.78, color=RULE, zorder=1)
+        axes.barh(positions, column.mean, height=0.42, color=colours, zorder=2)
         if intervals is not None:
-            axes.hlines(places, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
+            axes.hlines(positions, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
         for values in column.by_group.values():
-            axes.plot(values, places, "o", markersize=4, markerfacecolor="none", markeredgecolor=INK, zorder=3)
-        axes.set_yticks(places, [_short(name, 28) for name in names], color=INK)
+            axes.plot(values, positions, "o", markersize=4, markerfacecolor="none", markeredgecolor=INK, zorder=3)
+        axes.set_yticks(positions, [_shorten(name, 28) for name in names], color=INK)
         axes.invert_yaxis()
         axes.axvline(0, color=MUTED, linewidth=0.8, zorder=4)
         axes.grid(axis="x")
@@ -216,7 +218,7 @@ def channel_chart(
         axes.set_title(title, pad=8)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        return svg_of(drawn, stamp)
+        return svg_of(figure, stamp)
 
 
 def channel_matrix(
@@ -235,59 +237,59 @@ def channel_matrix(
     Args:
         perturbations: Names of the rows.
         channels: Names of the columns.
-        values: [perturbation, channel]; the largest size is drawn at full strength.
-        unit: Of the values.
+        values: [perturbation, channel]; the largest absolute value is drawn at full strength.
+        unit: Unit of the values.
         planted: Channels of each perturbation, counted from 0, that get a frame; empty for none.
-        stamp: Words in the corner, such as "forced split".
+        stamp: Label in the corner, such as "forced split".
     """
     n_rows, n_columns = values.shape
-    top = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-    names = 0.062 * max(len(_short(name)) for name in perturbations) + 0.35
-    heads = 0.062 * max(len(_short(name)) for name in channels) + 0.3
+    limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    names = 0.062 * max(len(_shorten(name)) for name in perturbations) + 0.35
+    header_height = 0.062 * max(len(_shorten(name)) for name in channels) + 0.3
     cell, side = 0.42, 0.24
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(names + cell * n_columns + 0.9, heads + side * n_rows + 0.25))
-        width, height = drawn.get_size_inches()
+        figure = Figure(figsize=(names + cell * n_columns + 0.9, header_height + side * n_rows + 0.25))
+        width, height = figure.get_size_inches()
         frame = (names / width, 0.2 / height, cell * n_columns / width, side * n_rows / height)
-        axes = drawn.add_axes(frame)
-        _cells(axes, values / top, colour=BLUE, below=ORANGE)
-        for row, marked in enumerate(planted):
-            for channel in marked:
+        axes = figure.add_axes(frame)
+        _draw_cells(axes, values / limit, color=BLUE, below=ORANGE)
+        for row, framed in enumerate(planted):
+            for channel in framed:
                 box = Rectangle((channel + 0.06, row + 0.1), 0.88, 0.8, fill=False, edgecolor=INK, linewidth=1.2)
                 axes.add_patch(box)
         axes.set_xlim(0, n_columns)
         axes.set_ylim(n_rows, 0)
-        axes.set_xticks(np.arange(n_columns) + 0.5, [_short(name) for name in channels], rotation=90, fontsize=8)
-        axes.set_yticks(np.arange(n_rows) + 0.5, [_short(name) for name in perturbations], fontsize=8)
+        axes.set_xticks(np.arange(n_columns) + 0.5, [_shorten(name) for name in channels], rotation=90, fontsize=8)
+        axes.set_yticks(np.arange(n_rows) + 0.5, [_shorten(name) for name in perturbations], fontsize=8)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        bar = drawn.add_axes(
+        bar = figure.add_axes(
             (frame[0] + frame[2] + 0.15 / width, frame[1], 0.12 / width, min(1.4, side * n_rows) / height)
         )
-        _cells(bar, np.linspace(1, -1, 40)[:, None], colour=BLUE, below=ORANGE, edge=False)
+        _draw_cells(bar, np.linspace(1, -1, 40)[:, None], color=BLUE, below=ORANGE, edge=False)
         bar.set_xlim(0, 1)
         bar.set_ylim(40, 0)
         bar.set_xticks([])
-        bar.set_yticks([0, 20, 40], [f"+{top:.2g}", "0", f"\u2212{top:.2g}"], fontsize=8)
+        bar.set_yticks([0, 20, 40], [f"+{limit:.2g}", "0", f"\u2212{limit:.2g}"], fontsize=8)
         bar.yaxis.tick_right()
         bar.tick_params(length=0)
         for spine in bar.spines.values():
             spine.set_visible(False)
-        drawn.text(0.995, 0.995, unit, color=MUTED, fontsize=7.5, ha="right", va="top")
-        return svg_of(drawn, stamp)
+        figure.text(0.995, 0.995, unit, color=MUTED, fontsize=7.5, ha="right", va="top")
+        return svg_of(figure, stamp)
 
 
-def _cells(axes: Axes, shares: np.ndarray, *, colour: str, below: str = "", edge: bool = True) -> None:
+def _draw_cells(axes: Axes, shares: np.ndarray, *, color: str, below: str = "", edge: bool = True) -> None:
     corners = [
         [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)]
         for row, column in np.ndindex(*shares.shape)
     ]
     values = shares.ravel()
-    # Opacity, not lightness: the page shows through, light or dark.
+    # Opacity instead of lightness suits light and dark pages.
     faces = [
-        to_rgba(colour if value >= 0 else below, min(1.0, abs(float(value))))
+        to_rgba(color if value >= 0 else below, min(1.0, abs(float(value))))
         if np.isfinite(value)
         else to_rgba(MUTED, 0.15)
         for value in values
@@ -298,29 +300,29 @@ def _cells(axes: Axes, shares: np.ndarray, *, colour: str, below: str = "", edge
 
 
 def svg_settings() -> Any:
-    """Return matplotlib's settings of every chart."""
-    # Any: matplotlib's stubs spell every key of its settings as a literal.
+    """Return the matplotlib settings of all charts."""
+    # Any: the stubs of matplotlib type every key as a literal.
     return {**_SETTINGS, "font.family": list(families())}
 
 
-def _short(name: str, most: int = 24) -> str:
-    plain = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
-    return plain if len(plain) <= most else plain[: most - 1] + "…"
+def _shorten(name: str, max_length: int = 24) -> str:
+    printable = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    return printable if len(printable) <= max_length else printable[: max_length - 1] + "…"
 
 
-def svg_of(drawn: Figure, stamp: str) -> str:
-    """Return a finished chart as SVG text in the colours of the page, light and dark.
+def svg_of(figure: Figure, stamp: str) -> str:
+    """Return a chart as SVG text in the light and dark colors of the page.
 
     Args:
-        drawn: The chart.
-        stamp: Words in the corner, such as "forced split"; "" for none.
+        figure: The finished chart.
+        stamp: Label in the corner, such as "forced split"; "" for none.
     """
     if stamp:
-        drawn.text(0.995, 0.005, stamp, color=ORANGE, fontsize=7.5, ha="right", va="bottom")
-    written = io.StringIO()
-    with drawable(drawn, "svg"):
-        drawn.savefig(written, format="svg", metadata={"Date": None, "Creator": "distangle"})
-    text = written.getvalue()
-    # The document type and the metadata name remote addresses; nothing in a report may.
+        figure.text(0.995, 0.005, stamp, color=ORANGE, fontsize=7.5, ha="right", va="bottom")
+    buffer = io.StringIO()
+    with drawable(figure, "svg"):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "distangle"})
+    text = buffer.getvalue()
+    # The document type and the metadata contain remote addresses, which a report must not.
     text = re.sub(r"<!DOCTYPE[^>]*>\s*|\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return text.replace("<defs>", f"<defs><style>{_STYLE}</style>", 1)

@@ -11,7 +11,7 @@ from distangle.report import quality_charts
 from distangle.report.html import Content, Section, Table, paragraph, render_page, spaced, write_style
 from distangle.screen import Channel, ScreenStatistics, statistics_table
 
-MOST_PLATES = 24  # rows of the table of controls before it is summed up
+MAX_PLATES = 24  # rows of the table of controls
 
 
 def write_card(
@@ -20,87 +20,89 @@ def write_card(
     """Write `card.json`, `index.html`, its style and its charts.
 
     Args:
-        card: From `distangle.images.quality.summary`.
-        folder: Of the page; other files in it stay.
-        example: Key (experiment, plate, well, site) and image [channel, height, width] of a site to show.
+        card: Numbers from `distangle.images.quality.summary`.
+        folder: Folder of the page; other files in it stay.
+        example: Key (experiment, plate, well, site) and image [channel, height, width] of an example site.
 
     Returns:
-        The paths of the files.
+        Paths of the files.
     """
-    sheet = _FigureWriter(folder)
+    writer = _FigureWriter(folder)
     path = folder / "card.json"
     write_json(path, dict(card))
-    sheet.written.append(path)
+    writer.written.append(path)
     sections = [
-        Section(name="counts", title="Counts", content=_stacked(tables=[_counts(card), _class_sets(card)])),
-        Section(name="experiments", title="Experiments", content=_stacked(tables=[_experiments(card)])),
+        Section(name="counts", title="Counts", content=_stack(tables=[_count_table(card), _class_set_table(card)])),
+        Section(name="experiments", title="Experiments", content=_stack(tables=[_experiment_table(card)])),
     ]
     if example is not None:
-        shown = _stacked(figures=[_example(sheet, card, *example)])
-        sections.append(Section(name="example", title="Example site", content=shown))
-    sections.append(Section(name="wells", title="Wells per perturbation", content=_wells(sheet, card)))
-    sections.append(Section(name="controls", title="Controls", content=_controls(card)))
+        example_content = _stack(figures=[_example_figure(writer, card, *example)])
+        sections.append(Section(name="example", title="Example site", content=example_content))
+    sections.append(Section(name="wells", title="Wells per perturbation", content=_well_content(writer, card)))
+    sections.append(Section(name="controls", title="Controls", content=_control_content(card)))
     if card.get("pixels"):
-        sections.append(Section(name="intensity", title="Intensity", content=_intensity(sheet, card["pixels"])))
-        sections.append(Section(name="plates", title="Plate effects", content=_plates(sheet, card["pixels"])))
-    sections.append(Section(name="refused", title="Refused entries", content=_problems(card)))
+        sections.append(
+            Section(name="intensity", title="Intensity", content=_intensity_content(writer, card["pixels"]))
+        )
+        sections.append(Section(name="plates", title="Plate effects", content=_plate_content(writer, card["pixels"])))
+    sections.append(Section(name="refused", title="Refused entries", content=_problem_content(card)))
     page = folder / "index.html"
     title = f"{card['source']} · distangle data card"
     write_text(page, render_page(title, stamp="", header=_header(card), sections=sections))
-    return [*sheet.written, write_style(folder), page]
+    return [*writer.written, write_style(folder), page]
 
 
-def _stacked(
+def _stack(
     *, figures: Sequence[Mapping[str, str]] = (), tables: Sequence[Table] = (), sentences: Sequence[str] = ()
 ) -> Content:
     return Content("stacked.html.j2", {"figures": figures, "tables": tables, "sentences": sentences})
 
 
 class _FigureWriter:
-    """The folder of the page, and the files written into it so far."""
+    """The folder of the page, and the paths of the files in it."""
 
     def __init__(self, folder: Path) -> None:
         self.written: list[Path] = []
         self._folder = folder
 
     def figure(self, name: str, content: str | bytes, *, alternative: str, caption: str) -> dict[str, str]:
-        """Write a picture; return it with its caption."""
+        """Write a picture; return its path with its caption."""
         path = self._folder / "figures" / name
         write_bytes(path, content.encode() if isinstance(content, str) else content)
         self.written.append(path)
         return {"source": f"figures/{name}", "alternative": alternative, "caption": caption}
 
 
-def _example(
-    sheet: _FigureWriter, card: Mapping[str, Any], site: Mapping[str, str], image: np.ndarray
+def _example_figure(
+    writer: _FigureWriter, card: Mapping[str, Any], site: Mapping[str, str], image: np.ndarray
 ) -> dict[str, str]:
     picture = quality_charts.channels_side_by_side(image, [Channel(**channel) for channel in card["channels"]])
     names = ", ".join(str(channel["name"]) for channel in card["channels"])
-    place = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
-    caption = f"{place}: {names}, and all of them merged (Figure 1)."
-    return sheet.figure("channels.png", picture, alternative="The channels of one site", caption=caption)
+    site_label = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
+    caption = f"{site_label}: {names}, and all of them merged (Figure 1)."
+    return writer.figure("channels.png", picture, alternative="The channels of one site", caption=caption)
 
 
-def _wells(sheet: _FigureWriter, card: Mapping[str, Any]) -> Content:
+def _well_content(writer: _FigureWriter, card: Mapping[str, Any]) -> Content:
     if not card["wells_by_perturbation"]:
-        return paragraph("No perturbation is known.")
+        return paragraph("The screen has no perturbation.")
     chart = quality_charts.wells_per_perturbation(card["wells_by_perturbation"])
     caption = "Wells of each perturbation by role, on a logarithmic scale (Figure 2)."
-    return _stacked(
-        figures=[sheet.figure("wells.svg", chart, alternative="Wells of each perturbation", caption=caption)]
+    return _stack(
+        figures=[writer.figure("wells.svg", chart, alternative="Wells of each perturbation", caption=caption)]
     )
 
 
-def _intensity(sheet: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
+def _intensity_content(writer: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
     channels = pixels["channels"]
-    intensity = sheet.figure(
+    intensity = writer.figure(
         "intensity.svg",
         quality_charts.intensity_by_experiment(channels),
         alternative="Mean intensity by channel and experiment",
         caption="Mean intensity of a site: range, quartiles and median by experiment (Figure 3). "
         f"{pixels['sites_read']:,} of {pixels['of_sites']:,} sites were read.",
     )
-    variance = sheet.figure(
+    variance = writer.figure(
         "variance.svg",
         quality_charts.variance_shares(channels),
         alternative="Share of the variance by level",
@@ -109,30 +111,31 @@ def _intensity(sheet: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
         "estimated is part of the next coarser one.",
     )
     return Content(
-        "sections/intensity.html.j2", {"intensity": intensity, "table": _intensities(channels), "variance": variance}
+        "sections/intensity.html.j2",
+        {"intensity": intensity, "table": _intensity_table(channels), "variance": variance},
     )
 
 
-def _plates(sheet: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
+def _plate_content(writer: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
     figures, sentences = [], []
     for k, channel in enumerate(pixels["channels"], start=1):
         if channel["planes_of_zero"] == channel["planes"]:
             sentences.append(f"{channel['channel']}: every plane is zero.")
             continue
-        figures.append(sheet.figure(
+        figures.append(writer.figure(
             f"plate-{k}.svg",
             quality_charts.plate_and_light(channel, quantity=str(pixels["quantity"])),
             alternative=f"Median plate of {channel['channel']}",
             caption=f"{channel['channel']}. {edge_sentence(channel['edge'])} {_light_sentence(channel)}",
         ))  # fmt: skip
-    return _stacked(sentences=sentences, figures=figures)
+    return _stack(sentences=sentences, figures=figures)
 
 
 def edge_sentence(edge: Mapping[str, Any] | None) -> str:
-    """Return whether the border of the plates differs from the inside."""
+    """Describe the difference between border and inner wells in a sentence."""
     if edge is None:
-        return "No plate has wells both at the border and inside."
-    size = f"{edge['in_deviations']:+.2f} standard deviations of a well at the border"
+        return "No plate has both border and inner wells."
+    size = f"{edge['in_deviations']:+.2f} standard deviations at the border of the plate"
     over = f"over {edge['n_plates']} plate{'s' * (edge['n_plates'] != 1)}, p = {edge['p_value']:.3f}"
     return f"{'Edge effect' if edge['p_value'] < 0.01 else 'No edge effect shown'}: {size} ({over})."
 
@@ -158,38 +161,38 @@ def _header(card: Mapping[str, Any]) -> Content:
     return Content("card_header.html.j2", {"name": str(card["source"]), "facts": facts})
 
 
-def _counts(card: Mapping[str, Any]) -> Table:
-    counted = ScreenStatistics.model_validate(card["counts"])
-    rows = [row for row in statistics_table(counted) if not row[0].startswith("treatments with")]
+def _count_table(card: Mapping[str, Any]) -> Table:
+    statistics = ScreenStatistics.model_validate(card["counts"])
+    rows = [row for row in statistics_table(statistics) if not row[0].startswith("treatments with")]
     return Table(columns=("counted", "number"), rows=rows, numeric=(1,))
 
 
-def _class_sets(card: Mapping[str, Any]) -> Table:
-    counted = card["counts"]
+def _class_set_table(card: Mapping[str, Any]) -> Table:
+    statistics = card["counts"]
     sets = [
-        (f"S_{size}", f"{int(size):,}", f"{n:,}", f"{int(size) * n:,}") for size, n in counted["class_sets"].items()
+        (f"S_{size}", f"{int(size):,}", f"{n:,}", f"{int(size) * n:,}") for size, n in statistics["class_sets"].items()
     ]
-    total = ("all", "", f"{counted['n_treatment_classes']:,}", f"{counted['n_train_wells']:,}")
+    total = ("all", "", f"{statistics['n_treatment_classes']:,}", f"{statistics['n_train_wells']:,}")
     caption = "Treatments of the training part by their number of wells (Table 1); both sums are checked."
     columns = ("set", "wells each", "treatments", "wells")
     return Table(columns=columns, rows=[*sets, total], numeric=(1, 2, 3), caption=caption)
 
 
-def _experiments(card: Mapping[str, Any]) -> Table:
+def _experiment_table(card: Mapping[str, Any]) -> Table:
     names = ("experiment", "cell_type", "plates", "wells", "sites", "perturbations")
-    rows = [tuple(_printed(row[name]) for name in names) for row in card["experiments"]]
+    rows = [tuple(_format_cell(row[name]) for name in names) for row in card["experiments"]]
     return Table(columns=tuple(map(spaced, names)), rows=rows, numeric=(2, 3, 4, 5))
 
 
-def _controls(card: Mapping[str, Any]) -> Content:
+def _control_content(card: Mapping[str, Any]) -> Content:
     names = ("experiment", "plate", "negative", "positive", "wells")
-    rows = [tuple(_printed(row[name]) for name in names) for row in card["controls"]]
-    more = len(rows) - MOST_PLATES
-    table = Table(columns=names, rows=rows[:MOST_PLATES], numeric=(2, 3, 4), caption="Control wells on each plate")
-    return _stacked(tables=[table], sentences=[f"{more} more plates are in card.json."] if more > 0 else [])
+    rows = [tuple(_format_cell(row[name]) for name in names) for row in card["controls"]]
+    n_others = len(rows) - MAX_PLATES
+    table = Table(columns=names, rows=rows[:MAX_PLATES], numeric=(2, 3, 4), caption="Control wells on each plate")
+    return _stack(tables=[table], sentences=[f"{n_others} more plates are in card.json."] if n_others > 0 else [])
 
 
-def _intensities(channels: Sequence[Mapping[str, Any]]) -> Table:
+def _intensity_table(channels: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         (
             str(channel["channel"]),
@@ -205,12 +208,12 @@ def _intensities(channels: Sequence[Mapping[str, Any]]) -> Table:
     return Table(columns=columns, rows=rows, numeric=(1, 2, 3, 4, 5))
 
 
-def _problems(card: Mapping[str, Any]) -> Content:
+def _problem_content(card: Mapping[str, Any]) -> Content:
     if not card["problems"]:
-        return paragraph("Nothing was refused, and there was no warning.")
+        return paragraph("No entry was refused, and there was no warning.")
     rows = [(str(row["severity"]), str(row["kind"]), f"{row['count']:,}") for row in card["problems"]]
-    return _stacked(tables=[Table(columns=("severity", "kind", "entries"), rows=rows, numeric=(2,))])
+    return _stack(tables=[Table(columns=("severity", "kind", "entries"), rows=rows, numeric=(2,))])
 
 
-def _printed(value: object) -> str:
+def _format_cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -31,10 +31,10 @@ class Table:
     """The cells of a table; `ui.table` of the templates lays it out.
 
     Attributes:
-        columns: Titles.
-        rows: Cells, one per title; a text is escaped, a drawing (Markup) is taken as it is.
-        numeric: Columns of numbers, aligned to the right.
-        caption: A sentence above the table; "" for none.
+        columns: Titles of the columns.
+        rows: Cells, one per column; texts are escaped, drawings (Markup) are inserted unchanged.
+        numeric: Indices of the columns of numbers, aligned to the right.
+        caption: Sentence above the table; "" for none.
         bold: (row, column) of the cells in bold.
     """
 
@@ -50,7 +50,7 @@ class Content:
     """A part of a page: a template and its values; `{{ part }}` renders it.
 
     Attributes:
-        template: Name inside `report/templates`.
+        template: Name of a file in `report/templates`.
         values: Numbers, texts, tables and further parts by name.
     """
 
@@ -67,9 +67,9 @@ class Section:
     """A section of a page.
 
     Attributes:
-        name: Its anchor.
-        title: Its heading, also in the menu.
-        content: What it shows.
+        name: Anchor of the section.
+        title: Heading, also in the menu.
+        content: Contents of the section.
     """
 
     name: str
@@ -81,8 +81,8 @@ def render(template: str, /, **values: Any) -> Markup:
     """Render a template.
 
     Args:
-        template: Name inside `report/templates`.
-        values: What the template names; a name that is missing is an error.
+        template: Name of a file in `report/templates`.
+        values: Values of the names in the template; a missing name is an error.
     """
     return Markup(printable(_environment().get_template(template).render(**values)))
 
@@ -91,13 +91,13 @@ def render_page(title: str, *, stamp: str, header: Content, sections: Sequence[S
     """Render a whole page.
 
     Args:
-        title: Of the window.
-        stamp: A word on every figure when the split was forced; "" otherwise.
-        header: What stands above the menu.
-        sections: In their order.
+        title: Title of the window.
+        stamp: Label of every figure if the split was forced; "" otherwise.
+        header: Contents above the menu.
+        sections: Sections in their order.
 
     Raises:
-        ValueError: An address of the page leaves its folder, or the page's own policy forbids a part of it.
+        ValueError: An address leaves the folder of the page, or its content policy forbids an element.
     """
     page = render("page.html.j2", title=title, forced=bool(stamp), header=header, sections=sections)
     check_page(page)
@@ -115,7 +115,7 @@ def check_page(page: str) -> None:
     """Check that a page loads nothing from outside its folder and runs no code.
 
     Raises:
-        ValueError: It does; the message names the part.
+        ValueError: It does; the message names the element.
     """
     checker = _PageChecker()
     checker.feed(page)
@@ -123,7 +123,7 @@ def check_page(page: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Replace characters that no reader can see by a replacement mark."""
+    """Replace invisible characters by a replacement mark."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
@@ -133,11 +133,11 @@ def paragraph(text: str) -> Content:
 
 
 def missing_notice(what: str, command: str) -> Content:
-    """Return the sentence that stands where a part of the run does not exist yet.
+    """Return the notice for a part of the run that does not exist yet.
 
     Args:
-        what: What is missing, as a sentence.
-        command: The command that makes it.
+        what: Sentence that names the missing part.
+        command: Command that makes it.
     """
     return Content("missing.html.j2", {"what": what, "command": command})
 
@@ -148,7 +148,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun, thousands apart: `1 well`, `36,517 wells`."""
+    """Return a number with its unit: `1 well`, `36,517 wells`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
@@ -160,17 +160,17 @@ def spaced(key: str) -> str:
 class _PageChecker(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _FORBIDDEN_TAGS:
-            raise ValueError(f"The page's own policy forbids the element {tag!r}.")
+            raise ValueError(f"The content policy forbids the element {tag!r}.")
         for name, value in attrs:
             if name == "style" or name.startswith("on"):
-                raise ValueError(f"The page's own policy forbids the attribute {name!r}; use a class.")
+                raise ValueError(f"The content policy forbids the attribute {name!r}; use a class.")
             if name in _ADDRESSES and not _LOCAL.fullmatch(value or ""):
-                raise ValueError(f"{name}={value!r} is no file of the page's folder.")
+                raise ValueError(f"{name}={value!r} is not a file in the folder of the page.")
 
 
-def _no_none(value: object) -> object:
+def _reject_none(value: object) -> object:
     if value is None:
-        raise TypeError("A template prints None; give it a text.")
+        raise TypeError("A template prints None. Pass a text instead.")
     return value
 
 
@@ -180,7 +180,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("distangle.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_no_none,
+        finalize=_reject_none,
         trim_blocks=True,
         lstrip_blocks=True,
     )

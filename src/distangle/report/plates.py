@@ -1,4 +1,4 @@
-"""What became of every well of a plate, as an array of the plate's shape."""
+"""Arrange the predictions of the wells of a plate in arrays of the plate's shape."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from distangle.screen import CONTROLS, Role, Screen, parse_well
 
 
 class WellState(IntEnum):
-    """What a plate map shows of a well."""
+    """The state of a well on a plate map."""
 
-    EMPTY = 0  # no site of it in the screen
-    TRAINING = 1  # seen in training: no test
-    UNREADABLE = 2  # its images could not be read
-    UNSCORED = 3  # held out, but of an unknown perturbation, or of one never trained
+    EMPTY = 0  # no site in the screen
+    TRAINING = 1  # used in training
+    UNREADABLE = 2  # images could not be read
+    UNSCORED = 3  # held out, with an unknown or never trained perturbation
     WRONG = 4
     CORRECT = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlateGrid:
-    """One plate; every array is [row, column] of the plate.
+    """The wells of one plate; every array is [row, column].
 
     Attributes:
         experiment: Name of the experiment.
         plate: Name of the plate.
         state: `WellState` values, int8.
-        confidence: Probability of the predicted perturbation, in [0, 1]; NaN where nothing was predicted.
-        role: Role of the well, "" where empty.
-        said: What a reader learns of the well when pointing at it.
+        confidence: Probability of the predicted perturbation, in [0, 1]; NaN without a prediction.
+        role: Role of the well, "" if empty.
+        tooltip: Text that appears when the reader points at the well.
     """
 
     experiment: str
@@ -41,16 +41,16 @@ class PlateGrid:
     state: np.ndarray
     confidence: np.ndarray
     role: np.ndarray
-    said: np.ndarray
+    tooltip: np.ndarray
 
     @property
     def n_scored(self) -> int:
-        """Number of wells that are right or wrong."""
+        """Number of wells that are correct or wrong."""
         return int((self.state >= WellState.WRONG).sum())
 
     @property
     def n_correct(self) -> int:
-        """Number of wells that are right."""
+        """Number of wells that are correct."""
         return int((self.state == WellState.CORRECT).sum())
 
 
@@ -61,65 +61,65 @@ def held_out_plates(predictions: Predictions) -> list[tuple[str, str]]:
     return [(str(experiment), str(plate)) for experiment, plate in pairs.itertuples(index=False)]
 
 
-def spread(items: list[tuple[str, str]], *, most: int) -> list[tuple[str, str]]:
-    """Choose at most `most` plates, spread over the experiments, in their order."""
-    turns: dict[str, int] = {}
+def spread_over_experiments(items: list[tuple[str, str]], *, limit: int) -> list[tuple[str, str]]:
+    """Choose at most `limit` plates, spread over the experiments, in order."""
+    n_seen: dict[str, int] = {}
     ranked = []
-    for place, (experiment, plate) in enumerate(items):
-        turns[experiment] = turns.get(experiment, -1) + 1
-        ranked.append((turns[experiment], place, (experiment, plate)))
-    kept = sorted(ranked)[:most]
-    return [pair for _, _, pair in sorted(kept, key=lambda entry: entry[1])]
+    for position, (experiment, plate) in enumerate(items):
+        n_seen[experiment] = n_seen.get(experiment, -1) + 1
+        ranked.append((n_seen[experiment], position, (experiment, plate)))
+    first = sorted(ranked)[:limit]
+    return [pair for _, _, pair in sorted(first, key=lambda entry: entry[1])]
 
 
 def plate_grid(
     wells: Predictions, screen: Screen, *, experiment: str, plate: str, never_trained: tuple[str, ...] = ()
 ) -> PlateGrid:
-    """Lay the wells of one plate out as they lie on it.
+    """Arrange the wells of one plate by row and column.
 
     Args:
         wells: Predictions at the level of wells.
-        screen: Gives the size of the plate.
+        screen: Screen, for the size of the plate.
         experiment: Name of the experiment.
         plate: Name of the plate.
-        never_trained: Perturbations that the network could not know.
+        never_trained: Perturbations without a training well.
 
     Raises:
-        ScreenError: A well has a name that the plate does not have.
+        ScreenError: The name of a well is not on the plate.
     """
     shape = (screen.card.plate_rows, screen.card.plate_columns)
     state = np.zeros(shape, dtype=np.int8)
     confidence = np.full(shape, np.nan)
     role = np.full(shape, "", dtype=object)
-    said = np.full(shape, "", dtype=object)
+    tooltip = np.full(shape, "", dtype=object)
     table = wells.table
-    here = (table["Metadata_Experiment"].astype(str) == experiment) & (table["Metadata_Plate"].astype(str) == plate)
-    for entry in table[here].to_dict("records"):
-        place = parse_well(str(entry["Metadata_Well"]), rows=shape[0], columns=shape[1])
-        state[place] = _state(entry, known=frozenset(wells.perturbations) - set(never_trained))
-        role[place] = str(entry["Metadata_Role"])
-        if state[place] >= WellState.UNSCORED:
-            confidence[place] = float(entry["confidence"])
-        said[place] = _said(entry, WellState(int(state[place]))).replace(f"{screen.source}/", "")
-    return PlateGrid(experiment=experiment, plate=plate, state=state, confidence=confidence, role=role, said=said)
+    on_plate = (table["Metadata_Experiment"].astype(str) == experiment) & (table["Metadata_Plate"].astype(str) == plate)
+    for entry in table[on_plate].to_dict("records"):
+        position = parse_well(str(entry["Metadata_Well"]), rows=shape[0], columns=shape[1])
+        state[position] = _well_state(entry, trained=frozenset(wells.perturbations) - set(never_trained))
+        role[position] = str(entry["Metadata_Role"])
+        if state[position] >= WellState.UNSCORED:
+            confidence[position] = float(entry["confidence"])
+        tooltip[position] = _tooltip(entry, WellState(int(state[position]))).replace(f"{screen.source}/", "")
+    return PlateGrid(experiment=experiment, plate=plate, state=state, confidence=confidence, role=role, tooltip=tooltip)
 
 
 def is_control(role: str) -> bool:
-    """Return whether wells of this role are there to check the others."""
+    """Return whether a role is that of a control."""
     return role in CONTROLS
 
 
-def _state(entry: Mapping[Hashable, Any], *, known: frozenset[str]) -> WellState:
+def _well_state(entry: Mapping[Hashable, Any], *, trained: frozenset[str]) -> WellState:
     if entry["Metadata_Fold"] != "held_out":
         return WellState.TRAINING
     if entry["reason"]:
         return WellState.UNREADABLE
-    if entry["perturbation"] not in known:
+    if entry["perturbation"] not in trained:
         return WellState.UNSCORED
     return WellState.CORRECT if entry["predicted"] == entry["perturbation"] else WellState.WRONG
 
 
-def _said(entry: Mapping[Hashable, Any], state: WellState) -> str:
+def _tooltip(entry: Mapping[Hashable, Any], state: WellState) -> str:
     true = str(entry["perturbation"]) or "unknown"
     parts = [str(entry["Metadata_Well"]), true]
     if entry["Metadata_Role"] not in ("", Role.TREATMENT, Role.UNKNOWN):

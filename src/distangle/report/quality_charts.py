@@ -1,9 +1,4 @@
-"""Draw training curves of several runs as a mean with a band.
-
-The charts of a data card, as SVG.
-
-The charts of the tests that a map has to stand.
-"""
+"""Draw the charts of ablations, data cards and faithfulness tests as SVG."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -33,56 +28,54 @@ def curve_panels(
 ) -> str:
     """Draw a panel per condition, with the reference behind it in grey, as SVG text.
 
-    A line is the mean over the runs that have come so far, its band reaches from the lowest run to the highest.
+    A line is the mean over the runs that reached the epoch; its band reaches from the lowest to the highest run.
 
     Args:
-        curves: [epoch, run] by name of the condition; NaN where a run has not come so far.
-        reference: Name of the condition that is drawn in every panel; alone, it gets the only panel.
-        measure: On the value axis, in [0, 1].
-        chance: Of guessing, drawn as a dashed line; None for none.
-        stamp: Words in the corner, such as "forced split".
-        n_columns: Panels side by side.
+        curves: [epoch, run] by name of the condition; NaN where a run did not reach the epoch.
+        reference: Condition that is drawn in every panel; alone, it gets the only panel.
+        measure: Label of the value axis; the values lie in [0, 1].
+        chance: Value of guessing, drawn as a dashed line; None for no line.
+        stamp: Label in the corner, such as "forced split".
+        n_columns: Number of panels per row.
     """
-    behind = curves.get(reference)
+    reference_runs = curves.get(reference)
     panels = [name for name in curves if name != reference] or [reference]
     n_columns = min(n_columns, len(panels))
     n_rows = -(-len(panels) // n_columns)
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(2.9 * n_columns + 0.2, 2.15 * n_rows + 0.15), layout="constrained")
-        grid = drawn.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
-        for place, axes in enumerate(grid.flat):
-            if place >= len(panels):
+        figure = Figure(figsize=(2.9 * n_columns + 0.2, 2.15 * n_rows + 0.15), layout="constrained")
+        grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
+        for index, axes in enumerate(grid.flat):
+            if index >= len(panels):
                 axes.set_axis_off()
                 continue
-            name = panels[place]
-            if behind is not None and name != reference:
-                _band(axes, behind, MUTED, dashed=True)
-            _band(axes, curves[name], BLUE)
+            name = panels[index]
+            if reference_runs is not None and name != reference:
+                _draw_band(axes, reference_runs, MUTED, dashed=True)
+            _draw_band(axes, curves[name], BLUE)
             axes.set_title(name, pad=6, color=BLUE)
             if chance is not None:
                 axes.axhline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
             axes.grid(axis="y")
             axes.set_axisbelow(True)
             axes.locator_params(axis="x", integer=True, nbins=5)
-            # A panel above an empty place has no panel below that would carry its axis.
-            axes.tick_params(labelbottom=place + n_columns >= len(panels))
+            # A panel without another one below carries the axis.
+            axes.tick_params(labelbottom=index + n_columns >= len(panels))
         grid[0, 0].set_ylim(0, None)
-        drawn.supxlabel("epoch", color=MUTED, fontsize=9)
-        drawn.supylabel(measure, color=MUTED, fontsize=9)
-        return svg_of(drawn, stamp)
+        figure.supxlabel("epoch", color=MUTED, fontsize=9)
+        figure.supylabel(measure, color=MUTED, fontsize=9)
+        return svg_of(figure, stamp)
 
 
-def _band(axes: Axes, runs: np.ndarray, colour: str, *, dashed: bool = False) -> None:
-    known = np.isfinite(runs).any(axis=1)
-    if not known.any():
+def _draw_band(axes: Axes, runs: np.ndarray, color: str, *, dashed: bool = False) -> None:
+    has_value = np.isfinite(runs).any(axis=1)
+    if not has_value.any():
         return
-    epochs, values = np.flatnonzero(known) + 1, runs[known]
-    axes.fill_between(
-        epochs, np.nanmin(values, axis=1), np.nanmax(values, axis=1), color=colour, alpha=0.2, linewidth=0
-    )
+    epochs, values = np.flatnonzero(has_value) + 1, runs[has_value]
+    axes.fill_between(epochs, np.nanmin(values, axis=1), np.nanmax(values, axis=1), color=color, alpha=0.2, linewidth=0)
     style = (0, (4, 2)) if dashed else "solid"
     marker = "o" if len(epochs) < 4 else None
-    axes.plot(epochs, np.nanmean(values, axis=1), color=colour, linewidth=1.7, linestyle=style, marker=marker)
+    axes.plot(epochs, np.nanmean(values, axis=1), color=color, linewidth=1.7, linestyle=style, marker=marker)
 
 
 LEVELS = ("experiment", "plate", "well", "site")
@@ -91,17 +84,17 @@ _AROUND_ZERO = LinearSegmentedColormap.from_list("around zero", [ORANGE, "#f4f1e
 
 
 def wells_per_perturbation(counts: Mapping[str, Sequence[int]]) -> str:
-    """Draw how many wells each perturbation has, most first, a line for each role.
+    """Draw the number of wells of each perturbation, largest first, a line per role.
 
     Source: Fig. 2
     """
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(6.4, 2.6), layout="constrained")
-        axes = drawn.add_subplot()
-        for (role, wells), colour in zip(counts.items(), (BLUE, ORANGE, INK, MUTED, MUTED), strict=False):
-            axes.step(range(1, len(wells) + 1), wells, where="mid", color=colour, label=role.replace("_", " "))
+        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        for (role, wells), color in zip(counts.items(), (BLUE, ORANGE, INK, MUTED, MUTED), strict=False):
+            axes.step(range(1, len(wells) + 1), wells, where="mid", color=color, label=role.replace("_", " "))
             if len(wells) == 1:
-                axes.plot([1], wells, "o", color=colour, markersize=4)
+                axes.plot([1], wells, "o", color=color, markersize=4)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -110,25 +103,25 @@ def wells_per_perturbation(counts: Mapping[str, Sequence[int]]) -> str:
         axes.set_ylabel("wells")
         axes.grid(axis="y")
         axes.legend(frameon=False, fontsize=8)
-        return svg_of(drawn, "")
+        return svg_of(figure, "")
 
 
-def channels_side_by_side(image: np.ndarray, channels: Sequence[Channel], *, most: int = 320) -> bytes:
-    """Draw every channel of a site in grey and all of them merged, as PNG.
+def channels_side_by_side(image: np.ndarray, channels: Sequence[Channel], *, max_side: int = 320) -> bytes:
+    """Draw every channel of a site in grey and a merged image, as PNG.
 
     Source: Fig. 1
 
     Args:
         image: [channel, height, width].
-        channels: Their colours.
-        most: Pixels of a side; larger images are shown by every n-th pixel.
+        channels: Channels of the image, with their colors.
+        max_side: Longest side in pixels; larger images show every n-th pixel.
     """
-    step = -(-max(image.shape[1:]) // most)
-    shown = stretch(image[:, ::step, ::step], contrast_limits([image]))
-    colours = channel_colors(channels)
-    pictures = [grey(plane[None]) for plane in shown]
-    pictures.append(composite(shown, colours, gain=exposure(shown, colours)))
-    gap = np.full((shown.shape[1], 4, 3), 255, dtype=np.uint8)
+    step = -(-max(image.shape[1:]) // max_side)
+    stretched = stretch(image[:, ::step, ::step], contrast_limits([image]))
+    colours = channel_colours(channels)
+    pictures = [grey(plane[None]) for plane in stretched]
+    pictures.append(composite(stretched, colours, gain=exposure(stretched, colours)))
+    gap = np.full((stretched.shape[1], 4, 3), 255, dtype=np.uint8)
     strip = np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
     buffer = io.BytesIO()
     Image.fromarray(strip).save(buffer, format="PNG")
@@ -142,112 +135,120 @@ def intensity_by_experiment(channels: Sequence[Mapping[str, Any]]) -> str:
     """
     names = list(dict.fromkeys(name for channel in channels for name in channel["by_experiment"]))
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(6.8, 0.5 + 1.15 * len(channels)), layout="constrained")
-        grid = drawn.subplots(len(channels), 1, sharex=True, squeeze=False)[:, 0]
+        figure = Figure(figsize=(6.8, 0.5 + 1.15 * len(channels)), layout="constrained")
+        grid = figure.subplots(len(channels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, channel in zip(grid, channels, strict=True):
-            for place, name in enumerate(names):
-                found = channel["by_experiment"].get(name)
-                if found:
-                    axes.plot([place, place], [found[0], found[4]], color=MUTED, linewidth=0.8)
-                    axes.plot([place, place], [found[1], found[3]], color=BLUE, linewidth=4, solid_capstyle="butt")
-                    axes.plot([place], [found[2]], "o", color=INK, markersize=3)
+            for position, name in enumerate(names):
+                quantiles = channel["by_experiment"].get(name)
+                if quantiles:
+                    axes.plot([position, position], [quantiles[0], quantiles[4]], color=MUTED, linewidth=0.8)
+                    axes.plot(
+                        [position, position],
+                        [quantiles[1], quantiles[3]],
+                        color=BLUE,
+                        linewidth=4,
+                        solid_capstyle="butt",
+                    )
+                    axes.plot([position], [quantiles[2]], "o", color=INK, markersize=3)
             axes.set_title(str(channel["channel"]), pad=3)
             axes.grid(axis="y")
             axes.margins(x=0.02)
         grid[-1].set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0, fontsize=7)
         grid[len(grid) // 2].set_ylabel("mean intensity of a site")
-        return svg_of(drawn, "")
+        return svg_of(figure, "")
 
 
 def variance_shares(channels: Sequence[Mapping[str, Any]]) -> str:
     """Draw the shares of variance between experiments, plates, wells and sites."""
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(6.4, 0.9 + 0.32 * len(channels)), layout="constrained")
-        axes = drawn.add_subplot()
-        for place, channel in enumerate(channels):
+        figure = Figure(figsize=(6.4, 0.9 + 0.32 * len(channels)), layout="constrained")
+        axes = figure.add_subplot()
+        for position, channel in enumerate(channels):
             start = 0.0
             for level in LEVELS:
                 share = channel["components"].get(level) or 0.0
-                axes.barh(place, share, left=start, color=_SHADES[level], label=level if place == 0 else None)
+                axes.barh(position, share, left=start, color=_SHADES[level], label=level if position == 0 else None)
                 if share > 0.06:
-                    axes.text(start + share / 2, place, f"{100 * share:.0f}", ha="center", va="center", color="white",
-                              fontsize=8)  # fmt: skip
+                    axes.text(
+                        start + share / 2, position, f"{100 * share:.0f}", ha="center", va="center", color="white",
+                        fontsize=8,
+                    )  # fmt: skip
                 start += share
         axes.set_yticks(range(len(channels)), [str(channel["channel"]) for channel in channels])
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of the variance of the logarithm (labels in %)")
         axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-        return svg_of(drawn, "")
+        return svg_of(figure, "")
 
 
 def plate_and_light(channel: Mapping[str, Any], *, quantity: str) -> str:
-    """Draw the median plate of a channel, and its illumination profile beside it."""
+    """Draw the median plate of a channel and its illumination profile."""
     plate = np.array(channel["plate"], dtype=float)
     light = np.array(channel["illumination"], dtype=float)
-    used = np.isfinite(plate)
+    has_value = np.isfinite(plate)
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(6.8, 2.5), layout="constrained")
-        left, right = drawn.subplots(1, 2, width_ratios=(1.7, 1))
-        reach = max(float(np.nanquantile(np.abs(plate[used]), 0.98)) if used.any() else 0.0, 1e-6)
-        rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+        figure = Figure(figsize=(6.8, 2.5), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
+        limit = max(float(np.nanquantile(np.abs(plate[has_value]), 0.98)) if has_value.any() else 0.0, 1e-6)
+        rows, columns = np.flatnonzero(has_value.any(axis=1)), np.flatnonzero(has_value.any(axis=0))
         top, bottom = (int(rows[0]), int(rows[-1])) if len(rows) else (0, 0)
         first, last = (int(columns[0]), int(columns[-1])) if len(columns) else (0, 0)
-        shown = left.pcolormesh(
+        mesh = left.pcolormesh(
             np.arange(first, last + 2) + 0.5, np.arange(top, bottom + 2) + 0.5,
-            np.ma.masked_invalid(plate[top : bottom + 1, first : last + 1]), cmap=_AROUND_ZERO, vmin=-reach, vmax=reach,
+            np.ma.masked_invalid(plate[top : bottom + 1, first : last + 1]), cmap=_AROUND_ZERO, vmin=-limit, vmax=limit,
         )  # fmt: skip
         left.invert_yaxis()
         left.set_aspect("equal")
         names = [chr(ord("A") + row) if row < 26 else "A" + chr(ord("A") + row - 26) for row in range(top, bottom + 1)]
         left.set_yticks(range(top + 1, bottom + 2), names, fontsize=6)
         left.set_title(f"{quantity}, median plate")
-        drawn.colorbar(shown, ax=left, shrink=0.7).set_label("log, against the median", fontsize=7)
+        figure.colorbar(mesh, ax=left, shrink=0.7).set_label("log, against the median", fontsize=7)
         lit = right.pcolormesh(light, cmap="gray", vmin=min(0.5, float(light.min())), vmax=float(light.max()))
         right.invert_yaxis()
         right.set_aspect("equal")
         right.set_xticks([])
         right.set_yticks([])
         right.set_title("illumination")
-        drawn.colorbar(lit, ax=right, shrink=0.7)
-        return svg_of(drawn, "")
+        figure.colorbar(lit, ax=right, shrink=0.7)
+        return svg_of(figure, "")
 
 
-Line = tuple[Sequence[float], Sequence[float], str]  # across, up, colour
+Line = tuple[Sequence[float], Sequence[float], str]  # horizontal values, vertical values, color
 
 
-def share_curves(lines: Mapping[str, Line], *, title: str, across: str, up: str, stamp: str = "") -> str:
+def share_curves(lines: Mapping[str, Line], *, title: str, x_label: str, y_label: str, stamp: str = "") -> str:
     """Draw curves over a share from 0 to 1, each named at its end, as SVG text.
 
     Args:
-        lines: Name to what is drawn.
-        title: Above.
-        across: Of the horizontal axis.
-        up: Of the vertical axis.
-        stamp: Words in the corner, such as "forced split".
+        lines: Horizontal values, vertical values and color of each curve, by name.
+        title: Title above the chart.
+        x_label: Label of the horizontal axis.
+        y_label: Label of the vertical axis.
+        stamp: Label in the corner, such as "forced split".
     """
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(4.6, 3.0), layout="constrained")
-        axes = drawn.add_subplot()
-        ends = sorted((ys[-1], name, colour) for name, (_, ys, colour) in lines.items())
-        for xs, ys, colour in lines.values():
-            axes.plot(xs, ys, color=colour, linewidth=1.8)
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        axes = figure.add_subplot()
+        ends = sorted((ys[-1], name, color) for name, (_, ys, color) in lines.items())
+        for xs, ys, color in lines.values():
+            axes.plot(xs, ys, color=color, linewidth=1.8)
         axes.set_ylim(bottom=0)
         low, high = axes.get_ylim()
-        at = -np.inf
-        for y, name, colour in ends:
-            at = max(y, at + 0.07 * (high - low))  # names of curves that end together stay apart
+        label_y = -np.inf
+        for y, name, color in ends:
+            label_y = max(y, label_y + 0.07 * (high - low))  # separates the names of curves with the same end
             axes.annotate(
-                name, (1.0, at), xytext=(5, 0), textcoords="offset points", color=colour, va="center",
+                name, (1.0, label_y), xytext=(5, 0), textcoords="offset points", color=color, va="center",
                 annotation_clip=False,
             )  # fmt: skip
         axes.set_xlim(0, 1)
         axes.set_title(title, pad=8)
-        axes.set_xlabel(across)
-        axes.set_ylabel(up)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        return svg_of(drawn, stamp)
+        return svg_of(figure, stamp)
 
 
 def cascade(
@@ -256,29 +257,29 @@ def cascade(
     *,
     null: tuple[np.ndarray, np.ndarray],
     title: str,
-    up: str,
+    y_label: str,
     stamp: str = "",
 ) -> str:
-    """Draw the similarity after each stage, over that of random maps, as SVG text.
+    """Draw the similarity after each stage, with that of random maps, as SVG text.
 
     Args:
-        stages: Names, in the order in which weights were drawn anew.
-        means: Of each stage.
-        null: Low and high end of random maps at each stage.
-        title: Above.
-        up: Of the vertical axis.
-        stamp: Words in the corner, such as "forced split".
+        stages: Names of the stages, in the order of the randomization.
+        means: Mean similarity of each stage.
+        null: Lower and upper limit of random maps at each stage.
+        title: Title above the chart.
+        y_label: Label of the vertical axis.
+        stamp: Label in the corner, such as "forced split".
     """
     with matplotlib.rc_context(svg_settings()):
-        drawn = Figure(figsize=(4.6, 3.0), layout="constrained")
-        axes = drawn.add_subplot()
-        at = np.arange(len(stages) + 1)
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        axes = figure.add_subplot()
+        positions = np.arange(len(stages) + 1)
         low, high = (np.concatenate([edge[:1], edge]) for edge in null)
-        axes.fill_between(at, low, high, color=RULE, linewidth=0, zorder=1)
-        axes.plot(at, np.concatenate([[1.0], means]), "o-", color=BLUE, linewidth=1.6, markersize=4, zorder=2)
+        axes.fill_between(positions, low, high, color=RULE, linewidth=0, zorder=1)
+        axes.plot(positions, np.concatenate([[1.0], means]), "o-", color=BLUE, linewidth=1.6, markersize=4, zorder=2)
         axes.axhline(0, color=RULE, linewidth=0.8, zorder=0)
-        axes.set_xticks(at, ["trained", *stages], rotation=40, ha="right", fontsize=7.5)
+        axes.set_xticks(positions, ["trained", *stages], rotation=40, ha="right", fontsize=7.5)
         axes.set_ylim(min(-0.2, float(low.min()), float(means.min())) - 0.05, 1.05)
         axes.set_title(title, pad=8)
-        axes.set_ylabel(up)
-        return svg_of(drawn, stamp)
+        axes.set_ylabel(y_label)
+        return svg_of(figure, stamp)

@@ -17,19 +17,19 @@ from report_run import Made, Plan, make_run
 
 
 @pytest.fixture(scope="module")
-def mine(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def own_run(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_run(tmp_path_factory.mktemp("figures"), Plan())
 
 
 @pytest.fixture(scope="module")
-def listed(mine: Made) -> dict:
-    return draw_figures(mine.run, mine.screen)
+def entries(own_run: Made) -> dict:
+    return draw_figures(own_run.run, own_run.screen)
 
 
-def test_figure_1_says_the_means_of_the_image_it_shows(mine: Made, listed: dict) -> None:
-    said = listed["1"]["numbers"]
-    experiment, plate, well = said["site"].split(", ")[:3]
-    sites = mine.screen.sites
+def test_figure_1_says_the_means_of_the_image_it_shows(own_run: Made, entries: dict) -> None:
+    entry = entries["1"]["numbers"]
+    experiment, plate, well = entry["site"].split(", ")[:3]
+    sites = own_run.screen.sites
     row = int(
         np.flatnonzero(
             (sites["experiment"] == experiment)
@@ -37,39 +37,39 @@ def test_figure_1_says_the_means_of_the_image_it_shows(mine: Made, listed: dict)
             & ("well " + sites["well"] == well)
         )[0]
     )
-    image = read_image(mine.screen.image_paths(row), mine.screen.pages(row)).astype(float)
-    assert said["mean"] == pytest.approx([float(channel.mean()) for channel in image])
+    image = read_image(own_run.screen.image_paths(row), own_run.screen.pages(row)).astype(float)
+    assert entry["mean"] == pytest.approx([float(channel.mean()) for channel in image])
     first, second = image[0].ravel() - image[0].mean(), image[1].ravel() - image[1].mean()
     pair = (first @ second) / np.sqrt((first @ first) * (second @ second))
-    assert said["largest_correlation_of_two_channels"] >= pair - 1e-9
-    assert f"{said['mean_correlation_of_two_channels']:.2f}" in listed["1"]["caption"]
+    assert entry["largest_correlation_of_two_channels"] >= pair - 1e-9
+    assert f"{entry['mean_correlation_of_two_channels']:.2f}" in entries["1"]["caption"]
 
 
-def test_the_label_of_figure_5_is_the_area_that_was_covered(listed: dict) -> None:
-    said = listed["5"]["numbers"]
-    top, left, bottom, right = said["box"]
-    assert said["lambda"] == pytest.approx(1 - (bottom - top) * (right - left) / 48**2)
-    assert f"{said['lambda']:.3f} of A and {1 - said['lambda']:.3f} of B" in listed["5"]["caption"]
+def test_the_label_of_figure_5_is_the_area_that_was_covered(entries: dict) -> None:
+    entry = entries["5"]["numbers"]
+    top, left, bottom, right = entry["box"]
+    assert entry["lambda"] == pytest.approx(1 - (bottom - top) * (right - left) / 48**2)
+    assert f"{entry['lambda']:.3f} of A and {1 - entry['lambda']:.3f} of B" in entries["5"]["caption"]
 
 
-def test_figure_11_shows_sites_that_were_predicted_rightly_and_have_a_map(mine: Made, listed: dict) -> None:
-    table, maps = mine.explanation.table, mine.explanation.maps
+def test_figure_11_shows_sites_that_were_predicted_rightly_and_have_a_map(own_run: Made, entries: dict) -> None:
+    table, maps = own_run.explanation.table, own_run.explanation.maps
     keys = [" ".join(map(str, site_key(entry))) for entry in table.to_dict("records")]
-    for site in listed["11"]["numbers"]["sites"]:
+    for site in entries["11"]["numbers"]["sites"]:
         row = keys.index(site["site"])
         assert maps[row].max() > 0
         assert site["share_above_half"] == pytest.approx((maps[row] > 0.5).mean())
         assert site["kind"] == "control" or table["predicted"][row] == table["perturbation"][row]
-    assert 1 <= len(listed["11"]["numbers"]["sites"]) <= 3
+    assert 1 <= len(entries["11"]["numbers"]["sites"]) <= 3
 
 
 def test_figure_11_shows_the_mean_map_of_what_was_explained(tmp_path: Path) -> None:
-    made = make_run(tmp_path, Plan())
+    run_data = make_run(tmp_path, Plan())
     cells = {"sites": 9, "empty": 0, **{
         name: {"share": share, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
         for name, share in (("nuclei", 0.44), ("cells", 0.81), ("background", 0.19))
     }}  # fmt: skip
-    whole = dataclasses.replace(made.explanation, summary={**made.explanation.summary, "cells": cells})
+    whole = dataclasses.replace(run_data.explanation, summary={**run_data.explanation.summary, "cells": cells})
     wells, perturbations = (mean_maps(whole.table, whole.maps, by=by) for by in (WELL, PERTURBATION))
     dataclasses.replace(
         whole,
@@ -77,91 +77,95 @@ def test_figure_11_shows_the_mean_map_of_what_was_explained(tmp_path: Path) -> N
         well_maps=wells.maps,
         perturbations=perturbations.table,
         perturbation_maps=perturbations.maps,
-    ).write(made.run.explanations)
-    said = draw_figures(made.run, made.screen, only=(11,))["11"]
-    assert "44% on nuclei (30% of the image; p = 0.012) and 81% on cells" in said["caption"]
-    with Image.open(made.run.explanations / "figures" / "figure-11.png") as picture:
+    ).write(run_data.run.explanations)
+    entry = draw_figures(run_data.run, run_data.screen, only=(11,))["11"]
+    assert "44% on nuclei (30% of the image; p = 0.012) and 81% on cells" in entry["caption"]
+    with Image.open(run_data.run.explanations / "figures" / "figure-11.png") as picture:
         assert picture.height > picture.width * 0.9  # three rows
 
 
-def test_figure_12_says_what_the_summary_counts(mine: Made, listed: dict) -> None:
-    summary, said = mine.explanation.summary, listed["12"]["numbers"]
-    assert said["eq15_top_sites"] == max(summary["eq15_top_channel"].values())
-    assert said["shapley_top"] == summary["top_channel"]
+def test_figure_12_says_what_the_summary_counts(own_run: Made, entries: dict) -> None:
+    summary, entry = own_run.explanation.summary, entries["12"]["numbers"]
+    assert entry["eq15_top_sites"] == max(summary["eq15_top_channel"].values())
+    assert entry["shapley_top"] == summary["top_channel"]
     # One p for one number: the page has the same, corrected for having looked at all stains.
-    assert said["shapley_top_p"] == mine.explanation.p_of_top == min(summary["shapley"]["p_family"])
-    assert f"on top in {said['eq15_top_sites']} of them" in listed["12"]["caption"]
+    assert entry["shapley_top_p"] == own_run.explanation.p_of_top == min(summary["shapley"]["p_family"])
+    assert f"on top in {entry['eq15_top_sites']} of them" in entries["12"]["caption"]
 
 
-def test_every_figure_is_a_picture_that_is_not_blank_and_in_the_manifest(mine: Made, listed: dict) -> None:
-    folder = mine.run.explanations / "figures"
-    entries = json.loads(mine.run.manifest.read_text())["files"]
-    assert json.loads((folder / "figures.json").read_text()) == listed
-    for said in listed.values():
-        for name in said.get("files", ()):
-            assert f"explanations/figures/{name}" in entries
+def test_every_figure_is_a_picture_that_is_not_blank_and_in_the_manifest(own_run: Made, entries: dict) -> None:
+    folder = own_run.run.explanations / "figures"
+    manifest = json.loads(own_run.run.manifest.read_text())["files"]
+    assert json.loads((folder / "figures.json").read_text()) == entries
+    for entry in entries.values():
+        for name in entry.get("files", ()):
+            assert f"explanations/figures/{name}" in manifest
             if name.endswith(".png"):
                 pixels = np.asarray(Image.open(folder / name).convert("L"))
                 assert pixels.std() > 10
                 assert min(pixels.shape) > 300
 
 
-def test_the_same_run_gives_the_same_bytes(mine: Made, listed: dict) -> None:
-    folder = mine.run.explanations / "figures"
+def test_the_same_run_gives_the_same_bytes(own_run: Made, entries: dict) -> None:
+    folder = own_run.run.explanations / "figures"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    draw_figures(mine.run, mine.screen, only=(1, 12))
+    draw_figures(own_run.run, own_run.screen, only=(1, 12))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_report_shows_what_was_drawn(mine: Made, listed: dict) -> None:
-    page = build_report(mine.run, mine.screen).read_text()
+def test_the_report_shows_what_was_drawn(own_run: Made, entries: dict) -> None:
+    page = build_report(own_run.run, own_run.screen).read_text()
     assert 'src="figures/figure-12.png"' in page
     assert "Figure 5. CutMix" in page
-    build_report(mine.run, mine.screen)
-    assert (mine.run.report / "figures" / "figure-12.png").exists()
+    build_report(own_run.run, own_run.screen)
+    assert (own_run.run.report / "figures" / "figure-12.png").exists()
 
 
 def test_a_run_without_explanation_says_which_command_makes_it(tmp_path: Path) -> None:
-    made = make_run(tmp_path, Plan(explained=4))
-    (made.run.explanations / "explanation.json").unlink()
-    said = draw_figures(made.run, made.screen)
-    assert said["12"] == {
+    run_data = make_run(tmp_path, Plan(explained=4))
+    (run_data.run.explanations / "explanation.json").unlink()
+    entry = draw_figures(run_data.run, run_data.screen)
+    assert entry["12"] == {
         "title": "Channel attribution by Eq. (15) and by Shapley values",
         "missing": "No site has been explained.",
-        "command": f"distangle explain {made.run.root}",
+        "command": f"distangle explain {run_data.run.root}",
     }
-    assert said["1"]["files"] == ["figure-01.png", "figure-01.svg"]
-    assert not (made.run.explanations / "figures" / "figure-12.png").exists()
+    assert entry["1"]["files"] == ["figure-01.png", "figure-01.svg"]
+    assert not (run_data.run.explanations / "figures" / "figure-12.png").exists()
 
 
 def test_an_image_that_cannot_be_read_spoils_its_own_figures_only(tmp_path: Path) -> None:
-    made = make_run(tmp_path, Plan(explained=4))
-    shown = draw_figures(made.run, made.screen, only=(1,))["1"]["numbers"]["site"]
+    run_data = make_run(tmp_path, Plan(explained=4))
+    site = draw_figures(run_data.run, run_data.screen, only=(1,))["1"]["numbers"]["site"]
+    sites = run_data.screen.sites
     row = next(
-        row for row in range(len(made.screen.sites)) if shown.startswith(made.screen.sites["experiment"].iloc[row])
-        and made.screen.sites["well"].iloc[row] in shown and f"plate {made.screen.sites['plate'].iloc[row]}," in shown
-    )  # fmt: skip
-    made.screen.image_paths(row)[0].write_bytes(b"no image")
-    said = draw_figures(made.run, made.screen)
-    assert "missing" in said["1"]
-    assert str(made.screen.source) not in said["1"]["missing"]
-    assert "files" in said["12"]
+        row
+        for row, (experiment, plate, well) in enumerate(
+            zip(sites["experiment"], sites["plate"], sites["well"], strict=True)
+        )
+        if site.startswith(experiment) and well in site and f"plate {plate}," in site
+    )
+    run_data.screen.image_paths(row)[0].write_bytes(b"no image")
+    entry = draw_figures(run_data.run, run_data.screen)
+    assert "missing" in entry["1"]
+    assert str(run_data.screen.source) not in entry["1"]["missing"]
+    assert "files" in entry["12"]
 
 
-def test_a_site_that_is_not_in_the_screen_is_named(made: Made) -> None:
+def test_a_site_that_is_not_in_the_screen_is_named(run_data: Made) -> None:
     from distangle.report.data import load
 
-    with pytest.raises(Exception, match="Site HUVEC-99 1 B02 1 is not in the screen given"):
-        row_of(load(made.run, made.screen), ("HUVEC-99", "1", "B02", 1))
+    with pytest.raises(Exception, match="Site HUVEC-99 1 B02 1 is not in this screen"):
+        row_of(load(run_data.run, run_data.screen), ("HUVEC-99", "1", "B02", 1))
 
 
-def test_a_number_that_is_no_such_figure_is_refused(made: Made) -> None:
+def test_a_number_that_is_no_such_figure_is_refused(run_data: Made) -> None:
     with pytest.raises(RunError, match=r"no figure 6 to draw from a run.*`distangle ablate`"):
-        draw_figures(made.run, made.screen, only=(6,))
+        draw_figures(run_data.run, run_data.screen, only=(6,))
 
 
-def test_the_verb_prints_captions_and_what_is_missing(mine: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["figures", str(mine.run.root), "--only", "5", "--screen", str(mine.run.screen_folder())])
+def test_the_verb_prints_captions_and_what_is_missing(own_run: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["figures", str(own_run.run.root), "--only", "5", "--screen", str(own_run.run.screen_folder())])
     out = capsys.readouterr().out
     assert "Figure 5. CutMix. A: " in out
     assert "Figure 12" not in out

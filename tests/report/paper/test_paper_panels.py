@@ -15,7 +15,7 @@ from distangle.report.charts import BLUE
 from distangle.report.data import load
 from distangle.report.paper import figure_7_8, figure_9, figure_10
 from distangle.report.paper.figure import PaperFigure, UnavailableFigure
-from distangle.report.paper.panels import group_by_run, half_span, main_map, middle, projection_label, strip_plot
+from distangle.report.paper.panels import center, group_by_run, half_span, main_map, projection_label, strip_plot
 from distangle.results import FilterAnalysis, RunFolder, TemplateComparison
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run
@@ -50,17 +50,17 @@ def run(screen: Screen) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def found(run: RunFolder) -> TemplateComparison:
+def comparison(run: RunFolder) -> TemplateComparison:
     return TemplateComparison.read(run.explanations)
 
 
-def drawn(run: RunFolder, screen: Screen, module: object) -> PaperFigure:
-    made = module(load(run, screen))  # type: ignore[operator]
-    assert isinstance(made, PaperFigure)
-    return made
+def draw_figure(run: RunFolder, screen: Screen, module: object) -> PaperFigure:
+    paper_figure = module(load(run, screen))  # type: ignore[operator]
+    assert isinstance(paper_figure, PaperFigure)
+    return paper_figure
 
 
-def dots(figure: Figure, panel: int, marker: str) -> list[np.ndarray]:
+def marker_points(figure: Figure, panel: int, marker: str) -> list[np.ndarray]:
     return [
         line.get_xydata() for line in figure.axes[panel].lines if line.get_marker() == marker and len(line.get_xdata())
     ]
@@ -68,18 +68,18 @@ def dots(figure: Figure, panel: int, marker: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(("draw", "head"), [(figure_7_8.draw_arc, "arc"), (figure_7_8.draw_softmax, "softmax")])
 def test_the_panels_of_figures_7_and_8_show_the_templates_of_their_head_in_one_scale(
-    run: RunFolder, screen: Screen, found: TemplateComparison, draw: object, head: str
+    run: RunFolder, screen: Screen, comparison: TemplateComparison, draw: object, head: str
 ) -> None:
-    made = drawn(run, screen, draw)
-    panels = made.figure.axes
+    paper_figure = draw_figure(run, screen, draw)
+    panels = paper_figure.figure.axes
     assert [axes.get_title(loc="left") for axes in panels[:2]] == [
         "without pseudo labels\n(plain)", "with pseudo labels\n(pseudo)",
     ]  # fmt: skip
-    for place, name in enumerate(("plain", "pseudo")):
-        own = found.templates[(found.templates["run"] == name) & (found.templates["head"] == head)]
+    for index, name in enumerate(("plain", "pseudo")):
+        rows = comparison.templates[(comparison.templates["run"] == name) & (comparison.templates["head"] == head)]
         for marker, junk in (("o", False), ("D", True)):
-            expected = own.loc[own["unused"] == junk, ["pca_x", "pca_y"]].to_numpy()
-            np.testing.assert_allclose(dots(made.figure, place, marker)[0], expected)
+            expected = rows.loc[rows["unused"] == junk, ["pca_x", "pca_y"]].to_numpy()
+            np.testing.assert_allclose(marker_points(paper_figure.figure, index, marker)[0], expected)
     sides = [np.diff(axes.get_xlim())[0] for axes in panels[:2]] + [np.diff(axes.get_ylim())[0] for axes in panels[:2]]
     np.testing.assert_allclose(sides, sides[0])
     junk_line = next(line for line in panels[0].lines if line.get_marker() == "D")
@@ -87,74 +87,77 @@ def test_the_panels_of_figures_7_and_8_show_the_templates_of_their_head_in_one_s
 
 
 def test_figures_7_and_8_say_the_numbers_of_the_full_space(
-    run: RunFolder, screen: Screen, found: TemplateComparison
+    run: RunFolder, screen: Screen, comparison: TemplateComparison
 ) -> None:
-    made = drawn(run, screen, figure_7_8.draw_softmax)
+    paper_figure = draw_figure(run, screen, figure_7_8.draw_softmax)
     for name in ("plain", "pseudo"):
-        angle = found.numbers["templates"][name]["softmax"]["nearest_angle_deg_mean"]["value"]
-        junk = found.numbers["unused"][name]["softmax"]["trained"]
-        assert made.numbers[name]["unused"] == junk
-        assert f"{angle:.1f}° to the nearest other trained template on average" in made.caption
+        angle = comparison.numbers["templates"][name]["softmax"]["nearest_angle_deg_mean"]["value"]
+        junk = comparison.numbers["unused"][name]["softmax"]["trained"]
+        assert paper_figure.numbers[name]["unused"] == junk
+        assert f"{angle:.1f}° to the nearest other trained template on average" in paper_figure.caption
         assert (
-            f"3 junk classes told from the 3 others with AUROC {junk['auroc_mean_cosine']:.2f} by mean" in made.caption
+            f"3 junk classes separated from the 3 others with AUROC {junk['auroc_mean_cosine']:.2f} by mean"
+            in paper_figure.caption
         )
-    assert "so junk classes fall together with and without pseudo labels" in made.caption
-    assert "distances on it mean nothing, so read the numbers" in made.caption
+    assert "so junk classes fall together with and without pseudo" in paper_figure.caption
+    assert "its distances have no meaning, so read the numbers" in paper_figure.caption
     # The strip beside the maps shows what the line is the mean of.
-    strip = made.figure.axes[2]
+    strip = paper_figure.figure.axes[2]
     angles = np.sort(np.concatenate([line.get_ydata() for line in strip.lines if line.get_marker() == "o"][:1]))
-    own = found.templates.query("run == 'plain' and head == 'softmax' and not unused")["nearest_alike_angle_deg"]
-    np.testing.assert_allclose(angles, np.sort(own))
-    assert found.numbers["templates"]["plain"]["softmax"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
-        own.mean()
+    rows = comparison.templates.query("run == 'plain' and head == 'softmax' and not junk")["nearest_alike_angle_deg"]
+    np.testing.assert_allclose(angles, np.sort(rows))
+    assert comparison.numbers["templates"]["plain"]["softmax"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
+        rows.mean()
     )
 
 
 def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
-    run: RunFolder, screen: Screen, found: TemplateComparison
+    run: RunFolder, screen: Screen, comparison: TemplateComparison
 ) -> None:
-    made = drawn(run, screen, figure_9.draw)
-    names = found.numbers["perturbations"]["names"]
-    for place, name in enumerate(("plain", "pseudo")):
+    paper_figure = draw_figure(run, screen, figure_9.draw)
+    names = comparison.numbers["perturbations"]["names"]
+    for index, name in enumerate(("plain", "pseudo")):
         for label, marker in zip(names, ("o", "^", "s"), strict=True):
-            own = found.embeddings[(found.embeddings["run"] == name) & (found.embeddings["perturbation"] == label)]
-            np.testing.assert_allclose(dots(made.figure, place, marker)[0], own[["pca_x", "pca_y"]])
-    silhouette = found.numbers["embeddings"]["plain"]["silhouette"]["value"]
-    assert f"plain (without pseudo labels): silhouette {silhouette:.2f}" in made.caption
-    means = found.embeddings.groupby("run")["silhouette"].mean()
+            rows = comparison.embeddings[
+                (comparison.embeddings["run"] == name) & (comparison.embeddings["perturbation"] == label)
+            ]
+            np.testing.assert_allclose(marker_points(paper_figure.figure, index, marker)[0], rows[["pca_x", "pca_y"]])
+    silhouette = comparison.numbers["embeddings"]["plain"]["silhouette"]["value"]
+    assert f"plain (without pseudo labels): silhouette {silhouette:.2f}" in paper_figure.caption
+    means = comparison.embeddings.groupby("run")["silhouette"].mean()
     gain = means["plain"] - means["pseudo"]
-    assert f"Silhouette of plain minus that of pseudo: {gain:+.2f} (too few experiments)" in made.caption
-    assert "DMSO (9 wells), taxol (9 wells), nocodazole (6 wells)." in made.caption
+    assert f"Silhouette of plain minus that of pseudo: {gain:+.2f} (too few experiments)" in paper_figure.caption
+    assert "DMSO (9 wells), taxol (9 wells), nocodazole (6 wells)." in paper_figure.caption
 
 
 def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> None:
-    made = drawn(run, screen, figure_10.draw)
+    paper_figure = draw_figure(run, screen, figure_10.draw)
     bands = FilterAnalysis.read(run.explanations)
-    images = [axes.images[0].get_array() for axes in made.figure.axes if axes.images]
-    kinds = [f"{name}|{kind}" for kind in ("printed", "gamma") for name in bands.stored_layers]
+    images = [axes.images[0].get_array() for axes in paper_figure.figure.axes if axes.images]
+    kinds = [f"{name}|{kind}" for kind in ("printed", "gamma") for name in bands.shown]
     assert len(images) == 4
     for image, kind in zip(images, kinds, strict=True):
         np.testing.assert_allclose(image, bands.weights[kind].T)
-    assert "They do not stand out among the layers of this network." in made.caption
-    assert made.caption.startswith("This network has not the paper's two layers")
-    assert made.numbers["claim"] == bands.claim
+    assert "They do not stand out among the layers of this network." in paper_figure.caption
+    assert paper_figure.caption.startswith("This network does not have the two layers of the paper")
+    assert paper_figure.numbers["claim"] == bands.claim
     claim = {**(bands.claim or {}), "printed_names": True}
-    assert figure_10._lead(dataclasses.replace(bands, claim=claim)).startswith("The layers of the paper;")
+    assert figure_10._first_sentence(dataclasses.replace(bands, claim=claim)).startswith("The layers of the paper.")
 
 
 def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
     run: RunFolder, screen: Screen, tmp_path: Path
 ) -> None:
-    listed = draw_figures(run, screen, only=[7, 8, 9, 10])
+    entries = draw_figures(run, screen, only=[7, 8, 9, 10])
     for number in ("7", "8", "9", "10"):
-        png = run.explanations / "figures" / listed[number]["files"][0]
+        png = run.explanations / "figures" / entries[number]["files"][0]
         pixels = np.asarray(Image.open(png).convert("L"))
         assert pixels.std() > 10
     alone = tiny_start(screen, tmp_path / "alone", "network.backbone=resnet_small", epochs=1)
     for draw, title, reason in (
         (figure_7_8.draw_arc, "Templates of the arc-margin head", "The templates have not been compared."),
         (figure_9.draw, "Embeddings of the held-out sites", "The embeddings have not been compared."),
-        (figure_10.draw, "1x1 filters", "The filters have not been examined."),
+        (figure_10.draw, "1x1 filters", "The filters have not been analyzed."),
     ):
         missing = UnavailableFigure(title=title, reason=reason, command=f"distangle explain {alone.root}")
         assert draw(load(alone, screen)) == missing
@@ -162,11 +165,11 @@ def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
     predict_run(alone, screen)
     compare_templates(alone, settings=PCA).write(alone.explanations)
     examine_filters(alone, settings=FilterSettings(n_draws=5)).write(alone.explanations)
-    made = drawn(alone, screen, figure_7_8.draw_arc)
-    assert len(made.figure.axes) == 2
-    assert "Every output has training wells: no junk class." in made.caption
-    assert len(drawn(alone, screen, figure_9.draw).figure.axes) == 2
-    assert len([axes for axes in drawn(alone, screen, figure_10.draw).figure.axes if axes.images]) == 2
+    paper_figure = draw_figure(alone, screen, figure_7_8.draw_arc)
+    assert len(paper_figure.figure.axes) == 2
+    assert "Every output has training wells, so there is no junk class." in paper_figure.caption
+    assert len(draw_figure(alone, screen, figure_9.draw).figure.axes) == 2
+    assert len([axes for axes in draw_figure(alone, screen, figure_10.draw).figure.axes if axes.images]) == 2
 
 
 def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
@@ -187,7 +190,7 @@ def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
 
 def test_panels_of_one_scale_hold_every_set_around_its_own_middle() -> None:
     near, far = np.array([[0.0, 0], [2, 1]]), np.array([[100.0, 100], [104, 100], [101, 103]])
-    assert middle(far).tolist() == [102, 101.5]
+    assert center(far).tolist() == [102, 101.5]
     assert half_span([near, far]) == pytest.approx(1.08 * 2)
     assert half_span([np.zeros((3, 2))]) == 1
 

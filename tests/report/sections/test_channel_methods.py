@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from distangle.report.sections.channel_methods import ways
+from distangle.report.sections.channel_methods import compare_methods
 from distangle.results import Explanation
 
 NAMES = ("nuclei", "actin", "Golgi")
@@ -13,7 +13,7 @@ NAMES = ("nuclei", "actin", "Golgi")
 
 def page(**summary: object) -> str:
     empty = np.zeros((0, 2, 2), dtype=np.float32)
-    content = ways(Explanation(table=pd.DataFrame(), maps=empty, settings={}, summary=summary), NAMES)
+    content = compare_methods(Explanation(table=pd.DataFrame(), maps=empty, settings={}, summary=summary), NAMES)
     return "" if content is None else str(content.__html__())
 
 
@@ -25,9 +25,9 @@ def cells(text: str) -> list[list[str]]:
 def test_every_way_has_its_mean_and_p_and_the_largest_stands_out() -> None:
     shapley = {"mean": [0.1, 0.7, -0.2], "p": [0.5, 0.001, 1.0], "p_family": [0.9, 0.004, 1.0]}
     text = page(shapley=shapley, eq15={"mean": [0.99, 0.4, 0.3], "p_family": [0.3, 0.2, 0.1]})
-    found = cells(text)
-    assert found[0] == ["channel", "Shapley, p", "Eq. (15), p"]
-    assert found[2] == ["actin", "+0.700, 0.004", "+0.400, 0.2"]
+    rows = cells(text)
+    assert rows[0] == ["channel", "Shapley, p", "Eq. (15), p"]
+    assert rows[2] == ["actin", "+0.700, 0.004", "+0.400, 0.2"]
     assert set(re.findall("<strong>(.*?)</strong>", text)) == {"+0.700, 0.004", "+0.990, 0.3"}
 
 

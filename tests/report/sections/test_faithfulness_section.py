@@ -55,55 +55,61 @@ def examined(verdicts: dict[str, str]) -> Faithfulness:
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Made:
+def own_run(tmp_path: Path) -> Made:
     return make_run(tmp_path, Plan(explained=4))
 
 
-def test_the_page_says_which_tests_were_passed_and_what_was_found(mine: Made) -> None:
-    passed = dict.fromkeys(("deletion", "insertion", "randomization", "targets", "views"), "passes")
-    examined(passed).write(mine.run.explanations)
-    page = build_report(mine.run, mine.screen).read_text()
+def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: Made) -> None:
+    passed = dict.fromkeys(("deletion", "insertion", "randomisation", "targets", "views"), "passes")
+    examined(passed).write(own_run.run.explanations)
+    page = build_report(own_run.run, own_run.screen).read_text()
     assert "Tests of the attribution maps on 7 sites" in page
     assert "replaced by the blurred image: mean probability 0.21, random maps 0.50, p = 0.003" in page
     assert "similarity 0.05 once all weights are random (random maps -0.10 to 0.10)" in page
     assert "views: maps turn with the image." in page
     assert "Do not rely" not in page
-    for name in ("deletion.svg", "randomization.svg", "maps-1.png", "maps-2.png"):
-        assert (mine.run.report / "figures" / name).exists()
+    for name in ("deletion.svg", "randomisation.svg", "maps-1.png", "maps-2.png"):
+        assert (own_run.run.report / "figures" / name).exists()
         assert f'src="figures/{name}"' in page
 
 
-def test_a_failed_test_stands_above_all_else(mine: Made) -> None:
-    examined({"deletion": "passes", "randomization": "fails", "views": "cannot say"}).write(mine.run.explanations)
-    page = build_report(mine.run, mine.screen).read_text()
-    assert "Do not rely on these maps: they fail randomization." in page
+def test_a_failed_test_stands_above_all_else(own_run: Made) -> None:
+    examined({"deletion": "passes", "randomisation": "fails", "views": "cannot say"}).write(own_run.run.explanations)
+    page = build_report(own_run.run, own_run.screen).read_text()
+    assert "Do not rely on these maps: they fail randomisation." in page
     assert 'class="verdict fails"' in page
 
 
-def test_without_tests_the_page_says_what_makes_them(mine: Made) -> None:
-    page = build_report(mine.run, mine.screen).read_text()
+def test_without_tests_the_page_says_what_makes_them(own_run: Made) -> None:
+    page = build_report(own_run.run, own_run.screen).read_text()
     assert "The maps have not been tested." in page
-    assert f"distangle explain {mine.run.root}" in page
+    assert f"distangle explain {own_run.run.root}" in page
 
 
-def test_tests_that_need_other_runs_are_named_with_their_command(mine: Made) -> None:
+def test_tests_that_need_other_runs_are_named_with_their_command(own_run: Made) -> None:
     passed = dict.fromkeys(("deletion", "views"), "passes")
-    examined(passed).write(mine.run.explanations)
-    page = build_report(mine.run, mine.screen).read_text()
-    assert f"distangle explain {mine.run.root} --seeds OTHER_RUN" in page
-    assert f"distangle explain {mine.run.root} --shuffled RUN" in page
+    examined(passed).write(own_run.run.explanations)
+    page = build_report(own_run.run, own_run.screen).read_text()
+    assert f"distangle explain {own_run.run.root} --seeds OTHER_RUN" in page
+    assert f"distangle explain {own_run.run.root} --shuffled RUN" in page
 
 
-def test_the_page_says_how_much_of_the_maps_lies_on_cells_or_why_not(mine: Made) -> None:
-    examined({"views": "passes"}).write(mine.run.explanations)
-    one = {"share": 0.44, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
-    cells = {"sites": 9, "empty": 0, "nuclei": one, "cells": {**one, "share": 0.81}, "background": {**one, "p": 0.9}}
-    for said, expected in (
+def test_the_page_says_how_much_of_the_maps_lies_on_cells_or_why_not(own_run: Made) -> None:
+    examined({"views": "passes"}).write(own_run.run.explanations)
+    entry = {"share": 0.44, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
+    cells = {
+        "sites": 9,
+        "empty": 0,
+        "nuclei": entry,
+        "cells": {**entry, "share": 0.81},
+        "background": {**entry, "p": 0.9},
+    }
+    for cells_result, expected in (
         (cells, ["Where the maps of 9 sites lie", "cells with their nuclei", "81%", "20% to 40%", "0.012"]),
         ("No channel shows nuclei.", ["Nuclei and cells were not segmented: No channel shows nuclei."]),
     ):
-        summary = {**mine.explanation.summary, "cells": said}
-        dataclasses.replace(mine.explanation, summary=summary).write(mine.run.explanations)
-        page = build_report(mine.run, mine.screen).read_text()
-        for words in expected:
-            assert words in page
+        summary = {**own_run.explanation.summary, "cells": cells_result}
+        dataclasses.replace(own_run.explanation, summary=summary).write(own_run.run.explanations)
+        page = build_report(own_run.run, own_run.screen).read_text()
+        for sentence in expected:
+            assert sentence in page

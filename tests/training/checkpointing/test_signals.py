@@ -167,7 +167,7 @@ def test_before_the_first_step_there_is_nothing_to_save(
         main(["train", "--resume", str(run)])
     assert ended.value.code == 75
     said = " ".join(capsys.readouterr().err.split())
-    assert f"Stopped by SIGTERM. Go on with `distangle train --resume {run}`." in said
+    assert f"Stopped by SIGTERM. To continue, run `distangle train --resume {run}`." in said
     assert not (run / "checkpoints").exists()
     assert not (run / ".lock").exists()
 

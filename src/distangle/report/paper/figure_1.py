@@ -1,4 +1,4 @@
-"""Figure 1: the channels of one image, side by side."""
+"""Draw figure 1: the channels of one image, side by side."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,28 +9,28 @@ from distangle.report.paper.figure import (
     PaperFigure,
     UnavailableFigure,
     channel_names,
+    describe_site,
     drawing,
     example_sites,
-    merge_tables,
+    merge_channels,
     picture,
-    place_of,
     read,
 )
 
 TITLE = "The channels of one site"
 
 
-def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
+def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw every channel of a site in grey and all of them merged.
 
     Source: Fig. 1
     """
-    row = example_sites(material, most=1)[0]
-    image = read(material, row)
+    row = example_sites(data, limit=1)[0]
+    image = read(data, row)
     channels = composites.stretch(image, composites.contrast_limits([image]))
-    names = channel_names(material)
-    alike = np.atleast_2d(np.corrcoef(image.reshape(len(image), -1).astype(np.float64)))
-    pairs = alike[np.triu_indices(len(image), 1)]
+    names = channel_names(data)
+    correlations = np.atleast_2d(np.corrcoef(image.reshape(len(image), -1).astype(np.float64)))
+    pairs = correlations[np.triu_indices(len(image), 1)]
     pairs = pairs[np.isfinite(pairs)]
     n_columns = -(-(len(image) + 1) // 2) if len(image) > 3 else len(image) + 1
     n_rows = -(-(len(image) + 1) // n_columns)
@@ -39,25 +39,23 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
         panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes in panels:
             axes.set_axis_off()
-        for axes, channel, (name, what), pixels in zip(panels, channels, names, image, strict=False):
+        for axes, channel, (name, content), pixels in zip(panels, channels, names, image, strict=False):
             grey = np.repeat(np.round(channel * 255).astype(np.uint8)[..., None], 3, axis=2)
-            picture(axes, grey, name, below=f"{what}\nmean {pixels.mean():.1f}, spread {pixels.std():.1f}".lstrip())
-        picture(panels[len(image)], merge_tables(image, material), "all, in their colours")
-    where = place_of(material, row)
+            picture(axes, grey, name, caption=f"{content}\nmean {pixels.mean():.1f}, std {pixels.std():.1f}".lstrip())
+        picture(panels[len(image)], merge_channels(image, data), "all channels merged")
+    site = describe_site(data, row)
     numbers = {
-        "site": where,
+        "site": site,
         "mean": [float(pixels.mean()) for pixels in image],
         "standard_deviation": [float(pixels.std()) for pixels in image],
         "mean_correlation_of_two_channels": float(pairs.mean()) if len(pairs) else None,
         "largest_correlation_of_two_channels": float(pairs.max()) if len(pairs) else None,
     }
-    said = ""
+    correlation_sentence = ""
     if len(pairs):
-        said = (
+        correlation_sentence = (
             f" Two channels of this image correlate by {pairs.mean():.2f} on average (at most {pairs.max():.2f}): "
-            "where they are alike, a map over the image cannot tell one channel from the other."
+            "where they are similar, an attribution map cannot separate them."
         )
-    caption = (
-        f"{place_of(material, row)}. Each channel at a contrast of its own; means are of the pixels as read.{said}"
-    )
+    caption = f"{site}. Each channel has its own contrast; means are of the raw pixels.{correlation_sentence}"
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

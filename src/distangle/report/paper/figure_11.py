@@ -1,4 +1,4 @@
-"""Figure 11: where the network looked, for one site of several perturbations."""
+"""Draw figure 11: attribution maps of one site of several perturbations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,54 +13,54 @@ from distangle.errors import ImageError
 from distangle.images import composites
 from distangle.report.charts import MUTED
 from distangle.report.data import ReportData
-from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing, merge_tables, picture, read, row_of
+from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing, merge_channels, picture, read, row_of
 from distangle.report.site_renderer import ChosenSite, choose_sites, fit_map, site_key
 from distangle.results import Explanation
 
-TITLE = "Where the network looked"
-SHOWN = 3
+TITLE = "Attribution maps"
+N_SITES = 3
 
 
-def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
-    """Draw image and attribution map of one site of each of three perturbations.
+def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
+    """Draw image and attribution map of one site for each of three perturbations.
 
-    Below them stands the mean map of all sites of each.
+    The last row shows the mean map of all sites of each perturbation.
 
     Source: Fig. 11
     """
-    explanation = material.explanation
+    explanation = data.explanation
     if explanation is None:
         return UnavailableFigure(
-            title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.typed}"
+            title=TITLE, reason="No site has been explained.", command=f"distangle explain {data.command_path}"
         )
-    chosen = _chosen(explanation)
-    if not chosen:
-        return UnavailableFigure(title=TITLE, reason="No explained site was predicted rightly and has a map.")
+    sites = _choose_sites(explanation)
+    if not sites:
+        return UnavailableFigure(title=TITLE, reason="No correctly predicted site has an attribution map.")
     with drawing():
         has_means = explanation.perturbations is not None and explanation.perturbation_maps is not None
         n_rows = 3 if has_means else 2
-        figure = Figure(figsize=(2.45 * len(chosen) + 0.5, 2.6 * n_rows), layout="constrained")
-        panels = figure.subplots(n_rows, len(chosen), squeeze=False)
-        for (above, below, *means), site in zip(panels.T, chosen, strict=True):
-            image = read(material, row_of(material, site.key))
+        figure = Figure(figsize=(2.45 * len(sites) + 0.5, 2.6 * n_rows), layout="constrained")
+        panels = figure.subplots(n_rows, len(sites), squeeze=False)
+        for (upper, lower, *means), site in zip(panels.T, sites, strict=True):
+            image = read(data, row_of(data, site.key))
             entry = site.entry
             role = str(entry["Metadata_Role"]).replace("_", " ")
-            what = str(entry["perturbation"]) + (f" ({role})" if site.kind == "control" else "")
-            kind = str(entry.get("Metadata_Cell_Type", "") or "")
-            picture(above, merge_tables(image, material), f"{kind + ', ' if kind else ''}{what}")
+            label = str(entry["perturbation"]) + (f" ({role})" if site.kind == "control" else "")
+            cell_type = str(entry.get("Metadata_Cell_Type", "") or "")
+            picture(upper, merge_channels(image, data), f"{cell_type + ', ' if cell_type else ''}{label}")
             try:
-                activation_map = fit_map(explanation.maps[site.row], (image.shape[1], image.shape[2]))
+                attribution_map = fit_map(explanation.maps[site.row], (image.shape[1], image.shape[2]))
             except ImageError as error:
                 return UnavailableFigure(title=TITLE, reason=str(error))
             grey = composites.grey(composites.stretch(image, composites.contrast_limits([image])))
             picture(
-                below,
-                composites.overlay(grey, activation_map),
-                below=f"explained: {entry['explained']}\nprobability {float(entry['probability']):.2f}",
+                lower,
+                composites.overlay(grey, attribution_map),
+                caption=f"explained: {entry['explained']}\nprobability {float(entry['probability']):.2f}",
             )
             for axes in means:
-                _mean_map(axes, explanation, entry, side=image.shape[1])
-        scale = ScalarMappable(norm=Normalize(0, 1), cmap=composites.ACTIVATION_COLORMAP)
+                _draw_mean_map(axes, explanation, entry, side=image.shape[1])
+        scale = ScalarMappable(norm=Normalize(0, 1), cmap=composites.ACTIVATION_COLOURS)
         bar = figure.colorbar(scale, ax=panels[1].tolist(), shrink=0.7, aspect=18, pad=0.02)
         bar.set_label("attribution map", color=MUTED)
         bar.outline.set_visible(False)
@@ -71,70 +71,74 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
         "without_map": int((explanation.maps.max(axis=(1, 2)) == 0).sum()),
         "cells": explanation.summary.get("cells"),
         "sites": [
-            {"site": " ".join(map(str, site_key(site.entry))), **_of_map(explanation.maps[site.row]), "kind": site.kind}
-            for site in chosen
+            {
+                "site": " ".join(map(str, site_key(site.entry))),
+                **_map_statistics(explanation.maps[site.row]),
+                "kind": site.kind,
+            }
+            for site in sites
         ],
     }
     return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
 
 
-def _mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any], *, side: int) -> None:
-    """Draw the mean map of all sites of what was explained, of the same cell type."""
+def _draw_mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any], *, side: int) -> None:
+    """Draw the mean map of the sites with the same explained class and cell type."""
     axes.set_axis_off()
     table, maps = explanation.perturbations, explanation.perturbation_maps
     if table is None or maps is None:
         return
-    same = table["explained"] == entry["explained"]
+    is_group = table["explained"] == entry["explained"]
     if "Metadata_Cell_Type" in table.columns:
-        same &= table["Metadata_Cell_Type"] == entry.get("Metadata_Cell_Type")
-    for place in same.to_numpy().nonzero()[0][:1]:
-        mean = fit_map(maps[place], (side, round(side * maps.shape[2] / maps.shape[1])))
-        dark = np.full((*mean.shape, 3), 25, dtype=np.uint8)
-        row = table.iloc[place]
+        is_group &= table["Metadata_Cell_Type"] == entry.get("Metadata_Cell_Type")
+    for row_index in is_group.to_numpy().nonzero()[0][:1]:
+        mean = fit_map(maps[row_index], (side, round(side * maps.shape[2] / maps.shape[1])))
+        background = np.full((*mean.shape, 3), 25, dtype=np.uint8)
+        row = table.iloc[row_index]
         picture(
             axes,
-            composites.overlay(dark, mean, strength=1.0),
-            below=f"mean map of {int(row['sites'])} sites\nouter band {float(row['edge_ratio']):.1f} of an even map's",
+            composites.overlay(background, mean, strength=1.0),
+            caption=f"mean map of {int(row['sites'])} sites\nborder {float(row['edge_ratio']):.1f} times a uniform map",
         )
 
 
-def _chosen(explanation: Explanation) -> list[ChosenSite]:
+def _choose_sites(explanation: Explanation) -> list[ChosenSite]:
     """Choose two treatments and a control, else any three correct predictions."""
-    seen = explanation.maps.max(axis=(1, 2)) > 0
-    ranked = choose_sites(explanation.table[seen], correct=SHOWN, wrong=0, controls=1)
-    rows = seen.nonzero()[0]
+    has_map = explanation.maps.max(axis=(1, 2)) > 0
+    ranked = choose_sites(explanation.table[has_map], correct=N_SITES, wrong=0, controls=1)
+    rows = has_map.nonzero()[0]
     ranked = [ChosenSite(row=int(rows[site.row]), kind=site.kind, entry=site.entry) for site in ranked]
     controls = [site for site in ranked if site.kind == "control"]
-    return [*[site for site in ranked if site.kind == "correct"][: SHOWN - len(controls)], *controls]
+    return [*[site for site in ranked if site.kind == "correct"][: N_SITES - len(controls)], *controls]
 
 
-def _of_map(activation_map: np.ndarray) -> dict[str, float]:
-    return {"share_above_half": float((activation_map > 0.5).mean())}
+def _map_statistics(attribution_map: np.ndarray) -> dict[str, float]:
+    return {"share_above_half": float((attribution_map > 0.5).mean())}
 
 
 def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
     settings = explanation.settings
     shares = ", ".join(f"{site['share_above_half']:.0%}" for site in numbers["sites"])
-    words = (
+    text = (
         f"Attribution maps of the {settings['head']} output at {settings['layer']}, for the correct site of each "
         f"perturbation with the highest probability. {shares} of the image lies above half of the map's maximum. "
     )
     if numbers["without_map"]:
-        words += (
-            f"{numbers['without_map']} of {len(explanation.maps)} explained sites have no map: no region of "
-            "them supports the explained class. "
+        text += (
+            f"{numbers['without_map']} of {len(explanation.maps)} explained sites have no map, because no region "
+            "supports the explained class. "
         )
     cells = explanation.summary.get("cells")
     if isinstance(cells, dict) and cells.get("nuclei"):
         parts = " and ".join(
-            f"{one['share']:.0%} on {where} ({one['area']:.0%} of the image; p = {one['p']:.2g})"
-            for one, where in ((cells["nuclei"], "nuclei"), (cells["cells"], "cells with their nuclei"))
+            f"{entry['share']:.0%} on {region} ({entry['area']:.0%} of the image; p = {entry['p']:.2g})"
+            for entry, region in ((cells["nuclei"], "nuclei"), (cells["cells"], "cells with their nuclei"))
         )
-        words += f"Over {cells['sites']} sites, the mass of the maps lies {parts}; p is against random maps. "
+        text += f"Over {cells['sites']} sites, the mass of the maps lies {parts}; p is against random maps. "
     if settings.get("map_grid"):
         size = explanation.maps.shape[1] / settings["map_grid"][0]
-        words += (
-            f"One value of the map covers {size:.0f} × {size:.0f} pixels of the network's input; it cannot support "
-            "claims about anything smaller."
+        text += (
+            f"One value of the map covers {size:.0f} × {size:.0f} pixels of the network's input, so the map does not "
+            "resolve smaller structures."
         )
-    return words.rstrip()
+    return text.rstrip()

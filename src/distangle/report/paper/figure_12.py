@@ -15,25 +15,25 @@ TITLE = "Channel attribution by Eq. (15) and by Shapley values"
 PRINTED_LAYER = "features.denseblock4.denselayer24"
 
 
-def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
+def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw Eq. (15) over all explained sites with its null, and the Shapley values.
 
     Source: Fig. 12
     """
-    explanation = material.explanation
+    explanation = data.explanation
     if explanation is None:
         return UnavailableFigure(
-            title=TITLE, reason="No site has been explained.", command=f"distangle explain {material.typed}"
+            title=TITLE, reason="No site has been explained.", command=f"distangle explain {data.command_path}"
         )
     summary, channels = explanation.summary, list(explanation.settings["channels"])
     with drawing():
         figure = Figure(figsize=(7.4, 3.1), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _points(left, channels, summary["eq15"], colour=ORANGE)
+        _draw_points(left, channels, summary["eq15"], color=ORANGE)
         left.set_title("Eq. (15) as printed: a distance\ngrey: 95 % of random maps")
-        left.set_ylabel("attention, max-normalised")
+        left.set_ylabel("attention, divided by its maximum")
         left.set_ylim(None, 1.02)
-        _points(right, channels, summary["shapley"], colour=BLUE)
+        _draw_points(right, channels, summary["shapley"], color=BLUE)
         right.axhline(0, color=RULE, linewidth=0.8, zorder=0)
         right.set_title("Shapley value of the channel\ngrey: 95 % of shuffled channels")
         right.set_ylabel("log probability (nats)" if explanation.settings["score"] == "log_probability" else "")
@@ -41,56 +41,59 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
     return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
 
 
-def _points(axes: Axes, channels: list[str], said: dict[str, Any], *, colour: str) -> None:
-    at = np.arange(len(channels))
-    null = np.array(said["null"])
-    axes.bar(at, null[:, 1] - null[:, 0], bottom=null[:, 0], width=0.7, color=RULE, zorder=1)
-    axes.plot(at, said["mean"], "o", color=colour, markersize=6, zorder=3)
-    if said["interval"] is not None:
-        low, high = np.array(said["interval"]).T
-        axes.vlines(at, low, high, color=colour, linewidth=1.6, zorder=2)
-    for values in said.get("by_group", {}).values():
-        axes.plot(at, values, "o", color=colour, markersize=3.5, markerfacecolor="none", zorder=2)
-    axes.set_xticks(at, channels, rotation=30, ha="right", color=INK)
+def _draw_points(axes: Axes, channels: list[str], results: dict[str, Any], *, color: str) -> None:
+    positions = np.arange(len(channels))
+    null = np.array(results["null"])
+    axes.bar(positions, null[:, 1] - null[:, 0], bottom=null[:, 0], width=0.7, color=RULE, zorder=1)
+    axes.plot(positions, results["mean"], "o", color=color, markersize=6, zorder=3)
+    if results["interval"] is not None:
+        low, high = np.array(results["interval"]).T
+        axes.vlines(positions, low, high, color=color, linewidth=1.6, zorder=2)
+    for values in results.get("by_group", {}).values():
+        axes.plot(positions, values, "o", color=color, markersize=3.5, markerfacecolor="none", zorder=2)
+    axes.set_xticks(positions, channels, rotation=30, ha="right", color=INK)
     axes.margins(x=0.06)
 
 
 def _numbers(explanation: Explanation, channels: list[str]) -> dict[str, Any]:
     summary = explanation.summary
-    by_maps, drawn = summary["eq15_top_channel"], summary["eq15_top_channel_of_random_maps"]
-    top, chance = max(by_maps, key=lambda name: by_maps[name]), max(drawn, key=lambda name: drawn[name])
-    place = channels.index(summary["top_channel"])
+    counts, random_counts = summary["eq15_top_channel"], summary["eq15_top_channel_of_random_maps"]
+    top_channel, random_top = (
+        max(counts, key=lambda name: counts[name]),
+        max(random_counts, key=lambda name: random_counts[name]),
+    )
+    index = channels.index(summary["top_channel"])
     return {
         "sites": summary["sites"],
         "layer": explanation.settings["layer"],
-        "eq15_top": top,
-        "eq15_top_sites": by_maps[top],
-        "random_maps_top": chance,
-        "random_maps_top_sites": drawn[chance],
+        "eq15_top": top_channel,
+        "eq15_top_sites": counts[top_channel],
+        "random_maps_top": random_top,
+        "random_maps_top_sites": random_counts[random_top],
         "shapley_top": summary["top_channel"],
-        "shapley_top_mean": summary["shapley"]["mean"][place],
+        "shapley_top_mean": summary["shapley"]["mean"][index],
         "shapley_top_interval": None
         if summary["shapley"]["interval"] is None
-        else summary["shapley"]["interval"][place],
+        else summary["shapley"]["interval"][index],
         "shapley_top_p": explanation.p_of_top,
     }
 
 
 def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
     summary = explanation.summary
-    words = (
+    text = (
         f"{numbers['sites']} sites. By Eq. (15) {numbers['eq15_top']} comes out on top in {numbers['eq15_top_sites']} "
-        f"of them; with maps drawn at random, {numbers['random_maps_top']} in {numbers['random_maps_top_sites']:.0f}. "
+        f"of them; with random maps, {numbers['random_maps_top']} in {numbers['random_maps_top_sites']:.0f}. "
     )
     mean = f"mean {numbers['shapley_top_mean']:.2f}, p = {numbers['shapley_top_p']:.2g}"
     if numbers["shapley_top_p"] <= STANDS_OUT:
-        words += f"By Shapley values {numbers['shapley_top']} changed the output most ({mean})."
+        text += f"By Shapley values {numbers['shapley_top']} changed the output most ({mean})."
     else:
-        words += f"By Shapley values no single channel stands out; the first is {numbers['shapley_top']} ({mean})."
+        text += f"By Shapley values no single channel stands out; the largest is {numbers['shapley_top']} ({mean})."
     if summary["shapley"]["interval"] is not None:
-        words += f" Lines: 95 % intervals over {summary['groups']} {summary['interval_over']}s."
+        text += f" Lines: 95 % intervals over {summary['groups']} {summary['interval_over']}s."
     elif summary["shapley"].get("by_group"):
-        words += f" Rings: {', '.join(summary['shapley']['by_group'])}."
+        text += f" Rings: {', '.join(summary['shapley']['by_group'])}."
     if numbers["layer"] != PRINTED_LAYER:
-        words += f" Maps of {numbers['layer']}; the paper's layer is {PRINTED_LAYER} of a DenseNet-161."
-    return words
+        text += f" Maps of {numbers['layer']}; the paper's layer is {PRINTED_LAYER} of a DenseNet-161."
+    return text

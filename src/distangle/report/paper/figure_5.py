@@ -1,4 +1,4 @@
-"""Figure 5: image A, image B and the CutMix image made of them."""
+"""Draw figure 5: image A, image B and their CutMix image."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,47 +10,49 @@ from distangle.report.data import ReportData
 from distangle.report.paper.figure import (
     PaperFigure,
     UnavailableFigure,
+    describe_site,
     drawing,
     example_sites,
-    merge_tables,
+    merge_channels,
     picture,
-    place_of,
     read,
 )
 
 TITLE = "CutMix"
 
 
-def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
+def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     """Draw two sites and their CutMix mixture, with the weights of their labels.
 
     Source: Fig. 5
     """
-    # Late: the report is opened without torch, which the training room brings along.
-    from distangle.training.data.cutmix import mix_images, random_box, remaining_area
+    # A late import: the report package must load without torch, which the training package needs.
+    from distangle.training.data.cutmix import kept_area, mix_images, random_box
 
-    rows = example_sites(material, most=2)
+    rows = example_sites(data, limit=2)
     if len(rows) < 2:
-        return UnavailableFigure(title=TITLE, reason="The screen has one well only, and CutMix needs two.")
-    pair = [read(material, row) for row in rows]
+        return UnavailableFigure(title=TITLE, reason="CutMix needs two wells, and the screen has one.")
+    pair = [read(data, row) for row in rows]
     if pair[0].shape != pair[1].shape:
-        return UnavailableFigure(title=TITLE, reason=f"Two sites differ in size, {pair[0].shape} and {pair[1].shape}.")
+        return UnavailableFigure(
+            title=TITLE, reason=f"The two sites differ in size: {pair[0].shape} and {pair[1].shape}."
+        )
     height, width = pair[0].shape[1:]
-    asked = material.config.get("cutmix", {})
+    cutmix = data.config.get("cutmix", {})
     rng = rng_for(0, "figure 5")
-    box = random_box(rng, height=height, width=width, alpha=float(asked.get("alpha", 1.0)))
-    while not 0.15 < remaining_area(box, height=height, width=width) < 0.85:  # a box that can be seen
-        box = random_box(rng, height=height, width=width, alpha=float(asked.get("alpha", 1.0)))
-    kept = remaining_area(box, height=height, width=width)
+    box = random_box(rng, height=height, width=width, alpha=float(cutmix.get("alpha", 1.0)))
+    while not 0.15 < kept_area(box, height=height, width=width) < 0.85:  # a clearly visible box
+        box = random_box(rng, height=height, width=width, alpha=float(cutmix.get("alpha", 1.0)))
+    weight = kept_area(box, height=height, width=width)
     mixed = mix_images(np.stack(pair), np.array([1, 0]), box)[0]
     with drawing():
         figure = Figure(figsize=(7.2, 2.9), layout="constrained")
-        names = [str(material.screen.sites.iloc[row].perturbation) or "unlabelled" for row in rows]
-        below = (f"A: {names[0]}", f"B: {names[1]}", f"{kept:.2f} A + {1 - kept:.2f} B")
-        for axes, image, words, title in zip(
-            figure.subplots(1, 3), (*pair, mixed), below, ("Image A", "Image B", "CutMix image"), strict=True
+        names = [str(data.screen.sites.iloc[row].perturbation) or "unlabelled" for row in rows]
+        captions = (f"A: {names[0]}", f"B: {names[1]}", f"{weight:.2f} A + {1 - weight:.2f} B")
+        for axes, image, text, title in zip(
+            figure.subplots(1, 3), (*pair, mixed), captions, ("Image A", "Image B", "CutMix image"), strict=True
         ):
-            picture(axes, merge_tables(image, material, beside=pair), title, below=words)
+            picture(axes, merge_channels(image, data, others=pair), title, caption=text)
         for axes in figure.axes[1:]:
             axes.add_patch(
                 Rectangle(
@@ -62,12 +64,12 @@ def draw(material: ReportData) -> PaperFigure | UnavailableFigure:
                     linewidth=1.6,
                 )  # fmt: skip
             )
-    share = asked.get("probability")
-    used = f" This run mixed {share:.0%} of its batches." if share else " This run was trained without CutMix."
+    share = cutmix.get("probability")
+    usage = f" This run mixed {share:.0%} of its batches." if share else " This run was trained without CutMix."
     caption = (
-        f"A: {place_of(material, rows[0])}. B: {place_of(material, rows[1])}. The box of B covers "
-        f"{1 - kept:.1%} of A, so the label is {kept:.3f} of A and {1 - kept:.3f} of B, by the area that was really "
-        f"covered.{used if material.config else ''}"
+        f"A: {describe_site(data, rows[0])}. B: {describe_site(data, rows[1])}. The box of B covers "
+        f"{1 - weight:.1%} of A, so the label is {weight:.3f} of A and {1 - weight:.3f} of B."
+        f"{usage if data.config else ''}"
     )
-    numbers = {"lambda": kept, "box": [box.top, box.left, box.bottom, box.right], "probability": share}
+    numbers = {"lambda": weight, "box": [box.top, box.left, box.bottom, box.right], "probability": share}
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

@@ -12,29 +12,29 @@ from distangle.report.charts import INK, MUTED, RULE
 NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
-def main_map(maps: Sequence[Mapping[str, Any]], of: str) -> Mapping[str, Any]:
+def main_map(maps: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
     """Return the main projection: t-SNE of the largest perplexity, first seed.
 
     Args:
-        maps: Of `TemplateMaps`.
-        of: `templates` or `embeddings`.
+        maps: Projections of a `TemplateComparison`.
+        kind: `templates` or `embeddings`.
     """
-    there = [one for one in maps if one["source"] == of]
-    tsne = [one for one in there if one["method"] == "tsne"]
-    return max(tsne, key=lambda one: (one["neighbours"], -one["seed"])) if tsne else there[0]
+    projections = [projection for projection in maps if projection["of"] == kind]
+    tsne = [projection for projection in projections if projection["method"] == "tsne"]
+    return max(tsne, key=lambda projection: (projection["neighbours"], -projection["seed"])) if tsne else projections[0]
 
 
-def map_named(maps: Sequence[Mapping[str, Any]], of: str, name: str) -> Mapping[str, Any] | None:
-    """Return the map of a name; None where it was not made."""
-    return next((one for one in maps if one["source"] == of and one["name"] == name), None)
+def map_named(maps: Sequence[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, Any] | None:
+    """Return the projection of a name; None if it was not made."""
+    return next((projection for projection in maps if projection["of"] == kind and projection["name"] == name), None)
 
 
-def projection_label(one: Mapping[str, Any]) -> str:
-    """Say which map it is, such as `t-SNE, perplexity 30, seed 0`."""
-    if one["method"] == "pca":
+def projection_label(projection: Mapping[str, Any]) -> str:
+    """Return the label of a projection, such as `t-SNE, perplexity 30, seed 0`."""
+    if projection["method"] == "pca":
         return "PCA"
-    what = "perplexity" if one["method"] == "tsne" else "neighbours"
-    return f"{NAMES[one['method']]}, {what} {one['neighbours']}, seed {one['seed']}"
+    parameter = "perplexity" if projection["method"] == "tsne" else "neighbours"
+    return f"{NAMES[projection['method']]}, {parameter} {projection['neighbours']}, seed {projection['seed']}"
 
 
 def group_by_run(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -46,25 +46,25 @@ def group_by_run(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
     return sorted(runs, key=lambda run: run[1] != "without pseudo labels")
 
 
-def places(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Return where the rows of a table lie on a map, [row, 2]."""
+def coordinates(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Return the coordinates of the rows of a table on a projection, [row, 2]."""
     return table[[f"{name}_x", f"{name}_y"]].to_numpy(dtype=float)
 
 
 def half_span(sets: Sequence[np.ndarray]) -> float:
-    """Return half the side of a square that holds every set around its own middle."""
-    reach = [float(np.abs(points - middle(points)).max()) for points in sets if len(points)]
-    return 1.08 * max(reach, default=1.0) or 1.0
+    """Return half the side of a square that holds every set around its center."""
+    radii = [float(np.abs(points - center(points)).max()) for points in sets if len(points)]
+    return 1.08 * max(radii, default=1.0) or 1.0
 
 
-def middle(points: np.ndarray) -> np.ndarray:
-    """Return the middle of the smallest box around points."""
+def center(points: np.ndarray) -> np.ndarray:
+    """Return the center of the bounding box of points."""
     return np.asarray((points.min(axis=0) + points.max(axis=0)) / 2)
 
 
 def square(axes: Axes, points: np.ndarray, half: float) -> None:
-    """Make a panel a square around points, without numbers on its axes."""
-    x, y = middle(points)
+    """Make a panel a square around points, without tick labels."""
+    x, y = center(points)
     axes.set_xlim(x - half, x + half)
     axes.set_ylim(y - half, y + half)
     axes.set_aspect("equal")
@@ -75,37 +75,37 @@ def square(axes: Axes, points: np.ndarray, half: float) -> None:
         spine.set_color(RULE)
 
 
-def below(axes: Axes, words: str) -> None:
-    """Write the numbers of the full space under a panel."""
-    axes.set_xlabel(words, color=MUTED, fontsize=8, labelpad=4)
+def write_below(axes: Axes, text: str) -> None:
+    """Write a caption below a panel."""
+    axes.set_xlabel(text, color=MUTED, fontsize=8, labelpad=4)
 
 
-def strip_plot(axes: Axes, at: float, values: np.ndarray, *, width: float = 0.3, **style: Any) -> None:
+def strip_plot(axes: Axes, position: float, values: np.ndarray, *, width: float = 0.3, **style: Any) -> None:
     """Draw values as dots in a column, close ones next to each other.
 
     Args:
-        axes: Where.
-        at: The middle of the column.
-        values: One a dot.
+        axes: Axes to draw on.
+        position: Center of the column.
+        values: One value per dot.
         width: Half the width of the column.
-        style: Of the dots.
+        style: Style of the dots.
     """
     order = np.argsort(values, kind="stable")
     spread = np.ptp(values) or 1.0
-    crowd = np.array([(np.abs(values - value) < 0.06 * spread).sum() for value in values])
-    # Golden steps: neighbours in value stand apart, without random numbers.
-    turns = (np.arange(len(values)) * 0.618034) % 1 - 0.5
+    n_close = np.array([(np.abs(values - value) < 0.06 * spread).sum() for value in values])
+    # Steps of the golden ratio separate similar values without random numbers.
+    fractions = (np.arange(len(values)) * 0.618034) % 1 - 0.5
     offsets = np.empty(len(values))
-    offsets[order] = turns * 2 * width * np.minimum(1, (crowd[order] - 1) / 3)
-    axes.plot(at + offsets, values, linestyle="none", **style)
+    offsets[order] = fractions * 2 * width * np.minimum(1, (n_close[order] - 1) / 3)
+    axes.plot(position + offsets, values, linestyle="none", **style)
 
 
-def band(axes: Axes, at: float, low_high: Sequence[float], *, width: float = 0.42) -> None:
-    """Draw what chance gives as a grey box behind a column."""
+def band(axes: Axes, position: float, low_high: Sequence[float], *, width: float = 0.42) -> None:
+    """Draw a chance range as a grey box behind a column."""
     low, high = low_high
-    axes.bar(at, high - low, bottom=low, width=2 * width, color=RULE, zorder=0)
+    axes.bar(position, high - low, bottom=low, width=2 * width, color=RULE, zorder=0)
 
 
-def mean_line(axes: Axes, at: float, value: float, *, width: float = 0.42) -> None:
+def mean_line(axes: Axes, position: float, value: float, *, width: float = 0.42) -> None:
     """Draw a mean as a line across a column."""
-    axes.hlines(value, at - width, at + width, color=INK, linewidth=1.4, zorder=4)
+    axes.hlines(value, position - width, position + width, color=INK, linewidth=1.4, zorder=4)

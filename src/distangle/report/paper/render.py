@@ -15,7 +15,7 @@ from distangle.report.paper.figure import PaperFigure, UnavailableFigure, save
 from distangle.results import RunFolder
 from distangle.screen import Screen
 
-# Figures 2 and 3 are statistics of a screen, 4 is a sketch of a dense block, 6 is drawn by `distangle ablate`.
+# Figures 2 and 3 describe a screen, 4 is a sketch of a dense block, and `distangle ablate` draws 6.
 FIGURES: Mapping[int, Callable[[ReportData], PaperFigure | UnavailableFigure]] = {
     1: figure_1.draw,
     5: figure_5.draw,
@@ -26,7 +26,7 @@ FIGURES: Mapping[int, Callable[[ReportData], PaperFigure | UnavailableFigure]] =
     11: figure_11.draw,
     12: figure_12.draw,
 }
-LISTED = "figures.json"
+INDEX_NAME = "figures.json"
 
 
 def draw_figures(
@@ -35,81 +35,82 @@ def draw_figures(
     """Draw figures of the paper into `explanations/figures/`.
 
     Args:
-        run: A run; what a figure needs must have been computed (`predict`, `explain`).
-        screen: Its screen.
-        only: Numbers of figures; none for all.
+        run: Folder of a run with the results that the figures need (`predict`, `explain`).
+        screen: Screen of the run.
+        only: Numbers of the figures; empty for all.
         advance: Called after each figure.
 
     Returns:
         By number, as text: `title`, `caption`, `numbers` and `files`; or `title`, `missing` and `command` for a figure
-        that cannot be drawn yet. Also written as `figures.json`, where figures drawn before stay.
+            that
+        cannot be drawn. `figures.json` holds the same, and also figures drawn earlier.
 
     Raises:
-        RunError: A number that is no such figure.
+        RunError: A number is not that of a figure.
     """
     unknown = [number for number in only if number not in FIGURES]
     if unknown:
         raise RunError(
             f"There is no figure {unknown[0]} to draw from a run. {did_you_mean(str(unknown[0]), map(str, FIGURES))} "
-            "Figures 2 and 3 are of the screen (`distangle statistics SCREEN`), 4 is a sketch, 6 is the page of "
-            "`distangle ablate`."
+            "Figures 2 and 3 describe a screen (`distangle statistics SCREEN --out CARD`), 4 is a sketch, and 6 is on "
+            "the page of `distangle ablate`."
         )
-    material = load(run, screen)
+    data = load(run, screen)
     folder = run.explanations / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     remove_stale_temporaries(folder)
-    listed = read_listed(folder)
-    written: list[Path] = []
+    entries = read_index(folder)
+    paths: list[Path] = []
     for number in only or FIGURES:
-        drawn = _tried(FIGURES[number], material)
-        if isinstance(drawn, UnavailableFigure):
-            listed[str(number)] = {"title": drawn.title, "missing": drawn.reason, "command": drawn.command}
-            for old in folder.glob(f"figure-{number:02d}.*"):
-                old.unlink()
+        figure = _draw_figure(FIGURES[number], data)
+        if isinstance(figure, UnavailableFigure):
+            entries[str(number)] = {"title": figure.title, "missing": figure.reason, "command": figure.command}
+            for outdated in folder.glob(f"figure-{number:02d}.*"):
+                outdated.unlink()
         else:
-            paths = save(drawn, folder, f"figure-{number:02d}", stamp=material.stamp)
-            written += paths
-            listed[str(number)] = {
-                "title": drawn.title,
-                "caption": drawn.caption,
-                "numbers": dict(drawn.numbers),
-                "files": [path.name for path in paths],
+            files = save(figure, folder, f"figure-{number:02d}", stamp=data.stamp)
+            paths += files
+            entries[str(number)] = {
+                "title": figure.title,
+                "caption": figure.caption,
+                "numbers": dict(figure.numbers),
+                "files": [path.name for path in files],
             }
         advance(f"figure {number}")
-    listed = {number: listed[number] for number in sorted(listed, key=int)}
-    write_json(folder / LISTED, listed)
-    run.record(*written, folder / LISTED)
-    return listed
+    entries = {number: entries[number] for number in sorted(entries, key=int)}
+    write_json(folder / INDEX_NAME, entries)
+    run.record(*paths, folder / INDEX_NAME)
+    return entries
 
 
-def read_listed(folder: Path) -> dict[str, Any]:
-    """Return what `figures.json` says; nothing where no figure was drawn yet.
+def read_index(folder: Path) -> dict[str, Any]:
+    """Read `figures.json`; return an empty dict if no figure was drawn.
 
     Raises:
-        RunError: It is damaged.
+        RunError: The file is damaged.
     """
-    path = folder / LISTED
+    path = folder / INDEX_NAME
     if not path.exists():
         return {}
-    fix = f"Remove it, and draw the figures again: `distangle figures {folder.parents[1]}`."
-    listed = read_json(path, fix=fix)
+    fix = f"Remove it and draw the figures again: `distangle figures {folder.parents[1]}`."
+    entries = read_json(path, fix=fix)
     with read_regular_file(path, fix=fix):
-        for number, said in listed.items():
-            kinds: dict[str, type] = {"title": str, **({"missing": str, "command": str} if "missing" in said else {})}
-            kinds |= {} if "missing" in said else {"caption": str, "files": list}
-            for name, kind in kinds.items():
-                check_type(check_type(said, dict, name=number)[name], kind, name=name)
-            for name in said.get("files", ()):
-                if not re.fullmatch(r"figure-\d\d\.(png|svg)", check_type(name, str, name="files")):
-                    raise UnexpectedContent(f"{name[:80]!r} is no name of a figure")
+        for number, entry in entries.items():
+            types: dict[str, type] = {"title": str, **({"missing": str, "command": str} if "missing" in entry else {})}
+            types |= {} if "missing" in entry else {"caption": str, "files": list}
+            for name, type_ in types.items():
+                check_fields(check_fields(entry, dict, name=number)[name], type_, name=name)
+            for name in entry.get("files", ()):
+                if not re.fullmatch(r"figure-\d\d\.(png|svg)", check_fields(name, str, name="files")):
+                    raise UnexpectedContent(f"{name[:80]!r} is not the file name of a figure")
             int(number)
-    return listed
+    return entries
 
 
-def _tried(
-    draw: Callable[[ReportData], PaperFigure | UnavailableFigure], material: ReportData
+def _draw_figure(
+    draw: Callable[[ReportData], PaperFigure | UnavailableFigure], data: ReportData
 ) -> PaperFigure | UnavailableFigure:
     try:
-        return draw(material)
-    except RunError as error:  # an image that cannot be read spoils its own figure only
+        return draw(data)
+    except RunError as error:  # an unreadable image makes only its own figure unavailable
         return UnavailableFigure(title="", reason=str(error))

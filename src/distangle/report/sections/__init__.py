@@ -1,1 +1,1 @@
-"""Sections of the report page, one file per subject."""
+"""Compute the sections of the report page, one module per subject."""

@@ -1,7 +1,4 @@
-"""Compute the benchmark tables: every method against the planted truth.
-
-Compute the tables of attribution methods, cell types and channel pairs.
-"""
+"""Compute tables of attribution methods: benchmark, cell types, channel pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,23 +28,23 @@ _QUESTIONS = {
 
 
 def truth_table(benchmark: Benchmark) -> Content | None:
-    """Count how often every method named what was planted; list the missed criteria.
+    """Count how often each method named the planted effect; list the missed criteria.
 
     Args:
-        benchmark: Of the run.
+        benchmark: Benchmark of the run.
 
     Returns:
-        None where nothing was tested.
+        None if nothing was tested.
     """
     notices = [remark] if (remark := str(benchmark.settings.get("remark", ""))) else []
-    missed = [str(aim["aim"]) for aim in benchmark.aims if aim["met"] is False]
-    if missed:
-        notices.append(f"Below its aim: {'; '.join(missed)}.")
+    missed_aims = [str(aim["aim"]) for aim in benchmark.aims if aim["met"] is False]
+    if missed_aims:
+        notices.append(f"Below its aim: {'; '.join(missed_aims)}.")
     tables = []
     for (question, unit), caption in _QUESTIONS.items():
         rows = [row for row in benchmark.rows if (row["question"], row["unit"]) == (question, unit)]
         untrained = {row["method"]: row for row in rows if row["network"] == "untrained"}
-        cells = [_row(row, untrained.get(row["method"])) for row in rows if row["network"] == "trained"]
+        cells = [_benchmark_row(row, untrained.get(row["method"])) for row in rows if row["network"] == "trained"]
         if cells:
             columns = ("method", "correct", "of", "share", "from 0 to 1", "random weights", "chance")
             tables.append(Table(columns=columns, rows=cells, numeric=(1, 2, 3, 5, 6), caption=caption))
@@ -56,15 +53,15 @@ def truth_table(benchmark: Benchmark) -> Content | None:
     return Content("sections/benchmark.html.j2", {"notices": notices, "tables": tables})
 
 
-def _row(row: Mapping[str, Any], untrained: Mapping[str, Any] | None) -> tuple[str, ...]:
-    known = row["share"] is not None
-    ends = None if row["low"] is None else (row["low"], row["high"])
+def _benchmark_row(row: Mapping[str, Any], untrained: Mapping[str, Any] | None) -> tuple[str, ...]:
+    has_share = row["share"] is not None
+    interval = None if row["low"] is None else (row["low"], row["high"])
     return (
         _METHODS.get(str(row["method"]), str(row["method"])),
         f"{row['hits']:,}",
-        f"{row['n_total']:,}",
-        percent(row["share"], 0) if known else "–",
-        interval_bar(row["share"], ends, chance=row["chance"]) if known else "",
+        f"{row['of']:,}",
+        percent(row["share"], 0) if has_share else "–",
+        interval_bar(row["share"], interval, chance=row["chance"]) if has_share else "",
         "–" if untrained is None or untrained["share"] is None else percent(untrained["share"], 0),
         percent(row["chance"], 0),
     )
@@ -90,31 +87,31 @@ _PAIRS_NOTE = (
 )
 
 
-def ways(explanation: Explanation, names: Sequence[str]) -> Content | None:
+def compare_methods(explanation: Explanation, names: Sequence[str]) -> Content | None:
     """Compare the channel attribution methods; None without any of them.
 
     Args:
-        explanation: Of the run.
+        explanation: Explanation of the run.
         names: Labels of the channels.
     """
     summary = explanation.summary
     warnings = list(summary.get("warnings", ()))
     parts = (
-        (_methods(summary, names), _METHODS_NOTE),
-        (_cell_types(summary, names), ""),
-        (_pairs(summary, names), _PAIRS_NOTE),
+        (_method_table(summary, names), _METHODS_NOTE),
+        (_cell_type_table(summary, names), ""),
+        (_pair_table(summary, names), _PAIRS_NOTE),
     )
-    tables = [{"table": cells, "note": note} for cells, note in parts if cells is not None]
+    tables = [{"table": table, "note": note} for table, note in parts if table is not None]
     if not warnings and not tables:
         return None
     return Content("sections/channel_methods.html.j2", {"warnings": warnings, "tables": tables})
 
 
-def _methods(summary: Mapping[str, Any], names: Sequence[str]) -> Table | None:
+def _method_table(summary: Mapping[str, Any], names: Sequence[str]) -> Table | None:
     methods = [name for name in _CHANNEL_METHODS if len(summary.get(name, {}).get("mean", ())) == len(names)]
     if len(methods) < 2:
         return None
-    columns = [_with_p(summary[name]) for name in methods]
+    columns = [_format_with_p(summary[name]) for name in methods]
     titles = ["channel", *(f"{_CHANNEL_METHODS[name]}, p" for name in methods)]
     return Table(
         columns=titles,
@@ -125,32 +122,32 @@ def _methods(summary: Mapping[str, Any], names: Sequence[str]) -> Table | None:
     )
 
 
-def _with_p(values: Mapping[str, Any]) -> list[str]:
+def _format_with_p(values: Mapping[str, Any]) -> list[str]:
     p = values.get("p_family")
     return [f"{value:+.3f}" + (f", {p[k]:.2g}" if p else "") for k, value in enumerate(values["mean"])]
 
 
-def _cell_types(summary: Mapping[str, Any], names: Sequence[str]) -> Table | None:
+def _cell_type_table(summary: Mapping[str, Any], names: Sequence[str]) -> Table | None:
     by_type = summary.get("cell_types", {})
     if len(by_type) < 2:
         return None
     rows, bold = [], set()
-    for place, (cell_type, one) in enumerate(by_type.items()):
-        mean, interval = one["shapley"]["mean"], one["shapley"]["interval"]
-        bold.add((place, 2 + int(np.argmax(mean))))
+    for index, (cell_type, entry) in enumerate(by_type.items()):
+        mean, interval = entry["shapley"]["mean"], entry["shapley"]["interval"]
+        bold.add((index, 2 + int(np.argmax(mean))))
         cells = [
             f"{value:+.3f}" + ("" if interval is None else f" ({interval[k][0]:+.2f} to {interval[k][1]:+.2f})")
             for k, value in enumerate(mean)
         ]
-        rows.append((cell_type, f"{one['wells']:,}", *cells))
+        rows.append((cell_type, f"{entry['wells']:,}", *cells))
     caption = "Mean Shapley value by cell type, the largest in bold"
-    if any(one["shapley"]["interval"] is not None for one in by_type.values()):
+    if any(entry["shapley"]["interval"] is not None for entry in by_type.values()):
         caption += f"; in brackets its 95\u202f% interval over {summary.get('interval_over', 'group')}s"
     columns = ("cell type", "wells", *names)
     return Table(columns=columns, rows=rows, numeric=range(1, len(columns)), caption=caption, bold=bold)
 
 
-def _pairs(summary: Mapping[str, Any], names: Sequence[str]) -> Table | None:
+def _pair_table(summary: Mapping[str, Any], names: Sequence[str]) -> Table | None:
     interactions = summary.get("interactions")
     if not interactions or len(names) < 2:
         return None

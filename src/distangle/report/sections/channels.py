@@ -12,15 +12,15 @@ from distangle.report.charts import ChannelColumn
 from distangle.report.data import ReportData
 from distangle.report.html import Content, Table, count, missing_notice, percent, spaced
 from distangle.report.inline_svg import interval_bar
-from distangle.report.sections.channel_methods import truth_table, ways
+from distangle.report.sections.channel_methods import compare_methods, truth_table
 from distangle.report.sections.scores import Write
 from distangle.results import STANDS_OUT, Explanation
 from distangle.screen import Channel
 
 _NOT_EVIDENCE = (
     "Eq. 15 of the paper is a distance between an attribution map and a channel. It follows the brightness of the "
-    "channel, whatever the network looked at: compare maps drawn at random (grey). It is shown for comparison and is "
-    "not evidence of which channel mattered."
+    "channel, whatever the network used: compare random maps (grey). It is shown for comparison and is not evidence "
+    "of which channel mattered."
 )
 _QUESTIONS = {
     "top_shapley_is_planted": "sites whose largest Shapley value is the planted channel",
@@ -30,41 +30,42 @@ _QUESTIONS = {
     "map_peak_in_place": "sites whose map peaks in the planted region",
     "map_mass_in_place": "mean share of the map inside the planted region (chance: its area)",
 }
-MOST_ROWS = 40
+MAX_ROWS = 40
 
 
-def attribution(material: ReportData, write: Write) -> Content:
-    """Draw which channel mattered over all explained sites, and Eq. 15 with its null."""
-    explanation = material.explanation
+def attribution(data: ReportData, write: Write) -> Content:
+    """Show which channel mattered over all explained sites, and Eq. 15 with its null."""
+    explanation = data.explanation
     if explanation is None:
-        return missing_notice("No channel has been tested.", f"distangle explain {material.typed}")
-    names = channel_names(material)
+        return missing_notice("No channel has been tested.", f"distangle explain {data.command_path}")
+    names = channel_names(data)
     values: dict[str, Any] = {}
-    if matrix := _by_perturbation(material, explanation, write):
+    if matrix := _matrix_chart(data, explanation, write):
         values["matrix"] = matrix
-    drawings = (_shapley(material, explanation, names, write), _literal(material, explanation, names, write))
+    drawings = (_shapley_chart(data, explanation, names, write), _eq15_chart(data, explanation, names, write))
     values["charts"] = [drawing for drawing in drawings if drawing]
-    if methods := ways(explanation, names):
+    if methods := compare_methods(explanation, names):
         values["methods"] = methods
     return Content("sections/channels.html.j2", values)
 
 
-def explanation_sentence(material: ReportData) -> str:
-    """Summarise the explanation for the top of the page; "" before explaining."""
-    explanation, names = material.explanation, channel_names(material)
+def explanation_sentence(data: ReportData) -> str:
+    """Summarize the explanation for the top of the page; "" before explaining."""
+    explanation, names = data.explanation, channel_names(data)
     column = None if explanation is None else channel_column(explanation, "shapley", len(names))
     if explanation is None or column is None or not np.isfinite(column.mean).any():
         return ""
     labels = [
         f"{name} ({channel.organelle})" if channel.organelle else name
-        for name, channel in zip(names, material.screen.card.channels, strict=True)
+        for name, channel in zip(names, data.screen.card.channels, strict=True)
     ]
     sentences = [_tops_by_perturbation(explanation, labels)]
     planted = (explanation.planted or {}).get("perturbations_found", {})
     if planted.get("n_total"):
         sentences.append(
-            f"Against the planted effects, it names the right channel for {planted['perturbations']} of "
-            f"{planted['n_total']} recognised single-channel perturbations (chance: {percent(planted['chance'], 0)})."
+            f"Against the planted effects, it names the correct channel for {planted['perturbations']} of "
+            f"{planted['of']} correctly predicted single-channel perturbations (chance: "
+            f"{percent(planted['chance'], 0)})."
         )
     if explanation.p_of_top <= STANDS_OUT:
         sentences.append(
@@ -88,30 +89,30 @@ def _tops_by_perturbation(explanation: Explanation, labels: Sequence[str]) -> st
     if len(tops) < 2:
         return ""
     counts = Counter(tops.values()).most_common()
-    listed = ", ".join(f"{labels[channel - 1]} for {n:,}" for channel, n in counts)
-    sentence = f"Across {len(tops):,} explained perturbations, the channel with the largest Shapley value is {listed}"
+    text = ", ".join(f"{labels[channel - 1]} for {n:,}" for channel, n in counts)
+    sentence = f"Across {len(tops):,} explained perturbations, the channel with the largest Shapley value is {text}"
     entries = [entry["shapley"].get("p_family") for entry in explanation.summary.get("perturbations", {}).values()]
     if not all(entries):
         return f"{sentence}."
-    clear = sum(min(p) <= STANDS_OUT for p in entries)
+    n_clear = sum(min(p) <= STANDS_OUT for p in entries)
     return (
-        f"{sentence}. This channel stands out among the wells of {clear:,} of these perturbations (p at most "
+        f"{sentence}. This channel stands out among the wells of {n_clear:,} of these perturbations (p at most "
         f"{STANDS_OUT}; by chance 1 in 20)."
     )
 
 
-def planted(material: ReportData) -> Content | None:
+def planted(data: ReportData) -> Content | None:
     """Score the explanation against the planted effects; None on a real screen."""
-    scored = {} if material.explanation is None else material.explanation.planted or {}
-    effects = planted_effects(material.truth)
+    scored = {} if data.explanation is None else data.explanation.planted or {}
+    effects = planted_effects(data.truth)
     if not scored and not effects:
         return None
-    tables = [_planted_scores(scored)] if scored else []
-    if rows := planted_rows(material):
-        columns = ("perturbation", "planted in", "effect", "top channel", "right?", "sites recognised")
+    tables = [_planted_score_table(scored)] if scored else []
+    if rows := planted_rows(data):
+        columns = ("perturbation", "planted in", "effect", "top channel", "correct?", "sites predicted correctly")
         tables.append(Table(columns=columns, rows=rows, numeric=(5,)))
     values: dict[str, Any] = {"tables": [cells for cells in tables if cells.rows]}
-    if material.benchmark is not None and (benchmark := truth_table(material.benchmark)):
+    if data.benchmark is not None and (benchmark := truth_table(data.benchmark)):
         values["benchmark"] = benchmark
     return Content("sections/planted.html.j2", values)
 
@@ -121,13 +122,13 @@ def channel_label(channel: Channel) -> str:
     return channel.stain or channel.name
 
 
-def channel_names(material: ReportData) -> list[str]:
+def channel_names(data: ReportData) -> list[str]:
     """Return the labels of the channels, all different."""
-    labels = [channel_label(channel) for channel in material.screen.card.channels]
-    # Channels with the same stain are told apart by their names.
+    labels = [channel_label(channel) for channel in data.screen.card.channels]
+    # The names distinguish channels with the same stain.
     return [
         label if labels.count(label) == 1 else f"{label} ({channel.name})"
-        for label, channel in zip(labels, material.screen.card.channels, strict=True)
+        for label, channel in zip(labels, data.screen.card.channels, strict=True)
     ]
 
 
@@ -135,18 +136,18 @@ def channel_column(explanation: Explanation, name: str, n_channels: int) -> Chan
     """Return one quantity per channel from the summary, else the mean over its sites.
 
     Args:
-        explanation: Of the run.
+        explanation: Explanation of the run.
         name: `shapley`, `eq15` or `correlation`.
-        n_channels: Channels of the screen.
+        n_channels: Number of channels of the screen.
     """
     columns = [f"{name}_{k}" for k in range(1, n_channels + 1)]
     summary = explanation.summary.get(name)
-    if isinstance(summary, Mapping) and len(_numbers(summary.get("mean"))) == n_channels:
+    if isinstance(summary, Mapping) and len(_to_array(summary.get("mean"))) == n_channels:
         return ChannelColumn(
-            mean=_numbers(summary.get("mean")),
-            interval=_pairs(summary.get("interval"), n_channels),
-            null=_pairs(summary.get("null"), n_channels),
-            by_group={str(name): _numbers(values) for name, values in summary.get("by_group", {}).items()},
+            mean=_to_array(summary.get("mean")),
+            interval=_to_intervals(summary.get("interval"), n_channels),
+            null=_to_intervals(summary.get("null"), n_channels),
+            by_group={str(name): _to_array(values) for name, values in summary.get("by_group", {}).items()},
         )
     if not set(columns) <= set(explanation.table.columns) or not len(explanation.table):
         return None
@@ -156,7 +157,7 @@ def channel_column(explanation: Explanation, name: str, n_channels: int) -> Chan
 def channels_by_perturbation(explanation: Explanation) -> dict[str, np.ndarray]:
     """Return the mean Shapley value of every channel by explained perturbation."""
     perturbations = explanation.summary.get("perturbations", {})
-    return {str(name): _numbers(entry["shapley"]["mean"]) for name, entry in perturbations.items()}
+    return {str(name): _to_array(entry["shapley"]["mean"]) for name, entry in perturbations.items()}
 
 
 def planted_effects(truth: Mapping[str, Any] | None) -> Mapping[str, Mapping[str, Any]]:
@@ -167,29 +168,31 @@ def planted_effects(truth: Mapping[str, Any] | None) -> Mapping[str, Mapping[str
     return {str(name): entry for name, entry in effects.items() if isinstance(entry, Mapping)}
 
 
-def planted_rows(material: ReportData) -> list[tuple[str, ...]]:
+def planted_rows(data: ReportData) -> list[tuple[str, ...]]:
     """Return a row per perturbation: planted effect, top channel, recall."""
-    names, explanation = channel_names(material), material.explanation
-    effects, recall = planted_effects(material.truth), _recall(material)
+    names, explanation = channel_names(data), data.explanation
+    effects, recall = planted_effects(data.truth), _recall_by_perturbation(data)
     tops: Mapping[str, int] = {} if explanation is None else _top_channels(explanation)
     lines: list[tuple[str, ...]] = []
-    for perturbation in [name for name in material.screen.card.perturbations if name in effects or name in tops]:
+    for perturbation in [name for name in data.screen.card.perturbations if name in effects or name in tops]:
         effect = effects.get(perturbation, {})
         channels = [int(k) for k in effect.get("channels", ())]
-        where = "every channel" if len(channels) == len(names) > 1 else ", ".join(_named(k, names) for k in channels)
+        planted_in = (
+            "every channel" if len(channels) == len(names) > 1 else ", ".join(_channel_name(k, names) for k in channels)
+        )
         kind = str(effect.get("description") or effect.get("kind") or "")
         top = tops.get(perturbation)
-        mark = "–" if top is None or not channels else "yes" if top in channels else "no"
-        right, of = recall.get(perturbation, (0, 0))
+        verdict = "–" if top is None or not channels else "yes" if top in channels else "no"
+        n_correct, n_sites = recall.get(perturbation, (0, 0))
         lines.append((
-            perturbation, where or "nothing", kind, "not explained" if top is None else _named(top, names), mark,
-            f"{right} of {of}" if of else "–",
+            perturbation, planted_in or "nothing", kind, "not explained" if top is None else _channel_name(top, names),
+            verdict, f"{n_correct} of {n_sites}" if n_sites else "–",
         ))  # fmt: skip
     return lines
 
 
-def _shapley(
-    material: ReportData, explanation: Explanation, names: Sequence[str], write: Write
+def _shapley_chart(
+    data: ReportData, explanation: Explanation, names: Sequence[str], write: Write
 ) -> dict[str, Any] | None:
     column = channel_column(explanation, "shapley", len(names))
     if column is None:
@@ -202,16 +205,16 @@ def _shapley(
     )
     caption += f" (p = {explanation.p_of_top:.2g}). " if stands_out else f". {_none_stands_out(explanation)} "
     caption += "The values of a site add up to the change from no channel to all of them."
-    caption += _agreement(explanation, column)
+    caption += _detail_sentences(explanation, column)
     drawing = charts.channel_chart(
         names, column, title="Mean channel Shapley value", unit=unit_of(explanation),
-        highlighted=top if stands_out else None, stamp=material.stamp,
+        highlighted=top if stands_out else None, stamp=data.stamp,
     )  # fmt: skip
     columns = [("mean", [_signed(value) for value in column.mean])]
     if column.null is not None:
         columns.append(("channels shuffled", [f"{_signed(low)} to {_signed(high)}" for low, high in column.null]))
-    columns += _p(explanation, "shapley", names)
-    columns += _tops(explanation, {"largest in": "shapley_top_channel"}, names)
+    columns += _p_columns(explanation, "shapley", names)
+    columns += _top_columns(explanation, {"largest in": "shapley_top_channel"}, names)
     return {
         "source": write("shapley.svg", drawing),
         "alternative": "Mean Shapley value of every channel",
@@ -220,21 +223,21 @@ def _shapley(
     }
 
 
-def _literal(
-    material: ReportData, explanation: Explanation, names: Sequence[str], write: Write
+def _eq15_chart(
+    data: ReportData, explanation: Explanation, names: Sequence[str], write: Write
 ) -> dict[str, Any] | None:
     column = channel_column(explanation, "eq15", len(names))
     if column is None:
         return None
     drawing = charts.channel_chart(
         names, column, title="Eq. (15) as printed, not evidence", unit="distance, largest channel = 1",
-        stamp=material.stamp,
+        stamp=data.stamp,
     )  # fmt: skip
     columns = [("Eq. (15)", [f"{value:.3f}" for value in column.mean])]
     if column.null is not None:
         columns.append(("random maps", [f"{low:.3f} – {high:.3f}" for low, high in column.null]))
     random_too = {"largest in": "eq15_top_channel", "at random": "eq15_top_channel_of_random_maps"}
-    columns += _tops(explanation, random_too, names)
+    columns += _top_columns(explanation, random_too, names)
     caption = "Eq. (15), and the number of sites where it is largest: with the network's maps and with random maps"
     return {
         "source": write("eq15.svg", drawing),
@@ -250,12 +253,14 @@ def _channel_table(names: Sequence[str], columns: Sequence[tuple[str, Sequence[s
     return Table(columns=titles, rows=rows, numeric=range(1, len(titles)), caption=caption)
 
 
-def _p(explanation: Explanation, name: str, names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    values = _numbers(explanation.summary.get(name, {}).get("p_family"))
+def _p_columns(explanation: Explanation, name: str, names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    values = _to_array(explanation.summary.get(name, {}).get("p_family"))
     return [("p", [f"{value:.2g}" for value in values])] if len(values) == len(names) else []
 
 
-def _tops(explanation: Explanation, keys: Mapping[str, str], names: Sequence[str]) -> list[tuple[str, list[str]]]:
+def _top_columns(
+    explanation: Explanation, keys: Mapping[str, str], names: Sequence[str]
+) -> list[tuple[str, list[str]]]:
     columns = []
     for title, key in keys.items():
         counts = explanation.summary.get(key)
@@ -265,24 +270,24 @@ def _tops(explanation: Explanation, keys: Mapping[str, str], names: Sequence[str
     return columns
 
 
-def _by_perturbation(material: ReportData, explanation: Explanation, write: Write) -> dict[str, str] | None:
-    means, names = channels_by_perturbation(explanation), channel_names(material)
+def _matrix_chart(data: ReportData, explanation: Explanation, write: Write) -> dict[str, str] | None:
+    means, names = channels_by_perturbation(explanation), channel_names(data)
     if not means:
         return None
-    order = [name for name in material.screen.card.perturbations if name in means]
+    order = [name for name in data.screen.card.perturbations if name in means]
     order += [name for name in means if name not in order]
-    shown, effects = order[:MOST_ROWS], planted_effects(material.truth)
-    planted_in = [[int(k) - 1 for k in effects.get(name, {}).get("channels", ())] for name in shown] if effects else []
-    values = np.stack([means[name] for name in shown])
+    rows, effects = order[:MAX_ROWS], planted_effects(data.truth)
+    planted_in = [[int(k) - 1 for k in effects.get(name, {}).get("channels", ())] for name in rows] if effects else []
+    values = np.stack([means[name] for name in rows])
     drawing = charts.channel_matrix(
-        shown, names, values, unit=unit_of(explanation), planted=planted_in, stamp=material.stamp
+        rows, names, values, unit=unit_of(explanation), planted=planted_in, stamp=data.stamp
     )
-    caption = f"Mean Shapley value of every channel, by explained perturbation ({len(shown)} of {len(order)})."
+    caption = f"Mean Shapley value of every channel, by explained perturbation ({len(rows)} of {len(order)})."
     caption += " Framed: where the effect was planted." if planted_in else ""
     return {"source": write("channels.svg", drawing), "caption": caption}
 
 
-def _agreement(explanation: Explanation, shapley: ChannelColumn) -> str:
+def _detail_sentences(explanation: Explanation, shapley: ChannelColumn) -> str:
     summary, sentences = explanation.summary, ""
     over = f"{summary.get('interval_over', 'group')}s"
     if isinstance(summary.get("top_channel_share"), float):
@@ -296,36 +301,36 @@ def _agreement(explanation: Explanation, shapley: ChannelColumn) -> str:
     return sentences
 
 
-def _planted_scores(scored: Mapping[str, Any]) -> Table:
-    """Compare with chance how often the explanation named what was planted."""
-    columns = ("", "right", "of", "share", "from 0 to 1", "95 % interval, over wells", "chance")
+def _planted_score_table(scored: Mapping[str, Any]) -> Table:
+    """Compare the share of correctly named planted effects with chance."""
+    columns = ("", "correct", "of", "share", "from 0 to 1", "95 % interval, over wells", "chance")
     rows = []
-    for key, one in scored.items():
-        if not isinstance(one, Mapping) or one.get("share") is None:
+    for key, entry in scored.items():
+        if not isinstance(entry, Mapping) or entry.get("share") is None:
             continue
-        share, chance = float(one["share"]), float(one.get("chance", one.get("area", 0.0)))
-        ends = (float(one["low"]), float(one["high"])) if one.get("low") is not None else None
-        hits = one.get("sites", one.get("perturbations"))
+        share, chance = float(entry["share"]), float(entry.get("chance", entry.get("area", 0.0)))
+        interval = (float(entry["low"]), float(entry["high"])) if entry.get("low") is not None else None
+        hits = entry.get("sites", entry.get("perturbations"))
         rows.append((
             _QUESTIONS.get(key, spaced(key)),
             "–" if hits is None else f"{hits:,}",
-            f"{one['n_total']:,}",
+            f"{entry['of']:,}",
             percent(share),
-            interval_bar(share, ends, chance=chance),
-            "–" if ends is None else f"{percent(ends[0])} – {percent(ends[1])}",
+            interval_bar(share, interval, chance=chance),
+            "–" if interval is None else f"{percent(interval[0])} – {percent(interval[1])}",
             percent(chance),
         ))  # fmt: skip
     return Table(columns=columns, rows=rows, numeric=(1, 2, 3, 5, 6))
 
 
-def _recall(material: ReportData) -> dict[str, tuple[int, int]]:
-    if material.scores is None:
+def _recall_by_perturbation(data: ReportData) -> dict[str, tuple[int, int]]:
+    if data.scores is None:
         return {}
-    names, counts = material.scores.confusion.get("perturbations", []), material.scores.confusion.get("counts", [])
+    names, counts = data.scores.confusion.get("perturbations", []), data.scores.confusion.get("counts", [])
     if not isinstance(names, Sequence) or not isinstance(counts, Sequence):
         return {}
     return {
-        str(name): (int(row[place]), int(sum(row))) for place, (name, row) in enumerate(zip(names, counts, strict=True))
+        str(name): (int(row[index]), int(sum(row))) for index, (name, row) in enumerate(zip(names, counts, strict=True))
     }
 
 
@@ -335,25 +340,25 @@ def _top_channels(explanation: Explanation) -> dict[str, int]:
     return {name: int(np.nanargmax(values)) + 1 for name, values in means.items() if np.isfinite(values).any()}
 
 
-def _named(channel: int, names: Sequence[str]) -> str:
+def _channel_name(channel: int, names: Sequence[str]) -> str:
     return names[channel - 1] if 1 <= channel <= len(names) else f"channel {channel}"
 
 
-def _numbers(values: object) -> np.ndarray:
+def _to_array(values: object) -> np.ndarray:
     if not isinstance(values, list | tuple):
         return np.empty(0)
     return np.array([np.nan if value is None else float(value) for value in values])
 
 
-def _pairs(values: object, n_channels: int) -> np.ndarray | None:
+def _to_intervals(values: object, n_channels: int) -> np.ndarray | None:
     if not isinstance(values, list | tuple) or len(values) != n_channels:
         return None
     return np.array([[float(low), float(high)] for low, high in values])
 
 
 def unit_of(explanation: Explanation) -> str:
-    """Return what the Shapley values are measured in."""
-    of = str(explanation.settings.get("score") or "logit")
+    """Return the unit of the Shapley values."""
+    of = str(explanation.settings.get("of") or "logit")
     units = {"log_probability": "nats of log probability", "logit": "change of the logit", "probability": "probability"}
     return units.get(of, spaced(of))
 

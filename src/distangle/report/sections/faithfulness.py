@@ -25,38 +25,38 @@ _CLAIMS = {
     "shuffled": "A network trained on shuffled labels gives a different map",
 }
 _REPLACEMENTS = {"control": "a control image of the plate", "blur": "the blurred image"}
-MOST_SHOWN = 4
+MAX_MAPS = 4
 STRIPS = "maps"  # beginning of the files of `_untrained`
 
 
-def faithfulness(material: ReportData, faithfulness: Faithfulness | None, write: Write, folder: Path) -> Content:
+def faithfulness(data: ReportData, faithfulness: Faithfulness | None, write: Write, folder: Path) -> Content:
     """Report the verdict of every test, the curves, and maps of untrained networks.
 
     Args:
-        material: Of the run.
+        data: Results of the run.
         faithfulness: Results of the tests; None before they were run.
-        write: Writes a chart.
-        folder: Of the report; pictures go into its `figures`.
+        write: Function that writes a chart.
+        folder: Folder of the report; pictures go into its `figures`.
     """
     if faithfulness is None:
-        return missing_notice("The maps have not been tested.", f"distangle explain {material.typed}")
+        return missing_notice("The maps have not been tested.", f"distangle explain {data.command_path}")
     summary = faithfulness.summary
     values: dict[str, Any] = {
         "failed": [name for name, verdict in summary["verdicts"].items() if verdict == "fails"],
         "n_sites": summary["sites"],
         "tests": [
-            {"verdict": verdict, "claim": _CLAIMS.get(name, name), "result": _result(name, summary)}
+            {"verdict": verdict, "claim": _CLAIMS.get(name, name), "result": _result_text(name, summary)}
             for name, verdict in summary["verdicts"].items()
         ],
-        "charts": [_curves_figure(summary, write, material.stamp), _cascade_figure(summary, write, material.stamp)],
-        "strips": _untrained(faithfulness, folder),
+        "charts": [_curve_figure(summary, write, data.stamp), _cascade_figure(summary, write, data.stamp)],
+        "strips": _untrained_strips(faithfulness, folder),
         "cells_missing": "",
         "sentences": faithfulness.sentences,
-        "not_tested": _not_tested(summary, material.typed),
+        "not_tested": _not_tested(summary, data.command_path),
     }
-    cells = None if material.explanation is None else material.explanation.summary.get("cells")
+    cells = None if data.explanation is None else data.explanation.summary.get("cells")
     if isinstance(cells, Mapping):
-        if (overlap := _overlap(cells)).rows:
+        if (overlap := _overlap_table(cells)).rows:
             values["cells"] = overlap
     elif cells:
         values["cells_missing"] = str(cells)
@@ -64,12 +64,12 @@ def faithfulness(material: ReportData, faithfulness: Faithfulness | None, write:
 
 
 def templates(templates: TemplateComparison | None) -> Content | None:
-    """Report how templates and embeddings compare; None before they were compared."""
+    """Report how templates and embeddings compare; None before the comparison."""
     return None if templates is None else _bullets(templates.numbers["sentences"])
 
 
 def filters(filters: FilterAnalysis | None) -> Content | None:
-    """Report what the 1x1 filters are like; None before they were examined."""
+    """Report the analysis of the 1x1 filters; None before the analysis."""
     return None if filters is None else _bullets(filters.sentences)
 
 
@@ -77,15 +77,21 @@ def _bullets(sentences: Sequence[object]) -> Content:
     return Content("bullets.html.j2", {"texts": [str(sentence) for sentence in sentences]})
 
 
-def _overlap(cells: Mapping[str, Any]) -> Table:
-    """Compute how much of the maps lies on nuclei and cells."""
+def _overlap_table(cells: Mapping[str, Any]) -> Table:
+    """Compute which share of the maps lies on nuclei and cells."""
     rows = []
     for name, label in (("nuclei", "nuclei"), ("cells", "cells with their nuclei"), ("background", "background")):
-        one = cells.get(name)
-        if isinstance(one, Mapping):
-            low, high = one["null"]
+        entry = cells.get(name)
+        if isinstance(entry, Mapping):
+            low, high = entry["null"]
             rows.append(
-                (label, f"{one['share']:.0%}", f"{one['area']:.0%}", f"{low:.0%} to {high:.0%}", f"{one['p']:.2g}")
+                (
+                    label,
+                    f"{entry['share']:.0%}",
+                    f"{entry['area']:.0%}",
+                    f"{low:.0%} to {high:.0%}",
+                    f"{entry['p']:.2g}",
+                )
             )
     columns = ("", "of the maps", "of the images", "of random maps", "p")
     caption = f"Where the maps of {cells['sites']} sites lie; nuclei and cells segmented by thresholds and watersheds"
@@ -93,7 +99,7 @@ def _overlap(cells: Mapping[str, Any]) -> Table:
 
 
 def _not_tested(summary: Mapping[str, Any], run: str) -> list[Content]:
-    """List the tests that need other runs, which were not given."""
+    """List the tests that need other runs, if these were not given."""
     tests = (
         ("seeds", "Whether a network of another seed gives the same map was not tested.", "--seeds OTHER_RUN"),
         (
@@ -109,14 +115,14 @@ def _not_tested(summary: Mapping[str, Any], run: str) -> list[Content]:
     ]
 
 
-def _result(name: str, summary: Mapping[str, Any]) -> str:
+def _result_text(name: str, summary: Mapping[str, Any]) -> str:
     if name in ("deletion", "insertion"):
         parts = []
-        for replacement, one in summary["curves"].items():
-            curve = one[name]["probability"]
-            how = "replaced by" if name == "deletion" else "inserted into"
+        for replacement, results in summary["curves"].items():
+            curve = results[name]["probability"]
+            action = "replaced by" if name == "deletion" else "inserted into"
             parts.append(
-                f"{how} {_REPLACEMENTS.get(replacement, replacement)}: mean probability {curve['mean']:.2f}, "
+                f"{action} {_REPLACEMENTS.get(replacement, replacement)}: mean probability {curve['mean']:.2f}, "
                 f"random maps {curve['random']:.2f}, p = {curve['p']:.2g}"
             )
         return "; ".join(parts)
@@ -132,23 +138,23 @@ def _result(name: str, summary: Mapping[str, Any]) -> str:
     return sentence
 
 
-def _curves_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict[str, str]:
-    replacement, one = next(iter(summary["curves"].items()))
-    deletion, insertion = one["deletion"]["probability"], one["insertion"]["probability"]
+def _curve_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict[str, str]:
+    replacement, results = next(iter(summary["curves"].items()))
+    deletion, insertion = results["deletion"]["probability"], results["insertion"]["probability"]
     drawing = quality_charts.share_curves(
         {
-            "deletion": (one["deleted"], deletion["curve"], charts.BLUE),
-            "random maps": (one["deleted"], deletion["random_curve"], charts.MUTED),
-            "insertion": (one["inserted"], insertion["curve"], charts.ORANGE),
+            "deletion": (results["taken"], deletion["curve"], charts.BLUE),
+            "random maps": (results["taken"], deletion["random_curve"], charts.MUTED),
+            "insertion": (results["put_back"], insertion["curve"], charts.ORANGE),
         },
         title="Deletion and insertion",
-        across="share of regions deleted or inserted",
-        up="probability of the explained class",
+        x_label="share of regions deleted or inserted",
+        y_label="probability of the explained class",
         stamp=stamp,
     )
     caption = (
-        f"Mean over {one['sites']} sites. Regions are replaced by {_REPLACEMENTS.get(replacement, replacement)}, those "
-        "with the highest attribution first. Blue below grey: the map names regions that mattered."
+        f"Mean over {results['sites']} sites. Regions are replaced by {_REPLACEMENTS.get(replacement, replacement)}, "
+        "those with the highest attribution first. Blue below grey: the map names regions that mattered."
     )
     source = write("deletion.svg", drawing)
     return {"source": source, "alternative": "Deletion and insertion curves", "caption": caption}
@@ -162,7 +168,7 @@ def _cascade_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dic
         np.array([stage["mean"] for stage in stages]),
         null=(low, high),
         title="Weights randomized, from the templates down",
-        up="similarity to the network's own maps",
+        y_label="similarity to the network's own maps",
         stamp=stamp,
     )
     caption = (
@@ -173,27 +179,28 @@ def _cascade_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dic
     return {"source": source, "alternative": "Similarity after randomizing weights", "caption": caption}
 
 
-def _untrained(faithfulness: Faithfulness, folder: Path) -> list[dict[str, str]]:
-    own = faithfulness.arrays.get("maps/trained")
+def _untrained_strips(faithfulness: Faithfulness, folder: Path) -> list[dict[str, str]]:
+    trained_maps = faithfulness.arrays.get("maps/trained")
     stages = {name.removeprefix("maps/untrained/"): maps for name, maps in faithfulness.arrays.items()
               if name.startswith("maps/untrained/")}  # fmt: skip
-    if own is None or not stages:
+    if trained_maps is None or not stages:
         return []
-    strips = {"the network's own": own} | {f"untrained: {name}": maps for name, maps in stages.items()}
-    shown = []
-    for place, (name, maps) in enumerate(strips.items(), start=1):
-        path = folder / "figures" / f"{STRIPS}-{place}.png"
-        _strip(maps[:MOST_SHOWN], path)
-        shown.append({"source": f"figures/{path.name}", "name": name})
-    return shown
+    strips = {"the network's own": trained_maps} | {f"untrained: {name}": maps for name, maps in stages.items()}
+    figures = []
+    for number, (name, maps) in enumerate(strips.items(), start=1):
+        path = folder / "figures" / f"{STRIPS}-{number}.png"
+        _write_strip(maps[:MAX_MAPS], path)
+        figures.append({"source": f"figures/{path.name}", "name": name})
+    return figures
 
 
-def _strip(maps: np.ndarray, path: Path) -> None:
+def _write_strip(maps: np.ndarray, path: Path) -> None:
     grey = np.full((*maps.shape[1:], 3), 60, dtype=np.uint8)
     panels: Sequence[np.ndarray] = [
-        composites.enlarge(composites.overlay(grey, np.clip(one, 0, 1), strength=1.0), min_side=140) for one in maps
+        composites.enlarge(composites.overlay(grey, np.clip(activation, 0, 1), strength=1.0), least=140)
+        for activation in maps
     ]
     gap = np.full((panels[0].shape[0], 6, 3), 255, dtype=np.uint8)
-    joint = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
+    strip = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
     with atomic_write(path) as temporary:
-        Image.fromarray(joint).save(temporary, format="PNG")
+        Image.fromarray(strip).save(temporary, format="PNG")

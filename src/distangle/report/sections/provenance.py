@@ -1,7 +1,4 @@
-"""Show the figures of the paper that `distangle figures` drew from the run.
-
-Compute the sections on provenance and on refused entries.
-"""
+"""Compute the sections on figures of the paper, provenance and refused entries."""
 
 import json
 import re
@@ -17,46 +14,46 @@ from distangle.core.io import atomic_write
 from distangle.core.untrusted_files import read_regular_file
 from distangle.report.data import ReportData
 from distangle.report.html import Content, Table, spaced
-from distangle.report.paper import read_listed
-from distangle.report.sections.scores import printed_scores
+from distangle.report.paper import read_index
+from distangle.report.sections.scores import format_value
 from distangle.training import PRESETS, resolve_config, values_of
 
 
-def figures(material: ReportData, folder: Path) -> Content | None:
-    """Show the figures of the paper with their captions; None where none was drawn.
+def figures(data: ReportData, folder: Path) -> Content | None:
+    """Show the figures of the paper with their captions; None if none was drawn.
 
     Args:
-        material: Of the run.
-        folder: Of the report; the pictures are copied into it.
+        data: Results of the run.
+        folder: Folder of the report; the pictures are copied into it.
     """
-    source = material.run.explanations / "figures"
-    shown = []
-    for number, listed in read_listed(source).items():
-        if "missing" in listed:
-            shown.append({"number": number, "missing": listed["missing"], "command": listed["command"]})
+    source = data.run.explanations / "figures"
+    entries = []
+    for number, entry in read_index(source).items():
+        if "missing" in entry:
+            entries.append({"number": number, "missing": entry["missing"], "command": entry["command"]})
             continue
-        name = next((name for name in listed["files"] if name.endswith(".png")), f"figure-{int(number):02d}.png")
-        fix = f"Draw it again: `distangle figures {material.run.root}`."
+        name = next((name for name in entry["files"] if name.endswith(".png")), f"figure-{int(number):02d}.png")
+        fix = f"Draw it again: `distangle figures {data.run.root}`."
         with read_regular_file(source / name, fix=fix), Image.open(source / name, formats=["PNG"]) as picture:
             width = picture.width
         with atomic_write(folder / "figures" / name) as temporary:
             temporary.write_bytes((source / name).read_bytes())
-        shown.append({
-            "missing": "", "source": f"figures/{name}", "title": f"Figure {number}. {listed['title']}",
-            "width": min(880, width // 2), "caption": listed["caption"],
+        entries.append({
+            "missing": "", "source": f"figures/{name}", "title": f"Figure {number}. {entry['title']}",
+            "width": min(880, width // 2), "caption": entry["caption"],
         })  # fmt: skip
-    return Content("sections/paper_figures.html.j2", {"figures": shown}) if shown else None
+    return Content("sections/paper_figures.html.j2", {"figures": entries}) if entries else None
 
 
-# Settings that a command names otherwise, or that the screen and the machine decide.
-_DECIDED = ("preset", "epochs", "seed", "precision", "preprocessing.binning", "preprocessing.fixed")
+# Settings with an own flag, or determined by the screen or the machine.
+_EXCLUDED_SETTINGS = ("preset", "epochs", "seed", "precision", "preprocessing.binning", "preprocessing.fixed")
 _STEPS = ("index", "train", "predict", "explain", "report")
-_PARTS = ("config.yaml", "screen.json", "folds.parquet", "run.json", "metrics.csv")
+_MAIN_FILES = ("config.yaml", "screen.json", "folds.parquet", "run.json", "metrics.csv")
 
 
-def refused(material: ReportData) -> Content:
+def refused(data: ReportData) -> Content:
     """Account for every entry: found = indexed + refused, with the kinds of problem."""
-    card, problems = material.screen.card, material.screen.problems
+    card, problems = data.screen.card, data.screen.problems
     values: dict[str, Any] = {"found": card.found, "indexed": card.indexed, "refused": card.refused}
     if len(problems):
         rows = []
@@ -71,29 +68,35 @@ def refused(material: ReportData) -> Content:
     return Content("sections/refused.html.j2", values)
 
 
-def provenance(material: ReportData) -> Content:
-    """Report how the run was made, so that it can be repeated."""
-    described = dict(material.described)
-    typed = described.pop("commands", None) or described.pop("command", None)
+def provenance(data: ReportData) -> Content:
+    """Report commands, settings and file hashes, so that the run can be repeated."""
+    run_info = dict(data.run_info)
+    commands = run_info.pop("commands", None) or run_info.pop("command", None)
     values: dict[str, Any] = {
-        "commands_title": "Commands" if typed else "Commands (as such a run is made)",
-        "commands": [typed] if isinstance(typed, str) else [str(line) for line in typed or _typical(material)],
+        "commands_title": "Commands" if commands else "Commands (reconstructed)",
+        "commands": [commands]
+        if isinstance(commands, str)
+        else [str(line) for line in commands or _typical_commands(data)],
         "facts": [
             ("report by distangle", __version__),
-            ("layout", material.screen.card.layout),
-            *((spaced(key), _short(key, value)) for key, value in described.items() if not isinstance(value, Mapping)),
-            ("class list sha256", material.screen.card.perturbations_sha256[:16]),
+            ("layout", data.screen.card.layout),
+            *(
+                (spaced(key), _format_fact(key, value))
+                for key, value in run_info.items()
+                if not isinstance(value, Mapping)
+            ),
+            ("class list sha256", data.screen.card.perturbations_sha256[:16]),
         ],
         "hashes": [],
-        "run": material.typed,
+        "run": data.command_path,
     }
-    if material.config:
-        settings = [(key, printed_scores(value)) for key, value in flatten_settings(material.config)]
+    if data.config:
+        settings = [(key, format_value(value)) for key, value in flatten_settings(data.config)]
         values["settings"] = Table(columns=("setting", "value"), rows=settings)
-    if material.hashes:
-        first = [name for name in _PARTS if name in material.hashes]
-        names = first + [name for name in material.hashes if name not in first]
-        values["hashes"] = [(name, material.hashes[name]) for name in names]
+    if data.hashes:
+        main_files = [name for name in _MAIN_FILES if name in data.hashes]
+        names = main_files + [name for name in data.hashes if name not in main_files]
+        values["hashes"] = [(name, data.hashes[name]) for name in names]
     return Content("sections/provenance.html.j2", values)
 
 
@@ -106,46 +109,45 @@ def flatten_settings(settings: Mapping[str, Any], *, prefix: str = "") -> Iterat
             yield f"{prefix}{key}", value
 
 
-def _typical(material: ReportData) -> list[str]:
+def _typical_commands(data: ReportData) -> list[str]:
     train = "distangle train SCREEN"
     for option in ("preset", "epochs", "seed"):
-        if option in material.config:
-            train += f" --{option} {shlex.quote(str(material.config[option]))}"
-    held_out = str(material.described.get("held_out", ""))
-    if material.crossed is not None:
-        train += f" --cross-validate {material.crossed['n_folds']}"
-    elif material.holds_nothing_out:
+        if option in data.config:
+            train += f" --{option} {shlex.quote(str(data.config[option]))}"
+    held_out = str(data.run_info.get("held_out", ""))
+    if data.cross_validation is not None:
+        train += f" --cross-validate {data.cross_validation['n_folds']}"
+    elif data.holds_nothing_out:
         train += " --hold-out none"
     elif re.fullmatch(r"[a-z_]+=[^=]+", held_out):
         train += f" --hold-out {shlex.quote(held_out)}"
-    unlabelled = str(material.described.get("unlabelled", ""))
+    unlabelled = str(data.run_info.get("unlabelled", ""))
     if re.fullmatch(r"[a-z_]+=[^=]+", unlabelled):
         train += f" --unlabelled {shlex.quote(unlabelled)}"
-    train += " --force-split" if material.described.get("forced") else ""
-    train += "".join(f" --set {shlex.quote(change)}" for change in _changes(material.config))
-    train += f" --out {material.typed}"
-    of = {
+    train += " --force-split" if data.run_info.get("forced") else ""
+    train += "".join(f" --set {shlex.quote(change)}" for change in _changed_settings(data.config))
+    train += f" --out {data.command_path}"
+    commands = {
         "index": "distangle index SOURCE --out SCREEN",
         "train": train,
-        "predict": f"distangle predict {material.typed} SCREEN",
+        "predict": f"distangle predict {data.command_path} SCREEN",
     }
-    return [of.get(step, f"distangle {step} {material.typed}") for step in _STEPS]
+    return [commands.get(step, f"distangle {step} {data.command_path}") for step in _STEPS]
 
 
-def _changes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the settings that differ from those of the preset, as they are typed."""
+def _changed_settings(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings that differ from the preset, as command-line values."""
     if config.get("preset") not in PRESETS:
         return
     preset = values_of(resolve_config(config["preset"]))
     for name, value in flatten_settings(config):
-        # What the screen and the machine decide by themselves is no change.
-        if name in preset and name not in _DECIDED and value != preset[name]:
+        if name in preset and name not in _EXCLUDED_SETTINGS and value != preset[name]:
             yield (
                 f"{name}={json.dumps(value)}" if value is None or isinstance(value, bool | list) else f"{name}={value}"
             )
 
 
-def _short(key: str, value: object) -> str:
+def _format_fact(key: str, value: object) -> str:
     if "sha256" in key:
         return str(value)[:16]
-    return f"{len(value):,}" if key == "classes" and isinstance(value, list) else printed_scores(value)
+    return f"{len(value):,}" if key == "classes" and isinstance(value, list) else format_value(value)

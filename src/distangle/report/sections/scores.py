@@ -10,38 +10,38 @@ from distangle.report import charts
 from distangle.report.data import ReportData
 from distangle.report.html import Content, Table, count, missing_notice, paragraph, percent, spaced
 from distangle.report.inline_svg import plate_map
-from distangle.report.plates import held_out_plates, plate_grid, spread
+from distangle.report.plates import held_out_plates, plate_grid, spread_over_experiments
 from distangle.report.score_table import command, not_scored, score_bar, score_sentence
 from distangle.results import Scores
 
-MOST_CELLS = 40  # classes up to which a confusion matrix can be read
-MOST_PLATES = 6
-MOST_PAIRS = 20
+MAX_CLASSES = 40  # classes in a readable confusion matrix
+MAX_PLATES = 6
+MAX_PAIRS = 20
 Write = Callable[[str, str], str]  # file name and SVG text to path inside the report
 
 
-def headline(material: ReportData, *, explanation: str = "") -> Content:
-    """Summarise the score, the screen, what was held out, and what to beware of.
+def headline(data: ReportData, *, explanation: str = "") -> Content:
+    """Summarize the score, the screen, what was held out, and the warnings.
 
     Args:
-        material: The run.
-        explanation: What the explanation says, in a sentence; "" before explaining.
+        data: Results of the run.
+        explanation: Summary of the explanation; "" before `explain`.
     """
-    scores, row = material.scores, material.main_row
-    values: dict[str, Any] = {"name": material.name, "facts": _facts(material)}
-    if scores is None and not material.holds_nothing_out:
+    scores, row = data.scores, data.main_row
+    values: dict[str, Any] = {"name": data.name, "facts": _screen_facts(data)}
+    if scores is None and not data.holds_nothing_out:
         what = "There is no score yet: no held-out well has been predicted."
-        return Content(_HEADLINE, values | {"missing": missing_notice(what, command("predict", material))})
+        return Content(_HEADLINE, values | {"missing": missing_notice(what, command("predict", data))})
     if scores is None or row is None:
-        sentences = [not_scored(material)]
+        sentences = [not_scored(data)]
     else:
         sentences = [score_sentence(scores, row)]
         values |= {"score": row.value, "bar": score_bar(row)}
-    if material.crossed is not None:
-        sentences.append(_out_of_fold(material.crossed))
+    if data.cross_validation is not None:
+        sentences.append(_out_of_fold(data.cross_validation))
     if explanation:
         sentences.append(explanation)
-    return Content(_HEADLINE, values | {"sentences": sentences, "warnings": warnings_of(material)})
+    return Content(_HEADLINE, values | {"sentences": sentences, "warnings": warnings_of(data)})
 
 
 _HEADLINE = "sections/headline.html.j2"
@@ -51,39 +51,39 @@ def _out_of_fold(plan: Mapping[str, Any]) -> str:
     return (
         f"Scores are out of fold: in each of {plan['n_folds']} folds a network was trained with some whole "
         f"{plan['expect']} held out, and every well is scored by the network that had not seen it. The final network, "
-        "which predicts new screens, was then trained on everything, so no well is left to score it on."
+        "which predicts new screens, was then trained on all wells, so no well is left to score it on."
     )
 
 
-def warnings_of(material: ReportData) -> list[str]:
-    """Return what a reader must know before trusting the scores, one sentence each."""
-    scores = material.scores
+def warnings_of(data: ReportData) -> list[str]:
+    """Return the warnings about the scores, one sentence each."""
+    scores = data.scores
     warnings: list[str] = []
     if scores is None:
         return warnings
-    notes = " ".join(scores.notes)  # a warning that the notes have in exact words is not repeated
+    notes = " ".join(scores.notes)  # the notes already contain some warnings
     if scores.forced:
-        why = next((note for note in scores.notes if "split was forced" in note), "The split was forced.")
+        reason = next((note for note in scores.notes if "split was forced" in note), "The split was forced.")
         warnings.append(
-            f"{why} The scores also reward recognising what training and held-out wells share, and are no estimate for "
-            "a new experiment."
+            f"{reason} The scores also reward batch effects that training and held-out wells share, so they do not "
+            "estimate the accuracy on a new experiment."
         )
     if "transductive" not in notes and any(row.transductive for row in scores.rows):
-        which = "all" if all(row.transductive for row in scores.rows) else "some"
-        warnings.append(f"In {which} rows of the score table the method saw the test plates (marked transductive).")
+        rows_text = "all" if all(row.transductive for row in scores.rows) else "some"
+        warnings.append(f"In {rows_text} rows of the score table the method saw the test plates (marked transductive).")
     if scores.never_trained and "no training well" not in notes:
-        listed = ", ".join(map(brief, scores.never_trained[:8])) + (", …" if len(scores.never_trained) > 8 else "")
+        names = ", ".join(map(brief, scores.never_trained[:8])) + (", …" if len(scores.never_trained) > 8 else "")
         warnings.append(
             f"{count(len(scores.never_trained), 'perturbation')} of the held-out wells had no training well and "
-            f"{'is' if len(scores.never_trained) == 1 else 'are'} left out of the scores: {listed}."
+            f"{'is' if len(scores.never_trained) == 1 else 'are'} left out of the scores: {names}."
         )
-    unread = 0 if material.wells is None else int((material.wells.table["reason"] != "").sum())
-    if unread and "could not be read" not in notes:
-        warnings.append(f"{count(unread, 'well')} could not be read during prediction.")
-    if material.screen.card.refused:
+    n_unreadable = 0 if data.wells is None else int((data.wells.table["reason"] != "").sum())
+    if n_unreadable and "could not be read" not in notes:
+        warnings.append(f"{count(n_unreadable, 'well')} could not be read during prediction.")
+    if data.screen.card.refused:
         warnings.append(
-            f"{count(material.screen.card.refused, 'entry', 'entries')} of the screen "
-            f"{'was' if material.screen.card.refused == 1 else 'were'} refused during indexing; see the last section."
+            f"{count(data.screen.card.refused, 'entry', 'entries')} of the screen "
+            f"{'was' if data.screen.card.refused == 1 else 'were'} refused during indexing; see the last section."
         )
     for role, check in scores.controls.items():
         if check.get("verdict") == "violated":
@@ -91,19 +91,19 @@ def warnings_of(material: ReportData) -> list[str]:
     return warnings + [note for note in scores.notes if not (scores.forced and "split was forced" in note)]
 
 
-def curves(material: ReportData, write: Write) -> Content:
+def curves(data: ReportData, write: Write) -> Content:
     """Draw the training curves."""
-    if material.metrics is None:
-        return missing_notice("No epoch has been recorded.", command("train", material))
-    metrics, row = material.metrics, material.main_row
-    drawings = charts.training_curves(metrics, chance=None if row is None else row.chance, stamp=material.stamp)
-    duration = f" in {_duration(float(metrics['seconds'].sum()))}" if "seconds" in metrics.columns else ""
+    if data.metrics is None:
+        return missing_notice("No epoch has been recorded.", command("train", data))
+    metrics, row = data.metrics, data.main_row
+    drawings = charts.training_curves(metrics, chance=None if row is None else row.chance, stamp=data.stamp)
+    duration = f" in {_format_duration(float(metrics['seconds'].sum()))}" if "seconds" in metrics.columns else ""
     sentences = [f"{count(len(metrics), 'epoch')}{duration}, measured after each epoch."]
-    if material.crossed is not None:
-        sentences.append("These are the curves of the final network, trained on everything: it has no held-out wells.")
-    elif material.holds_nothing_out:
+    if data.cross_validation is not None:
+        sentences.append("These are the curves of the final network, trained on all wells: it has no held-out wells.")
+    elif data.holds_nothing_out:
         sentences.append("Nothing was held out, so there is no held-out curve.")
-    cutmix = material.config.get("cutmix")
+    cutmix = data.config.get("cutmix")
     if isinstance(cutmix, Mapping) and cutmix.get("probability"):
         sentences.append(
             "Training accuracy is measured on mixed images (CutMix), so it can lie below the held-out accuracy."
@@ -112,31 +112,31 @@ def curves(material: ReportData, write: Write) -> Content:
     return Content("sections/curves.html.j2", {"charts": sources, "sentences": sentences})
 
 
-def confusion(material: ReportData, write: Write) -> Content:
+def confusion(data: ReportData, write: Write) -> Content:
     """Draw the confusion matrix of the held-out sites, or list its largest errors."""
-    if material.scores is None:
-        return missing_notice("No predictions have been scored.", command("predict", material))
-    names, counts = _confusion(material.scores)
+    if data.scores is None:
+        return missing_notice("No predictions have been scored.", command("predict", data))
+    names, counts = _confusion_counts(data.scores)
     if not len(names):
-        if material.holds_nothing_out:
+        if data.holds_nothing_out:
             return paragraph("Nothing was held out, so no error can be counted: the training wells are no test.")
         return paragraph("No held-out site of a known perturbation was predicted.")
     values: dict[str, Any] = {}
-    if len(names) <= MOST_CELLS:
+    if len(names) <= MAX_CLASSES:
         totals = counts.sum(axis=1, keepdims=True)
         shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
-        values["matrix"] = write("confusion.svg", charts.confusion_matrix(names, shares, stamp=material.stamp))
+        values["matrix"] = write("confusion.svg", charts.confusion_matrix(names, shares, stamp=data.stamp))
         values["caption"] = (
             f"Share of the {int(counts.sum()):,} held-out sites of each true perturbation (each row adds up to "
             "100\u202f%), by predicted perturbation. Grey rows have no held-out site."
         )
     else:
         values["caption"] = f"A matrix of {len(names):,} perturbations cannot be read. The table lists the main errors."
-    pairs = confused_pairs(names, counts)[: MOST_PAIRS if len(names) > MOST_CELLS else 6]
+    pairs = confused_pairs(names, counts)[: MAX_PAIRS if len(names) > MAX_CLASSES else 6]
     if pairs:
         rows = [
-            (brief(true), brief(predicted), f"{times:,}", f"{of:,}", percent(times / of, 0))
-            for true, predicted, times, of in pairs
+            (brief(true), brief(predicted), f"{n:,}", f"{total:,}", percent(n / total, 0))
+            for true, predicted, n, total in pairs
         ]
         columns = ("true", "predicted", "sites", "of", "share")
         values["pairs"] = Table(columns=columns, rows=rows, numeric=(2, 3, 4), caption="Most frequent confusions")
@@ -145,58 +145,62 @@ def confusion(material: ReportData, write: Write) -> Content:
 
 def confused_pairs(names: Sequence[str], counts: np.ndarray) -> list[tuple[str, str, int, int]]:
     """Return (true, predicted, sites, true sites) of the errors, most frequent first."""
-    wrong = counts.astype(np.int64)
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    places = [divmod(int(place), wrong.shape[1]) for place in order]
+    errors = counts.astype(np.int64)
+    np.fill_diagonal(errors, 0)
+    order = np.argsort(-errors, axis=None, kind="stable")[:MAX_PAIRS]
+    cells = [divmod(int(cell), errors.shape[1]) for cell in order]
     totals = counts.sum(axis=1)
-    return [(names[t], names[p], int(wrong[t, p]), int(totals[t])) for t, p in places if wrong[t, p] > 0]
+    return [(names[t], names[p], int(errors[t, p]), int(totals[t])) for t, p in cells if errors[t, p] > 0]
 
 
-def plate_maps(material: ReportData) -> Content:
+def plate_maps(data: ReportData) -> Content:
     """Draw the held-out plates, well by well."""
-    if material.wells is None:
-        return missing_notice("No well has been predicted.", command("predict", material))
-    plates = held_out_plates(material.wells)
+    if data.wells is None:
+        return missing_notice("No well has been predicted.", command("predict", data))
+    plates = held_out_plates(data.wells)
     if not plates:
         return paragraph("No well is held out, so there is no plate to show.")
-    shown = spread(plates, most=MOST_PLATES)
-    never = () if material.scores is None else material.scores.never_trained
+    selection = spread_over_experiments(plates, limit=MAX_PLATES)
+    never_trained = () if data.scores is None else data.scores.never_trained
     maps = []
-    for experiment, plate in shown:
-        grid = plate_grid(material.wells, material.screen, experiment=experiment, plate=plate, never_trained=never)
+    for experiment, plate in selection:
+        grid = plate_grid(data.wells, data.screen, experiment=experiment, plate=plate, never_trained=never_trained)
         score = f"{grid.n_correct} of {grid.n_scored} wells correct" if grid.n_scored else "no scored well"
         maps.append({"drawing": plate_map(grid), "experiment": experiment, "plate": plate, "score": score})
-    number = count(len(plates), "held-out plate")
-    which = f"All {number}." if len(plates) == len(shown) else f"{len(shown)} of {number}, spread over the experiments."
-    return Content("sections/plate_maps.html.j2", {"plates": maps, "shown": which})
+    plate_count = count(len(plates), "held-out plate")
+    sentence = (
+        f"All {plate_count}."
+        if len(plates) == len(selection)
+        else f"{len(selection)} of {plate_count}, spread over the experiments."
+    )
+    return Content("sections/plate_maps.html.j2", {"plates": maps, "shown": sentence})
 
 
-def control_checks(material: ReportData) -> Content:
-    """Report the checks of the controls: those of Sec. 2.2 of the paper."""
-    if material.scores is None:
-        return missing_notice("The controls have not been checked.", command("predict", material))
-    if material.holds_nothing_out:
+def control_checks(data: ReportData) -> Content:
+    """Report the checks of the control wells (Sec. 2.2 of the paper)."""
+    if data.scores is None:
+        return missing_notice("The controls have not been checked.", command("predict", data))
+    if data.holds_nothing_out:
         return paragraph("Nothing was held out, so the controls could not be checked (Sec. 2.2).")
-    if not material.scores.controls:
+    if not data.scores.controls:
         return paragraph("The held-out wells include no control, so the controls could not be checked (Sec. 2.2).")
     cards = [
         {
             "role": spaced(role),
             "verdict": str(check.get("verdict", "")),
-            "text": str(check.get("sentence", "")),
-            "numbers": [(spaced(key), printed_scores(value)) for key, value in check.items() if key not in _NO_NUMBERS],
+            "text": str(check.get("words", "")),
+            "numbers": [(spaced(key), format_value(value)) for key, value in check.items() if key not in _TEXT_KEYS],
         }
-        for role, check in material.scores.controls.items()
+        for role, check in data.scores.controls.items()
     ]
     return Content("sections/controls.html.j2", {"cards": cards})
 
 
-_NO_NUMBERS = ("verdict", "sentence")
+_TEXT_KEYS = ("verdict", "words")
 
 
-def printed_scores(value: object) -> str:
-    """Return a number, list or text of a results file as a reader expects it."""
+def format_value(value: object) -> str:
+    """Format a number, list or text of a results file."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -206,20 +210,20 @@ def printed_scores(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{spaced(str(key))} {printed_scores(item)}" for key, item in value.items())
+        return ", ".join(f"{spaced(str(key))} {format_value(item)}" for key, item in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        short = [printed_scores(item) for item in value[:24]]
-        return ", ".join(short) + (f", … ({len(value)} in all)" if len(value) > 24 else "")
+        items = [format_value(item) for item in value[:24]]
+        return ", ".join(items) + (f", … ({len(value)} in all)" if len(value) > 24 else "")
     return str(value)
 
 
-def _facts(material: ReportData) -> list[tuple[str, str]]:
-    sites, card = material.screen.sites, material.screen.card
+def _screen_facts(data: ReportData) -> list[tuple[str, str]]:
+    sites, card = data.screen.sites, data.screen.card
     wells = sites[["experiment", "plate", "well"]].drop_duplicates()
     plates = wells[["experiment", "plate"]].drop_duplicates()
     size = f"{card.shape[0]} × {card.shape[1]} px, {card.dtype}" if card.shape else "not read"
     pairs = [
-        ("screen", material.screen.source.name),
+        ("screen", data.screen.source.name),
         ("experiments", f"{wells['experiment'].nunique():,}"),
         ("plates", f"{len(plates):,}"),
         ("wells", f"{len(wells):,}"),
@@ -229,19 +233,19 @@ def _facts(material: ReportData) -> list[tuple[str, str]]:
         ("images", size),
         ("cell types", ", ".join(card.cell_types) or "not given"),
     ]
-    if material.scores is not None:
-        pairs.append(("held out", material.scores.held_out))
+    if data.scores is not None:
+        pairs.append(("held out", data.scores.held_out))
     return pairs
 
 
-def _confusion(scores: Scores) -> tuple[list[str], np.ndarray]:
-    listed = scores.confusion.get("perturbations", [])
-    names = [str(name) for name in listed] if isinstance(listed, Sequence) else []
+def _confusion_counts(scores: Scores) -> tuple[list[str], np.ndarray]:
+    perturbations = scores.confusion.get("perturbations", [])
+    names = [str(name) for name in perturbations] if isinstance(perturbations, Sequence) else []
     counts = np.array(scores.confusion.get("counts", []), dtype=np.int64)
     return names, counts.reshape(len(names), len(names))
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
