@@ -145,7 +145,7 @@ def _results(comparison: Comparison) -> Content:
             if (level, metric) == ("well", "accuracy") and differences:
                 intervals = any(row.difference_interval for row in rows)
                 label = f"Percentage points over the baseline{', with 95 % intervals' if intervals else ''}"
-                content["bars"] = bars(differences, said=label, width=480.0)
+                content["bars"] = bars(differences, description=label, width=480.0)
                 legend = "; thin lines: 95\u202f% intervals" if intervals else ""
                 content["bars_caption"] = f"Percentage points over the baseline{legend}."
             contents.append(content)

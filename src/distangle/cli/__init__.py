@@ -78,7 +78,7 @@ def _run(arguments: list[str]) -> None:
                 list_settings(verb)
             elif arguments[0] == "simulate":
                 list_simulation()
-    except StopRequested as request:
+    except StoppedError as request:
         print_error(str(request))
         sys.exit(request.status)
     except DistangleError as error:

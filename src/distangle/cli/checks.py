@@ -40,7 +40,7 @@ def check(
         sample: Number of sites whose pixels are read, spread over plates and wells; 0 reads all sites.
         pixels: Read pixels.
         hash_files: Compare the SHA-256 of the sampled files with the index.
-        like: Reference screen; its labels must have the same coding.
+        compare_with: Reference screen; its labels must have the same coding.
         fold_file: File of folds to check for leakage, from `distangle folds` or from a run.
         target: Column to predict; the check reports how well position, layout and plate predict it.
         expect: Expected totals, such as `wells=62755,plates=204`.
@@ -57,7 +57,7 @@ def check(
 
     n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
     indexed_screen = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
-    reference = None if like is None else allowed_sources(read_screen(like))
+    reference = None if compare_with is None else allowed_sources(read_screen(compare_with))
     show_action("comparing the tables")
     report = check_tables(indexed_screen, like=reference, expected=_parse_totals(expect))
     folds = None if fold_file is None else Folds.read(fold_file)
@@ -67,7 +67,7 @@ def check(
         )
     show_action("looking for leaks")
     leaks = find_leaks(indexed_screen, folds, label=target)
-    report = report.joined(CheckReport(findings=tuple(leaks), laws=()))
+    report = report.merge(CheckReport(findings=tuple(leaks), invariants=()))
     folder = out or screen / CHECKS
     if pixels and not indexed_screen.card.tables_only:
         from distangle.images import sample_sites
@@ -84,14 +84,14 @@ def check(
                 workers=n_workers,
                 progress=by_percent(advance),
             )
-        report = report.joined(pixel_report)
+        report = report.merge(pixel_report)
         planes.write(folder / "planes.parquet")
     else:
         (folder / "planes.parquet").unlink(missing_ok=True)  # from an earlier check
     report.write(folder)
-    for invariant in report.laws:
+    for invariant in report.invariants:
         (print_result if invariant.holds else print_note)(
-            f"{invariant.stage}: {invariant.words}{'' if invariant.holds else '  (does not add up)'}"
+            f"{invariant.stage}: {invariant.equation}{'' if invariant.holds else '  (does not add up)'}"
         )
     groups = report.grouped()
     if groups:
@@ -171,7 +171,7 @@ def verify(folder: Path, *, images: Path | None = None) -> None:
     else:
         raise ConfigError(f"{folder} is not a run (no run.json) and not a screen (no screen.json). Name one of them.")
     if report.differences:
-        rows = [(mismatch.kind, mismatch.name, mismatch.words) for mismatch in report.differences[:MAX_MISMATCHES]]
+        rows = [(mismatch.kind, mismatch.name, mismatch.detail) for mismatch in report.differences[:MAX_MISMATCHES]]
         print_table(("", "file", "difference"), rows)
         if len(report.differences) > MAX_MISMATCHES:
             print_note(f"... {len(report.differences) - MAX_MISMATCHES} more")
@@ -179,6 +179,6 @@ def verify(folder: Path, *, images: Path | None = None) -> None:
         print_note(note)
     n_mismatches = len(report.differences)
     outcome = f"{n_mismatches} differ" if n_mismatches else "all unchanged"
-    print_result(f"{report.n_files} files ({in_bytes(report.n_bytes)}) checked: {outcome}")
+    print_result(f"{report.n_files} files ({format_bytes(report.n_bytes)}) checked: {outcome}")
     if n_mismatches:
         sys.exit(1)

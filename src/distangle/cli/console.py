@@ -61,7 +61,7 @@ def _print(console: Console, text: str, *, style: str | None = None) -> None:
     text = escape_control_characters(text)
     if console.is_terminal:
         text = "\n".join(_wrap(line, console.width) for line in text.split("\n"))
-    forward_messages()
+    note_output()
     console.print(text, style=style, markup=False, soft_wrap=True)
 
 
@@ -171,12 +171,12 @@ def bracket_notes(scores: "Scores") -> Iterator[str]:
     Args:
         scores: All scores.
     """
-    from distangle.core.stats import LEAST_GROUPS
+    from distangle.core.stats import MIN_GROUPS
 
     few = [row for row in scores.rows if row.by_group and row.interval is None and row.subset == "all"]
     if few:
         row = few[0]
         yield (
-            f"Square brackets: the values of {', '.join(row.by_group)}. An interval needs at least {LEAST_GROUPS} "
+            f"Square brackets: the values of {', '.join(row.by_group)}. An interval needs at least {MIN_GROUPS} "
             f"{row.interval_over}s; there are {row.n_groups}."
         )

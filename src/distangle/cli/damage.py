@@ -30,7 +30,7 @@ def name_damaged_file(arguments: Sequence[str], error: Exception) -> str:
                 f"{folder} is damaged: {changes} since it was written. Restore it from a copy; "
                 f"`distangle verify {folder}` lists all differences."
             )
-    message = brief(f"{type(error).__name__}: {error}".splitlines()[0], most=200)
+    message = brief(f"{type(error).__name__}: {error}".splitlines()[0], max_length=200)
     return (
         f"A file in {' or '.join(map(str, folders))} has unexpected contents, although its checksum is right "
         f"({message}). If the folder comes from somebody else, ask for another copy. If it is your own, this is a bug "

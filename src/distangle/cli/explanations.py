@@ -173,7 +173,7 @@ def explain(
         parts: Further analyses, separated by commas: `faithfulness` tests the maps, `templates` and `filters` analyze
             the network; `none` explains the sites only.
         nuclear: Channel that shows nuclei, if its name, stain or organelle does not say so.
-        beside: Second run on the same screen whose templates are compared, such as one with pseudo-labels.
+        compare_with: Second run on the same screen whose templates are compared, such as one with pseudo-labels.
         embeddings: Perturbations whose embeddings are shown, separated by commas; the default is the most frequent
             ones.
         prune: Measure how removing filters changes the accuracy; this needs several predictions.
@@ -224,7 +224,7 @@ def explain(
     options = AnalysisOptions(
         parts=analyses,
         nuclear=nuclear,
-        beside=None if compare_with is None else RunFolder.open(compare_with),
+        other_run=None if compare_with is None else RunFolder.open(compare_with),
         embeddings=None if embeddings is None else [name.strip() for name in embeddings.split(",")],
         prune=prune,
         seeds=[RunFolder.open(other) for other in seeds],
@@ -268,7 +268,7 @@ def _benchmark(
         benchmark_sentences,
     )
 
-    with progress("benchmark", BENCHMARK_PIECES, unit="method") as advance:
+    with progress("benchmark", N_BENCHMARK_STEPS, unit="method") as advance:
         result = benchmark_run(run, screen, n_sites=n_sites, layer=layer, head=head, removal=removal, advance=advance)
     run.add_command(command_line())
     if result.settings["remark"]:

@@ -185,7 +185,7 @@ def train(
             indexed_screen = open_screen(source, images)
             split = make_folds(indexed_screen, fold_flags, label=training_config.target, seed=training_config.seed)
         coverage = class_coverage(indexed_screen, split, training_config.target)
-        for note in coverage.blanks():
+        for note in coverage.missing_label_notes():
             print_note(note)
         if coverage.never_trained:
             names = ", ".join(map(brief, coverage.never_trained[:MAX_NAMES]))
@@ -209,7 +209,7 @@ def _cross_validate(
     from distangle.training import start_cross_validation
 
     class_coverage(screen, hold_nothing_out(screen), config.target)
-    run = start_cross_validation(screen, config, out, n_folds=n_folds, hidden=hidden, say=print_note)
+    run = start_cross_validation(screen, config, out, n_folds=n_folds, hidden_labels=hidden, say=print_note)
     plan = run.describe()["cross_validation"]
     print_result(
         f"cross-validation: {plan['n_folds']} folds of whole {plan['expect']} ({plan['why']}), then one network "
@@ -326,7 +326,7 @@ def predict(
         out: Folder for the predictions of another screen; the default is RUN/predictions.
         images: Folder of the images, if they were moved after `distangle index`.
         device: Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; the default is `cpu`.
-        norms: Batch-norm statistics to use; the default is the setting of the run (`batch_norm.statistics`).
+        batch_norm: Batch-norm statistics to use; the default is the setting of the run (`batch_norm.statistics`).
     """
     from distangle.results import RunFolder
 
@@ -340,7 +340,9 @@ def predict(
     from distangle.inference import predict_run
 
     with progress("predict", 8, unit="view") as advance:
-        scores, _ = predict_run(run_folder, indexed_screen, out=out, at_test=norms, advance=advance, say=print_note)
+        scores, _ = predict_run(
+            run_folder, indexed_screen, out=out, at_test=batch_norm, advance=advance, say=print_note
+        )
     if out is None and shows_progress():
         run_folder.add_command(command_line())
     _print_scores(scores)

@@ -254,8 +254,8 @@ def pack(
     if n_refused:
         print_note(f"{n_refused} image(s) could not be read and were refused; see {out / 'problems.csv'}")
     print_result(
-        f"packed and verified {packed.n_packed} images, kept {packed.n_kept} from before; size "
-        f"{in_bytes(packed.bytes_before)} -> {in_bytes(packed.bytes_after)} "
+        f"packed and verified {packed.n_packed} images, kept {packed.n_reused} from before; size "
+        f"{format_bytes(packed.bytes_before)} -> {format_bytes(packed.bytes_after)} "
         f"(ratio {packed.bytes_after / packed.bytes_before:.2f})"
     )
     print_result(conservation_line(packed.screen))

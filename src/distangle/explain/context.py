@@ -106,7 +106,7 @@ def load_context(
     selection = selection or SiteSelection()
     perturbation = selection.perturbation
     model, card = open_model(run)
-    model.to(named_device())
+    model.to(inference_device())
     check_fits(screen, card)
     predictions = Predictions.read(run.predictions, level="site", views=1)
     index = {name: k for k, name in enumerate(predictions.perturbations)}
@@ -135,7 +135,7 @@ def load_context(
         def prepare_sites(rows: list[int]) -> ExplainedSites:
             table = predictions.table.iloc[rows].reset_index(drop=True)
             position = {row: k for k, row in enumerate(rows)}
-            parts = norm_parts(load_statistics(run), screen, rows, store.fold)
+            parts = rows_by_statistics(load_statistics(run), screen, rows, store.fold)
             explained = [name if perturbation is None else perturbation for name in table["predicted"]]
             return ExplainedSites(
                 table=table,

@@ -38,7 +38,7 @@ class ExplainSettings(BaseModel):
     method: Method = Field(default="grad_cam", description="attribution method of the maps")
     layer: str | None = Field(default=None, description="layer of the maps; none: the maps before the pooling")
     head: Head = Field(default="softmax", description="head whose output the maps explain")
-    of: OutputKind = Field(
+    score: OutputKind = Field(
         default="log_probability", description="output that the Shapley values distribute over the channels"
     )
     removal: Removal | None = Field(
@@ -189,7 +189,7 @@ def explain_sites(
 def _shapley_settings(settings: ExplainSettings) -> ShapleySettings:
     """Return the settings of the Shapley values."""
     return ShapleySettings(
-        output=settings.of, removal=settings.removal, max_batch_size=settings.most_at_once, bf16=settings.bf16
+        output=settings.score, removal=settings.removal, max_batch_size=settings.max_at_once, bf16=settings.bf16
     )
 
 

@@ -56,7 +56,7 @@ def training_remark(run: RunFolder, table: pd.DataFrame) -> str:
             "the cross-validation networks, which were not trained on these sites. To explain one of those networks: "
             f"`distangle predict {fold}`, then `distangle explain {fold}`."
         )
-    if description["held_out"] == NOTHING:
+    if description["held_out"] == NO_HOLD_OUT:
         return (
             "The network was trained on all explained sites, so its explanation may reflect peculiarities of these "
             "wells. Use `distangle train SCREEN --cross-validate 5`, which keeps networks that were not trained on all "

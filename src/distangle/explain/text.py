@@ -18,7 +18,7 @@ TESTS = {
 }  # a test of `faithfulness.json` to its printed name
 REPLACEMENTS = {"control": "control image", "blur": "blurred image"}
 HEADS = ("softmax", "arc")
-NO_INTERVAL = f"fewer than {LEAST_GROUPS} experiments: no interval"
+NO_INTERVAL = f"fewer than {MIN_GROUPS} experiments: no interval"
 UNUSED_CLASS_CAVEAT = (
     "The loss pushes the templates of unused classes away from all sites, so they cluster with and without pseudo "
     "labels: their separation is no evidence for pseudo labels."

@@ -140,7 +140,8 @@ def _note_mixed_wells(predictions: Sequence[Predictions], *, target: str) -> Ite
     if not counts.single:
         partial = f", {counts.n_partial} lack it at some sites" if counts.n_partial else ""
         yield (
-            f"The wells have no single {target} ({counts.n_ambiguous} of {counts.n_labeled} wells hold several{partial}), "
+            f"The wells have no single {target} ({counts.n_ambiguous} of {counts.n_labeled} wells hold "
+            f"several{partial}), "
             "so no score by well is computed."
         )
 

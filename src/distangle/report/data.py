@@ -108,7 +108,7 @@ class ReportData:
     @property
     def holds_nothing_out(self) -> bool:
         """Whether the run trained on all wells, without cross-validation."""
-        return bool(self.run_info.get("held_out") == NOTHING)
+        return bool(self.run_info.get("held_out") == NO_HOLD_OUT)
 
     @property
     def main_row(self) -> ScoreRow | None:
@@ -216,9 +216,11 @@ def _read_wells(folder: Path) -> Predictions | None:
 def _read_if_present(kind: type[ResultT], folder: Path) -> ResultT | None:
     try:
         return kind.read(folder)
-    except NotMade:
+    except MissingResultError:
         return None
 
 
 def _manifest_hashes(run: RunFolder) -> Mapping[str, str]:
-    return {name: str(entry["sha256"]) for name, entry in run.listed().items() if not name.startswith("report/")}
+    return {
+        name: str(entry["sha256"]) for name, entry in run.manifest_entries().items() if not name.startswith("report/")
+    }

@@ -118,7 +118,7 @@ def channels_side_by_side(image: np.ndarray, channels: Sequence[Channel], *, max
     """
     step = -(-max(image.shape[1:]) // max_side)
     stretched = stretch(image[:, ::step, ::step], contrast_limits([image]))
-    colours = channel_colours(channels)
+    colours = channel_colors(channels)
     pictures = [grey(plane[None]) for plane in stretched]
     pictures.append(composite(stretched, colours, gain=exposure(stretched, colours)))
     gap = np.full((stretched.shape[1], 4, 3), 255, dtype=np.uint8)

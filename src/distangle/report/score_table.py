@@ -23,7 +23,7 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
         by_group = ", ".join(f"{name} {percent(value)}" for name, value in row.by_group.items())
         return (
             f"{sentence}{f' ({by_group})' if by_group else ''}; chance is {percent(row.chance)}. An interval needs "
-            f"at least {LEAST_GROUPS} {_group_noun(row, plural=True)}, because it estimates the score on another one; "
+            f"at least {MIN_GROUPS} {_group_noun(row, plural=True)}, because it estimates the score on another one; "
             f"there {'is' if row.n_groups == 1 else 'are'} {row.n_groups}."
         )
     low, high = row.interval
@@ -81,7 +81,7 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
     sentences = [f"Intervals: 95\u202f%, over whole {' or '.join(units)}s (Korn and Graubard)."] if units else []
     if units_without_interval or not units:
         unit = " or ".join(units_without_interval) or "group"
-        sentences.append(f"Fewer than {LEAST_GROUPS} {unit}s give no interval, but the value of each {unit}.")
+        sentences.append(f"Fewer than {MIN_GROUPS} {unit}s give no interval, but the value of each {unit}.")
     sentences.append("8 views: the mean over the eight rotations and flips of an image.")
     sentences.append("Balanced: the mean over perturbations. Dashed tick: chance. Bold: the score at the top.")
     if baselines := _baseline_names(rows):

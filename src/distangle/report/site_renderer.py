@@ -135,7 +135,7 @@ class SiteRenderer:
     def __init__(self, screen: Screen, folder: Path, *, read: Reader | None = None) -> None:
         self._screen, self._folder = screen, folder
         self._image = read or VerifiedReader(screen).read
-        self._colors = composites.channel_colours(screen.card.channels)
+        self._colors = composites.channel_colors(screen.card.channels)
         self._shared: dict[tuple[str, str], tuple[np.ndarray, float]] = {}
         sites = screen.sites
         keys = zip(sites["experiment"], sites["plate"], sites["well"], sites["site"], strict=True)
@@ -162,7 +162,7 @@ class SiteRenderer:
         channel_paths = []
         for position, channel in enumerate(channels):
             picture = np.round(channel * 255).astype(np.uint8)
-            thumbnail = composites.enlarge(composites.reduce(picture, most=CHANNEL_PX), least=120)
+            thumbnail = composites.enlarge(composites.reduce(picture, max_side=CHANNEL_PX), min_side=120)
             channel_paths.append(self._write(thumbnail, f"{name}-channel-{position + 1}.png"))
         enlarged = self._resize(composite)
         width = min(400, enlarged.shape[1])
@@ -183,7 +183,7 @@ class SiteRenderer:
         return self._write(composites.activation_scale(), "map-scale.png")
 
     def _resize(self, picture: np.ndarray) -> np.ndarray:
-        return composites.enlarge(composites.reduce(picture, most=MAX_PX))
+        return composites.enlarge(composites.reduce(picture, max_side=MAX_PX))
 
     def _contrast_of(self, key: Key, image: np.ndarray) -> tuple[np.ndarray, float]:
         plate = key[:2]

@@ -65,7 +65,7 @@ class RandomizedNetwork:
         if batch.controls is None:
             return torch.zeros_like(references)
         with freeze(self.model), torch.no_grad(), batch.plate_statistics(self.model):
-            numbers = self.model.numbers(self.model.pool(self.model.feature_maps(batch.controls)))
+            numbers = self.model.image_features(self.model.pool(self.model.feature_maps(batch.controls)))
         offsets = numbers.to(references).expand(len(references), -1)
         scales = references.new_zeros(len(references), references.shape[1] - offsets.shape[1])
         return torch.cat([offsets, scales], 1)
@@ -126,7 +126,7 @@ def cascade(model: PerturbationClassifier, *, seed: int) -> Iterator[RandomizedN
         parts += prefixes
         tensors = {name: value for name, value in fresh.items() if name.startswith(tuple(f"{p}." for p in prefixes))}
         randomized.load_state_dict(tensors, strict=False)
-        is_last_trained = stage == "neck" if model.config.frozen else position == len(stages) - 1
+        is_last_trained = stage == "neck" if model.config.freeze_backbone else position == len(stages) - 1
         yield RandomizedNetwork(stage=stage, model=randomized, parts=parts, trained_parts=is_last_trained)
 
 

@@ -201,7 +201,7 @@ def prune_effect(
     """
     thresholds = thresholds or Thresholds()
     model, card = open_model(run)
-    model.to(named_device())
+    model.to(inference_device())
     layers = [layer for layer in filter_layers(model) if layer.next_layers is not None]
     layers = [layer for layer in layers if names is None or layer.name in names]
     if not layers:
@@ -238,7 +238,7 @@ def prune_effect(
                 "accuracy": float(correct.mean()),
                 "without": float(still_correct.mean()),
                 "difference": float(change.mean()),
-                "interval": mean_interval(change, held_out.experiments, least_error=1 / held_out.n_wells),
+                "interval": mean_interval(change, held_out.experiments, min_error=1 / held_out.n_wells),
                 "changed": float((full != without).mean()),
                 "random": [],
             }

@@ -84,7 +84,7 @@ def examine_filters(
     weights = {f"{layer.name}|{kind}": array for layer in figure_layers for kind, array in _kinds(layer).items()}
     return FilterAnalysis(
         weights={name: array.astype(np.float32) for name, array in weights.items() if not name.endswith("_over_sd")},
-        shown=[layer.name for layer in figure_layers],
+        stored_layers=[layer.name for layer in figure_layers],
         layers=measurements,
         claim=claim,
         prune=prune,

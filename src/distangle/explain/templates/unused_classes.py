@@ -58,8 +58,8 @@ def unused_class_separation(
         AUROCs; `purity`, the share of unused classes among the k nearest neighbors of one, and `purity_random`, the
         expectation by chance. Entries that need two of a kind are None. The result is None unless there are both kinds.
     """
-    n_junk = int(is_unused.sum())
-    if n_junk in (0, len(is_unused)):
+    n_unused = int(is_unused.sum())
+    if n_unused in (0, len(is_unused)):
         return None
     pairs, norms = cosines(templates), np.linalg.norm(templates.astype(np.float64), axis=1)
     others = (pairs.sum(axis=1) - np.diagonal(pairs)) / (len(pairs) - 1)
@@ -90,7 +90,7 @@ def unused_class_separation(
         "silhouette": silhouette,
         "p_silhouette": None if silhouette is None else p["silhouette"],
         "purity": float(neighbour_purity(pairs, _kinds(is_unused), k=k)[is_unused].mean()),
-        "purity_random": (n_junk - 1) / (len(is_unused) - 1),
+        "purity_random": (n_unused - 1) / (len(is_unused) - 1),
     }
 
 

@@ -162,7 +162,7 @@ def merge_channels(image: np.ndarray, data: ReportData, *, others: Sequence[np.n
         others: Images to compare with this one; all share one contrast.
     """
     limits = composites.contrast_limits([image, *others])
-    colours = composites.channel_colours(data.screen.card.channels)
+    colours = composites.channel_colors(data.screen.card.channels)
     gain = float(
         np.median([composites.exposure(composites.stretch(other, limits), colours) for other in (image, *others)])
     )

@@ -33,7 +33,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     except RunError:
         command = f"distangle explain {data.command_path}"
         return UnavailableFigure(title=TITLE, reason="The filters have not been analyzed.", command=command)
-    layer_names = list(analysis.shown)[:2]
+    layer_names = list(analysis.stored_layers)[:2]
     kinds = [kind for kind in KINDS if any(f"{name}|{kind[0]}" in analysis.weights for name in layer_names)]
     with drawing():
         figure = Figure(figsize=(3.7 * max(len(layer_names), 2), 2.6 * len(kinds) + 2.3), layout="constrained")

@@ -60,7 +60,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             )
             for axes in means:
                 _draw_mean_map(axes, explanation, entry, side=image.shape[1])
-        scale = ScalarMappable(norm=Normalize(0, 1), cmap=composites.ACTIVATION_COLOURS)
+        scale = ScalarMappable(norm=Normalize(0, 1), cmap=composites.ACTIVATION_COLORMAP)
         bar = figure.colorbar(scale, ax=panels[1].tolist(), shrink=0.7, aspect=18, pad=0.02)
         bar.set_label("attribution map", color=MUTED)
         bar.outline.set_visible(False)

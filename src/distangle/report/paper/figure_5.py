@@ -27,7 +27,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     Source: Fig. 5
     """
     # A late import: the report package must load without torch, which the training package needs.
-    from distangle.training.data.cutmix import kept_area, mix_images, random_box
+    from distangle.training.data.cutmix import mix_images, random_box, remaining_area
 
     rows = example_sites(data, limit=2)
     if len(rows) < 2:
@@ -41,9 +41,9 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     cutmix = data.config.get("cutmix", {})
     rng = rng_for(0, "figure 5")
     box = random_box(rng, height=height, width=width, alpha=float(cutmix.get("alpha", 1.0)))
-    while not 0.15 < kept_area(box, height=height, width=width) < 0.85:  # a clearly visible box
+    while not 0.15 < remaining_area(box, height=height, width=width) < 0.85:  # a clearly visible box
         box = random_box(rng, height=height, width=width, alpha=float(cutmix.get("alpha", 1.0)))
-    weight = kept_area(box, height=height, width=width)
+    weight = remaining_area(box, height=height, width=width)
     mixed = mix_images(np.stack(pair), np.array([1, 0]), box)[0]
     with drawing():
         figure = Figure(figsize=(7.2, 2.9), layout="constrained")

@@ -99,9 +99,9 @@ def read_index(folder: Path) -> dict[str, Any]:
             types: dict[str, type] = {"title": str, **({"missing": str, "command": str} if "missing" in entry else {})}
             types |= {} if "missing" in entry else {"caption": str, "files": list}
             for name, type_ in types.items():
-                check_fields(check_fields(entry, dict, name=number)[name], type_, name=name)
+                check_type(check_type(entry, dict, name=number)[name], type_, name=name)
             for name in entry.get("files", ()):
-                if not re.fullmatch(r"figure-\d\d\.(png|svg)", check_fields(name, str, name="files")):
+                if not re.fullmatch(r"figure-\d\d\.(png|svg)", check_type(name, str, name="files")):
                     raise UnexpectedContent(f"{name[:80]!r} is not the file name of a figure")
             int(number)
     return entries

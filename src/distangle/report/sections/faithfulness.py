@@ -197,7 +197,7 @@ def _untrained_strips(faithfulness: Faithfulness, folder: Path) -> list[dict[str
 def _write_strip(maps: np.ndarray, path: Path) -> None:
     grey = np.full((*maps.shape[1:], 3), 60, dtype=np.uint8)
     panels: Sequence[np.ndarray] = [
-        composites.enlarge(composites.overlay(grey, np.clip(activation, 0, 1), strength=1.0), least=140)
+        composites.enlarge(composites.overlay(grey, np.clip(activation, 0, 1), strength=1.0), min_side=140)
         for activation in maps
     ]
     gap = np.full((panels[0].shape[0], 6, 3), 255, dtype=np.uint8)
