@@ -87,7 +87,7 @@ def plan_ablation(
             "screen": relative_path(screen.folder, out),
             "perturbations_sha256": screen.card.perturbations_sha256,
             "folds_sha256": folds.sha256,
-            "options": recipe.model_dump(mode="json"),
+            "config": recipe.model_dump(mode="json"),
             "conditions": [],
             "seeds": [],
             "commands": [],
@@ -117,7 +117,7 @@ def continue_ablation(
     screen = allowed_sources(read_screen((out / record["screen"]).resolve()))
     conditions = tuple(conditions)
     names = {name for name in record["conditions"]} | {condition.name for condition in conditions}
-    recipe, folds = TrainingConfig.model_validate(record["options"]), Folds.read(out / "folds.parquet")
+    recipe, folds = TrainingConfig.model_validate(record["config"]), Folds.read(out / "folds.parquet")
     check_conditions(
         [condition for condition in CONDITIONS if condition.name in names], recipe, screen=screen, folds=folds
     )
@@ -178,7 +178,7 @@ def _refuse_other_plan(
             f"{out} was started with other folds than {folds.description}. Use the same folds, or choose "
             f"another folder."
         )
-    before, now = values_of(TrainingConfig.model_validate(record["options"])), values_of(recipe)
+    before, now = values_of(TrainingConfig.model_validate(record["config"])), values_of(recipe)
     changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
     if changed:
         raise RunError(

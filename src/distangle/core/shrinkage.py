@@ -15,7 +15,7 @@ class Correction(BaseModel):
     """Setting of the correction of features within a group of wells.
 
     Attributes:
-        method: `centre` subtracts the group's mean; `standardise` also divides by its standard deviation.
+        method: `center` subtracts the group's mean; `standardize` also divides by its standard deviation.
         group: Level at which wells are compared.
         wells: Wells that the estimate uses: the negative controls, or all.
     """

@@ -174,7 +174,7 @@ def explain_sites(
             "scaling": explainer.scaling,
             "channels": list(channels),
             "map_grid": grid,
-            "untreated_wells": 0 if sites.control_sites is None else len(sites.control_sites),
+            "n_control_wells": 0 if sites.control_sites is None else len(sites.control_sites),
         },
         summary=summarize(table, scores, channels=channels, rng=rng, n_draws=settings.n_draws),
         planted=planted,

@@ -150,5 +150,5 @@ def _region_scores(maps: np.ndarray, regions: Mapping[int, PlantedCircle], wells
     area = float(inside.mean()) if rows else None
     return {
         "map_peak_in_place": {"sites": int(hits.sum()), **share_of(hits, wells[rows]), "chance": area},
-        "map_mass_in_place": {"of": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
+        "map_mass_in_place": {"n_total": len(rows), "share": float(masses.mean()) if rows else None, "area": area},
     }

@@ -79,7 +79,7 @@ def run_faithfulness(
         explanation.maps,
         rng=rng_for(0, "faithfulness"),
         settings=FaithfulnessSettings(removal=applied["removal"]),
-        method=map_method(applied["method"], layer=applied["asked_layer"], head=applied["head"]),
+        method=map_method(applied["method"], layer=applied["requested_layer"], head=applied["head"]),
         other_networks=OtherNetworks(
             seeds=[NetworkSites(other.model, other.sites) for other in seeds],
             shuffled=None if shuffled is None else NetworkSites(shuffled.model, shuffled.sites),
@@ -159,7 +159,7 @@ def explain_run(
         advance=advance,
     )
     binning = float(context.card.preprocessing.binning)
-    extra = {"scale": [binning, binning], "asked_layer": settings.layer, "perturbation": selection.perturbation}
+    extra = {"scale": [binning, binning], "requested_layer": settings.layer, "perturbation": selection.perturbation}
     extra["remark"] = training_remark(run, explanation.table)
     explanation = replace(explanation, settings={**explanation.settings, **extra})
     run.explanations.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ PARTS: tuple[Part, ...] = ("faithfulness", "templates", "filters")
 BENCHMARK_HEADER = ("network", "question", "method", "hits", "share", "95 %", "chance", "swapped", "mass / area")
 QUESTIONS = {"stain": "channel", "place": "region"}  # a question of `benchmark.json` to the printed word
 TESTS = {
-    "randomisation": "randomization",
+    "randomization": "randomization",
     "views": "augmentations",
 }  # a test of `faithfulness.json` to its printed name
 REPLACEMENTS = {"control": "control image", "blur": "blurred image"}
@@ -152,7 +152,7 @@ def template_sentences(numbers: Mapping[str, Any]) -> list[str]:
         ]
         if parts:
             lines.append(f"{head} templates, mean angle to the nearest other template: {'; '.join(parts)}.")
-    return [*lines, *_unused_classes(numbers["junk"], prefixes), *_embeddings(numbers, prefixes)]
+    return [*lines, *_unused_classes(numbers["unused"], prefixes), *_embeddings(numbers, prefixes)]
 
 
 def _channels_by_perturbation(summary: Mapping[str, Any], channels: Sequence[str]) -> list[str]:
@@ -181,12 +181,12 @@ def _planted_truth(planted: Mapping[str, Any]) -> list[str]:
     shapley, eq15, region = (
         planted[name] for name in ("top_shapley_is_planted", "top_eq15_is_planted", "map_peak_in_place")
     )
-    if shapley["of"]:
+    if shapley["n_total"]:
         lines.append(
             f"planted channel: Shapley finds it in {_count_and_share(shapley)} of the correctly predicted sites with "
             f"an effect in one channel (chance {shapley['chance']:.0%}); Eq. 15 finds it in {eq15['share']:.0%}."
         )
-    if region["of"]:
+    if region["n_total"]:
         lines.append(
             f"planted region: the peak of the map lies in it in {_count_and_share(region)} of sites "
             f"(chance {region['chance']:.0%})."
@@ -236,7 +236,7 @@ def _mean_and_null(curve: Mapping[str, Any]) -> str:
 
 
 def _model_randomization(summary: Mapping[str, Any]) -> str:
-    randomization = summary["randomisation"]
+    randomization = summary["randomization"]
     last = randomization["stages"][-1]
     untrained = next(stage for stage in randomization["stages"] if stage["stage"] == randomization["before_training"])
     low, high = last["null"]
@@ -256,10 +256,10 @@ def _augmentations(summary: Mapping[str, Any]) -> str:
         "augmentations: the maps of flipped and rotated images, transformed back, have a rank correlation of "
         f"{augmentations['mean']:.2f} with the map of the image"
     )
-    if augmentations["stains"] is not None:
-        channels = augmentations["stains"]
+    if augmentations["channels"] is not None:
+        channels = augmentations["channels"]
         line += (
-            f"; the top channel of {channels['sites']} sites stays the same in {channels['same_top']:.0%} of "
+            f"; the top channel of {channels['sites']} sites stays the same in {channels['same_top_channel']:.0%} of "
             "augmentations"
         )
     if targets is not None:
@@ -271,7 +271,7 @@ def _other_networks(summary: Mapping[str, Any]) -> str:
     parts = []
     for name, networks in (("seeds", "networks of other seeds"), ("shuffled", "a network trained on shuffled labels")):
         if summary[name] is not None:
-            similarity = summary[name]["likeness"]
+            similarity = summary[name]["similarity"]
             low, high = similarity["null"]
             parts.append(
                 f"{networks}: rank correlation of the maps {similarity['mean']:.2f} "

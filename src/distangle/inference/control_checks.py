@@ -32,7 +32,7 @@ def evaluate_controls(
 
     Returns:
         Per role that occurs: `n`, `recall` (None if not trained), `mean_confidence`, `mean_entropy` (nats),
-        `confident_treatment` (share predicted as a treatment with a probability above 0.5), `verdict`, `words`.
+        `confident_treatment` (share predicted as a treatment with a probability above 0.5), `verdict`, `sentence`.
     """
     table = sites.table
     is_scored = (table["Metadata_Fold"].isin(UNSEEN) & (table["reason"] == "")).to_numpy()
@@ -54,7 +54,7 @@ def evaluate_controls(
             summary = _summarize(table.iloc[rows], entropy[rows], trained, treatments)
             judge = _judge_negative if role == "negative_control" else _judge_positive
             verdict, text = judge(summary, treatment_confidence)
-            checks[role] = {**summary, "verdict": verdict, "words": text}
+            checks[role] = {**summary, "verdict": verdict, "sentence": text}
     return checks
 
 

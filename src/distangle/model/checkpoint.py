@@ -42,7 +42,7 @@ class NormStatisticsChoice:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON values stored in a checkpoint."""
-        return {"at_test": self.statistics, "fewest": self.min_sites, "controls": self.n_controls}
+        return {"statistics": self.statistics, "min_sites": self.min_sites, "n_controls": self.n_controls}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "NormStatisticsChoice":
@@ -55,7 +55,7 @@ class NormStatisticsChoice:
         names = [field.name for field in fields(cls)]
         if unknown := [str(name) for name in values if name not in names]:
             raise WeightsError(
-                f"The model card has the unknown key 'norms.{unknown[0]}'. {did_you_mean(unknown[0], names)}"
+                f"The model card has the unknown key 'batch_norm.{unknown[0]}'. {did_you_mean(unknown[0], names)}"
             )
         return _STATISTICS_ADAPTER.validate_python(dict(values))
 
@@ -70,12 +70,12 @@ class ModelCard:
         class_sites: Training sites of each class; 0 for a class without any.
         channels: Names of the image channels, in their order.
         cell_types: Names of the cell types that the network takes as input; empty for none.
-        preparation: How images are preprocessed.
+        preprocessing: How images are preprocessed.
         shape: Height and width of the images of the screen, in pixels; None if they differ or are unknown.
         correction: Batch correction of the features of a group of wells.
         epochs: Epochs of the training.
         precision: `fp32`, `bf16` or `fp16`.
-        norms: Which batch-norm statistics the network uses for prediction.
+        batch_norm: Which batch-norm statistics the network uses for prediction.
     """
 
     target: str
@@ -103,7 +103,7 @@ class ModelCard:
         return frozenset(name for name, n in zip(self.classes, self.class_sites, strict=True) if n > 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON values stored in a checkpoint as `about`."""
+        """Return the JSON values stored in a checkpoint as `card`."""
         return {
             "target": self.target,
             "classes": list(self.classes),
@@ -135,10 +135,10 @@ class ModelCard:
             raise WeightsError(f"The model card lacks {', '.join(missing)}. Expected {', '.join(required)}.")
         if unknown := [str(name) for name in values if name not in names]:
             raise WeightsError(f"The model card has the unknown key {unknown[0]!r}. {did_you_mean(unknown[0], names)}")
-        norms = values.get("norms", {})
+        norms = values.get("batch_norm", {})
         try:
             norms = NormStatisticsChoice.from_json(norms) if isinstance(norms, Mapping) else norms
-            return _CARD_ADAPTER.validate_python({**values, "norms": norms})
+            return _CARD_ADAPTER.validate_python({**values, "batch_norm": norms})
         except ValidationError as error:
             problems = [
                 f"{'.'.join(map(str, e['loc']))} = {e['input']!r:.60}: {e['msg'].lower()}" for e in error.errors()

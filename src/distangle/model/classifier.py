@@ -128,7 +128,7 @@ class PerturbationClassifier(nn.Module):
             if isinstance(module, _BatchNorm):
                 module.momentum = config.norm_momentum
         method = config.correction.method
-        self.n_references = {"none": 0, "centre": 1, "standardise": 2}[method] * self.n_features
+        self.n_references = {"none": 0, "center": 1, "standardize": 2}[method] * self.n_features
         self.prior: Tensor | None
         self.register_buffer("prior", None if method == "none" else torch.zeros(5, self.n_features))
         self.backbone.requires_grad_(not config.freeze_backbone)

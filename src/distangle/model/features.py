@@ -184,7 +184,7 @@ def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
 def _provenance(store: ImageCache, views: FixedViews) -> dict[str, Any]:
     return {
         "screen": store.screen.card.sites_sha256,
-        "preparation": store.preparation.model_dump(mode="json"),
+        "preprocessing": store.preparation.model_dump(mode="json"),
         "views": asdict(views),
     }
 

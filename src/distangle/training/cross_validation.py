@@ -167,7 +167,7 @@ def _fold_run(
         return RunFolder.open(root)
     folds = _folds(screen, config, plan, number=number)
     # The statistics of standardization come from the training wells of the fold, not from the held-out ones.
-    fold_config = config.model_copy(update={"preparation": config.preprocessing.model_copy(update={"fixed": None})})
+    fold_config = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"fixed": None})})
     fold_config = resolve_auto_settings(fold_config, screen, np.flatnonzero(folds.of(screen) == TRAIN).tolist())
     shares_features = fold_config.preprocessing == config.preprocessing and not fold_config.preprocessing.transductive
     return start_run(

@@ -98,7 +98,7 @@ def run_epochs(
             callbacks.after_step(state)
             show_progress(n)
         row: dict[str, int | float] = {"epoch": epoch + 1, **state.partial_epoch.row()}
-        row |= state.hook_values.get("pseudo_labels", {}).get("counted", {})
+        row |= state.hook_values.get("pseudo_labels", {}).get("counts", {})
         with use_averaged_weights(model, state.ema):
             row |= callbacks.validate(model)
         _check_finite(row)

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from distangle.model import PerturbationClassifier
 from distangle.training.adversary import DomainClassifier
 
-_NAMES_ON_DISK = {"n_correct": "right", "n_scored": "counted", "components": "parts"}  # of fields of EpochMetrics
-
 
 @dataclass
 class EpochMetrics:
@@ -59,13 +57,12 @@ class EpochMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """Return the sums by the names that checkpoints use."""
-        return {_NAMES_ON_DISK.get(name, name): value for name, value in dataclasses.asdict(self).items()}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "EpochMetrics":
         """Return the sums that `to_json` gave."""
-        fields = {name: field for field, name in _NAMES_ON_DISK.items()}
-        return cls(**{fields.get(name, name): value for name, value in values.items()})
+        return cls(**values)
 
 
 @dataclass
@@ -154,7 +151,7 @@ def tensors_of(state: TrainingState) -> dict[str, Tensor]:
     if state.domain_classifier is not None:
         tensors |= {f"reader.{name}": tensor for name, tensor in state.domain_classifier.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in state.ema.items()}
-    tensors |= {f"kept.{name}": tensor for name, tensor in state.hook_tensors.items()}
+    tensors |= {f"hook.{name}": tensor for name, tensor in state.hook_tensors.items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optim.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     return tensors
@@ -168,7 +165,7 @@ def scalars_of(state: TrainingState) -> dict[str, Any]:
         "steps_done": state.steps_done,
         "partial_epoch": state.partial_epoch.to_json(),
         "metrics": state.metrics,
-        "notes": state.hook_values,
+        "hook_values": state.hook_values,
         "scaler": state.scaler.state_dict(),
         "optim": {
             f"{index}.{name}": value
@@ -196,8 +193,8 @@ def restore_state(state: TrainingState, tensors: Mapping[str, Tensor], scalars: 
         state.domain_classifier.load_state_dict(tensors_below("reader."), strict=True)
     weights = state.model.state_dict()
     state.ema = {name: _copy_with_layout(weights[name], tensor) for name, tensor in tensors_below("average.").items()}
-    state.hook_tensors = tensors_below("kept.")
-    state.hook_values = dict(scalars["notes"])
+    state.hook_tensors = tensors_below("hook.")
+    state.hook_values = dict(scalars["hook_values"])
     values_of_parameter: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors_below("optim."), **scalars["optim"]}.items():
         index, slot = name.split(".", 1)

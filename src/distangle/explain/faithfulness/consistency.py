@@ -54,8 +54,8 @@ def examine_seeds(
         shapley: How channels are removed; None for the defaults.
 
     Returns:
-        Ready for JSON: `networks`, `sites`; `likeness`: the `mean` similarity, that of each pair (`pairs`), and `null`
-        [low, high], the central 95 % of random smooth maps; `top_stain`: `sites`, the `same` share over pairs and its
+        For JSON: `networks`, `sites`; `similarity`: the `mean` similarity, that of each pair (`pairs`), and `null`
+        [low, high], the central 95 % of random smooth maps; `top_channel`: `sites`, the `same` share over pairs and its
         `chance`.
 
     Raises:
@@ -77,14 +77,14 @@ def examine_seeds(
     result: dict[str, Any] = {
         "networks": len(aligned),
         "sites": len(maps[0]),
-        "likeness": {"mean": float(np.mean(similarities)), "pairs": similarities, "null": [low, high]},
-        "top_stain": None,
+        "similarity": {"mean": float(np.mean(similarities)), "pairs": similarities, "null": [low, high]},
+        "top_channel": None,
     }
     n_few = min(n_shapley_sites, len(maps[0]))
     if n_few:
         values = [shapley_values(model, sites.take(range(n_few)), settings=shapley) for model, sites in aligned]
         same = float(np.mean([same_top(values[a], values[b]).mean() for a, b in pairs]))
-        result["top_stain"] = {"sites": n_few, "same": same, "chance": 1 / values[0].shape[1]}
+        result["top_channel"] = {"sites": n_few, "same": same, "chance": 1 / values[0].shape[1]}
     return result
 
 

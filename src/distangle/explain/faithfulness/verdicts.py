@@ -80,7 +80,7 @@ def summarize_faithfulness(
             name: _curves(curves, mean, wells=wells, rng=rng, n_draws=n_draws)
             for name, curves in results.curves.items()
         },
-        "randomisation": {
+        "randomization": {
             "networks": randomization.similarity.shape[1],
             "before_training": randomization.stages[randomization.before_training],
             "stages": [
@@ -90,15 +90,15 @@ def summarize_faithfulness(
             "channels": {
                 stage: {
                     "sites": len(values),
-                    "likeness": float(values.mean()),
-                    "same_top": float(randomization.same_top[stage].mean()),
+                    "similarity": float(values.mean()),
+                    "same_top_channel": float(randomization.same_top[stage].mean()),
                     "chance": 1 / n_channels,
                 }
                 for stage, values in randomization.shapley_similarity.items()
             },
         },
         "targets": None if results.targets is None else similarity_summary(results.targets),
-        "views": {**similarity_summary(results.augmentations), "stains": _summarize_shapley(augmented_shapley)},
+        "views": {**similarity_summary(results.augmentations), "channels": _summarize_shapley(augmented_shapley)},
     }
 
 
@@ -107,7 +107,7 @@ def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
 
     - `deletion`, `insertion`: pass if significantly better than random maps (p < 0.05) with every replacement; `weak`
       with one replacement.
-    - `randomisation`: passes if the maps of randomized networks are dissimilar (mean correlation below 0.25; fails
+    - `randomization`: passes if the maps of randomized networks are dissimilar (mean correlation below 0.25; fails
     above
       0.5) after all trained parts and after all parts are randomized; `weak` also if only the sign differs.
     - `targets`: passes if the maps for other perturbations differ (below 0.5; fails above 0.8).
@@ -123,7 +123,7 @@ def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
         "insertion": _curve(summary["curves"], "insertion"),
     }
     too_few = summary["grid"][0] * summary["grid"][1] < MIN_POSITIONS
-    randomization, targets = summary["randomisation"], summary["targets"]
+    randomization, targets = summary["randomization"], summary["targets"]
     last = [
         stage
         for stage in randomization["stages"]
@@ -132,14 +132,14 @@ def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
     verdict = _low(max(stage["mean"] for stage in last), weak=UNLIKE, fails=ALIKE)
     if verdict == "passes" and max(stage["absolute"] for stage in last) >= ALIKE:
         verdict = "weak"
-    results["randomisation"] = "cannot say" if too_few else verdict
+    results["randomization"] = "cannot say" if too_few else verdict
     if targets is not None:
         results["targets"] = "cannot say" if too_few else _low(targets["mean"], weak=ALIKE, fails=THE_SAME)
     results["views"] = "cannot say" if too_few else _high(summary["views"]["mean"])
     if summary["seeds"] is not None:
-        results["seeds"] = "cannot say" if too_few else _high(summary["seeds"]["likeness"]["mean"])
+        results["seeds"] = "cannot say" if too_few else _high(summary["seeds"]["similarity"]["mean"])
     if summary["shuffled"] is not None:
-        similarity = summary["shuffled"]["likeness"]["mean"]
+        similarity = summary["shuffled"]["similarity"]["mean"]
         results["shuffled"] = "cannot say" if too_few else _low(similarity, weak=UNLIKE, fails=ALIKE)
     return results
 
@@ -150,8 +150,8 @@ def _curves(
     groups = wells[: len(curves.log_probability)]
     summary: dict[str, Any] = {
         "sites": len(curves.log_probability),
-        "taken": [count / curves.counts[-1] for count in curves.counts],
-        "put_back": [count / curves.counts[-1] for count in curves.insertion_counts],
+        "deleted": [count / curves.counts[-1] for count in curves.counts],
+        "inserted": [count / curves.counts[-1] for count in curves.insertion_counts],
     }
     for scale in ("probability", "log_probability"):
         null_areas = curves.null_area(scale=scale)

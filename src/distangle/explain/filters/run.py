@@ -166,6 +166,8 @@ def _claim(measurements: Sequence[Mapping[str, Any]], figure_layers: Sequence[st
             ranks.setdefault(kind, {})[number] = {
                 name: 1 + sum(other > excess[name] + 1e-12 for other in excess.values()) for name in names
             }
-    return {"layers": names, "of": len({row["layer"] for row in dense}), "printed_names": names == list(PRINTED)} | {
-        "rank": ranks
-    }
+    return {
+        "layers": names,
+        "n_total": len({row["layer"] for row in dense}),
+        "printed_names": names == list(PRINTED),
+    } | {"rank": ranks}

@@ -185,12 +185,12 @@ def _plate_features(planes: pd.DataFrame, channels: Sequence[str]) -> dict[Plate
 
 def _features(planes: pd.DataFrame) -> pd.DataFrame:
     """Return logarithmic features of channels that gain and offset do not change."""
-    values = planes[["mean", "spread", "low", "middle", "high", "sharpness"]].astype(float)
-    std = np.maximum(values["spread"], 0.25)
+    values = planes[["mean", "std", "p1", "median", "p99_9", "sharpness"]].astype(float)
+    std = np.maximum(values["std"], 0.25)
     columns = {
-        "bright": np.log(np.maximum(values["high"] - values["middle"], 0.25) / std),
-        "dark": np.log(np.maximum(values["middle"] - values["low"], 0.25) / std),
-        "skew": np.log(np.maximum(values["mean"] - values["low"], 0.25) / std),
+        "bright": np.log(np.maximum(values["p99_9"] - values["median"], 0.25) / std),
+        "dark": np.log(np.maximum(values["median"] - values["p1"], 0.25) / std),
+        "skew": np.log(np.maximum(values["mean"] - values["p1"], 0.25) / std),
         "fine": np.log(np.maximum(values["sharpness"], 1e-4)),
     }
     return pd.DataFrame(columns, index=planes.index)

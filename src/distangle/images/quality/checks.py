@@ -86,9 +86,9 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def _damaged(planes: pd.DataFrame) -> Iterator[Problem]:
-    is_constant = planes["spread"] == 0
+    is_constant = planes["std"] == 0
     for row in planes[is_constant].to_dict("records"):
-        what = f"every pixel is {row['least']:.0f}"
+        what = f"every pixel is {row['min']:.0f}"
         yield plane_problem(
             row,
             "error",
@@ -97,7 +97,7 @@ def _damaged(planes: pd.DataFrame) -> Iterator[Problem]:
             "Copy the file again; if it is unchanged, the camera recorded nothing.",
         )
     is_tail = (planes["tail_rows"] >= MIN_TAIL_ROWS) & ~is_constant
-    is_run = (planes["run"] >= MIN_RUN) & ~is_tail & ~is_constant
+    is_run = (planes["longest_constant_run"] >= MIN_RUN) & ~is_tail & ~is_constant
     for kind, is_affected in (("constant tail", is_tail), ("run of one value", is_run)):
         share = is_affected.groupby(planes["channel"]).mean()
         usual = set(share[share > USUAL_SHARE].index)
@@ -126,12 +126,13 @@ def _tail_text(row: Row) -> str:
 
 
 def _run_text(row: Row) -> str:
-    return f"{float(str(row['run'])):.0f} pixels from pixel {float(str(row['run_at'])):.0f} on have one value"
+    length, start = (float(str(row[name])) for name in ("longest_constant_run", "longest_constant_run_start"))
+    return f"{length:.0f} pixels from pixel {start:.0f} on have one value"
 
 
 def _clipped(planes: pd.DataFrame) -> Iterator[Problem]:
     for row in planes[planes["clipped"] >= MIN_CLIPPED_SHARE].to_dict("records"):
-        what = f"{row['clipped']:.1%} of the pixels are at {row['most']:.0f}, where the camera or the file clips"
+        what = f"{row['clipped']:.1%} of the pixels are at {row['max']:.0f}, where the camera or the file clips"
         fix = "Brightness above this is lost: use a shorter exposure, or do not use the intensity of this channel."
         yield plane_problem(row, "warning", "saturated", what, fix)
 
@@ -202,7 +203,7 @@ def check_depths(planes: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _signed(group: pd.DataFrame) -> Iterator[Problem]:
-    is_shifted = group["least"] >= SIGN_OFFSET
+    is_shifted = group["min"] >= SIGN_OFFSET
     if not is_shifted.any():
         return
     row, n = first_of(group, is_shifted), int(is_shifted.sum())
@@ -219,7 +220,7 @@ def _stretched(group: pd.DataFrame) -> Iterator[Problem]:
     usual, _ = steps.most_common(1)[0]
     for step in steps:
         # A dim plane may skip values by chance; a step of 4 is 10 bits in 12, of 257 is 8 bits in 16.
-        of_step = group[(group["step"] == step) & (group["most"] - group["least"] >= MIN_STEPS * step)]
+        of_step = group[(group["value_step"] == step) & (group["max"] - group["min"] >= MIN_STEPS * step)]
         n = len(of_step)
         if n and step != usual and max(step, usual) >= 4:
             row = first_of(group, group.index.isin(of_step.index))
@@ -228,14 +229,14 @@ def _stretched(group: pd.DataFrame) -> Iterator[Problem]:
 
 
 def _mixed_bit_depth(channel: str, group: pd.DataFrame) -> Iterator[Problem]:
-    limits = group.loc[group["clipped"] > 0, "most"].astype(int)
+    limits = group.loc[group["clipped"] > 0, "max"].astype(int)
     for limit in sorted(set(limits)):
-        is_above = group["most"] > limit
-        is_clipped = (group["clipped"] > 0) & (group["most"] == limit)
+        is_above = group["max"] > limit
+        is_clipped = (group["clipped"] > 0) & (group["max"] == limit)
         if is_above.any():
             n = int(is_clipped.sum())
             what = (
                 f"{n} of {len(group)} planes of {channel} clip at {limit} ({limit.bit_length()} bits), "
-                f"{int(is_above.sum())} others go up to {int(group['most'].max())}"
+                f"{int(is_above.sum())} others go up to {int(group['max'].max())}"
             )
             yield plane_problem(first_of(group, is_clipped), "error", "mixed bit depth", what, _FIX, count=n)

@@ -56,7 +56,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
                 upper.colorbar(image, ax=axes, shrink=0.8, pad=0.02).ax.tick_params(labelsize=7)
         for axes, (number, label) in zip(lower.subplots(1, 2), STATISTICS, strict=True):
             _draw_all_layers(axes, analysis, number, label, layer_names)
-    numbers = {"shown": _layer_numbers(analysis, layer_names), "claim": analysis.claim, "prune": list(analysis.prune)}
+    numbers = {"layers": _layer_numbers(analysis, layer_names), "claim": analysis.claim, "prune": list(analysis.prune)}
     caption = " ".join([_first_sentence(analysis), *analysis.sentences])
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)
 

@@ -201,7 +201,7 @@ def _caption(
     trust = [
         projection["trustworthiness"]
         for projection in comparison.maps
-        if projection["of"] == "templates" and projection["trustworthiness"]
+        if projection["source"] == "templates" and projection["trustworthiness"]
     ]
     lead = (
         f"One projection of {sets}, split into panels of one scale; its distances have no meaning, so read the "

@@ -19,14 +19,16 @@ def main_map(maps: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
         maps: Projections of a `TemplateComparison`.
         kind: `templates` or `embeddings`.
     """
-    projections = [projection for projection in maps if projection["of"] == kind]
+    projections = [projection for projection in maps if projection["source"] == kind]
     tsne = [projection for projection in projections if projection["method"] == "tsne"]
     return max(tsne, key=lambda projection: (projection["neighbours"], -projection["seed"])) if tsne else projections[0]
 
 
 def map_named(maps: Sequence[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, Any] | None:
     """Return the projection of a name; None if it was not made."""
-    return next((projection for projection in maps if projection["of"] == kind and projection["name"] == name), None)
+    return next(
+        (projection for projection in maps if projection["source"] == kind and projection["name"] == name), None
+    )
 
 
 def projection_label(projection: Mapping[str, Any]) -> str:

@@ -358,7 +358,7 @@ def _to_intervals(values: object, n_channels: int) -> np.ndarray | None:
 
 def unit_of(explanation: Explanation) -> str:
     """Return the unit of the Shapley values."""
-    of = str(explanation.settings.get("of") or "logit")
+    of = str(explanation.settings.get("score") or "logit")
     units = {"log_probability": "nats of log probability", "logit": "change of the logit", "probability": "probability"}
     return units.get(of, spaced(of))
 

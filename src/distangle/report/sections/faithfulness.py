@@ -143,9 +143,9 @@ def _curve_figure(summary: Mapping[str, Any], write: Write, stamp: str) -> dict[
     deletion, insertion = results["deletion"]["probability"], results["insertion"]["probability"]
     drawing = quality_charts.share_curves(
         {
-            "deletion": (results["taken"], deletion["curve"], charts.BLUE),
-            "random maps": (results["taken"], deletion["random_curve"], charts.MUTED),
-            "insertion": (results["put_back"], insertion["curve"], charts.ORANGE),
+            "deletion": (results["deleted"], deletion["curve"], charts.BLUE),
+            "random maps": (results["deleted"], deletion["random_curve"], charts.MUTED),
+            "insertion": (results["inserted"], insertion["curve"], charts.ORANGE),
         },
         title="Deletion and insertion",
         x_label="share of regions deleted or inserted",

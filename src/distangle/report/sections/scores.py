@@ -188,7 +188,7 @@ def control_checks(data: ReportData) -> Content:
         {
             "role": spaced(role),
             "verdict": str(check.get("verdict", "")),
-            "text": str(check.get("words", "")),
+            "text": str(check.get("sentence", "")),
             "numbers": [(spaced(key), format_value(value)) for key, value in check.items() if key not in _TEXT_KEYS],
         }
         for role, check in data.scores.controls.items()
@@ -196,7 +196,7 @@ def control_checks(data: ReportData) -> Content:
     return Content("sections/controls.html.j2", {"cards": cards})
 
 
-_TEXT_KEYS = ("verdict", "words")
+_TEXT_KEYS = ("verdict", "sentence")
 
 
 def format_value(value: object) -> str:

@@ -238,7 +238,7 @@ def _refuse_other_tensors(path: Path, tensors: Mapping[str, Tensor], state: Trai
             number = int(key.partition(".")[0])
             fits = number < len(parameters) and tensor.shape in (parameters[number].shape, torch.Size([]))
             problems += [] if fits else [f"has {name}, which fits no parameter"]
-        elif prefix != "kept" and name not in expected:
+        elif prefix != "hook" and name not in expected:
             problems.append(f"has {name}, which the network lacks")
     if problems:
         more = f", ... ({len(problems)} in all)" if len(problems) > 4 else ""

@@ -61,24 +61,24 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
 
 
 def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
-    """Return the names of the network outputs: the classes, then `junk 1` and so on.
+    """Return the names of the network outputs: the classes, then `unused 1` and so on.
 
-    The number of junk outputs is `network.extra_outputs`. No site has such a class, so no label, pseudo label or score
-    counts it.
+    The number of unused outputs is `network.extra_outputs`. No site has such a class, so no label, pseudo label or
+    score counts it.
 
     Raises:
         FoldError: The target has fewer than two classes, or is no column of the screen.
-        ConfigError: A class already has the name of a junk output.
+        ConfigError: A class already has the name of an unused output.
     """
     classes = class_names(screen, config.target)
-    junk = tuple(f"junk {k + 1}" for k in range(config.network.extra_outputs))
-    conflicts = set(screen.sites[config.target].astype(str)).union(classes) & set(junk)
+    unused_names = tuple(f"unused {k + 1}" for k in range(config.network.extra_outputs))
+    conflicts = set(screen.sites[config.target].astype(str)).union(classes) & set(unused_names)
     if conflicts:
         raise ConfigError(
-            f"network.extra_outputs={len(junk)} would name an output {min(conflicts)!r}, and the screen already has a "
-            f"{config.target} of that name. Rename it in the tables, or set network.extra_outputs=0."
+            f"network.extra_outputs={len(unused_names)} would name an output {min(conflicts)!r}, and the screen "
+            f"already has a {config.target} of that name. Rename it in the tables, or set network.extra_outputs=0."
         )
-    return (*classes, *junk)
+    return (*classes, *unused_names)
 
 
 def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:

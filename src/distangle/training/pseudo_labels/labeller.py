@@ -61,7 +61,7 @@ class PseudoLabeller:
         settings, epoch = self._config.pseudo_labels, state.epochs_done
         if settings.strategy == "none" or epoch < settings.from_epoch:
             return None
-        history = state.hook_values.setdefault(HOOK_KEY, {"epoch": -1, "rounds": [], "counted": {}, "stopped": None})
+        history = state.hook_values.setdefault(HOOK_KEY, {"epoch": -1, "rounds": [], "counts": {}, "stopped": None})
         if (
             history["stopped"] is None
             and history["epoch"] != epoch
@@ -99,7 +99,7 @@ class PseudoLabeller:
         if reason is not None:
             history["stopped"] = {"epoch": epoch + 1, "reason": reason}
             self._say(f"pseudo labels end before epoch {epoch + 1}: {reason}. Training goes on with labels only.")
-        history |= {"epoch": epoch, "rounds": rounds, "counted": {**counts, "pseudo_stopped": int(reason is not None)}}
+        history |= {"epoch": epoch, "rounds": rounds, "counts": {**counts, "pseudo_stopped": int(reason is not None)}}
         arrays = {
             "labels": labels.labels,
             "accepted": labels.accepted,
