@@ -28,7 +28,7 @@ LONGEST_S = 10.0  # of a child that works for milliseconds
 
 def maker_of(screen: Screen, store: ImageCache) -> BatchLoader:
     config = resolve_config("scratch", [*TRAINING])
-    config = config.model_copy(update={"preprocessing": store.preparation})
+    config = config.model_copy(update={"preprocessing": store.preprocessing})
     sites, _ = labelled_sites(store, np.arange(16), sorted(CLASSES), config)
     return BatchLoader(store, sites, config, n_perturbations=3)
 
@@ -80,7 +80,7 @@ def main(folder: Path) -> dict[str, object]:
         return found == expected
 
     def anew() -> bool:
-        own = ImageCache(screen, store.preparation, memory=0, workers=8)
+        own = ImageCache(screen, store.preprocessing, memory=0, workers=8)
         another = maker_of(screen, own)
         found = digest(another)
         another.close()

@@ -108,16 +108,16 @@ def test_a_site_that_cannot_be_read_keeps_its_reason_and_has_no_numbers(
 
 def test_one_mean_and_spread_of_the_training_images_standardises_all(screen: Screen) -> None:
     store = ImageCache(screen, Preprocessing(standardize="training"))
-    preparation = fix_statistics(store, [0, 1, 2])
+    preprocessing = fix_statistics(store, [0, 1, 2])
     pixels = np.stack([store.image(row) for row in (0, 1, 2)]).astype(float)
-    assert preparation.fixed is not None
-    mean, spread = np.asarray(preparation.fixed)
+    assert preprocessing.fixed is not None
+    mean, spread = np.asarray(preprocessing.fixed)
     # By hand: the power of two that is nearest on a logarithmic scale, and the nearest multiple of it.
     ratio = pixels.std((0, 2, 3)) / spread
     assert ((ratio > 2**-0.5) & (ratio < 2**0.5)).all()
     assert (np.log2(spread) % 1 == 0).all()
     assert (mean % spread == 0).all()
     assert (abs(mean - pixels.mean((0, 2, 3))) <= spread / 2).all()
-    _, statistics = fit_normalization(ImageCache(screen, preparation), [4, 7])
-    assert (statistics == np.asarray(preparation.fixed, dtype=np.float32)).all()
-    assert not preparation.transductive
+    _, statistics = fit_normalization(ImageCache(screen, preprocessing), [4, 7])
+    assert (statistics == np.asarray(preprocessing.fixed, dtype=np.float32)).all()
+    assert not preprocessing.transductive

@@ -89,5 +89,5 @@ def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
     assert [words[k + 1] for k, word in enumerate(words) if word == "--set"] == sorted(changes, reverse=True)
     repeated = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)
     assert repeated.model_copy(update={"precision": "bf16"}) == config.model_copy(
-        update={"preparation": repeated.preparation}
+        update={"preprocessing": repeated.preprocessing}
     )

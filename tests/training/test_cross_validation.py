@@ -167,10 +167,10 @@ def test_a_fold_is_standardised_by_its_own_training_wells(tmp_path: Path) -> Non
         part = _fold_run(begun, screen, whole, plan, number=k)
         rows = np.flatnonzero(Folds.read(part.folds).of(screen) == TRAIN).tolist()
         store = ImageCache(screen, whole.preprocessing.model_copy(update={"fixed": None}))
-        preparation = read_config(part.config).preprocessing
-        assert preparation == fix_statistics(store, rows)
-        assert (part.features.resolve() == begun.features.resolve()) == (preparation == whole.preprocessing)
-        own.append("E3" not in set(screen.sites["experiment"].iloc[rows]) and preparation != whole.preprocessing)
+        preprocessing = read_config(part.config).preprocessing
+        assert preprocessing == fix_statistics(store, rows)
+        assert (part.features.resolve() == begun.features.resolve()) == (preprocessing == whole.preprocessing)
+        own.append("E3" not in set(screen.sites["experiment"].iloc[rows]) and preprocessing != whole.preprocessing)
     assert sum(own) == 1
 
 

@@ -159,7 +159,7 @@ def load_context(
             sites = replace(sites, control_sites=prepare_sites(control_rows))
     finally:
         store.close()
-    truth = planted_truth(screen, sites.table, binning=store.preparation.binning, say=say)
+    truth = planted_truth(screen, sites.table, binning=store.preprocessing.binning, say=say)
     return ExplanationContext(
         model=model,
         card=card,

@@ -99,7 +99,7 @@ class ImageCache:
 
     Args:
         screen: A screen with images.
-        preparation: Binning, transform and standardization.
+        preprocessing: Binning, transform and standardization.
         fold: Fold of each site, from `Folds.of`. Estimates from wells (means, standard deviations, references, norms)
             are computed per fold, so that no two folds share an estimate. None: the screen is one fold.
         memory: Bytes of decoded images to keep; further images are read again each time.
@@ -113,7 +113,7 @@ class ImageCache:
     def __init__(
         self,
         screen: Screen,
-        preparation: Preprocessing | None = None,
+        preprocessing: Preprocessing | None = None,
         *,
         fold: np.ndarray | None = None,
         memory: int = 4 << 30,
@@ -129,7 +129,7 @@ class ImageCache:
             )
         self.screen = screen
         self.fold = fold
-        self.preparation = preparation or Preprocessing()
+        self.preprocessing = preprocessing or Preprocessing()
         self.reasons: dict[int, str] = {}
         self.statistics = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
         self._reader = VerifiedReader(screen)
@@ -154,8 +154,8 @@ class ImageCache:
             shape = self.screen.card.shape
             if shape is not None and image.shape[1:] != tuple(shape):
                 raise ImageError(f"the image is {image.shape[1:]}, but the screen was indexed as {tuple(shape)}")
-            image = bin_pixels(image, self.preparation.binning)
-            self.statistics[row] = channel_statistics(image, transform=self.preparation.transform)
+            image = bin_pixels(image, self.preprocessing.binning)
+            self.statistics[row] = channel_statistics(image, transform=self.preprocessing.transform)
         except ImageError as error:
             message = f"{self._site_name(row)}: {error}"
             self.reasons[row] = message
@@ -250,21 +250,21 @@ def fit_normalization(cache: ImageCache, rows: Sequence[int]) -> tuple[list[int]
     Raises:
         ConfigError: A plate has no negative control, but the standardization needs one.
     """
-    by = cache.preparation.standardize
+    by = cache.preprocessing.standardize
     sites = cache.screen.sites
     needed = list(rows)
-    if cache.preparation.transductive:
+    if cache.preprocessing.transductive:
         codes = group_codes(sites, GROUP[by], cache.fold)
         needed = np.flatnonzero(np.isin(codes, codes[list(rows)])).tolist()
     cache.measure(needed)
     readable = [row for row in rows if row not in cache.reasons]
     if by == "training":
-        if cache.preparation.fixed is None:
+        if cache.preprocessing.fixed is None:
             raise ConfigError(
                 "standardise=training needs the mean and standard deviation of training images. "
                 "Call `fix_statistics` first."
             )
-        fixed = np.asarray(cache.preparation.fixed, dtype=np.float32)
+        fixed = np.asarray(cache.preprocessing.fixed, dtype=np.float32)
         return readable, np.broadcast_to(fixed, (len(sites), *fixed.shape))
     return readable, statistics_by_site(cache.screen, cache.statistics, by=by, rows=readable, fold=cache.fold)
 
@@ -283,9 +283,9 @@ def fix_statistics(cache: ImageCache, rows: Sequence[int]) -> Preprocessing:
     Raises:
         ImageError: None of them can be read.
     """
-    preparation = cache.preparation
-    if preparation.standardize != "training" or preparation.fixed is not None:
-        return preparation
+    preprocessing = cache.preprocessing
+    if preprocessing.standardize != "training" or preprocessing.fixed is not None:
+        return preprocessing
     sample = (
         [rows[k] for k in np.linspace(0, len(rows) - 1, min(len(rows), MAX_TRAINING_IMAGES)).astype(int)]
         if len(rows)
@@ -301,7 +301,7 @@ def fix_statistics(cache: ImageCache, rows: Sequence[int]) -> Preprocessing:
     power = np.exp2(np.rint(np.log2(np.where(std > 0, std, 1.0))))
     rounded = np.rint(mean / power) * power
     fixed = (tuple(float(value) for value in rounded), tuple(float(value) for value in power))
-    return preparation.model_copy(update={"fixed": fixed})
+    return preprocessing.model_copy(update={"fixed": fixed})
 
 
 def normalized_batches(
@@ -326,7 +326,7 @@ def normalized_batches(
     for batch, pixels in raw_batches(cache, rows, batch_size=batch_size, view=view):
         padded = batch + [batch[-1]] * (batch_size - len(batch))
         buffer = buffer if buffer.shape == pixels.shape else np.empty(pixels.shape, dtype=np.float32)
-        standardize(pixels, statistics[padded], out=buffer, transform=cache.preparation.transform)
+        standardize(pixels, statistics[padded], out=buffer, transform=cache.preprocessing.transform)
         yield batch, buffer
 
 

@@ -53,7 +53,7 @@ def batches_to_device(
         return
     for batch, pixels in raw_batches(store, rows, batch_size=batch_size, view=view):
         padded = batch + [batch[-1]] * (len(pixels) - len(batch))
-        transformed = transform_statistics(torch.from_numpy(pixels).to(device), store.preparation.transform)
+        transformed = transform_statistics(torch.from_numpy(pixels).to(device), store.preprocessing.transform)
         yield batch, affine(transformed, *scale_and_offset(statistics[padded]))
 
 

@@ -184,7 +184,7 @@ def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
 def _provenance(store: ImageCache, views: FixedViews) -> dict[str, Any]:
     return {
         "screen": store.screen.card.sites_sha256,
-        "preprocessing": store.preparation.model_dump(mode="json"),
+        "preprocessing": store.preprocessing.model_dump(mode="json"),
         "views": asdict(views),
     }
 
@@ -217,7 +217,7 @@ def _measure_views(
             for slot, (image, (augmentation, _, _)) in enumerate(zip(images, augmentations, strict=True)):
                 augment(image, augmentation, out=pixels[slot])
             standardized = np.empty(pixels.shape, dtype=np.float32)
-            standardize(pixels, statistics[padded], out=standardized, transform=store.preparation.transform)
+            standardize(pixels, statistics[padded], out=standardized, transform=store.preprocessing.transform)
             if k >= N_VIEWS:
                 standardized *= np.stack([gain for _, gain, _ in augmentations])[:, :, None, None]
                 standardized += np.stack([offset for _, _, offset in augmentations])[:, :, None, None]

@@ -59,7 +59,7 @@ def made(
 ) -> list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]:
     config = resolve_config("scratch", ["batch_size=4", *changes])
     store = ImageCache(screen, Preprocessing(standardize=config.preprocessing.standardize), workers=workers)
-    config = config.model_copy(update={"preprocessing": store.preparation})
+    config = config.model_copy(update={"preprocessing": store.preprocessing})
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
     maker = BatchLoader(store, sites, config, n_perturbations=2)
     batches = [
@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(scr
 def test_guessed_images_are_told_apart_and_never_mixed_with_labelled_ones(screen: Screen) -> None:
     config = resolve_config("scratch", ["batch_size=6", *PLAIN, "cutmix.probability=1"])
     store = ImageCache(screen, Preprocessing(standardize="image"))
-    config = config.model_copy(update={"preprocessing": store.preparation})
+    config = config.model_copy(update={"preprocessing": store.preprocessing})
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
     hidden = dataclasses.replace(sites, labels=np.where(np.arange(12) < 9, sites.labels, -1))
     maker = BatchLoader(store, hidden, config, n_perturbations=3)

@@ -67,7 +67,7 @@ def examine_seeds(
     if len({network_maps.shape for network_maps in maps}) > 1:
         raise ExplanationError(
             f"The maps of the networks have different shapes ({[network_maps.shape[1:] for network_maps in maps]}), so "
-            "they cannot be compared. Compare runs with the same architecture and preparation."
+            "they cannot be compared. Compare runs with the same architecture and preprocessing."
         )
     shapley = shapley or ShapleySettings()
     pairs = list(combinations(range(len(maps)), 2))

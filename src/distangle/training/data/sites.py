@@ -135,7 +135,7 @@ def labelled_sites(
             f"The fold has {len(readable_rows)} readable sites with a known {config.target} in "
             f"{len(np.unique(labels))} class(es); at least two classes are needed. {advice}"
         )
-    uses_own_statistics = store.preparation.standardize == "image" or features is not None
+    uses_own_statistics = store.preprocessing.standardize == "image" or features is not None
     sites = TrainingSites(
         rows=readable_rows,
         names=site_names(screen, readable),
@@ -237,7 +237,7 @@ def control_sites(
         names=tuple(f"{name} beside" for name in site_names(screen, readable)),
         labels=np.full(len(control_site_rows), -1, dtype=np.int64),
         cell_types=cell_types_of(screen, control_site_rows, config),
-        statistics=None if store.preparation.standardize == "image" else statistics[control_site_rows],
+        statistics=None if store.preprocessing.standardize == "image" else statistics[control_site_rows],
     )
 
 
