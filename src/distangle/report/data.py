@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from distangle.core import plain_yaml
-from distangle.core.io import MissingResultError
+from distangle.core.result_files import MissingResultError
 from distangle.core.untrusted_files import UnexpectedContent, check_type, read_json, read_regular_file
 from distangle.results import (
     Benchmark,

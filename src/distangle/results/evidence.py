@@ -9,16 +9,8 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from distangle.core.io import (
-    Kinds,
-    atomic_write,
-    read_arrays,
-    read_result_json,
-    read_table,
-    rebuild_hint,
-    write_arrays,
-    write_json,
-)
+from distangle.core.io import atomic_write, write_json
+from distangle.core.result_files import Kinds, read_arrays, read_result_json, read_table, rebuild_hint, write_arrays
 from distangle.core.untrusted_files import check_type, read_regular_file
 from distangle.errors import RunError
 

@@ -8,16 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.core.io import (
-    Kinds,
-    atomic_write,
-    read_arrays,
-    read_result_json,
-    read_table,
-    rebuild_hint,
-    write_arrays,
-    write_json,
-)
+from distangle.core.io import atomic_write, write_json
+from distangle.core.result_files import Kinds, read_arrays, read_result_json, read_table, rebuild_hint, write_arrays
 from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import RunError
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from distangle.core.io import MissingResultError, atomic_write, read_table, rebuild_hint, sort_header
+from distangle.core.io import atomic_write, sort_header
+from distangle.core.result_files import MissingResultError, read_table, rebuild_hint
 from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import RunError
 

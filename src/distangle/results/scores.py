@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from distangle.core.io import rebuild_hint, write_json
+from distangle.core.io import write_json
+from distangle.core.result_files import rebuild_hint
 from distangle.core.stats import MIN_GROUPS
 from distangle.core.untrusted_files import read_json, read_regular_file
 
