@@ -207,7 +207,7 @@ def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control
     from distangle.images import ImageCache
     from distangle.training import read_config
     from distangle.training.data.sites import labelled_sites
-    from distangle.training.pseudo_labels.unlabelled import candidate_rows, unlabelled_wells
+    from distangle.training.pseudo_labels.unlabelled_wells import candidate_rows, unlabelled_wells
 
     run = RunFolder.open(folder / "runs/alpha_ramp")
     screen, folds, config = read_screen(folder / "screen"), Folds.read(run.folds), read_config(run.config)
@@ -231,7 +231,7 @@ def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path
     from distangle.images import ImageCache
     from distangle.training import read_config
     from distangle.training.data.sites import labelled_sites
-    from distangle.training.pseudo_labels.unlabelled import join_unlabelled
+    from distangle.training.pseudo_labels.unlabelled_wells import join_unlabelled
     from distangle.training.validate import SiteEvaluation
 
     run = RunFolder.open(folder / "runs/alpha_ramp")

@@ -3,7 +3,7 @@ import torch
 
 from distangle.explain import grad_cam_maps
 from distangle.model import ModelConfig, build_classifier
-from distangle.model.handcrafted import LEVELS, N_SCALES, SOFTNESS, HandcraftedFeatures
+from distangle.model.handcrafted_features import LEVELS, N_SCALES, SOFTNESS, HandcraftedFeatures
 from site_batches import batch
 
 

@@ -8,7 +8,7 @@ from distangle.errors import ConfigError, FoldError, did_you_mean
 from distangle.screen import Folds, Screen
 from distangle.training import TrainingConfig, resolve_config, values_of
 from distangle.training.data.sites import class_names
-from distangle.training.pseudo_labels.unlabelled import check_pseudo_labels
+from distangle.training.pseudo_labels.unlabelled_wells import check_pseudo_labels
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Write files atomically, with SHA-256, free space and errors of the storage in words."""
+"""Write files atomically, with SHA-256, and say in words what the storage lacks."""
 
 import contextlib
 import errno

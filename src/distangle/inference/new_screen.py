@@ -13,6 +13,7 @@ from distangle.model import ModelCard
 from distangle.results import Predictions, RunFolder, ScoreRow, Scores
 from distangle.results.run_screen import own_screen
 from distangle.screen import TRAIN, Folds, Screen
+from distangle.screen.screen import KEY_COLUMNS
 
 Say = Callable[[str], None]
 NEW_FOLD = "new"  # fold of a site that was not used in training
@@ -29,7 +30,7 @@ def new_sites(run: RunFolder, screen: Screen, *, say: Say) -> dict[Key, str]:
         screen: The other screen.
         say: Called with what could not be compared, and the number of copies.
     """
-    keys = screen.sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
+    keys = screen.sites[list(KEY_COLUMNS)].itertuples(index=False, name=None)
     fold = {(str(e), str(p), str(w), int(s)): NEW_FOLD for e, p, w, s in keys}
     training_screen = _read_training_screen(run)
     if training_screen is None:

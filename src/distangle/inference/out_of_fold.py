@@ -14,6 +14,7 @@ from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.screen.folds.folds import EXCLUDED
+from distangle.screen.screen import WELL_COLUMNS
 
 BaselinePredictor = Callable[[Predictions, Predictions, np.ndarray], Mapping[str, np.ndarray]]
 OpenModel = Callable[[RunFolder], tuple[PerturbationClassifier, ModelCard]]
@@ -125,7 +126,7 @@ def _predict_baselines(
     for k, fold_run in folds.items():
         side_of = dict(
             zip(
-                screen.sites[["experiment", "plate", "well"]].astype(str).itertuples(index=False, name=None),
+                screen.sites[list(WELL_COLUMNS)].astype(str).itertuples(index=False, name=None),
                 Folds.read(fold_run.folds).of(screen).tolist(),
                 strict=True,
             )

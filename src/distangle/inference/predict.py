@@ -18,10 +18,11 @@ from distangle.model.forward import BatchPlan, SiteInputs, site_outputs
 from distangle.model.modes import channels_last
 from distangle.results import Predictions
 from distangle.screen import Screen, rename_columns
+from distangle.screen.screen import KEY_COLUMNS
 
 # Always full and of one size, so that a prediction does not depend on other sites of its batch.
 BATCH_PLAN = BatchPlan(size=32, always_full=True, channels_last=True)
-WELL_COLUMNS = {"experiment": "Metadata_Experiment", "plate": "Metadata_Plate", "well": "Metadata_Well"}
+METADATA_COLUMNS = {"experiment": "Metadata_Experiment", "plate": "Metadata_Plate", "well": "Metadata_Well"}
 
 
 def check_fits(screen: Screen, card: ModelCard) -> None:
@@ -206,7 +207,7 @@ def average_wells(sites: Predictions) -> Predictions:
     Args:
         sites: Predictions of sites.
     """
-    keys = list(WELL_COLUMNS.values())
+    keys = list(METADATA_COLUMNS.values())
     groups = sites.table.groupby(keys, sort=False).indices
     first = [members[0] for members in groups.values()]
     metadata = sites.table.drop(columns=["Metadata_Site", "predicted", "confidence", "reason"])
@@ -289,7 +290,7 @@ def join_results(
 
 def _site_metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, str, int], str]) -> pd.DataFrame:
     sites = screen.sites
-    table = pd.DataFrame({column: sites[name].to_numpy() for name, column in WELL_COLUMNS.items()})
+    table = pd.DataFrame({column: sites[name].to_numpy() for name, column in METADATA_COLUMNS.items()})
     table["Metadata_Site"] = sites["site"].to_numpy()
     table["Metadata_Cell_Type"] = sites["cell_type"].to_numpy()
     table["Metadata_Role"] = sites["role"].to_numpy()
@@ -298,7 +299,7 @@ def _site_metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, st
     extra = screen.card.extra_columns
     for column, name in zip(extra, rename_columns(extra), strict=True):
         table[f"Metadata_{name}"] = sites[column].to_numpy()
-    keys = sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
+    keys = sites[list(KEY_COLUMNS)].itertuples(index=False, name=None)
     table["Metadata_Fold"] = [fold.get((str(e), str(p), str(w), int(s)), "") for e, p, w, s in keys]
     table["perturbation"] = sites[target].to_numpy() if target in sites.columns else ""  # new plates may have no labels
     return table

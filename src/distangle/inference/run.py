@@ -25,6 +25,7 @@ from distangle.results import Predictions, RunFolder, Scores
 from distangle.results.run_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.plate_groups import AtTest
+from distangle.screen.screen import KEY_COLUMNS
 
 
 def open_model(run: RunFolder) -> tuple[PerturbationClassifier, ModelCard]:
@@ -45,7 +46,7 @@ def open_model(run: RunFolder) -> tuple[PerturbationClassifier, ModelCard]:
 def fold_of_sites(run: RunFolder) -> dict[tuple[str, str, str, int], str]:
     """Return the fold by (experiment, plate, well, site)."""
     table = Folds.read(run.folds).table
-    keys = table[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
+    keys = table[list(KEY_COLUMNS)].itertuples(index=False, name=None)
     return {(str(e), str(p), str(w), int(s)): str(f) for (e, p, w, s), f in zip(keys, table["fold"], strict=True)}
 
 
@@ -61,7 +62,7 @@ def training_rows(run: RunFolder, screen: Screen, fold: Mapping[tuple[str, str, 
     """
     if not is_own_screen(run, screen):
         return []
-    keys = screen.sites[["experiment", "plate", "well", "site"]].itertuples(index=False, name=None)
+    keys = screen.sites[list(KEY_COLUMNS)].itertuples(index=False, name=None)
     return [k for k, (e, p, w, s) in enumerate(keys) if fold.get((str(e), str(p), str(w), int(s))) == TRAIN]
 
 

@@ -14,7 +14,7 @@ from distangle.axes import CellTypes, Cosines, Embeddings, FeatureMaps, Images, 
 from distangle.core.shrinkage import Correction
 from distangle.errors import ConfigError, ExplanationError, did_you_mean
 from distangle.model.backbones import BACKBONES, Backbone
-from distangle.model.handcrafted import HandcraftedFeatures
+from distangle.model.handcrafted_features import HandcraftedFeatures
 from distangle.model.heads import CosineTemplates, LinearTemplates, no_autocast
 from distangle.model.initialization import initialize
 from distangle.network_settings import BACKBONE, EMBEDDING_SIZE, NORM_MOMENTUM, Dropout, EmbeddingSize, NormMomentum

@@ -21,6 +21,7 @@ from distangle.model.features import Features
 from distangle.model.modes import eval_mode
 from distangle.screen import Screen
 from distangle.screen.plate_groups import group_codes
+from distangle.screen.screen import WELL_COLUMNS
 
 BATCH_SIZE = 32
 MeasureFeatures = Callable[[Sequence[int]], tuple[list[int], np.ndarray]]
@@ -126,7 +127,7 @@ def reference_wells(
         members = control_rows(screen, members)
     readable, features = measure(members.tolist())
     readable_rows = np.asarray(readable, dtype=int)
-    well_codes = group_codes(screen.sites, ["experiment", "plate", "well"], fold)
+    well_codes = group_codes(screen.sites, list(WELL_COLUMNS), fold)
     names, first, member = np.unique(well_codes[readable_rows], return_index=True, return_inverse=True)
     sums = np.zeros((len(names), features.shape[1]))
     np.add.at(sums, member, features)

@@ -18,6 +18,7 @@ from distangle.images.augmentation import N_VIEWS
 from distangle.model.classifier import PerturbationClassifier
 from distangle.model.modes import eval_mode
 from distangle.screen import Screen
+from distangle.screen.screen import KEY_COLUMNS
 
 CARD = "features.json"
 SITES_PER_FILE = 256
@@ -177,7 +178,7 @@ def measure_features(
 def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
     """Return `experiment/plate/well/site` of each row."""
     sites = screen.sites.iloc[list(rows)]
-    keys = sites[["experiment", "plate", "well", "site"]].itertuples(index=False)
+    keys = sites[list(KEY_COLUMNS)].itertuples(index=False)
     return tuple("/".join(map(str, key)) for key in keys)
 
 

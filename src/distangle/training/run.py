@@ -27,7 +27,7 @@ from distangle.training.initial_state import check_weights, resolve_auto_setting
 from distangle.training.loggers import Logger, allow_services, allowed_services, check_loggers, loggers_for
 from distangle.training.loop import Callbacks, run_epochs, use_averaged_weights
 from distangle.training.pseudo_labels.labeller import summary
-from distangle.training.pseudo_labels.unlabelled import check_pseudo_labels
+from distangle.training.pseudo_labels.unlabelled_wells import check_pseudo_labels
 from distangle.training.setup import TrainingData, TrainingSetup, check_ranks, open_data, set_up
 from distangle.training.state import TrainingState
 from distangle.training.validate import norm_statistics_choice, validate

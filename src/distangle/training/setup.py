@@ -37,7 +37,7 @@ from distangle.training.data.sites import TrainingSites, control_sites, labelled
 from distangle.training.frozen_features import open_features
 from distangle.training.initial_state import initial_state
 from distangle.training.loop import BeforeEpoch, no_pseudo_labels
-from distangle.training.pseudo_labels.unlabelled import join_unlabelled
+from distangle.training.pseudo_labels.unlabelled_wells import join_unlabelled
 from distangle.training.state import TrainingState
 from distangle.training.validate import SiteEvaluation
 

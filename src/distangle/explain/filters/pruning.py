@@ -22,6 +22,7 @@ from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm
 from distangle.model.device import inference_device
 from distangle.results import RunFolder
 from distangle.screen import HELD_OUT, Folds, Screen
+from distangle.screen.screen import WELL_COLUMNS
 
 Kind = Literal["merge_duplicates", "zero_bands"]
 KINDS: tuple[Kind, ...] = ("merge_duplicates", "zero_bands")
@@ -74,7 +75,7 @@ class _HeldOutData:
             rows=rows,
             truth=truth.to_numpy(dtype=object)[rows],
             experiments=sites["experiment"].to_numpy(dtype=object)[rows],
-            n_wells=len(sites.iloc[rows].drop_duplicates(["experiment", "plate", "well"])),
+            n_wells=len(sites.iloc[rows].drop_duplicates(list(WELL_COLUMNS))),
             norms=load_statistics(run),
         )
 

@@ -10,6 +10,7 @@ from scipy.stats import mannwhitneyu
 from distangle.errors import RunError
 from distangle.explain.templates.geometry import Cosines, Vectors, cosines, neighbour_purity, silhouettes
 from distangle.screen import TRAIN, Folds, Screen
+from distangle.screen.screen import WELL_COLUMNS
 
 
 def training_wells(
@@ -34,7 +35,7 @@ def training_wells(
             f"The screen has no column {target!r}, which the run learned. Give the screen that it was trained on."
         )
     labeled = screen.sites[folds.of(screen) == TRAIN]
-    wells = labeled.drop_duplicates(["experiment", "plate", "well"])
+    wells = labeled.drop_duplicates(list(WELL_COLUMNS))
     counts = wells[target].astype(str).value_counts()
     return np.array([int(counts.get(name, 0)) for name in classes], dtype=np.int64)
 

@@ -21,7 +21,7 @@ from distangle.images.cache import VerifiedReader
 from distangle.images.packing import ngff, records
 from distangle.images.readers.packed_image import read_packed
 from distangle.screen import Problem, Screen, read_screen, well_name
-from distangle.screen.screen import CARD
+from distangle.screen.screen import CARD, WELL_COLUMNS
 
 UNFINISHED = "packing.json"  # identifies the pack of a folder without a screen card
 
@@ -158,7 +158,7 @@ class PackWriter:
             self._plates[plate] = next(candidate for candidate in names if candidate not in used_names)
         self._plate_of = list(plates)
         # Fields of a well are numbered from 0 in the order of their sites.
-        self._field = sites.groupby(["experiment", "plate", "well"]).cumcount().tolist()
+        self._field = sites.groupby(list(WELL_COLUMNS)).cumcount().tolist()
 
     def pack(self, row: int) -> PackedImage | Problem:
         """Pack the image of a site, or return why it cannot be read.

@@ -18,6 +18,7 @@ from distangle.report.charts import INK, MUTED, ORANGE, svg_settings
 from distangle.report.data import ReportData
 from distangle.report.glyphs import drawable
 from distangle.report.site_renderer import choose_sites, site_key, without_folder
+from distangle.screen.screen import WELL_COLUMNS
 
 PNG_DPI = 200
 
@@ -140,7 +141,7 @@ def example_sites(data: ReportData, *, limit: int) -> list[int]:
         if len(rows) >= limit:
             return rows[:limit]
     sites = data.screen.sites.reset_index(drop=True)
-    first = sites.drop_duplicates(["experiment", "plate", "well"])
+    first = sites.drop_duplicates(list(WELL_COLUMNS))
     candidates = first.assign(other=first["role"].astype(str) != "treatment")
     return [int(row) for row in candidates.sort_values(["other", "experiment", "plate", "well"]).index[:limit]]
 

@@ -13,6 +13,7 @@ from distangle.report.inline_svg import plate_map
 from distangle.report.plates import held_out_plates, plate_grid, spread_over_experiments
 from distangle.report.score_table import command, not_scored, score_bar, score_sentence
 from distangle.results import Scores
+from distangle.screen.screen import WELL_COLUMNS
 
 MAX_CLASSES = 40  # classes in a readable confusion matrix
 MAX_PLATES = 6
@@ -219,7 +220,7 @@ def format_value(value: object) -> str:
 
 def _screen_facts(data: ReportData) -> list[tuple[str, str]]:
     sites, card = data.screen.sites, data.screen.card
-    wells = sites[["experiment", "plate", "well"]].drop_duplicates()
+    wells = sites[list(WELL_COLUMNS)].drop_duplicates()
     plates = wells[["experiment", "plate"]].drop_duplicates()
     size = f"{card.shape[0]} × {card.shape[1]} px, {card.dtype}" if card.shape else "not read"
     pairs = [

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from distangle.core.remote import AnyPath
 from distangle.screen.source_tables.cells import MISSING, clean
-from distangle.screen.source_tables.delimited import read_delimited
+from distangle.screen.source_tables.delimited_text import read_delimited
 from distangle.screen.source_tables.parquet import read_parquet
 from distangle.screen.source_tables.table import SourceTable, matching_columns, require_columns, with_columns
 

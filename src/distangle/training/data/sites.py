@@ -15,6 +15,7 @@ from distangle.model.features import Features, site_names
 from distangle.screen import TRAIN, Folds, Screen, natural_sort_key
 from distangle.screen.folds.coverage import count_well_labels, target_columns
 from distangle.screen.plate_groups import control_rows, plates_of
+from distangle.screen.screen import WELL_COLUMNS
 from distangle.training.config import TrainingConfig
 
 
@@ -61,7 +62,7 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
 
 
 def output_names(screen: Screen, config: TrainingConfig) -> tuple[str, ...]:
-    """Return the names of the network outputs: the classes, then `unused 1` and so on.
+    """Return the names of the outputs: the classes, then `unused 1` and so on.
 
     The number of unused outputs is `network.extra_outputs`. No site has such a class, so no label, pseudo label or
     score counts it.
@@ -168,7 +169,7 @@ def shuffle_labels(sites: TrainingSites, table: pd.DataFrame, *, seed: int) -> T
     """
     labels = sites.labels.copy()
     selected = table.iloc[sites.rows]
-    is_single = count_well_labels(selected[["experiment", "plate", "well"]], labels).single
+    is_single = count_well_labels(selected[list(WELL_COLUMNS)], labels).single
     plates = selected["experiment"].astype(str) + "\x1f" + selected["plate"].astype(str)
     for plate, members in plates.groupby(plates).indices.items():
         wells = selected["well"].iloc[members].astype(str) if is_single else np.arange(len(members))

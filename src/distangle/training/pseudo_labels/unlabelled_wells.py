@@ -10,6 +10,7 @@ from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageCache, fit_normalization
 from distangle.model.features import Features, site_names
 from distangle.screen import CONTROLS, TRAIN, UNLABELLED, Folds, Screen, refuse_reported
+from distangle.screen.screen import WELL_COLUMNS
 from distangle.training.config import TrainingConfig
 from distangle.training.data.sites import TrainingSites, cell_types_of, join_sites
 from distangle.training.loop import use_averaged_weights
@@ -18,8 +19,6 @@ from distangle.training.pseudo_labels.labeller import PseudoLabeller
 from distangle.training.pseudo_labels.rounds import UnlabelledWells
 from distangle.training.state import TrainingState
 from distangle.training.validate import SiteEvaluation, site_logits
-
-WELL = ["experiment", "plate", "well"]
 
 
 def check_pseudo_labels(screen: Screen, folds: Folds, config: TrainingConfig, classes: Sequence[str]) -> None:
@@ -246,4 +245,4 @@ def _treatment_wells(
 
 
 def _wells_of(screen: Screen, rows: np.ndarray) -> list[tuple[str, str, str]]:
-    return list(screen.sites[WELL].iloc[rows].astype(str).itertuples(index=False, name=None))
+    return list(screen.sites[list(WELL_COLUMNS)].iloc[rows].astype(str).itertuples(index=False, name=None))
