@@ -205,7 +205,7 @@ PARTICIPLES = {"asked", "begun", "chosen", "drawn", "found", "given", "held", "h
     "told",
 }
 NOUNS_IN_ED = {"speed", "seed", "embed", "need", "feed", "bed"}
-FIELD_TERMS = {"distributed", "semi_supervised"}  # as in torch.distributed; as in semi-supervised learning
+FIELD_TERMS = {"distributed", "semi_supervised", "pretrained"}  # torch.distributed, semi-supervised, pretrained weights
 EMPTY_WORDS = {"words", "utils", "util", "helpers", "misc", "common_code", "stuff", "tools"}
 
 
