@@ -54,7 +54,7 @@ def test_the_settings_of_a_simulation_are_in_its_help(capsys: pytest.CaptureFixt
     for name, field in SimulationConfig.model_fields.items():
         assert name in text
         assert field.description
-    assert "n_treatments                Perturbations beside the controls. [12]" in text
+    assert "n_treatments                Perturbations without the controls. [12]" in text
 
 
 def test_version_and_help_are_words_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def test_a_verb_says_that_the_folder_is_gone_and_how_to_name_the_new_one(
         main(arguments.split())
     assert exit_info.value.code == 1
     output = capsys.readouterr().err
-    assert f"are not there any more: the folder {moved_lab / 'plates'} does not exist" in output
+    assert f"are missing: the folder {moved_lab / 'plates'} does not exist" in output
     assert "add `--images FOLDER`, with the folder that now holds images/E1_0_0.png" in output
     assert "old out less" not in output
     assert not (moved_lab / "runs/b").exists()
@@ -80,12 +80,12 @@ def test_a_page_can_be_made_without_images_and_says_what_it_lacks(
 def test_the_option_works(verb: str, moved_lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*VERBS[verb].split(), "--images", "archive/plates of 2024"])
     output = capsys.readouterr()
-    assert "not there any more" not in output.err
+    assert "are missing" not in output.err
     if verb == "verify":
         assert "all unchanged" in output.out
     if verb == "explain":
-        assert "explain, step 1 of 2, reading the chosen sites\n" in output.err
-        assert "explain, step 2 of 2, maps and stains: 1/1 piece 2 sites\n" in output.err
+        assert "explain, step 1 of 2, reading the selected sites\n" in output.err
+        assert "explain, step 2 of 2, maps and channel scores: 1/1 batch 2 sites\n" in output.err
     if verb == "predict":
         table = pd.read_parquet("runs/a/predictions/sites.parquet")
         assert (table["reason"] == "").all()
@@ -130,8 +130,8 @@ def test_one_folder_of_several_that_is_gone_is_said_and_the_rest_goes_on(lab: Pa
         shutil.copytree(lab / "plates/images", tmp_path / name)
     card = screen.card.model_copy(update={"source": str(tmp_path)})
     output = check_images(type(screen)(card=card, sites=sites, problems=screen.problems, folder=screen.folder))
-    assert output.startswith("1 of 3 folders with images of the screen ")
-    assert f"the first: {tmp_path / 'E2'}. Their sites cannot be read." in output
+    assert output.startswith("1 of 3 image folders of the screen ")
+    assert f"such as {tmp_path / 'E2'}. Their sites cannot be read." in output
 
 
 def test_a_screen_behind_a_url_or_without_images_is_not_looked_for(lab: Path) -> None:
@@ -164,7 +164,7 @@ def test_another_screen_of_the_same_names_is_new_and_is_never_taken_for_the_move
     with pytest.raises(SystemExit):
         main(["predict", str(lab / "runs/a"), str(tmp_path / "screen")])
     output = capsys.readouterr().err
-    assert "its wells, labels or images are not those that the run was made of" in output
+    assert "its wells, labels or images are not those that the run was trained on" in output
     assert "predict this one as another: `distangle predict" in output
     main(["predict", str(lab / "runs/a"), str(tmp_path / "screen"), "--out", str(tmp_path / "new")])
     table = pd.read_parquet(tmp_path / "new/sites.parquet")

@@ -72,7 +72,7 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
 
 @pytest.mark.parametrize("max_batch_size", [1, 3, 16, 40])
 def test_answers_do_not_depend_on_how_many_go_together(max_batch_size):
-    model = network("densenet_small", measurements=True)
+    model = network("densenet_small", handcrafted_features=True)
     images, cell_types = sites()
     given = batch(images, cell_types, TARGETS, controls=sites(seed=9)[0])
     absent, present = baseline_images(given, "control"), coalitions(4)[[3, 0, 9, 15, 0, 6]]

@@ -201,7 +201,7 @@ def test_unknown_choices_are_refused_with_the_nearest_name():
 
 
 def test_images_of_another_number_of_channels_are_refused():
-    with pytest.raises(ConfigError, match="Images with 4 channels were given to a model of 3"):
+    with pytest.raises(ConfigError, match="The images have 4 channels, expected 3"):
         channel_shapley(network(3), batch(*sites(4)))
 
 

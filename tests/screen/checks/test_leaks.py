@@ -298,7 +298,7 @@ def test_another_rxrx1_than_that_of_wilds_is_said_to_be_another(tmp_path: Path) 
 
 def test_another_screen_has_no_split_of_wilds(tmp_path: Path) -> None:
     screen = screen_of(tmp_path, {("E1", "1"): layout(1, NAMES), ("E2", "1"): layout(2, NAMES)})
-    with pytest.raises(FoldError, match=r"RxRx1 with two sites a well.*Use --folds or --hold-out"):
+    with pytest.raises(FoldError, match=r"RxRx1 with two sites per well.*Use --folds or --hold-out"):
         folds_from_options(screen, by="wilds=test")
 
 

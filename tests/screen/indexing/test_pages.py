@@ -134,7 +134,7 @@ def test_a_companion_beside_the_file_is_read_and_nothing_else(tmp_path: Path) ->
     pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=message)
     assert levels(indexed(tmp_path)) == [1000, 2000]
     pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], said=message.replace("set.comp", "../set.comp"))
-    assert "they lie in '../set.companion.ome', which is not beside the file" in refused(tmp_path)
+    assert "they are in '../set.companion.ome', which does not exist beside the file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_companion_beside_the_file_is_read_and_nothing_else(tmp_path: Path) ->
         (ome(image_xml({"C": 2}))[:-30] + "</OME>", "the XML is broken"),
         (
             "ImageJ=1.54f\nimages=2\nchannels=2\nslices=3\n",
-            "2 channels x 3 slices x 1 frames, and the file has 2 pages",
+            "2 channels x 3 slices x 1 frames, but the file has 2 pages",
         ),
     ],
 )

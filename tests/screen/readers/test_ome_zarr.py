@@ -256,7 +256,7 @@ def test_pixels_that_are_no_counts_are_said_in_one_sentence(tmp_path: Path) -> N
     plate(tmp_path, {"A/1": [pixels(1).astype(np.float32)]}, version="0.5")
     with pytest.raises(ScreenError) as caught:
         indexed(tmp_path)
-    assert "expected uint8 or uint16 (8, 12 or 16 bit), expected an image. Export grey planes" in str(caught.value)
+    assert "expected uint8 or uint16 (8, 12 or 16 bit), expected an image. Export gray planes" in str(caught.value)
 
 
 def test_a_table_of_wells_names_what_was_done(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_controls_can_be_named_by_the_caller(lab_table: Write) -> None:
             {"layout": "tabel"},
             "Unknown layout 'tabel'. Did you mean 'table'? Known: cellpainting, folder, ome-zarr, rxrx1, table.",
         ),
-        ({"plate_rows": 16}, "one alone says no plate: give both, or none"),
+        ({"plate_rows": 16}, "belong together: give both, or neither"),
         ({"tables": Path("other.csv")}, "is a table, and --tables names other.csv"),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_disk_that_another_program_fills_ends_the_run_with_path_needed_and_fre
     assert f"{folder}/mounted/run/" in said
     assert "was not written: no space left on device. Needed: " in said
     assert "; free: 0 bytes." in said
-    assert "What was there before is untouched; make room and try again." in said
+    assert "The earlier file is untouched; free some space and try again." in said
     assert "The last good state is after epoch " in said
     run = RunFolder.open(folder / "runs/filled")
     assert not run.describe()["finished"]

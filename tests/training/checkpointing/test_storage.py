@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_made_is_refused_at_the_start(folder: Path) -> N
 def test_a_read_only_run_is_refused_at_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new(folder, "read only")
     failing(monkeypatch, 1, errno.EROFS)
-    with pytest.raises(StorageError, match=r"was not written: read-only file system. What was there before is untouch"):
+    with pytest.raises(StorageError, match=r"was not written: read-only file system. The earlier file is untouch"):
         go_on(run)
 
 

@@ -262,7 +262,7 @@ def _pool_measurements(
     coalitions = covering_coalitions(images.shape[1]).to(images.device)
     mixed = torch.where(coalitions[:, :, None, None], images[:, None], baselines[:, None]).flatten(0, 1)
     means = torch.cat([model.pool(model.measurements.maps(part, size=size)) for part in torch.split(mixed, batch_size)])
-    first, second = torch.tensor(model.measurements.stains, device=images.device).unbind(1)
+    first, second = torch.tensor(model.measurements.channels, device=images.device).unbind(1)
     # For each coalition and map, the mixture that has the map's channels in the same state.
     same = (coalitions[:, None, first] == present[None, :, first]) & (
         coalitions[:, None, second] == present[None, :, second]
