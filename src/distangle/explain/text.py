@@ -11,7 +11,6 @@ from distangle.results import STANDS_OUT, Benchmark, Explanation, Faithfulness, 
 Part = Literal["faithfulness", "templates", "filters"]
 PARTS: tuple[Part, ...] = ("faithfulness", "templates", "filters")
 BENCHMARK_HEADER = ("network", "question", "method", "hits", "share", "95 %", "chance", "swapped", "mass / area")
-QUESTIONS = {"stain": "channel", "place": "region"}  # a question of `benchmark.json` to the printed word
 TESTS = {
     "randomization": "randomization",
     "views": "augmentations",
@@ -206,14 +205,14 @@ def _benchmark_line(row: Mapping[str, Any]) -> tuple[str, ...]:
     hits = f"{row['hits']:g}" if row["network"] == "trained" else f"{row['hits']:.1f}"
     return (
         str(row["network"]),
-        f"{QUESTIONS[row['question']]}, by {row['unit'].removesuffix('s')}",
+        f"{row['question']}, by {row['unit'].removesuffix('s')}",
         str(row["method"]),
         f"{hits} of {row['of']}",
         percent(row["share"]),
         "" if row["low"] is None else f"{row['low']:.0%} to {row['high']:.0%}",
         percent(row["chance"]),
         percent(row["swapped"]),
-        f"{row['mass']:.0%} / {row['area']:.0%}" if row["question"] == "place" else "",
+        f"{row['mass']:.0%} / {row['area']:.0%}" if row["question"] == "region" else "",
     )
 
 

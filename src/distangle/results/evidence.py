@@ -33,7 +33,7 @@ class Benchmark:
 
     Attributes:
         rows: One per network, question, method and unit, with `network` (`trained` or `untrained`), `question`
-            (`stain` or `place`), `method`, `unit` (`wells` or `sites`), `hits`, `of`, `share` with its 95 %
+            (`channel` or `region`), `method`, `unit` (`wells` or `sites`), `hits`, `n_total`, `share` with its 95 %
             interval over wells, `low` to `high`, `chance`, `swapped` (hits of the same method's scores or maps of other
             sites) and, for places, `layer`, `mass` (mean share of the map inside the place)
             and `area`. An untrained network's counts are means over several, so hits may be a fraction.

@@ -76,22 +76,22 @@ def test_the_middle_of_a_plateau_is_its_peak():
 
 
 def a_row(network, question, method, share, *, chance=0.2):
-    unit = "wells" if question == "stain" else "sites"
+    unit = "wells" if question == "channel" else "sites"
     result = {"network": network, "question": question, "method": method, "unit": unit}
     return result | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "of": 1, "swapped": 0.1}
 
 
 def test_aims_take_shapley_for_the_channel_the_best_map_for_the_region_and_the_same_of_random_weights():
     rows = [
-        a_row("trained", "stain", "shapley", 0.96),
-        a_row("trained", "stain", "ablation", 0.5),
-        a_row("trained", "stain", "eq15", 0.99),
-        a_row("trained", "place", "grad_cam", 0.7),
-        a_row("trained", "place", "occlusion", 0.89),
-        a_row("untrained", "stain", "shapley", 0.31),
-        a_row("untrained", "stain", "eq15", 0.99),
-        a_row("untrained", "place", "grad_cam", 0.9),
-        a_row("untrained", "place", "occlusion", 0.3),
+        a_row("trained", "channel", "shapley", 0.96),
+        a_row("trained", "channel", "ablation", 0.5),
+        a_row("trained", "channel", "eq15", 0.99),
+        a_row("trained", "region", "grad_cam", 0.7),
+        a_row("trained", "region", "occlusion", 0.89),
+        a_row("untrained", "channel", "shapley", 0.31),
+        a_row("untrained", "channel", "eq15", 0.99),
+        a_row("untrained", "region", "grad_cam", 0.9),
+        a_row("untrained", "region", "occlusion", 0.3),
     ]
     stain, place, blind_stain, blind_place = criteria(rows)
     assert (stain["value"], stain["met"]) == (0.96, True)
@@ -110,7 +110,7 @@ def test_aims_take_shapley_for_the_channel_the_best_map_for_the_region_and_the_s
 def test_several_networks_make_one_row_of_means_over_the_same_sites():
     rows = [
         {
-            **a_row("untrained", "place", "grad_cam", hits / 4),
+            **a_row("untrained", "region", "grad_cam", hits / 4),
             "hits": hits,
             "n_total": 4,
             "mass": hits / 8,
@@ -192,9 +192,9 @@ def test_all_held_out_sites_that_are_correctly_predicted_are_asked_about(made, b
     for row in benchmarked.rows:
         counted[row["network"], row["question"], row["unit"]].add(row["n_total"])
     for network in ("trained", "untrained"):
-        assert counted[network, "stain", "sites"] == {len(single)}
-        assert counted[network, "stain", "wells"] == {len({well for well, _ in single})}
-        assert counted[network, "place", "sites"] == {len(placed)}
+        assert counted[network, "channel", "sites"] == {len(single)}
+        assert counted[network, "channel", "wells"] == {len({well for well, _ in single})}
+        assert counted[network, "region", "sites"] == {len(placed)}
     assert benchmarked.settings["sites"] == sum(bool(channels) and right for channels, _, right in result.values())
 
 
@@ -202,15 +202,15 @@ def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
     for network in ("trained", "untrained"):
         rows = [row for row in benchmarked.rows if row["network"] == network]
         for unit in ("wells", "sites"):
-            of_channels = [row["method"] for row in rows if (row["question"], row["unit"]) == ("stain", unit)]
+            of_channels = [row["method"] for row in rows if (row["question"], row["unit"]) == ("channel", unit)]
             assert set(of_channels) == CHANNEL_METHODS
             assert len(of_channels) == len(CHANNEL_METHODS)
-        assert [row["method"] for row in rows if row["question"] == "place"] == list(MAP_METHODS)
+        assert [row["method"] for row in rows if row["question"] == "region"] == list(MAP_METHODS)
     for row in benchmarked.rows:
         assert 0 <= row["share"] <= 1
         assert row["low"] is None or 0 <= row["low"] <= row["share"] <= row["high"] <= 1
     trained, untrained = (
-        [row["mass"] for row in benchmarked.rows if row["question"] == "place" and row["network"] == network]
+        [row["mass"] for row in benchmarked.rows if row["question"] == "region" and row["network"] == network]
         for network in ("trained", "untrained")
     )
     assert trained != untrained

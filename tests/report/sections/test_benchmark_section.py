@@ -13,7 +13,7 @@ def text_of(benchmark: Benchmark) -> str:
 
 def row(network: str, question: str, method: str, hits: float, of: int) -> dict[str, object]:
     share = hits / of if of else None
-    return {"network": network, "question": question, "unit": "wells" if question == "stain" else "sites",
+    return {"network": network, "question": question, "unit": "wells" if question == "channel" else "sites",
             "method": method, "hits": hits, "n_total": of, "share": share, "low": share, "high": share,
             "chance": 0.25}  # fmt: skip
 
@@ -25,10 +25,10 @@ def cells(text: str) -> list[list[str]]:
 
 def test_every_method_stands_beside_random_weights_and_chance() -> None:
     rows = [
-        row("trained", "stain", "shapley", 9, 10),
-        row("trained", "place", "occlusion", 4, 5),
-        {**row("trained", "stain", "shapley", 1, 10), "unit": "sites"},
-        row("untrained", "stain", "shapley", 2.5, 10),
+        row("trained", "channel", "shapley", 9, 10),
+        row("trained", "region", "occlusion", 4, 5),
+        {**row("trained", "channel", "shapley", 1, 10), "unit": "sites"},
+        row("untrained", "channel", "shapley", 2.5, 10),
     ]
     text = text_of(Benchmark(rows=rows, aims=[], settings={}))
     lines = [[cell for k, cell in enumerate(line) if k != 4] for line in cells(text)]
@@ -40,7 +40,7 @@ def test_every_method_stands_beside_random_weights_and_chance() -> None:
 
 def test_a_missed_aim_is_not_overlooked_and_one_without_cases_is_no_miss() -> None:
     aims = [{"aim": "planted stain first by Shapley", "met": False}, {"aim": "planted place", "met": None}]
-    text = text_of(Benchmark(rows=[row("trained", "stain", "shapley", 0, 0)], aims=aims, settings={}))
+    text = text_of(Benchmark(rows=[row("trained", "channel", "shapley", 0, 0)], aims=aims, settings={}))
     assert "Below its aim: planted stain first by Shapley." in text
     assert "planted place" not in text.replace("planted stain first by Shapley", "")
     assert cells(text)[1][3] == "–"

@@ -64,7 +64,7 @@ def channel_rows(
         rows.append(
             {
                 "network": network,
-                "question": "stain",
+                "question": "channel",
                 "method": method,
                 "unit": unit,
                 "hits": int(hits.sum()),
@@ -96,7 +96,7 @@ def region_row(
     others = ~np.eye(len(maps), dtype=bool)
     return {
         "network": network,
-        "question": "place",
+        "question": "region",
         "method": method,
         "unit": "sites",
         "hits": int(hits.sum()),
@@ -119,18 +119,18 @@ def criteria(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     def rows_of(network: str, question: str, unit: str) -> list[Mapping[str, Any]]:
         return [row for row in rows if (row["network"], row["question"], row["unit"]) == (network, question, unit)]
 
-    shapley = [row for row in rows_of("trained", "stain", "wells") if row["method"] == "shapley"]
+    shapley = [row for row in rows_of("trained", "channel", "wells") if row["method"] == "shapley"]
     results = [
         _criterion("planted channel ranked first by Shapley", shapley, limit=MIN_CHANNEL_SHARE, at_least=True),
         _criterion(
             "peak of the best map in the planted region",
-            rows_of("trained", "place", "sites"),
+            rows_of("trained", "region", "sites"),
             limit=MIN_REGION_SHARE,
             at_least=True,
         ),
     ]
-    questions = (("channel", "stain", "wells"), ("region", "place", "sites"))
-    for (name, question, unit), method in zip(questions, [aim["method"] for aim in results], strict=True):
+    questions = (("channel", "wells"), ("region", "sites"))
+    for (question, unit), method in zip(questions, [aim["method"] for aim in results], strict=True):
         excess = [
             {"method": row["method"], "share": None if row["share"] is None else row["share"] - row["chance"]}
             for row in rows_of("untrained", question, unit)
@@ -138,7 +138,10 @@ def criteria(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ]
         results.append(
             _criterion(
-                f"{name} hits of untrained networks over chance", excess, limit=MAX_SHARE_OVER_CHANCE, at_least=False
+                f"{question} hits of untrained networks over chance",
+                excess,
+                limit=MAX_SHARE_OVER_CHANCE,
+                at_least=False,
             )
         )
     return results

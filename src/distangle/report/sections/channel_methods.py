@@ -22,8 +22,8 @@ _METHODS = {
     "occlusion": "occlusion",
 }
 _QUESTIONS = {
-    ("stain", "wells"): "Planted channel named, by well",
-    ("place", "sites"): "Planted region under the peak of the map, by site",
+    ("channel", "wells"): "Planted channel named, by well",
+    ("region", "sites"): "Planted region under the peak of the map, by site",
 }
 
 
