@@ -195,7 +195,7 @@ def _planted_truth(planted: Mapping[str, Any]) -> list[str]:
 
 def _count_and_share(hits: Mapping[str, Any]) -> str:
     interval = "" if hits["low"] is None else f", {hits['low']:.0%} to {hits['high']:.0%}"
-    return f"{hits['sites']} of {hits['of']} ({hits['share']:.0%}{interval})"
+    return f"{hits['sites']} of {hits['n_total']} ({hits['share']:.0%}{interval})"
 
 
 def _benchmark_line(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ def _benchmark_line(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row["network"]),
         f"{row['question']}, by {row['unit'].removesuffix('s')}",
         str(row["method"]),
-        f"{hits} of {row['of']}",
+        f"{hits} of {row['n_total']}",
         percent(row["share"]),
         "" if row["low"] is None else f"{row['low']:.0%} to {row['high']:.0%}",
         percent(row["chance"]),
@@ -316,7 +316,7 @@ def _claim(claim: Mapping[str, Any]) -> str:
     stand_out = all(sorted(ranks[name].values())[-1] <= len(names) for name, _ in measures)
     verdict = "They stand out" if stand_out else "They do not stand out"
     return (
-        f"{' and '.join(names)} rank {', '.join(parts)} among {claim['of']} dense layers. {verdict} among the layers "
+        f"{' and '.join(names)} rank {', '.join(parts)} among {claim['n_total']} dense layers. {verdict} among the layers "
         "of "
         f"this network."
     )
@@ -325,11 +325,11 @@ def _claim(claim: Mapping[str, Any]) -> str:
 def _pruning(result: Mapping[str, Any]) -> str:
     action = {"merge_duplicates": "Duplicate filters merged", "zero_bands": "Bands removed"}[result["kind"]]
     if not result["filters"]:
-        return f"{action}: none of {result['of']} filters qualifies."
+        return f"{action}: none of {result['n_total']} filters qualifies."
     interval = result["interval"]
     over = f", 95 % over experiments {interval[0]:+.1%} to {interval[1]:+.1%}" if interval else ""
     line = (
-        f"{action} ({result['filters']} of {result['of']}): the accuracy over {result['sites']} held-out sites changes "
+        f"{action} ({result['filters']} of {result['n_total']}): the accuracy over {result['sites']} held-out sites changes "
         f"from {result['accuracy']:.1%} to {result['without']:.1%} ({result['difference']:+.1%}{over})"
     )
     if result["random"]:

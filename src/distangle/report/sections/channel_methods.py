@@ -59,7 +59,7 @@ def _benchmark_row(row: Mapping[str, Any], untrained: Mapping[str, Any] | None) 
     return (
         _METHODS.get(str(row["method"]), str(row["method"])),
         f"{row['hits']:,}",
-        f"{row['of']:,}",
+        f"{row['n_total']:,}",
         percent(row["share"], 0) if has_share else "–",
         interval_bar(row["share"], interval, chance=row["chance"]) if has_share else "",
         "–" if untrained is None or untrained["share"] is None else percent(untrained["share"], 0),

@@ -64,7 +64,7 @@ def explanation_sentence(data: ReportData) -> str:
     if planted.get("n_total"):
         sentences.append(
             f"Against the planted effects, it names the correct channel for {planted['perturbations']} of "
-            f"{planted['of']} correctly predicted single-channel perturbations (chance: "
+            f"{planted['n_total']} correctly predicted single-channel perturbations (chance: "
             f"{percent(planted['chance'], 0)})."
         )
     if explanation.p_of_top <= STANDS_OUT:
@@ -314,7 +314,7 @@ def _planted_score_table(scored: Mapping[str, Any]) -> Table:
         rows.append((
             _QUESTIONS.get(key, spaced(key)),
             "–" if hits is None else f"{hits:,}",
-            f"{entry['of']:,}",
+            f"{entry['n_total']:,}",
             percent(share),
             interval_bar(share, interval, chance=chance),
             "–" if interval is None else f"{percent(interval[0])} – {percent(interval[1])}",
