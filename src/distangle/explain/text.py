@@ -316,9 +316,8 @@ def _claim(claim: Mapping[str, Any]) -> str:
     stand_out = all(sorted(ranks[name].values())[-1] <= len(names) for name, _ in measures)
     verdict = "They stand out" if stand_out else "They do not stand out"
     return (
-        f"{' and '.join(names)} rank {', '.join(parts)} among {claim['n_total']} dense layers. {verdict} among the layers "
-        "of "
-        f"this network."
+        f"{' and '.join(names)} rank {', '.join(parts)} among {claim['n_total']} dense layers. {verdict} among the "
+        "layers of this network."
     )
 
 
@@ -329,8 +328,8 @@ def _pruning(result: Mapping[str, Any]) -> str:
     interval = result["interval"]
     over = f", 95 % over experiments {interval[0]:+.1%} to {interval[1]:+.1%}" if interval else ""
     line = (
-        f"{action} ({result['filters']} of {result['n_total']}): the accuracy over {result['sites']} held-out sites changes "
-        f"from {result['accuracy']:.1%} to {result['without']:.1%} ({result['difference']:+.1%}{over})"
+        f"{action} ({result['filters']} of {result['n_total']}): the accuracy over {result['sites']} held-out sites "
+        f"changes from {result['accuracy']:.1%} to {result['without']:.1%} ({result['difference']:+.1%}{over})"
     )
     if result["random"]:
         line += f"; with as many random filters {', '.join(f'{value:+.1%}' for value in result['random'])}"
