@@ -219,7 +219,7 @@ class TemplateComparison:
         templates: One row per run, head and output: `run`, `head` (`softmax` | `arc`), `output` (from 0),
             `perturbation`, `training_wells`, `unused` (no training well has it), `norm`, `bias` (softmax, else NaN),
             `nearest_angle_deg` and `nearest` (the nearest template of the same run and head), `nearest_alike_angle_deg`
-            (of the trained ones for a trained one, of junk for junk; NaN where there is no other), `mean_cosine` (to
+            (of the trained ones for a trained one, of unused for unused; NaN if there is none), `mean_cosine` (to
             all others), and `NAME_x`, `NAME_y` for every map.
         embeddings: One row per run and held-out site of the chosen perturbations: `run`, `Metadata_*`,
             `perturbation`, `predicted`, `silhouette`, and `NAME_x`, `NAME_y` for every map.

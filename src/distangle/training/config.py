@@ -33,7 +33,7 @@ class Network(ConfigSection):
     n_fixed_views: int = Field(default=8, ge=8)  # fixed views in which a frozen backbone sees each site, once
     handcrafted_features: bool = False  # intensity, granularity and colocalisation join the pooled features
     activation_checkpointing: bool = False
-    extra_outputs: int = Field(default=0, ge=0)  # junk classes on purpose: outputs that no site is ever labelled with
+    extra_outputs: int = Field(default=0, ge=0)  # unused classes on purpose: outputs that no site is ever labelled with
     cell_type: bool = True  # joins after pooling when the screen names cell types (Sec. 4.2)
     weights: Literal["imagenet"] | Path | None = None  # of the backbone: the published file, or a local one
     first_convolution: Literal["inflate", "new"] = "inflate"

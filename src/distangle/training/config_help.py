@@ -26,7 +26,7 @@ MEANINGS: Mapping[str, str] = {
     "network.n_fixed_views": "fixed views in which a frozen backbone sees each site, once",
     "network.handcrafted_features": "let intensity, granularity and colocalisation join the pooled features",
     "network.activation_checkpointing": "compute activations twice instead of keeping them: less memory, more time",
-    "network.extra_outputs": "outputs that no site is ever labelled with (junk classes)",
+    "network.extra_outputs": "outputs that no site is ever labelled with (unused classes)",
     "network.cell_type": "tell the network the cell type, where the screen names it",
     "network.weights": "start of the backbone: imagenet (published), or a local file",
     "network.first_convolution": "inflate published colour filters to the stains, or draw new ones",

@@ -268,7 +268,7 @@ def _finish(data: TrainingData, state: TrainingState) -> None:
     model_card = ModelCard(
         target=config.target,
         classes=data.classes,
-        class_sites=tuple(counts.tolist()),  # 0: never trained, a junk class
+        class_sites=tuple(counts.tolist()),  # 0: never trained, an unused class
         channels=tuple(channel.name for channel in card.channels),
         cell_types=tuple(card.cell_types) if uses_cell_type(data.screen, config) else (),
         preprocessing=config.preprocessing,

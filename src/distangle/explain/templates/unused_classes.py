@@ -107,7 +107,7 @@ def _silhouette(pairs: Cosines, is_unused: np.ndarray) -> float | None:
 
 
 def _kinds(is_unused: np.ndarray) -> list[str]:
-    return ["junk" if flag else "real" for flag in is_unused]
+    return ["unused" if flag else "real" for flag in is_unused]
 
 
 def _mean_pair(pairs: Cosines, first: np.ndarray, second: np.ndarray) -> float | None:

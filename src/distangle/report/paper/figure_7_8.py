@@ -29,10 +29,10 @@ from distangle.results import TemplateComparison
 
 TITLES = {"arc": "Templates of the arc-margin head", "softmax": "Templates of the softmax head"}
 TRAINED_STYLE: Mapping[str, Any] = {"marker": "o", "color": ORANGE, "markeredgecolor": "white", "markeredgewidth": 0.4}
-JUNK_STYLE: Mapping[str, Any] = {"marker": "D", "color": BLUE, "markeredgecolor": "white", "markeredgewidth": 0.4}
-JUNK_NOTE = (
-    "Training only pushes the weights of an unused output away, so junk classes fall together with and without pseudo "
-    "labels; their separation is evidence for neither."
+UNUSED_STYLE: Mapping[str, Any] = {"marker": "D", "color": BLUE, "markeredgecolor": "white", "markeredgewidth": 0.4}
+UNUSED_NOTE = (
+    "Training only pushes the weights of an unused output away, so unused classes fall together with and without "
+    "pseudo labels; their separation is evidence for neither."
 )
 
 
@@ -89,9 +89,9 @@ def _draw(data: ReportData, head: str) -> PaperFigure | UnavailableFigure:
 
 
 def _draw_map(axes: Axes, templates: pd.DataFrame, name: str, half: float) -> None:
-    points, junk = coordinates(templates, name), templates["unused"].to_numpy(dtype=bool)
+    points, unused = coordinates(templates, name), templates["unused"].to_numpy(dtype=bool)
     size = float(np.clip(60 / np.sqrt(len(templates)), 2.5, 6.5))
-    for is_kind, style in ((~junk, TRAINED_STYLE), (junk, JUNK_STYLE)):
+    for is_kind, style in ((~unused, TRAINED_STYLE), (unused, UNUSED_STYLE)):
         axes.plot(points[is_kind, 0], points[is_kind, 1], linestyle="none", markersize=size, **style)
     square(axes, points, half)
 
@@ -123,14 +123,14 @@ def _draw_norms(axes: Axes, sets: Sequence[pd.DataFrame], runs: Sequence[tuple[s
 
 
 def _draw_strip(axes: Axes, position: float, templates: pd.DataFrame, column: str) -> None:
-    junk = templates["unused"].to_numpy(dtype=bool)
+    unused = templates["unused"].to_numpy(dtype=bool)
     values = templates[column].to_numpy(dtype=float)
     size = float(np.clip(30 / np.sqrt(len(templates)), 2, 4.5))
-    for is_kind, style, shift in ((~junk, TRAINED_STYLE, -0.16), (junk, JUNK_STYLE, 0.2)):
+    for is_kind, style, shift in ((~unused, TRAINED_STYLE, -0.16), (unused, UNUSED_STYLE, 0.2)):
         if np.isfinite(values[is_kind]).any():
             strip_plot(
                 axes,
-                position + (shift if junk.any() else 0),
+                position + (shift if unused.any() else 0),
                 values[is_kind],
                 width=0.13,
                 markersize=size,
@@ -150,7 +150,7 @@ def _draw_legend(figure: Figure, table: pd.DataFrame) -> None:
     handles = [Line2D([], [], linestyle="none", markersize=6, label="trained", **TRAINED_STYLE)]
     if table["unused"].any():
         handles.append(
-            Line2D([], [], linestyle="none", markersize=6, label="junk class: no training well", **JUNK_STYLE)
+            Line2D([], [], linestyle="none", markersize=6, label="unused class: no training well", **UNUSED_STYLE)
         )
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, labelcolor=MUTED)
 
@@ -185,15 +185,15 @@ def _caption(
                 f": {angle['value']:.1f}° to the nearest other trained template on average (random {low:.1f} to "
                 f"{high:.1f}°)"
             )
-        junk = entry["unused"]
-        if junk is not None:
+        unused = entry["unused"]
+        if unused is not None:
             text += (
-                f"; {junk['n_unused']} junk classes separated from the {junk['n_real']} others with AUROC "
-                f"{junk['auroc_mean_cosine']:.2f} by mean cosine, {junk['auroc_norm']:.2f} by length"
+                f"; {unused['n_unused']} unused classes separated from the {unused['n_real']} others with AUROC "
+                f"{unused['auroc_mean_cosine']:.2f} by mean cosine, {unused['auroc_norm']:.2f} by length"
             )
-            if junk["cosine_unused_unused"] is not None:
+            if unused["cosine_unused_unused"] is not None:
                 text += (
-                    f", their cosine to each other {junk['cosine_unused_unused']:.2f} "
+                    f", their cosine to each other {unused['cosine_unused_unused']:.2f} "
                     f"({entry['unused_cosine_untrained']:.2f} before training)"
                 )
         parts.append(f"{text}.")
@@ -214,5 +214,5 @@ def _caption(
     return (
         lead
         + " ".join(parts)
-        + (f" {JUNK_NOTE}" if any_unused else " Every output has training wells, so there is no junk class.")
+        + (f" {UNUSED_NOTE}" if any_unused else " Every output has training wells, so there is no unused class.")
     )
