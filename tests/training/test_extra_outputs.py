@@ -108,7 +108,7 @@ def test_no_pseudo_label_is_ever_one_of_them(
     before = PseudoLabeller.before_epoch
 
     def watched(self: PseudoLabeller, state):  # type: ignore[no-untyped-def]
-        # What a network would say that takes everything for junk.
+        # What a network would say that takes everything for unused.
         with torch.no_grad():
             state.model.linear_templates.bias[3:] += 50
         found = before(self, state)

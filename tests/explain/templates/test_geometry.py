@@ -140,17 +140,17 @@ def test_more_vectors_than_dimensions_and_one_can_be_no_simplex():
 def test_unused_classes_that_is_small_and_collapsed_is_told_apart_wholly():
     rng = rng_for(4, "templates")
     templates = rng.normal(size=(20, 30))
-    junk = np.arange(20) >= 14
-    templates[junk] = 0.1 * (np.ones(30) + 0.2 * rng.normal(size=(6, 30)))
-    result = unused_class_separation(templates, junk, rng=rng_for(5, "shuffles"), k=5, n_draws=199)
+    unused = np.arange(20) >= 14
+    templates[unused] = 0.1 * (np.ones(30) + 0.2 * rng.normal(size=(6, 30)))
+    result = unused_class_separation(templates, unused, rng=rng_for(5, "shuffles"), k=5, n_draws=199)
     norms = np.linalg.norm(templates, axis=1)
     pairs = cosines(templates)
     assert (result["n_unused"], result["n_real"]) == (6, 14)
-    assert result["auroc_norm"] == roc_auc_score(junk, norms) == 0
+    assert result["auroc_norm"] == roc_auc_score(unused, norms) == 0
     others = [np.delete(pairs[k], k).mean() for k in range(20)]
-    assert result["auroc_mean_cosine"] == roc_auc_score(junk, others) == 1
-    assert result["norm_unused"] == pytest.approx(norms[junk].mean())
-    assert result["norm_real"] == pytest.approx(norms[~junk].mean())
+    assert result["auroc_mean_cosine"] == roc_auc_score(unused, others) == 1
+    assert result["norm_unused"] == pytest.approx(norms[unused].mean())
+    assert result["norm_real"] == pytest.approx(norms[~unused].mean())
     inside = [pairs[i, j] for i in range(14, 20) for j in range(14, 20) if i != j]
     assert result["cosine_unused_unused"] == pytest.approx(np.mean(inside))
     assert result["cosine_unused_unused"] > 0.9
@@ -158,7 +158,7 @@ def test_unused_classes_that_is_small_and_collapsed_is_told_apart_wholly():
     assert result["cosine_real_real"] == pytest.approx(
         np.mean([pairs[i, j] for i in range(14) for j in range(14) if i != j])
     )
-    expected = silhouette_score(templates, junk, metric="cosine")
+    expected = silhouette_score(templates, unused, metric="cosine")
     assert result["silhouette"] == pytest.approx(expected)
     assert (result["purity"], result["purity_random"]) == (1, 5 / 19)
     assert result["p_norm"] == result["p_mean_cosine"] == result["p_silhouette"] == 1 / 200
@@ -188,7 +188,7 @@ def test_no_unused_classes_or_nothing_else_is_no_comparison_and_one_unused_class
 def test_training_wells_are_counted_from_the_folds(tmp_path):
     screen = tiny_screen(tmp_path)  # 8 wells an experiment: 3 of the first two classes, 2 of the last
     folds = hold_out(screen, column="experiment", values=["E3"])
-    result = training_wells(screen, folds, [*CLASSES, "junk 1"], target="perturbation")
+    result = training_wells(screen, folds, [*CLASSES, "unused 1"], target="perturbation")
     assert result.tolist() == [6, 6, 4, 0]
     held = hold_out(screen, column="perturbation", values=["taxol"], force=True)
     assert training_wells(screen, held, CLASSES, target="perturbation").tolist() == [9, 0, 6]

@@ -77,13 +77,13 @@ def test_the_panels_of_figures_7_and_8_show_the_templates_of_their_head_in_one_s
     ]  # fmt: skip
     for index, name in enumerate(("plain", "pseudo")):
         rows = comparison.templates[(comparison.templates["run"] == name) & (comparison.templates["head"] == head)]
-        for marker, junk in (("o", False), ("D", True)):
-            expected = rows.loc[rows["unused"] == junk, ["pca_x", "pca_y"]].to_numpy()
+        for marker, unused in (("o", False), ("D", True)):
+            expected = rows.loc[rows["unused"] == unused, ["pca_x", "pca_y"]].to_numpy()
             np.testing.assert_allclose(marker_points(paper_figure.figure, index, marker)[0], expected)
     sides = [np.diff(axes.get_xlim())[0] for axes in panels[:2]] + [np.diff(axes.get_ylim())[0] for axes in panels[:2]]
     np.testing.assert_allclose(sides, sides[0])
-    junk_line = next(line for line in panels[0].lines if line.get_marker() == "D")
-    assert junk_line.get_color() == BLUE  # as in the paper
+    unused_line = next(line for line in panels[0].lines if line.get_marker() == "D")
+    assert unused_line.get_color() == BLUE  # as in the paper
 
 
 def test_figures_7_and_8_say_the_numbers_of_the_full_space(
@@ -92,19 +92,19 @@ def test_figures_7_and_8_say_the_numbers_of_the_full_space(
     paper_figure = draw_figure(run, screen, figure_7_8.draw_softmax)
     for name in ("plain", "pseudo"):
         angle = comparison.numbers["templates"][name]["softmax"]["nearest_angle_deg_mean"]["value"]
-        junk = comparison.numbers["unused"][name]["softmax"]["trained"]
-        assert paper_figure.numbers[name]["unused"] == junk
+        unused = comparison.numbers["unused"][name]["softmax"]["trained"]
+        assert paper_figure.numbers[name]["unused"] == unused
         assert f"{angle:.1f}° to the nearest other trained template on average" in paper_figure.caption
         assert (
-            f"3 junk classes separated from the 3 others with AUROC {junk['auroc_mean_cosine']:.2f} by mean"
+            f"3 unused classes separated from the 3 others with AUROC {unused['auroc_mean_cosine']:.2f} by mean"
             in paper_figure.caption
         )
-    assert "so junk classes fall together with and without pseudo" in paper_figure.caption
+    assert "so unused classes fall together with and without pseudo" in paper_figure.caption
     assert "its distances have no meaning, so read the numbers" in paper_figure.caption
     # The strip beside the maps shows what the line is the mean of.
     strip = paper_figure.figure.axes[2]
     angles = np.sort(np.concatenate([line.get_ydata() for line in strip.lines if line.get_marker() == "o"][:1]))
-    rows = comparison.templates.query("run == 'plain' and head == 'softmax' and not junk")["nearest_alike_angle_deg"]
+    rows = comparison.templates.query("run == 'plain' and head == 'softmax' and not unused")["nearest_alike_angle_deg"]
     np.testing.assert_allclose(angles, np.sort(rows))
     assert comparison.numbers["templates"]["plain"]["softmax"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
         rows.mean()
@@ -145,7 +145,7 @@ def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> No
     assert figure_10._first_sentence(dataclasses.replace(bands, claim=claim)).startswith("The layers of the paper.")
 
 
-def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
+def test_all_four_are_drawn_and_one_run_without_unused_classes_has_fewer_panels(
     run: RunFolder, screen: Screen, tmp_path: Path
 ) -> None:
     entries = draw_figures(run, screen, only=[7, 8, 9, 10])
@@ -167,7 +167,7 @@ def test_all_four_are_drawn_and_one_run_without_junk_has_fewer_panels(
     examine_filters(alone, settings=FilterSettings(n_draws=5)).write(alone.explanations)
     paper_figure = draw_figure(alone, screen, figure_7_8.draw_arc)
     assert len(paper_figure.figure.axes) == 2
-    assert "Every output has training wells, so there is no junk class." in paper_figure.caption
+    assert "Every output has training wells, so there is no unused class." in paper_figure.caption
     assert len(draw_figure(alone, screen, figure_9.draw).figure.axes) == 2
     assert len([axes for axes in draw_figure(alone, screen, figure_10.draw).figure.axes if axes.images]) == 2
 
