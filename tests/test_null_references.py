@@ -96,7 +96,7 @@ CORRECTIONS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("standardise", STANDARDISE)
+@pytest.mark.parametrize("standardize", STANDARDISE)
 @pytest.mark.parametrize("correction", [("correction.method=none",), *CORRECTIONS], ids=lambda words: " ".join(words))
 def test_no_standardisation_with_any_correction_names_anything(
     tmp_path: Path, standardise: str, correction: tuple[str, ...]
@@ -105,7 +105,7 @@ def test_no_standardisation_with_any_correction_names_anything(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("standardise", STANDARDISE)
+@pytest.mark.parametrize("standardize", STANDARDISE)
 @pytest.mark.parametrize("norms", ["running", "plate", "experiment", "controls"])
 def test_no_standardisation_with_any_norms_names_anything(tmp_path: Path, standardise: str, norms: str) -> None:
     changes = (

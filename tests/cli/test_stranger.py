@@ -279,7 +279,7 @@ def test_no_verb_reads_images_from_where_a_stranger_says(
     (lab.screen / "screen.json").write_text(json.dumps(card))
     message = refused(stranger.verbs_of_a_screen(lab)[verb], lab, capsys)
     if kind != "another scheme":
-        assert "Nothing was read or fetched from there" in message
+        assert "Nothing was read or downloaded from there" in message
         of_a_run = verb in ("predict", "explain", "figures", "report")
         assert ("`--screen " if of_a_run else "`distangle trust ") in message
 

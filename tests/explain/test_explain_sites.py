@@ -263,8 +263,8 @@ def test_a_site_is_compared_with_control_wells_explained_by_the_same_rule(given,
             assert result.table[f"shapley_p_{k + 1}"][site] == pytest.approx((1 + as_high) / (1 + len(others)))
     assert "ablation_p_3" in result.table
     assert "shapley_p_1" in result.wells
-    assert result.settings["untreated_wells"] == 3
-    assert explanation.settings["untreated_wells"] == 0
+    assert result.settings["n_control_wells"] == 3
+    assert explanation.settings["n_control_wells"] == 0
 
 
 def test_other_wells_of_the_plate_can_stand_in(given):
@@ -287,8 +287,8 @@ def test_a_planted_truth_is_compared_and_a_real_screen_has_none(given, explanati
     assert explanation.planted is None
     result = given.explain(channels_of={"actin": (1,), "mito": (2,)}, regions={0: PlantedCircle(8.0, 8.0, 4.0)})
     # Rows 0, 1, 8 (actin), 2, 3 (mito); row 9 was predicted wrongly.
-    assert result.planted["top_shapley_is_planted"]["of"] == 5
-    assert result.planted["map_peak_in_place"]["of"] == 1
+    assert result.planted["top_shapley_is_planted"]["n_total"] == 5
+    assert result.planted["map_peak_in_place"]["n_total"] == 1
 
 
 def test_maps_get_the_size_of_the_raw_images_when_the_network_saw_binned_ones(given):

@@ -38,7 +38,7 @@ def test_hits_are_counted_over_correct_sites_with_one_planted_channel():
         ("unknown", "unknown", "unknown", 1, 1, 1),
     )
     output = compare_with_truth(table, empty_maps(8), channels_of=CHANNELS_OF, regions={})
-    picked = {name: (output[name]["sites"], output[name]["of"]) for name in output if name.startswith("top_")}
+    picked = {name: (output[name]["sites"], output[name]["n_total"]) for name in output if name.startswith("top_")}
     assert picked == {
         "top_shapley_is_planted": (2, 3),
         "top_eq15_is_planted": (0, 3),
@@ -47,7 +47,7 @@ def test_hits_are_counted_over_correct_sites_with_one_planted_channel():
     assert output["top_shapley_is_planted"]["share"] == pytest.approx(2 / 3)
     assert output["top_shapley_is_planted"]["chance"] == pytest.approx(1 / 3)
     result = output["perturbations_found"]
-    assert (result["perturbations"], result["of"]) == (1, 2)
+    assert (result["perturbations"], result["n_total"]) == (1, 2)
 
 
 def test_the_region_is_asked_wherever_there_is_one_and_its_own_perturbation_was_explained():
@@ -64,12 +64,16 @@ def test_the_region_is_asked_wherever_there_is_one_and_its_own_perturbation_was_
     maps[2, 2, 7] = 1  # not asked
     circle = PlantedCircle(2.0, 7.0, 1.0)  # 5 pixels of 100
     output = compare_with_truth(table, maps, channels_of=CHANNELS_OF, regions=dict.fromkeys(range(4), circle))
-    assert (output["map_peak_in_place"]["sites"], output["map_peak_in_place"]["of"]) == (
+    assert (output["map_peak_in_place"]["sites"], output["map_peak_in_place"]["n_total"]) == (
         1,
         3,
     )  # the empty map is a miss
     assert output["map_peak_in_place"]["chance"] == pytest.approx(0.05)
-    assert output["map_mass_in_place"] == {"of": 3, "share": pytest.approx((1 / 1.5) / 3), "area": pytest.approx(0.05)}
+    assert output["map_mass_in_place"] == {
+        "n_total": 3,
+        "share": pytest.approx((1 / 1.5) / 3),
+        "area": pytest.approx(0.05),
+    }
 
 
 def test_an_empty_map_misses_even_a_region_in_the_corner():
@@ -85,17 +89,17 @@ def test_nothing_to_count_is_none_and_not_nan():
     table = rows(("nothing", "nothing", "nothing", 1, 1, 1))
     output = compare_with_truth(table, empty_maps(1), channels_of=CHANNELS_OF, regions={})
     for name in ("top_shapley_is_planted", "map_peak_in_place", "perturbations_found"):
-        assert output[name]["of"] == 0
+        assert output[name]["n_total"] == 0
         assert output[name]["share"] is None
         assert output[name]["low"] is None
-    assert output["map_mass_in_place"] == {"of": 0, "share": None, "area": None}
+    assert output["map_mass_in_place"] == {"n_total": 0, "share": None, "area": None}
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 7), (7, 7), (40, 90)])
 def test_of_single_sites_the_interval_is_nearly_the_exact_binomial_one(hits, n):
     expected = binomtest(hits, n).proportion_ci(0.95)
     result = share_of(np.arange(n) < hits, np.arange(n))
-    assert (result["of"], result["share"]) == (n, hits / n)
+    assert (result["n_total"], result["share"]) == (n, hits / n)
     assert result["low"] == pytest.approx(expected.low, abs=0.04)
     assert result["high"] == pytest.approx(expected.high, abs=0.04)
 

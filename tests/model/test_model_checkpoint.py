@@ -185,18 +185,18 @@ def test_tensors_of_another_network_are_refused_by_name(
     [
         ({"config": {"backbone": "vgg"}}, "cannot build the model described by the card"),
         ({"config": {**CONFIG.model_dump(), "later": 1}}, "Extra inputs are not permitted"),
-        ({"about": 3}, "cannot build the model described by the card"),
+        ({"card": 3}, "cannot build the model described by the card"),
         (
             {"card": {"target": "perturbation"}},
             "lacks classes, class_sites, channels, cell_types",
         ),
-        ({"about": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
-        ({"about": {**ABOUT, "class_sites": [1]}}, "lists 5 classes but training-site counts for 1"),
-        ({"about": {**ABOUT, "cell_types": []}}, "lists 0 cell types, but its network has 2"),
-        ({"about": {**ABOUT, "epochs": "many"}}, "invalid values: epochs = 'many': input should be a valid integer"),
-        ({"about": {**ABOUT, "norms": 3}}, "invalid values: norms = 3: "),
+        ({"card": {**ABOUT, "chanels": []}}, "unknown key 'chanels'. Did you mean 'channels'"),
+        ({"card": {**ABOUT, "class_sites": [1]}}, "lists 5 classes but training-site counts for 1"),
+        ({"card": {**ABOUT, "cell_types": []}}, "lists 0 cell types, but its network has 2"),
+        ({"card": {**ABOUT, "epochs": "many"}}, "invalid values: epochs = 'many': input should be a valid integer"),
+        ({"card": {**ABOUT, "batch_norm": 3}}, "invalid values: batch_norm = 3: "),
         (
-            {"about": {**ABOUT, "norms": {"at_test": "well"}}},
+            {"card": {**ABOUT, "batch_norm": {"statistics": "well"}}},
             "invalid values: statistics = 'well': input should be 'running'",
         ),
         (

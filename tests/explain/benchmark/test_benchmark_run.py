@@ -56,7 +56,7 @@ def test_regions_are_counted_by_peak_and_by_mass():
     ]  # 5 pixels of 100
     inside = circle_masks(circles, (10, 10))
     row = region_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
-    assert (row["hits"], row["of"]) == (1, 3)
+    assert (row["hits"], row["n_total"]) == (1, 3)
     assert row["mass"] == pytest.approx((1 / 1.5) / 3)
     assert row["area"] == row["chance"] == pytest.approx(0.05)
     # Peaks of other sites: (2,7) beside regions 2, 3; (7,2) beside 1, 3; the empty map beside 1, 2: hits 1, 1 and 0.
@@ -119,7 +119,7 @@ def test_several_networks_make_one_row_of_means_over_the_same_sites():
         for hits in (1, 2)
     ]
     result = mean_row(rows)
-    assert (result["hits"], result["of"], result["share"], result["mass"]) == (1.5, 4, 0.375, 0.1875)
+    assert (result["hits"], result["n_total"], result["share"], result["mass"]) == (1.5, 4, 0.375, 0.1875)
     assert (result["low"], result["high"]) == (pytest.approx(0.15), 1.0)
 
 
@@ -275,13 +275,13 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     assert not blank.training
     assert sites.norms is None
     assert sites.references is None
-    model = context.model.config.model_copy(update={"frozen": True, "correction": Correction(method="centre")})
+    model = context.model.config.model_copy(update={"freeze_backbone": True, "correction": Correction(method="center")})
     centred = replace(context, model=methods.build_classifier(model, seed=0))
     centred_sites = replace(
-        selected_sites, sites=replace(selected_sites.sites, references=torch.zeros(4, centred.model.n_numbers))
+        selected_sites, sites=replace(selected_sites.sites, references=torch.zeros(4, centred.model.n_features))
     )
     _, sites = methods.untrained_copy(centred, centred_sites, run, screen, seed=3)
-    assert sites.references.shape == (4, centred.model.n_numbers)
+    assert sites.references.shape == (4, centred.model.n_features)
     assert sites.references.abs().max() > 0
 
 

@@ -115,11 +115,11 @@ def test_networks_that_agree_are_alike_and_others_are_not(model, given):
     )
     assert output["networks"] == 3
     assert output["sites"] == 6
-    np.testing.assert_allclose(output["likeness"]["pairs"], [1, 1, 1])
-    assert output["likeness"]["mean"] == pytest.approx(1)
-    low, high = output["likeness"]["null"]
+    np.testing.assert_allclose(output["similarity"]["pairs"], [1, 1, 1])
+    assert output["similarity"]["mean"] == pytest.approx(1)
+    low, high = output["similarity"]["null"]
     assert -0.6 < low < 0 < high < 0.6
-    assert output["top_stain"] == {"sites": 2, "same": 1.0, "chance": pytest.approx(1 / 3)}
+    assert output["top_channel"] == {"sites": 2, "same": 1.0, "chance": pytest.approx(1 / 3)}
     apart = examine_seeds(
         [NetworkSites(model, given), NetworkSites(other_network(), given)], rng=rng(), n_shapley_sites=0
     )
@@ -140,8 +140,8 @@ def test_targets_are_those_of_the_first_network_by_name(model, given):
     output = examine_seeds(
         [NetworkSites(model, given), NetworkSites(other, turned_names)], rng=rng(), n_shapley_sites=2
     )
-    np.testing.assert_allclose(output["likeness"]["pairs"], [1])
-    assert output["top_stain"]["same"] == 1
+    np.testing.assert_allclose(output["similarity"]["pairs"], [1])
+    assert output["top_channel"]["same"] == 1
 
 
 def test_what_cannot_be_compared_is_refused(model, given):

@@ -114,9 +114,9 @@ def test_true_maps_of_a_network_known_on_paper_stand_every_test(true):
 def test_maps_that_ignore_the_network_are_not_to_be_believed(model, given):
     maps_drawn = maps_of(brightness, model, given, batch_size=6)
     result = examine(model, given, to_display_size(maps_drawn), rng=rng(), settings=FAST, method=brightness)
-    assert result.summary["verdicts"]["randomisation"] == "fails"
+    assert result.summary["verdicts"]["randomization"] == "fails"
     assert result.summary["verdicts"]["targets"] == "fails"
-    assert result.summary["randomisation"]["stages"][-1]["mean"] == pytest.approx(1)
+    assert result.summary["randomization"]["stages"][-1]["mean"] == pytest.approx(1)
     assert "DO NOT TRUST THESE MAPS: they fail" in result.sentences[-1]
     assert "randomization, targets" in result.sentences[-1]
     assert "the maps have a rank correlation of 1.00 with the maps of the network" in result.sentences[1]
@@ -196,13 +196,13 @@ def test_the_summary_has_means_intervals_and_nulls(true):
     assert insertion["random_curve"][-1] == pytest.approx(insertion["curve"][-1])
     assert insertion["difference"]["mean"] > 0 > deletion["difference"]["mean"]
     assert one["sites"] == 6
-    assert one["taken"] == pytest.approx([0, 2 / 9, 4 / 9, 7 / 9, 1])
-    assert one["put_back"] == pytest.approx([0, 2 / 9, 5 / 9, 7 / 9, 1])
+    assert one["deleted"] == pytest.approx([0, 2 / 9, 4 / 9, 7 / 9, 1])
+    assert one["inserted"] == pytest.approx([0, 2 / 9, 5 / 9, 7 / 9, 1])
     assert output["interval_over"] == "experiment"
-    stages = output["randomisation"]["stages"]
+    stages = output["randomization"]["stages"]
     assert [stage["stage"] for stage in stages][:2] == ["templates", "neck"]
-    assert output["randomisation"]["before_training"] == stages[-1]["stage"] == "features.conv1"
-    assert output["randomisation"]["stains"]["features.conv1"]["chance"] == pytest.approx(1 / 3)
+    assert output["randomization"]["before_training"] == stages[-1]["stage"] == "features.conv1"
+    assert output["randomization"]["channels"]["features.conv1"]["chance"] == pytest.approx(1 / 3)
     views = output["views"]
     assert views["mean"] == pytest.approx(1)
     assert views["channels"] == {
@@ -252,13 +252,13 @@ def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model
         settings=small,
         other_networks=OtherNetworks(seeds=[NetworkSites(model, given)], shuffled=NetworkSites(other, given)),
     )
-    assert result.summary["seeds"]["likeness"]["mean"] == pytest.approx(1)
+    assert result.summary["seeds"]["similarity"]["mean"] == pytest.approx(1)
     assert result.summary["seeds"]["sites"] == 4
-    assert result.summary["shuffled"]["likeness"]["mean"] < 0.6
+    assert result.summary["shuffled"]["similarity"]["mean"] < 0.6
     assert result.summary["verdicts"]["seeds"] == "passes"
     assert result.summary["verdicts"]["shuffled"] in ("passes", "weak")
-    assert result.summary["views"]["stains"] is None
-    assert result.summary["randomisation"]["stains"] == {}
+    assert result.summary["views"]["channels"] is None
+    assert result.summary["randomization"]["channels"] == {}
     assert "networks of other seeds: rank correlation of the maps 1.00" in result.sentences[3]
     assert "a network trained on shuffled labels: rank correlation of the maps" in result.sentences[3]
     assert "top channel" not in result.sentences[2]

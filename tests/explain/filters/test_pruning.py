@@ -174,7 +174,7 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
         model.backbone.features.norm5.bias[:-16] = 0
     save_model(model, path, card=card)
     result = prune_effect(copy, screen, names=[name], n_random=0)[1]
-    assert result["filters"] == result["of"] == 64
+    assert result["filters"] == result["n_total"] == 64
     assert result["random"] == []
     without = round(result["without"] * 8)
     assert without in (2, 3)  # one and the same answer for all: 3, 3 and 2 sites of a class
@@ -200,7 +200,7 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
     assert planted["duplicates"]["initial"]["p"] == planted["duplicates"]["shuffled"]["p"] == 1 / 10
     of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in result.layers}
     assert min(p for name, p in of_draws.items() if name not in result.shown) >= 1 / 6  # five draws
-    assert result.claim["of"] == 9
+    assert result.claim["n_total"] == 9
     assert not result.claim["printed_names"]
     for number in ("variation", "near_constant", "duplicates", "effective_rank"):
         assert sorted(result.claim["rank"]["gamma"][number].values()) in ([1, 1], [1, 2])

@@ -245,7 +245,7 @@ def test_a_centred_network_is_explained_with_its_references(method):
         "resnet_small", freeze_backbone=True, correction=Correction(method="center"), handcrafted_features=True
     )
     images, cell_types, targets = sites(2)
-    references = 0.1 * torch.randn(2, model.n_numbers, generator=torch.Generator().manual_seed(3))
+    references = 0.1 * torch.randn(2, model.n_features, generator=torch.Generator().manual_seed(3))
     result = attribution_map(model, batch(images, cell_types, targets, references=references), method=method, **QUICK)
     moved = attribution_map(
         model, batch(images, cell_types, targets, references=100 * references), method=method, **QUICK

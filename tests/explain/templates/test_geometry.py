@@ -112,7 +112,7 @@ def test_spread_by_hand():
     # 12 ordered pairs: eight at right angles, four opposite.
     assert result["norm_mean"] == 2
     assert result["norm_cv"] == 0.5
-    assert result["nearest_angle_deg_mean"] == result["nearest_angle_deg_smallest"] == pytest.approx(90)
+    assert result["nearest_angle_deg_mean"] == result["nearest_angle_deg_min"] == pytest.approx(90)
     assert result["cosine_mean"] == pytest.approx(-1 / 3)
     assert result["cosine_sd"] == pytest.approx(math.sqrt(1 / 3 - 1 / 9))
     assert result["simplex_gap"] == pytest.approx((8 * (1 / 3) + 4 * (2 / 3)) / 12)

@@ -71,12 +71,12 @@ def test_every_output_of_both_heads_of_both_runs_has_its_row(result, runs):
 
 
 def test_both_heads_of_both_runs_lie_in_one_map_with_its_trustworthiness(result):
-    assert [(one["of"], one["name"]) for one in result.maps] == [
+    assert [(one["source"], one["name"]) for one in result.maps] == [
         ("templates", "pca"), ("templates", "tsne_perplexity5_seed0"), ("embeddings", "pca"),
         ("embeddings", "tsne_perplexity5_seed0"),
     ]  # fmt: skip
     for one in result.maps:
-        table = result.templates if one["of"] == "templates" else result.embeddings
+        table = result.templates if one["source"] == "templates" else result.embeddings
         regions = table[[f"{one['name']}_x", f"{one['name']}_y"]]
         assert np.isfinite(regions.to_numpy()).all()
         assert 0 < one["trustworthiness"] <= 1

@@ -16,7 +16,7 @@ from distangle.results import RunFolder
 from report_run import Made
 
 NONE = {"method": "none", "group": "experiment", "wells": "controls"}
-CENTRE = {"method": "centre", "group": "plate", "wells": "controls"}
+CENTRE = {"method": "center", "group": "plate", "wells": "controls"}
 CORRECTION: dict[str, Any] = {
     "chosen": CENTRE,
     "expect": "plates",

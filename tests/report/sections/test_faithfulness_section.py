@@ -60,7 +60,7 @@ def own_run(tmp_path: Path) -> Made:
 
 
 def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: Made) -> None:
-    passed = dict.fromkeys(("deletion", "insertion", "randomisation", "targets", "views"), "passes")
+    passed = dict.fromkeys(("deletion", "insertion", "randomization", "targets", "views"), "passes")
     examined(passed).write(own_run.run.explanations)
     page = build_report(own_run.run, own_run.screen).read_text()
     assert "Tests of the attribution maps on 7 sites" in page
@@ -68,15 +68,15 @@ def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: Made)
     assert "similarity 0.05 once all weights are random (random maps -0.10 to 0.10)" in page
     assert "views: maps turn with the image." in page
     assert "Do not rely" not in page
-    for name in ("deletion.svg", "randomisation.svg", "maps-1.png", "maps-2.png"):
+    for name in ("deletion.svg", "randomization.svg", "maps-1.png", "maps-2.png"):
         assert (own_run.run.report / "figures" / name).exists()
         assert f'src="figures/{name}"' in page
 
 
 def test_a_failed_test_stands_above_all_else(own_run: Made) -> None:
-    examined({"deletion": "passes", "randomisation": "fails", "views": "cannot say"}).write(own_run.run.explanations)
+    examined({"deletion": "passes", "randomization": "fails", "views": "cannot say"}).write(own_run.run.explanations)
     page = build_report(own_run.run, own_run.screen).read_text()
-    assert "Do not rely on these maps: they fail randomisation." in page
+    assert "Do not rely on these maps: they fail randomization." in page
     assert 'class="verdict fails"' in page
 
 

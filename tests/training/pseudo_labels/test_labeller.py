@@ -190,7 +190,7 @@ def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: obj
             assert np.array_equal(getattr(same, name), getattr(found[-1], name)), name
         assert again.hook_values == state.hook_values
     assert len(state.hook_values["pseudo_labels"]["rounds"]) == 3  # before the epochs 4, 6 and 8
-    assert "pseudo_agreement" in state.hook_values["pseudo_labels"]["counted"]
+    assert "pseudo_agreement" in state.hook_values["pseudo_labels"]["counts"]
 
 
 def test_a_collapse_to_one_class_ends_the_pseudo_labels_aloud() -> None:
@@ -210,7 +210,7 @@ def test_a_collapse_to_one_class_ends_the_pseudo_labels_aloud() -> None:
     assert told["stopped"]["epoch"] == 7
     assert told["stopped"]["reason"].startswith("the classes of the accepted labels collapse")
     assert told["rounds"] == 3
-    assert state.hook_values["pseudo_labels"]["counted"]["pseudo_stopped"] == 1
+    assert state.hook_values["pseudo_labels"]["counts"]["pseudo_stopped"] == 1
 
 
 @pytest.mark.parametrize("strategy", ["alpha_ramp", "progressive"])
