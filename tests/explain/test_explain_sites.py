@@ -223,7 +223,9 @@ def test_settings_say_what_was_done(given, explanation):
 
 def test_sixteen_bit_images_layers_heads_and_controls_pass_through():
     given = Given(np.uint16)
-    settings = FAST.model_copy(update={"layer": "features.layer1", "head": "arc", "of": "logit", "removal": "control"})
+    settings = FAST.model_copy(
+        update={"layer": "features.layer1", "head": "arc", "score": "logit", "removal": "control"}
+    )
     result = given.explain(settings=settings, controls=given.images.flip(0))
     assert result.settings["scaling"] == "min_max"
     assert result.settings["layer"] == "features.layer1"

@@ -78,7 +78,7 @@ def test_the_middle_of_a_plateau_is_its_peak():
 def a_row(network, question, method, share, *, chance=0.2):
     unit = "wells" if question == "channel" else "sites"
     result = {"network": network, "question": question, "method": method, "unit": unit}
-    return result | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "of": 1, "swapped": 0.1}
+    return result | {"share": share, "chance": chance, "low": 0.0, "high": 1.0, "hits": 1, "n_total": 1, "swapped": 0.1}
 
 
 def test_aims_take_shapley_for_the_channel_the_best_map_for_the_region_and_the_same_of_random_weights():
