@@ -221,8 +221,8 @@ def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control
     wells = unlabelled_wells(screen, labelled, pool, classes, config)
     store.close()
     treatments = set(screen.sites.loc[screen.sites["role"] == "treatment", "perturbation"])
-    assert {classes[k] for k in np.flatnonzero(wells.open[0])} == treatments
-    assert (len(wells.wells), np.bincount(wells.well_of_site).tolist()) == (8, [2] * 8)
+    assert {classes[k] for k in np.flatnonzero(wells.possible[0])} == treatments
+    assert (len(wells.names), np.bincount(wells.well_of_site).tolist()) == (8, [2] * 8)
     assert wells.first_position == len(labelled.rows)
 
 
@@ -249,7 +249,7 @@ def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path
     hidden = folds.of(screen) == "unlabelled"
     controls = hidden & (screen.sites["role"] != "treatment").to_numpy()
     assert len(behind) == (controls.sum() if wanted else 0)
-    assert [classes[k] for k in labeller.wells.controls] == behind["perturbation"].tolist()
+    assert [classes[k] for k in labeller.wells.control_classes] == behind["perturbation"].tolist()
     assert (behind["role"] != "treatment").all()
     assert not (folds.of(screen)[everybody.rows] == "held_out").any()
     assert (everybody.labels[len(labelled.rows) :] == -1).all()

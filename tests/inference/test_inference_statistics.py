@@ -180,8 +180,8 @@ def sites(*plates: tuple[str, str, int]) -> Screen:
 def test_a_plate_with_too_few_sites_takes_those_of_its_experiment_and_says_so() -> None:
     screen = sites(("E1", "1", 9), ("E1", "2", 3), ("E2", "1", 5))
     rows = list(range(17))
-    groups, messages = statistics_groups(screen, rows, by="plate", fewest=8, of=rows)
-    assert [(group.words, group.plates, group.rows) for group in groups] == [
+    groups, messages = statistics_groups(screen, rows, by="plate", min_sites=8, source_rows=rows)
+    assert [(group.description, group.plates, group.rows) for group in groups] == [
         ("plate E1 1", (("E1", "1"),), tuple(range(9))),
         ("experiment E1", (("E1", "2"),), tuple(range(12))),
         ("the running statistics of the training", (("E2", "1"),), ()),
@@ -201,8 +201,8 @@ def test_controls_stand_for_their_plate_then_for_their_experiment() -> None:
     role = ["negative_control", "negative_control", "untreated", "treatment"] + ["treatment"] * 3 + ["untreated"] * 4
     screen.sites["role"] = role
     rows = list(range(11))
-    groups, messages = statistics_groups(screen, rows, by="controls", fewest=3, of=rows)
-    assert [(group.words, group.plates, group.rows) for group in groups] == [
+    groups, messages = statistics_groups(screen, rows, by="controls", min_sites=3, source_rows=rows)
+    assert [(group.description, group.plates, group.rows) for group in groups] == [
         ("controls of plate E1 1", (("E1", "1"),), (0, 1, 2)),
         ("controls of experiment E1", (("E1", "2"),), (0, 1, 2, 7)),
         ("controls of plate E2 1", (("E2", "1"),), (8, 9, 10)),
@@ -217,8 +217,8 @@ def test_controls_stand_for_their_plate_then_for_their_experiment() -> None:
 def test_plates_of_an_experiment_share_its_statistics() -> None:
     screen = sites(("E1", "1", 3), ("E1", "2", 6), ("E2", "1", 8))
     rows = list(range(17))
-    groups, messages = statistics_groups(screen, rows, by="experiment", fewest=8, of=rows)
-    assert [(group.words, group.plates) for group in groups] == [
+    groups, messages = statistics_groups(screen, rows, by="experiment", min_sites=8, source_rows=rows)
+    assert [(group.description, group.plates) for group in groups] == [
         ("experiment E1", (("E1", "1"), ("E1", "2"))),
         ("experiment E2", (("E2", "1"),)),
     ]

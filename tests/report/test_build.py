@@ -310,8 +310,10 @@ def test_the_headline_claims_no_stain_that_its_own_p_denies(run_data: Made) -> N
 def test_the_planted_table_is_as_the_explanation_says(page: Page, run_data: Made) -> None:
     assert run_data.explanation.planted is not None
     result = run_data.explanation.planted["perturbations_found"]
-    text = f"names the correct channel for {result['perturbations']} of "
-        f"{result['n_total']} correctly predicted single-channel"
+    text = (
+        f"names the correct channel for {result['perturbations']} of {result['n_total']} correctly predicted "
+        "single-channel"
+    )
     assert text in page.text
     assert percent(run_data.explanation.planted["top_eq15_is_planted"]["share"]) in page.text
 

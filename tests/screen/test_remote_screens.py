@@ -240,7 +240,7 @@ def test_the_cloud_extra_installs_what_every_scheme_needs(monkeypatch: pytest.Mo
         raise ImportError
 
     monkeypatch.setattr("fsspec.core.url_to_fs", absent)
-    remote._opened.cache_clear()
+    remote._file_system.cache_clear()
     with pytest.raises(RemoteError, match=r"the package adlfs is not installed: pip install 'distangle\[cloud\]'\."):
         remote.RemotePath("az://container/plate").exists()
-    remote._opened.cache_clear()
+    remote._file_system.cache_clear()

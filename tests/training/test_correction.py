@@ -66,7 +66,7 @@ def test_references_rest_on_other_control_wells_of_the_group_and_fold(screen: Sc
     prior = estimate_prior(
         values[training][control[training]], np.unique(experiment[training][control[training]], return_inverse=True)[1]
     )
-    np.testing.assert_allclose(wells.prior.typical, prior.typical, rtol=1e-6)
+    np.testing.assert_allclose(wells.prior.center, prior.center, rtol=1e-6)
     found = wells.of(np.arange(len(values)))
     for row in range(len(values)):
         mine = control & (experiment == experiment[row]) & (fold == fold[row]) & (well != well[row])
@@ -91,7 +91,7 @@ def test_references_drawn_anew_are_halves_of_the_wells_and_never_twice_the_same(
     assert len({values.tobytes() for values in drawn}) > 100
     # The mean of what halves say lies between the typical group and what all wells say.
     everything = wells.of(rows)
-    typical = wells.prior.typical
+    typical = wells.prior.center
     mean = np.mean(drawn, axis=0)
     assert (np.abs(mean - typical) <= np.abs(everything - typical) + 1e-3).all()
 

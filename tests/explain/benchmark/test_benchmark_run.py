@@ -321,5 +321,5 @@ def test_the_table_fits_a_terminal(benchmarked):
     assert len(lines) == len(benchmarked.rows)
     first = lines[0]
     assert first[:3] == ("trained", "channel, by well", "shapley")
-    assert first[3].endswith(f" of {benchmarked.rows[0]['of']}")
+    assert first[3].endswith(f" of {benchmarked.rows[0]['n_total']}")
     assert max(sum(len(cell) + 1 for cell in line) for line in lines) < 120

@@ -188,7 +188,7 @@ def test_a_backbone_that_begins_with_something_else_is_refused():
     model = network("resnet_small")
     model.backbone.features = nn.Sequential(nn.Identity(), model.backbone.features)
     with pytest.raises(TypeError, match="begins with Identity cannot be split into channels"):
-        channel_shapley(model, batch(*sites(), torch.tensor([0, 1, 2])))
+        channel_shapley(model, batch(*sites(), TARGETS))
 
 
 def test_the_bias_of_a_first_convolution_is_counted_once():

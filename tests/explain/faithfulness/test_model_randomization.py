@@ -110,7 +110,7 @@ def test_the_cascade_draws_one_part_after_the_other_anew_and_leaves_the_rest(bac
     assert new == set(before)
     fresh = build_classifier(config, seed=5).state_dict()
     assert all(torch.equal(result[name], fresh[name]) for name in fresh)
-    assert untrained == (["neck"] if config.frozen else [stages[-1]])
+    assert untrained == (["neck"] if config.freeze_backbone else [stages[-1]])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -167,7 +167,7 @@ def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_
     # All is new: a fresh network with fresh norms, asked about the control image.
     fresh = build_classifier(model.config, seed=3).eval()
     with torch.no_grad():
-        expected = fresh.numbers(fresh.pool(fresh.feature_maps(site_batch.controls)))
+        expected = fresh.image_features(fresh.pool(fresh.feature_maps(site_batch.controls)))
     torch.testing.assert_close(fitting.references, expected.expand(len(given), -1), atol=1e-4, rtol=1e-4)
     alone = step.adapt(piece_of(model, given, controls=None))
     assert (alone.references == 0).all()

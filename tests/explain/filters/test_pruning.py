@@ -184,7 +184,7 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
 
 def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
     result = examine_filters(run, screen=screen, settings=FEW)
-    assert result.shown == [FIRST, SECOND]
+    assert result.stored_layers == [FIRST, SECOND]
     assert set(result.weights) == {f"{name}|{kind}" for name in (FIRST, SECOND) for kind in ("printed", "gamma")}
     model, _ = load_model(run.checkpoints / "model.safetensors")
     printed = choose_layers(model, [SECOND])[0]
@@ -199,7 +199,7 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
     assert planted["duplicates"]["value"] == 14 / 64
     assert planted["duplicates"]["initial"]["p"] == planted["duplicates"]["shuffled"]["p"] == 1 / 10
     of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in result.layers}
-    assert min(p for name, p in of_draws.items() if name not in result.shown) >= 1 / 6  # five draws
+    assert min(p for name, p in of_draws.items() if name not in result.stored_layers) >= 1 / 6  # five draws
     assert result.claim["n_total"] == 9
     assert not result.claim["printed_names"]
     for number in ("variation", "near_constant", "duplicates", "effective_rank"):

@@ -188,7 +188,8 @@ def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):
         compare_templates(runs[0], other_run=wide, settings=FEW)
     go_on(wide)
     with pytest.raises(
-        ExplanationError, match=r"embeddings of different sizes \(without: 8, wide: 12\), which have no map"
+        ExplanationError,
+        match=r"embeddings of different sizes \(without: 8, wide: 12\), so they have no common projection",
     ):
         compare_templates(runs[0], other_run=wide, settings=FEW)
     with pytest.raises(RunError, match=r"No predictions at"):

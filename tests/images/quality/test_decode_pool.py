@@ -147,7 +147,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
 def test_retried_reads_are_counted_over_all_processes_and_reported(tmp_path: Path) -> None:
     screen = lab(tmp_path)
     checked, surveyed = check_pixels(screen, range(8), read=stub_readers.stale)
-    assert surveyed.n_retries == checked.looked["reads_tried_again"] == 16
+    assert surveyed.n_retries == checked.scope["reads_tried_again"] == 16
     (problem,) = [one for one in checked.findings if one.kind == "reads tried again"]
     assert (problem.severity, problem.count) == ("note", 16)
     assert "16 reads failed with a transient error" in problem.what

@@ -102,11 +102,11 @@ def hole(plane: np.ndarray) -> np.ndarray:
 def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_path: Path) -> None:
     report = checked(Lab(tmp_path).write())
     assert report.findings == ()
-    assert report.laws[0].words == "planes 32 = read 32 + unreadable 0 + not looked at 0"
-    assert report.looked["planes_compared_with_their_like"] == 32
+    assert report.invariants[0].equation == "planes 32 = read 32 + unreadable 0 + not looked at 0"
+    assert report.scope["planes_compared_with_their_like"] == 32
     part, measurements = check_pixels(Lab(tmp_path).write(), [0, 5])
-    assert part.laws[0].words == "planes 32 = read 4 + unreadable 0 + not looked at 28"
-    assert part.looked["planes_without_enough_like_them"] == 4
+    assert part.invariants[0].equation == "planes 32 = read 4 + unreadable 0 + not looked at 28"
+    assert part.scope["planes_without_enough_like_them"] == 4
     assert measurements.planes["well"].tolist() == ["B01", "B01", "B06", "B06"]
 
 
@@ -155,7 +155,7 @@ def test_one_truncated_file_is_named_and_its_siblings_are_measured(tmp_path: Pat
     assert "damaged or truncated" in one.what
     row = measurements.planes[(measurements.planes["well"] == "B03") & (measurements.planes["plate"] == "1")]
     assert row["reason"].eq("").tolist() == [True, False]
-    assert report.laws[0].words == "planes 32 = read 31 + unreadable 1 + not looked at 0"
+    assert report.invariants[0].equation == "planes 32 = read 31 + unreadable 1 + not looked at 0"
 
 
 def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_path: Path) -> None:
@@ -264,11 +264,11 @@ def test_the_measures_of_a_plane_are_those_of_numpy() -> None:
         plane = rng.integers(0, top, (40, 30)).astype(dtype)
         measured = measure_plane(plane)
         assert measured.mean == pytest.approx(plane.mean(), rel=1e-12)
-        assert measured.spread == pytest.approx(plane.std(), rel=1e-12)
-        assert (measured.least, measured.most) == (plane.min(), plane.max())
-        assert measured.middle == np.quantile(plane, 0.5, method="inverted_cdf")
-        assert measured.low == np.quantile(plane, 0.01, method="inverted_cdf")
-        assert measured.high == np.quantile(plane, 0.999, method="inverted_cdf")
+        assert measured.std == pytest.approx(plane.std(), rel=1e-12)
+        assert (measured.min, measured.max) == (plane.min(), plane.max())
+        assert measured.median == np.quantile(plane, 0.5, method="inverted_cdf")
+        assert measured.p1 == np.quantile(plane, 0.01, method="inverted_cdf")
+        assert measured.p99_9 == np.quantile(plane, 0.999, method="inverted_cdf")
     steps = measure_plane(np.array([[3, 6], [9, 15]], dtype=np.uint8))
     assert (steps.value_step, steps.longest_constant_run, steps.tail_rows, steps.clipped) == (3, 1, 0, 0.0)
     flat = measure_plane(np.array([[1, 2, 2], [2, 5, 5], [5, 5, 5]], dtype=np.uint8))
@@ -347,7 +347,7 @@ def test_the_real_images_are_undamaged_and_too_few_of_a_kind_to_compare(real_dat
     complete[chosen].to_csv(tmp_path / "train_controls.csv", index=False)
     screen = index(real_data / "rxrx1_images", layout="rxrx1", tables=tmp_path, probe=probe_image)
     report = checked(screen)
-    assert report.looked["planes_without_enough_like_them"] == 72
+    assert report.scope["planes_without_enough_like_them"] == 72
     # Mitochondria of HEPG2-01 plate 2 are the one plane where more than a percent of the pixels are at 255.
     assert [(one.kind, one.experiment, one.plate, one.channel) for one in report.findings] == [
         ("saturated", "HEPG2-01", "2", "mitochondria")

@@ -134,7 +134,7 @@ def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> No
     paper_figure = draw_figure(run, screen, figure_10.draw)
     bands = FilterAnalysis.read(run.explanations)
     images = [axes.images[0].get_array() for axes in paper_figure.figure.axes if axes.images]
-    kinds = [f"{name}|{kind}" for kind in ("printed", "gamma") for name in bands.shown]
+    kinds = [f"{name}|{kind}" for kind in ("printed", "gamma") for name in bands.stored_layers]
     assert len(images) == 4
     for image, kind in zip(images, kinds, strict=True):
         np.testing.assert_allclose(image, bands.weights[kind].T)

@@ -55,7 +55,7 @@ def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(run
     page = build_report(run, run_data.screen)
     text = text_of(page)
     assert 'href="#correction"' in page.read_text()
-    assert f"Chosen: centre by the negative controls of the plate . {CORRECTION['reason']}" in text
+    assert f"Chosen: center by the negative controls of the plate . {CORRECTION['reason']}" in text
     assert "none 50.0 % 45.0 · 50.0 · 55.0 % 0 %" in text
     assert "centre by the negative controls of the plate 62.5 % 60.0 · 62.5 · 65.0 % 42 %" in text
     assert "<strong>62.5\u202f%</strong>" in page.read_text()
@@ -93,7 +93,7 @@ def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(run_data: Made,
     assert "Scores are out of fold: in each of 4 folds a network was trained with some whole plates held out" in text
     assert "The final network, which predicts new screens, was then trained on all wells" in text
     assert "the final network, trained on all wells: it has no held-out wells." in text
-    assert "none in 3 folds, centre by the negative controls of the plate in 1 fold" in text
+    assert "none in 3 folds, center by the negative controls of the plate in 1 fold" in text
     assert "distangle train SCREEN --epochs 12 --cross-validate 4" in text.replace("--preset small ", "")
 
 

@@ -11,7 +11,7 @@ from distangle.images import ImageCache
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config
 from distangle.training.data.sites import class_names, labelled_sites
-from distangle.training.pseudo_labels import unlabelled
+from distangle.training.pseudo_labels import unlabelled_wells
 from distangle.training.pseudo_labels.constraints import PlateLayoutConstraint
 from distangle.training.pseudo_labels.rounds import UnlabelledWells, progressive_round
 from tiny_run import tiny_screen
