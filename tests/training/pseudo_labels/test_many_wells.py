@@ -11,7 +11,7 @@ from distangle.images import ImageCache
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config
 from distangle.training.data.sites import class_names, labelled_sites
-from distangle.training.pseudo_labels import unlabelled_wells
+from distangle.training.pseudo_labels import unlabelled_wells as wells_module
 from distangle.training.pseudo_labels.constraints import PlateLayoutConstraint
 from distangle.training.pseudo_labels.rounds import UnlabelledWells, progressive_round
 from tiny_run import tiny_screen
@@ -79,16 +79,16 @@ def test_wells_are_gathered_with_one_comparison_a_site(tmp_path: Path, monkeypat
     store = ImageCache(screen, config.preprocessing)
     folds = hold_out(screen, column="experiment", values=["E3"])
     sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
-    of, repeats = unlabelled._wells_of, 20
-    expected = unlabelled.unlabelled_wells(screen, sites, sites, classes, config)
+    of, repeats = wells_module._wells_of, 20
+    expected = wells_module.unlabelled_wells(screen, sites, sites, classes, config)
 
     def counting(screen: Screen, rows: np.ndarray) -> list[CountingName]:
         return [CountingName((*name[:2], f"{name[2]} {k}")) for k, name in enumerate(of(screen, rows))]
 
-    monkeypatch.setattr(unlabelled, "_wells_of", counting)
-    monkeypatch.setattr(unlabelled, "_treatment_wells", lambda *given: ([], sites.labels))
+    monkeypatch.setattr(wells_module, "_wells_of", counting)
+    monkeypatch.setattr(wells_module, "_treatment_wells", lambda *given: ([], sites.labels))
     many = np.tile(sites.rows, repeats)
-    found = unlabelled.unlabelled_wells(screen, sites, dataclasses.replace(sites, rows=many), classes, config)
+    found = wells_module.unlabelled_wells(screen, sites, dataclasses.replace(sites, rows=many), classes, config)
     assert len(found.names) == repeats * len(expected.names)
     assert found.truth.tolist() == expected.truth.tolist() * repeats
     assert CountingName.comparisons < 4 * len(many)
