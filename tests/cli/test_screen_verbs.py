@@ -140,7 +140,7 @@ def test_a_screen_lies_in_a_folder_of_its_own(screen: Path, capsys: pytest.Captu
             "A folder stands where a file is expected",
         ),
         (["folds", "{screen}", "--group", "well", "--n", "0", "--out", "{new}"], "0 folds of"),
-        (["index", "{lab}", "--out", "{new}", "--plate-rows", "0", "--plate-columns", "3"], "A plate of 0 x 3 wells"),
+        (["index", "{lab}", "--out", "{new}", "--plate-rows", "0", "--plate-columns", "3"], "No plate has 0 x 3 wells"),
         (["index", "{lab}", "--out", "{new}", "--plate-rows", "8"], "belong together: give both, or neither"),
     ],
 )

@@ -152,7 +152,7 @@ def test_references_are_asked_for_and_refused_in_words(screen: Screen) -> None:
         backbone="resnet_small", n_channels=2, n_perturbations=3, freeze_backbone=True, correction=CENTRE
     )
     images = torch.zeros(1, 2, 32, 32)
-    words = "correction 'centre by the negative controls of the experiment' received no references, expected 256"
+    words = "correction 'center by the negative controls of the experiment' received no references, expected 256"
     with pytest.raises(ConfigError, match=words):
         build_classifier(centred, seed=0).eval()(images)
     plain = build_classifier(centred.model_copy(update={"correction": Correction()}), seed=0).eval()

@@ -113,8 +113,8 @@ def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_pat
 @pytest.mark.parametrize(
     ("edit", "channel", "kind", "expected"),
     [
-        (tail, "actin", "constant tail", ("error", "the last 16 rows hold one value")),
-        (hole, "actin", "run of one value", ("error", "2100 pixels from pixel 1000 on hold one value")),
+        (tail, "actin", "constant tail", ("error", "the last 16 rows have one value")),
+        (hole, "actin", "run of one value", ("error", "2100 pixels from pixel 1000 on have one value")),
         (lambda plane: np.full_like(plane, 7), "dna", "constant plane", ("error", "every pixel is 7")),
         (saturated, "dna", "saturated", ("warning", "at 255")),
         (empty, "dna", "empty field", ("warning", "above the median")),
@@ -168,7 +168,7 @@ def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_
     one = only(checked(screen))
     assert (one.severity, one.kind, one.well) == ("error", "file changed since indexing", "B03")
     assert "1_B03_dna.tif" in one.file
-    assert "the SHA-256 of its 2 files is not that of the index" in one.what
+    assert "the SHA-256 of its 2 files differs from the index" in one.what
     screen.sites.loc[2, "mtime"] -= 60
     by_time = only(checked(screen, hash_files=False))
     assert by_time.severity == "warning"
@@ -232,7 +232,7 @@ def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) 
         (
             lambda plane: (plane >> 4) * np.uint16(257),
             "planes rescaled",
-            "the values of 1 of 16 planes go in steps of 257",
+            "the values of 1 of 16 planes have steps of 257",
         ),
         (
             lambda plane: np.minimum(plane, 1023),

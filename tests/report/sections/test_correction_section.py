@@ -57,7 +57,7 @@ def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(run
     assert 'href="#correction"' in page.read_text()
     assert f"Chosen: center by the negative controls of the plate . {CORRECTION['reason']}" in text
     assert "none 50.0 % 45.0 · 50.0 · 55.0 % 0 %" in text
-    assert "centre by the negative controls of the plate 62.5 % 60.0 · 62.5 · 65.0 % 42 %" in text
+    assert "center by the negative controls of the plate 62.5 % 60.0 · 62.5 · 65.0 % 42 %" in text
     assert "<strong>62.5\u202f%</strong>" in page.read_text()
     assert "<strong>50.0\u202f%</strong>" not in page.read_text()
     assert "fades to no correction" in text

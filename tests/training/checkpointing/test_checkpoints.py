@@ -151,7 +151,7 @@ def test_a_newer_format_and_another_configuration_are_refused_not_passed_over(tm
     ):
         load_state(state_after(0), tmp_path, fingerprint="f")
     about.write_text(before)
-    with pytest.raises(RunError, match="was made with another configuration, fold or class list"):
+    with pytest.raises(RunError, match="belongs to another configuration, fold or class list"):
         load_state(state_after(0), tmp_path, fingerprint="g")
 
 
@@ -164,7 +164,7 @@ def test_a_network_that_is_not_finite_is_not_saved_and_the_one_before_stays(tmp_
     }.items():
         state = state_after(3)
         spoil(state)
-        with pytest.raises(RunError, match=rf"{name} is not finite after epoch 3; this checkpoint was not written"):
+        with pytest.raises(RunError, match=rf"{name} is not finite after epoch 3. This checkpoint was not written"):
             save_state(state, tmp_path, fingerprint="f")
     assert resumed(tmp_path) == (2, [])
 
@@ -216,7 +216,7 @@ def test_another_number_of_threads_is_said_and_recorded(folder: Path, monkeypatc
 def test_another_torch_and_other_ranks_are_said(tmp_path: Path) -> None:
     _, about = two(tmp_path)
     made_with = json.loads(about.read_text())["environment"]
-    edited(about, made_with={**made_with, "torch": "2.11.0", "device": "NVIDIA H200", "ranks": 2})
+    edited(about, environment={**made_with, "torch": "2.11.0", "device": "NVIDIA H200", "ranks": 2})
     changed = load_state(state_after(0), tmp_path, fingerprint="f").environment_changes
     assert changed == [
         f"torch 2.11.0, now {torch.__version__}",
