@@ -133,7 +133,7 @@ def test_processes_that_fail_or_are_stopped_say_how_to_go_on(screen: Screen, tmp
     begun = start_cross_validation(screen, resolve_config("small", TINY, epochs=2), tmp_path / "run")
     folds = hold_out(screen, column="experiment", values=["E3"])
     part = start_run(screen, folds, read_config(begun.config), begun.cross_validation / "fold-1")
-    rest = {"epochs": 2, "whole": begun, "advance": no_progress, "say": no_progress}
+    rest = {"epochs": 2, "whole_run": begun, "advance": no_progress, "say": no_progress}
     stop = StopRequest()
     stop.by = "SIGTERM"
     with pytest.raises(StoppedError):
@@ -200,7 +200,7 @@ def test_new_plates_are_scored_and_compared_with_what_was_expected(
     assert set(rows[0].baselines) >= {"position", "plate", "intensity"}
     expected = next(r for r in Scores.read(run.scores).rows if r.metric == "balanced accuracy" and r.views == 8)
     found = next(r for r in rows if r.metric == "balanced accuracy")
-    sentence = f"balanced accuracy {found.value:.2f} over {found.n} sites of treatments; cross-validation said "
+    sentence = f"balanced accuracy {found.value:.2f} over {found.n} sites of treatments; cross-validation gave "
     assert any(sentence in note and f"{expected.value:.2f}" in note for note in scores.notes)
 
 
@@ -277,7 +277,7 @@ def test_a_run_that_held_something_out_says_so_beside_new_plates(screen: Screen,
     go_on(run)
     predict_run(run, screen)
     scores, _ = predict_run(run, other, out=tmp_path / "new")
-    assert any("holding out experiment=E3 said" in note for note in scores.notes)
+    assert any("holding out experiment=E3 gave" in note for note in scores.notes)
 
 
 def test_images_are_standardised_by_their_own_side(screen: Screen) -> None:

@@ -203,7 +203,7 @@ def test_without_a_majority_the_counts_are_listed(rxrx1: RxRx1Lab) -> None:
 
     with pytest.raises(ScreenError) as caught:
         indexed(rxrx1, probe)
-    assert "of more than half of the sites: 2 sites uint8 512 x 512, 2 sites uint8 512 x 4" in str(caught.value)
+    assert "shared by more than half of the sites: 2 sites uint8 512 x 512, 2 sites uint8 512 x 4" in str(caught.value)
 
     def half(path: Path) -> Header:
         return "uint8", (512, 512) if "_s1_" in path.name else (256, 256), 1
@@ -245,7 +245,7 @@ def test_a_whole_file_of_another_kind_is_to_be_exported_otherwise_not_copied_aga
     Image.new("RGB", (512, 512)).save(colour)
     row = indexed(rxrx1, lambda path: probe_image(path) if path == colour else plain(path)).problems.iloc[0]
     assert row["found"] == f"{PLATE}/B02_s2_w3.png: is RGB of 8 bit; expected one gray channel of 8 or 16 bit per file."
-    assert row["fix"] == "Export grey planes of 8 or 16 bit: a file per channel."
+    assert row["fix"] == "Export gray planes of 8 or 16 bit: a file per channel."
 
 
 def test_every_damaged_channel_of_a_site_is_named_at_once(rxrx1: RxRx1Lab) -> None:

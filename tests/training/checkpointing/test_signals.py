@@ -277,7 +277,7 @@ def test_a_signal_while_the_program_is_still_being_read_ends_with_75_too(
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
-    assert f"error: Stopped by {number.name}. Start the same command again" in " ".join(said.split())
+    assert f"error: Stopped by {number.name}. Run the same command again" in " ".join(said.split())
     assert not (out / ".lock").exists()
     assert not (out / "checkpoints").exists()
 

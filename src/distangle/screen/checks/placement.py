@@ -257,7 +257,7 @@ def _is_on_plate(positions: np.ndarray, plate: Position) -> np.ndarray:
 
 def _position(name: str) -> Position | None:
     spelling = spelling_of(name)  # also `A00` and `r00c00`, which count from zero
-    if spelling is None or spelling.form not in ("letters", "figures"):
+    if spelling is None or spelling.form not in ("letters", "row_column"):
         return None
     return row_of(spelling.letters) if spelling.letters else spelling.row - 1, spelling.column - 1
 
