@@ -154,7 +154,7 @@ def test_a_fold_that_is_gone_or_lost_its_manifest_is_missing(crossed: RunFolder)
 def test_the_verb_prints_a_table_and_ends_with_1(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     main(["verify", str(run.root)])
     assert "4 files (" in (output := capsys.readouterr().out)
-    assert "all as written" in output
+    assert "all unchanged" in output
     run.metrics.unlink()
     with pytest.raises(SystemExit) as ended:
         main(["verify", str(run.root)])

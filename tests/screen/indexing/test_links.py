@@ -81,7 +81,7 @@ def test_no_byte_of_a_file_that_is_no_image_is_quoted(lab: Path, content: bytes)
     image.symlink_to(lab / "secret")
     screen = indexed(lab)
     message = " ".join(screen.problems.astype(str).to_numpy().ravel())
-    assert "does not begin as an image does" in message
+    assert "does not start like an image" in message
     assert not any(word in message for word in ("root:", "BEGIN", "secret'", "b'", "\\x"))
 
 
@@ -92,5 +92,5 @@ def test_a_screen_whose_images_lie_elsewhere_is_read_by_who_indexed_it(
     write_screen(indexed(lab), lab / "deep" / "er" / "screen")
     assert allowed_sources(read_screen(lab / "deep" / "er" / "screen")).confined is False
     monkeypatch.setenv("DISTANGLE_CACHE", str(lab / "cache of a colleague"))
-    with pytest.raises(ScreenError, match="Nothing was read or fetched from there.*`distangle trust"):
+    with pytest.raises(ScreenError, match="Nothing was read or downloaded from there.*`distangle trust"):
         allowed_sources(read_screen(lab / "deep" / "er" / "screen"))
