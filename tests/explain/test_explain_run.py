@@ -59,7 +59,7 @@ def test_a_run_that_held_out_other_sites_is_refused(made) -> None:
     folds = hold_out(screen, column="experiment", values=["E2"])
     start_run(screen, folds, resolve_config("scratch", list(TRAINING), epochs=1), folder / "elsewhere")
     run, other = RunFolder.open(folder / "one"), RunFolder.open(folder / "elsewhere")
-    with pytest.raises(ExplanationError, match=r"elsewhere holds out other sites than .*one \(.*E2.*trained on those"):
+    with pytest.raises(ExplanationError, match=r"elsewhere holds out other sites \(.*E2.*may have been trained"):
         explain_run(
             run,
             screen,
@@ -79,7 +79,7 @@ def test_the_removal_of_the_settings_is_taken_by_the_scores_and_by_their_tests(m
         removals.append(settings.removal)
         return channel_shapley(model, sites, settings)
 
-    monkeypatch.setattr("distangle.explain.faithfulness.similarity.channel_shapley", shapley)
+    monkeypatch.setattr("distangle.explain.faithfulness.map_similarity.channel_shapley", shapley)
     result = explain_run(
         run,
         screen,
@@ -111,4 +111,4 @@ def test_a_truth_that_is_not_of_this_screen_is_left_aside_with_a_word(made) -> N
         truth.unlink()
     assert result.planted is None
     assert len(output) == 1
-    assert "truth.json is not what `distangle simulate` writes" in output[0]
+    assert "truth.json was not written by `distangle simulate`" in output[0]

@@ -68,7 +68,7 @@ def test_a_command_names_a_run_elsewhere_as_it_was_given(run_data: Path, monkeyp
     "changes",
     [
         ("batch_size=16",),
-        ("optim.lr=0.001", "augmentation.any_angle=true"),
+        ("augmentation.any_angle=true", "optim.lr=0.001"),
         ("target=cell_type", "network.neck_dropout=0.25"),
         (),
     ],

@@ -92,7 +92,7 @@ def test_a_rehearsal_counts_the_steps_of_the_whole(screen: Screen, folds: Folds)
 
 
 def test_one_step_is_too_few(screen: Screen, folds: Folds) -> None:
-    with pytest.raises(ConfigError, match="--limit is 1. Expected 2 steps or more: the first one is a warm-up"):
+    with pytest.raises(ConfigError, match="--dry-run is 1. Expected 2 steps or more: the first one is a warm-up"):
         dry_run(screen, folds, resolve_config("scratch"), limit=1)
 
 

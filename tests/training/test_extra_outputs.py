@@ -135,7 +135,8 @@ def test_a_class_of_that_name_is_refused_before_anything_is_made(tmp_path: Path)
     with pytest.raises(ConfigError) as refused:
         output_names(other, config)
     assert str(refused.value) == (
-        "network.extra_outputs=2 would name an output 'unused 2', and the screen has a perturbation of that name. "
+        "network.extra_outputs=2 would name an output 'unused 2', and the screen already has a perturbation of "
+        "that name. "
         "Rename it in the tables, or set network.extra_outputs=0."
     )
     assert output_names(other, resolve_config("scratch", ["network.extra_outputs=1"]))[-1] == "unused 1"

@@ -49,7 +49,7 @@ def test_a_preset_for_a_gpu_warns_on_a_processor_only(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     said = is_slow_here(run)
     assert said.startswith(f"Preset {preset} is made for a GPU, and this training uses the CPU") is not gpu
-    assert ("`--preset small`" in said and "--limit 3" in said) is not gpu
+    assert ("`--preset small`" in said and "--dry-run 3" in said) is not gpu
 
 
 def test_train_says_it_before_the_first_epoch(

@@ -116,7 +116,14 @@ def train(
     }
     source = screen if from_ is None else from_
     if resume is not None:
-        others = {**fold_flags, **setting_flags, "--out": out, "--from": from_, "--set": set or None, "--limit": limit}
+        others = {
+            **fold_flags,
+            **setting_flags,
+            "--out": out,
+            "--from": from_,
+            "--set": set or None,
+            "--dry-run": limit,
+        }
         check_exclusive(
             f"--resume {resume}",
             others,
@@ -176,7 +183,7 @@ def train(
             and limit is None
             and all(v is None for k, v in fold_flags.items() if k != "--unlabelled")
         ):
-            others = {**fold_flags, "--cross-validate": None, "--unlabelled": None, "--limit": limit}
+            others = {**fold_flags, "--cross-validate": None, "--unlabelled": None, "--dry-run": limit}
             check_exclusive(f"--cross-validate {cross_validate}", others, "Cross-validation makes its own folds.")
             indexed_screen = open_screen(source, images)
             _cross_validate(indexed_screen, training_config, Path(str(out)), n_folds=cross_validate, hidden=unlabelled)

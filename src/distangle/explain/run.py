@@ -13,7 +13,7 @@ from distangle.explain.aggregate import add_group_means
 from distangle.explain.context import ExplanationContext, SiteSelection, load_context
 from distangle.explain.explain_sites import ExplainSettings, explain_sites
 from distangle.explain.faithfulness import FaithfulnessSettings, OtherNetworks, examine
-from distangle.explain.faithfulness.similarity import map_method
+from distangle.explain.faithfulness.map_similarity import map_method
 from distangle.explain.filters.pruning import check_held_out
 from distangle.explain.filters.run import examine_filters
 from distangle.explain.maps.cells import add_cell_overlap

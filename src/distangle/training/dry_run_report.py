@@ -101,7 +101,7 @@ def dry_run(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int)
     """
     if limit < 2:
         raise ConfigError(
-            f"--limit is {limit}. Expected 2 steps or more: the first one is a warm-up and does not count."
+            f"--dry-run is {limit}. Expected 2 steps or more: the first one is a warm-up and does not count."
         )
     fold = folds.of(screen)
     config = resolve_auto_settings(config, screen, np.flatnonzero(fold == TRAIN).tolist())

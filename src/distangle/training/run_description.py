@@ -41,7 +41,7 @@ def is_slow_here(run: RunFolder) -> str:
         return ""
     return (
         f"Preset {config.preset} is made for a GPU, and this training uses the CPU: an epoch may take hours. "
-        "`--preset small` is made for two cores. `distangle train SCREEN --limit 3` projects the time of the whole "
+        "`--preset small` is made for two cores. `distangle train SCREEN --dry-run 3` projects the time of the whole "
         "training, and writes nothing."
     )
 

@@ -13,7 +13,7 @@ from distangle.explain.faithfulness.consistency import (
     shapley_of_augmentations,
     similarity_of_augmentations,
 )
-from distangle.explain.faithfulness.similarity import SiteShapley, shapley_values
+from distangle.explain.faithfulness.map_similarity import SiteShapley, shapley_values
 from distangle.images import Augmentation, augment
 from distangle.model import ModelConfig, build_classifier
 from hand_made import chosen_sites, network

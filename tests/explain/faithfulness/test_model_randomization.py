@@ -18,8 +18,8 @@ from distangle.explain.faithfulness import (
     similarity,
 )
 from distangle.explain.faithfulness.consistency import similarity_to_other_targets
+from distangle.explain.faithfulness.map_similarity import SiteShapley, mean_of_random, same_top, shapley_values
 from distangle.explain.faithfulness.model_randomization import stages_of
-from distangle.explain.faithfulness.similarity import SiteShapley, mean_of_random, same_top, shapley_values
 from distangle.explain.sites import SiteBatch
 from distangle.model import ModelConfig, build_classifier
 from hand_made import chosen_sites, network

@@ -138,7 +138,9 @@ def test_without_any_control_it_is_refused(folder: Path) -> None:
     ):
         maker_of(bare, "preprocessing.standardize=image")
     run = RunFolder(Path(shutil.copytree(folder / "runs/a", folder / "runs/bare")))
-    with pytest.raises(ConfigError, match=r"none of the 2 training plates in this screen has 3 readable negative controls"):
+    with pytest.raises(
+        ConfigError, match=r"none of the 2 training plates in this screen has 3 readable negative controls"
+    ):
         predict_run(run, bare)
 
 

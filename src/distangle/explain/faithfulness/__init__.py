@@ -2,6 +2,14 @@
 
 from distangle.explain.faithfulness.consistency import examine_seeds
 from distangle.explain.faithfulness.curves import DeletionInsertion, deletion_insertion
+from distangle.explain.faithfulness.map_similarity import (
+    MapMethod,
+    map_method,
+    maps_of,
+    on_grid,
+    random_similarity,
+    similarity,
+)
 from distangle.explain.faithfulness.model_randomization import (
     RandomizationResult,
     RandomizedNetwork,
@@ -10,14 +18,6 @@ from distangle.explain.faithfulness.model_randomization import (
     stages_of,
 )
 from distangle.explain.faithfulness.run import FaithfulnessSettings, OtherNetworks, examine
-from distangle.explain.faithfulness.similarity import (
-    MapMethod,
-    map_method,
-    maps_of,
-    on_grid,
-    random_similarity,
-    similarity,
-)
 from distangle.explain.faithfulness.verdicts import verdicts
 
 __all__ = [

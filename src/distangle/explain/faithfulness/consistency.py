@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distangle.errors import ExplanationError
 from distangle.explain.channels.coalition_outputs import ShapleySettings
-from distangle.explain.faithfulness.similarity import (
+from distangle.explain.faithfulness.map_similarity import (
     MapMethod,
     SiteShapley,
     map_method,

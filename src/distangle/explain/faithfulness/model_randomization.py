@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distangle.explain.faithfulness.similarity import (
+from distangle.explain.faithfulness.map_similarity import (
     MapMethod,
     SiteShapley,
     maps_of,

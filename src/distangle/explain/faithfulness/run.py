@@ -21,8 +21,7 @@ from distangle.explain.faithfulness.consistency import (
     similarity_to_other_targets,
 )
 from distangle.explain.faithfulness.curves import DeletionInsertion, Replacement, deletion_insertion, site_p
-from distangle.explain.faithfulness.model_randomization import RandomizationResult, model_randomization
-from distangle.explain.faithfulness.similarity import (
+from distangle.explain.faithfulness.map_similarity import (
     MapMethod,
     SiteShapley,
     map_method,
@@ -30,6 +29,7 @@ from distangle.explain.faithfulness.similarity import (
     on_grid,
     shapley_values,
 )
+from distangle.explain.faithfulness.model_randomization import RandomizationResult, model_randomization
 from distangle.explain.faithfulness.verdicts import FaithfulnessResults, summarize_faithfulness, verdicts
 from distangle.explain.maps.attribution_map import enlarge, normalized_maps
 from distangle.explain.sites import ExplainedSites, NetworkSites

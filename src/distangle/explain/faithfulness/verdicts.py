@@ -9,8 +9,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from distangle.explain.faithfulness.curves import DeletionInsertion, Replacement, null_p
+from distangle.explain.faithfulness.map_similarity import mean_of_random, random_similarity
 from distangle.explain.faithfulness.model_randomization import RandomizationResult
-from distangle.explain.faithfulness.similarity import mean_of_random, random_similarity
 from distangle.explain.summary import groups_of, means_over, wells_of
 
 Verdict = Literal["passes", "weak", "fails", "cannot say"]

@@ -57,7 +57,7 @@ def check_edits(screen: Screen) -> Iterator[Problem]:
     if "options" not in screen.card.provenance:
         what = "the screen was indexed by a version that did not store the options of its index"
         yield _unreadable_finding(
-            what, "Index again, and compare: `distangle check NEW --like OLD` counts the changed labels."
+            what, "Index again, and compare: `distangle check NEW --compare-with OLD` counts the changed labels."
         )
         return
     try:
