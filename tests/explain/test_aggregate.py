@@ -49,5 +49,5 @@ def test_wells_and_perturbations_get_the_means_of_what_was_added_to_sites_later_
 def test_names_with_commas_between_are_read_once_each() -> None:
     effect = ("faithfulness", "filters")
     assert parse_choices("filters, faithfulness,filters", effect, flag="--parts") == ["filters", "faithfulness"]
-    with pytest.raises(ConfigError, match=r"--parts 'filter': 'filter' is none of them\. Did you mean 'filters'"):
+    with pytest.raises(ConfigError, match=r"--parts 'filter': unknown name 'filter'\. Did you mean 'filters'"):
         parse_choices("filter", effect, flag="--parts")

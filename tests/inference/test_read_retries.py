@@ -34,6 +34,6 @@ def test_a_prediction_over_a_storage_that_failed_says_so_in_its_notes_and_in_the
     assert not any("Retried reads" in note for note in whole.notes)
     monkeypatch.setattr(cache, "read_image", stale)
     scores, _ = predict_run(run, screen)
-    note = "Reads tried again: 3. The storage failed for a moment so often: look at its mount."
+    note = "Retried reads: 3, after transient storage errors. Check the network file system."
     assert scores.notes == (*whole.notes, note)
     assert note in build_report(run, screen).read_text(encoding="utf-8")

@@ -86,7 +86,7 @@ def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
         commands for commands in _typical_commands(load(run, read_screen(run.screen_folder()))) if " train " in commands
     )
     words = shlex.split(train)
-    assert [words[k + 1] for k, word in enumerate(words) if word == "--set"] == sorted(changes, reverse=True)
+    assert sorted(words[k + 1] for k, word in enumerate(words) if word == "--set") == sorted(changes)
     repeated = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)
     assert repeated.model_copy(update={"precision": "bf16"}) == config.model_copy(
         update={"preprocessing": repeated.preprocessing}

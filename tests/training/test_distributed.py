@@ -151,7 +151,7 @@ def test_a_verb_for_one_process_refuses_a_launcher(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit):
         main(["report", "run"])
-    assert "`distangle report` runs as one process, and WORLD_SIZE is 2." in capsys.readouterr().err
+    assert "`distangle report` runs in one process, but WORLD_SIZE is 2." in capsys.readouterr().err
 
 
 def test_a_launcher_that_sets_only_a_part_is_told_what_is_missing(
