@@ -99,17 +99,17 @@ CORRECTIONS = [
 @pytest.mark.parametrize("standardize", STANDARDISE)
 @pytest.mark.parametrize("correction", [("correction.method=none",), *CORRECTIONS], ids=lambda words: " ".join(words))
 def test_no_standardisation_with_any_correction_names_anything(
-    tmp_path: Path, standardise: str, correction: tuple[str, ...]
+    tmp_path: Path, standardize: str, correction: tuple[str, ...]
 ) -> None:
-    check_chance(tmp_path, "small", (f"preprocessing.standardize={standardise}", *correction))
+    check_chance(tmp_path, "small", (f"preprocessing.standardize={standardize}", *correction))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("standardize", STANDARDISE)
 @pytest.mark.parametrize("norms", ["running", "plate", "experiment", "controls"])
-def test_no_standardisation_with_any_norms_names_anything(tmp_path: Path, standardise: str, norms: str) -> None:
+def test_no_standardisation_with_any_norms_names_anything(tmp_path: Path, standardize: str, norms: str) -> None:
     changes = (
-        f"preprocessing.standardize={standardise}",
+        f"preprocessing.standardize={standardize}",
         f"batch_norm.statistics={norms}",
         "batch_norm.min_sites=2",
         "epochs=20",

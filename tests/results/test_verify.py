@@ -166,7 +166,7 @@ def test_the_verb_prints_a_table_and_ends_with_1(run: RunFolder, capsys: pytest.
     with pytest.raises(SystemExit) as ended:
         main(["verify", str(run.root.parent)])
     assert ended.value.code == 1
-    assert "neither a run (no run.json) nor a screen" in " ".join(capsys.readouterr().err.split())
+    assert "is not a run (no run.json) and not a screen" in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_image_changed_since_the_index_is_named_with_its_well(

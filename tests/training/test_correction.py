@@ -156,7 +156,7 @@ def test_references_are_asked_for_and_refused_in_words(screen: Screen) -> None:
     with pytest.raises(ConfigError, match=words):
         build_classifier(centred, seed=0).eval()(images)
     plain = build_classifier(centred.model_copy(update={"correction": Correction()}), seed=0).eval()
-    with pytest.raises(ConfigError, match="correction 'none' was given 256 references a site instead of none"):
+    with pytest.raises(ConfigError, match="correction 'none' received 256 references per site, expected none"):
         plain(images, None, torch.zeros(1, 256))
 
 

@@ -105,7 +105,7 @@ def test_a_table_that_can_no_longer_be_read_and_a_screen_without_its_options_say
     write_table(tmp_path / "wells.csv", ROWS[1:])
     _, findings = edited(old)
     assert "did not store the options of its index" in findings.what
-    assert "`distangle check NEW --like OLD`" in findings.fix
+    assert "`distangle check NEW --compare-with OLD`" in findings.fix
 
 
 @pytest.mark.parametrize("through_a_link", [False, True])

@@ -15,15 +15,15 @@ ROOT = Path(__file__).resolve().parents[3]
 CRASHING = """
 import os, signal, sys
 from pathlib import Path
-from distangle.images import site, store
+from distangle.images import cache
 from distangle.results import RunFolder
-from distangle.training import run, train
+from distangle.training import setup, train
 
-class Bare(store.ImageStore):
+class Bare(cache.ImageCache):
     def __init__(self, *given, **named):
         super().__init__(*given, **{**named, "workers": 3, "memory": 0})
 
-real = site.read_image
+real = cache.read_image
 root = Path(sys.argv[1])
 
 def read_image(*given, **named):
@@ -31,7 +31,7 @@ def read_image(*given, **named):
         os.kill(os.getpid(), signal.SIGSEGV)
     return real(*given, **named)
 
-site.read_image, run.ImageStore = read_image, Bare
+cache.read_image, setup.ImageCache = read_image, Bare
 train(RunFolder.open(root), advance=lambda words: None, say=lambda words: None)
 """
 
