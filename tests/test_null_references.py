@@ -1,6 +1,5 @@
 """A screen in which nothing was done, every label in one experiment only: no option of the program may name one."""
 
-import csv
 import math
 from pathlib import Path
 
@@ -10,11 +9,11 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from distangle.core.progress import no_progress
-from distangle.images import probe_image
 from distangle.inference import predict_run
 from distangle.results import Predictions
-from distangle.screen import Screen, hold_out, index, read_screen, write_screen
+from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run, train
+from tiny_run import screen_of_rows
 
 EXPERIMENTS, LABELS_EACH, WELLS, CONTROLS = 10, 3, 2, 4
 N_LABELS = EXPERIMENTS * LABELS_EACH + 1
@@ -38,19 +37,8 @@ def null_screen(folder: Path, *, seed: int) -> Screen:
                 role = "negative_control" if label == "DMSO" else "treatment"
                 plate = f"{experiment}-{replicate}"
                 rows.append((f"E{experiment}", plate, replicate, f"B{well + 1:02d}", label, role, *names))
-    with (folder / "plates" / "table.csv").open("w", newline="") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(("experiment", "plate", "replicate", "well", "perturbation", "role", "DNA", "actin"))
-        writer.writerows(rows)
-    screen = index(
-        folder / "plates" / "table.csv",
-        layout="table",
-        channels=("DNA", "actin"),
-        probe=probe_image,
-        hash_files=False,
-    )
-    write_screen(screen, folder / "screen")
-    return read_screen(folder / "screen")
+    header = ("experiment", "plate", "replicate", "well", "perturbation", "role", "DNA", "actin")
+    return screen_of_rows(folder, header, rows)
 
 
 def accuracy_on_nothing(folder: Path, preset: str, changes: tuple[str, ...], *, seed: int) -> tuple[int, int, float]:

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,17 +55,20 @@ def tiny_screen(
                 names.append(name)
             role = "negative_control" if kind == 0 else "treatment"
             rows.append((experiment, "1", f"B{well + 2:02d}", CLASSES[kind], role, *names))
-    with (folder / "plates" / "table.csv").open("w", newline="") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(("experiment", "plate", "well", "perturbation", "role", "DNA", "actin"))
+    header = ("experiment", "plate", "well", "perturbation", "role", "DNA", "actin")
+    return screen_of_rows(folder, header, rows, hash_files=hash_files)
+
+
+def screen_of_rows(
+    folder: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, hash_files: bool = False
+) -> Screen:
+    """Write a table of two channels to plates/table.csv, index it to screen/ and read the screen."""
+    table = folder / "plates" / "table.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
         writer.writerows(rows)
-    screen = index(
-        folder / "plates" / "table.csv",
-        layout="table",
-        channels=("DNA", "actin"),
-        probe=probe_image,
-        hash_files=hash_files,
-    )
+    screen = index(table, layout="table", channels=("DNA", "actin"), probe=probe_image, hash_files=hash_files)
     write_screen(screen, folder / "screen")
     return read_screen(folder / "screen")
 

@@ -16,7 +16,7 @@ from distangle.cli.arguments import (
     parse_int_list,
 )
 from distangle.cli.console import print_note, print_result, print_status, print_table
-from distangle.cli.inputs import compute_on, open_own_screen
+from distangle.cli.inputs import compute_on, open_for_drawing, open_own_screen
 from distangle.cli.runs import make_folds
 from distangle.core.progress import progress, show_action
 
@@ -290,15 +290,9 @@ def figures(
         screen: Folder of the screen, if it was moved.
         images: Folder of the images, if they were moved after `distangle index`.
     """
-    from distangle.results import RunFolder
+    run_folder, indexed_screen = open_for_drawing(run, screen, images)
+    from distangle.report import FIGURES, draw_figures
 
-    run_folder = RunFolder.open(run)
-    indexed_screen = open_own_screen(run_folder, screen, images, needed=False)
-    show_action("loading the drawing code")
-    from distangle.report import FIGURES, REPORT_INPUTS, draw_figures
-    from distangle.results import refuse_altered
-
-    refuse_altered(run_folder, *REPORT_INPUTS)
     with progress("figures", len(only or FIGURES), unit="figure") as advance:
         entries = draw_figures(run_folder, indexed_screen, only=only or (), advance=advance)
     run_folder.add_command(command_line())

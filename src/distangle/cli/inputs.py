@@ -59,6 +59,30 @@ def open_own_screen(
     return screen
 
 
+def open_for_drawing(run: Path, screen: Path | None, images: Path | None) -> tuple["RunFolder", "Screen"]:
+    """Open a run and its screen for figures and pages; missing images give a note.
+
+    Args:
+        run: Folder of the run.
+        screen: Folder of the screen, if it was moved.
+        images: Folder of the images, if they were moved.
+
+    Raises:
+        RunError: The folder is not a run, or files that the pages show were changed since they were listed.
+        ScreenError: The screen is damaged, or reading its images needs permission.
+    """
+    from distangle.results import RunFolder
+
+    run_folder = RunFolder.open(run)
+    indexed_screen = open_own_screen(run_folder, screen, images, needed=False)
+    show_action("loading the drawing code")
+    from distangle.report import REPORT_INPUTS
+    from distangle.results import refuse_altered
+
+    refuse_altered(run_folder, *REPORT_INPUTS)
+    return run_folder, indexed_screen
+
+
 def _check_images(screen: "Screen", *, needed: bool) -> None:
     from distangle.screen import check_images
 

@@ -19,7 +19,7 @@ from distangle.cli.console import (
     print_table,
     score_lines,
 )
-from distangle.cli.inputs import check_folder, compute_on, open_own_screen, open_screen
+from distangle.cli.inputs import check_folder, compute_on, open_for_drawing, open_own_screen, open_screen
 from distangle.core.progress import progress, show_action, shows_progress
 from distangle.errors import ConfigError, brief
 
@@ -366,15 +366,9 @@ def report(run: Path, *, screen: Path | None = None, images: Path | None = None)
         screen: Folder of the screen, if it was moved.
         images: Folder of the images, if they were moved after `distangle index`.
     """
-    from distangle.results import RunFolder
+    run_folder, indexed_screen = open_for_drawing(run, screen, images)
+    from distangle.report import build_report
 
-    run_folder = RunFolder.open(run)
-    indexed_screen = open_own_screen(run_folder, screen, images, needed=False)
-    show_action("loading the drawing code")
-    from distangle.report import REPORT_INPUTS, build_report
-    from distangle.results import refuse_altered
-
-    refuse_altered(run_folder, *REPORT_INPUTS)
     page = build_report(
         run_folder, indexed_screen, say=print_note, progress=lambda part: show_action("writing the report", part)
     )
