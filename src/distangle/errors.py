@@ -25,6 +25,10 @@ class PixelTypeError(ImageError):
     """An intact file is not a plane of one channel: color, float, stack, too large."""
 
 
+class ProfileError(DistangleError, ValueError):
+    """A table of features, or what is asked of profiles, is incomplete or contradictory."""
+
+
 class FoldError(DistangleError, ValueError):
     """Wells cannot be split into training and held-out wells as requested."""
 

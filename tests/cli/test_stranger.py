@@ -381,7 +381,7 @@ def test_whom_a_stranger_reports_to_is_not_reported_to(
     monkeypatch.setattr("distangle.training.loggers.check_loggers", lambda names: None)
     connections: list[str] = []
     monkeypatch.setattr(
-        "distangle.training.loggers.REMOTE", {"wandb": lambda *given, **more: connections.append("wandb")}
+        "distangle.training.loggers.SERVICES", {"wandb": lambda *values, **options: connections.append("wandb")}
     )
     assert status_of(["train", "--from", str(lab.run), "--out", str(lab.root / "new"), "--limit", "2"]) == 0
     assert "unless you set it: `--set 'loggers=[wandb]'`" in capsys.readouterr().err

@@ -22,8 +22,8 @@ from distangle.explain.filters.similarity import (
     variation,
 )
 from distangle.explain.sites import freeze
-from distangle.explain.templates.geometry import cosines
 from distangle.model import ModelConfig, build_classifier
+from distangle.profiles.geometry import cosines
 
 
 def network(backbone="densenet_small", **more):

@@ -10,8 +10,8 @@ from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, RunError
 from distangle.explain import TemplateSettings, compare_templates
 from distangle.explain.templates.embeddings import choose_perturbations, clustering, shared_sites
-from distangle.explain.templates.geometry import cosines, nearest, silhouettes
 from distangle.inference import open_model, predict_run
+from distangle.profiles.geometry import cosines, nearest, silhouettes
 from distangle.results import Predictions, RunFolder, TemplateComparison
 from distangle.screen import hold_out
 from distangle.training import resolve_config, start_run

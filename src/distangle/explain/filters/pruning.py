@@ -15,11 +15,11 @@ from distangle.core.stats import mean_interval
 from distangle.errors import ExplanationError
 from distangle.explain.filters.layers import FilterLayer, filter_layers
 from distangle.explain.filters.similarity import Thresholds, are_bands, duplicate_groups
-from distangle.explain.templates.geometry import cosines
 from distangle.images import ImageCache
 from distangle.inference import load_statistics, open_model, predict_sites, store_of
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm
 from distangle.model.device import inference_device
+from distangle.profiles.geometry import cosines
 from distangle.results import RunFolder
 from distangle.screen import HELD_OUT, Folds, Screen
 from distangle.screen.screen import WELL_COLUMNS

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from distangle.explain.filters.layers import Filters
-from distangle.explain.templates.geometry import Cosines, compare_with_draws, cosines_of, off_diagonal
+from distangle.profiles.geometry import Cosines, compare_with_draws, cosines_of, off_diagonal
 
 # Sign of each measure for weights with more bands and blocks, as in Fig. 10.
 MORE_BANDED = {

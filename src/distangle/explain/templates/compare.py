@@ -20,7 +20,9 @@ from distangle.explain.templates.embeddings import (
     read_templates,
     shared_sites,
 )
-from distangle.explain.templates.geometry import (
+from distangle.explain.templates.unused_classes import unused_class_separation
+from distangle.explain.text import template_sentences
+from distangle.profiles.geometry import (
     Vectors,
     compare_with_random,
     cosines,
@@ -28,9 +30,7 @@ from distangle.explain.templates.geometry import (
     nearest,
     random_dispersions,
 )
-from distangle.explain.templates.project import Method, is_installed, project, projections, trustworthiness
-from distangle.explain.templates.unused_classes import unused_class_separation
-from distangle.explain.text import template_sentences
+from distangle.profiles.project import Method, is_installed, project, projections, trustworthiness
 from distangle.results import Predictions, RunFolder, TemplateComparison
 from distangle.results.run_screen import own_screen
 from distangle.screen import Screen

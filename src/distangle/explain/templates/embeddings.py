@@ -12,10 +12,10 @@ from distangle.core.stats import mean_interval
 from distangle.errors import ExplanationError, RunError
 from distangle.errors import did_you_mean as nearest_names
 from distangle.explain.selection import explainable_sites
-from distangle.explain.templates.geometry import Vectors, compare_with_draws, cosines, neighbour_purity, silhouettes
 from distangle.explain.templates.unused_classes import training_wells
 from distangle.inference import open_model
 from distangle.model import PerturbationClassifier, build_classifier
+from distangle.profiles.geometry import Vectors, compare_with_draws, cosines, neighbour_purity, silhouettes
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Folds, Screen, natural_sort_key
 from distangle.training import read_config

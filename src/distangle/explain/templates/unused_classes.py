@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from scipy.stats import mannwhitneyu
 
 from distangle.errors import RunError
-from distangle.explain.templates.geometry import Cosines, Vectors, cosines, neighbour_purity, silhouettes
+from distangle.profiles.geometry import Cosines, Vectors, cosines, neighbour_purity, silhouettes
 from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.screen import WELL_COLUMNS
 

@@ -8,7 +8,7 @@ from sklearn.manifold import trustworthiness as reference
 
 from distangle.core.random import rng_for
 from distangle.errors import ExplanationError
-from distangle.explain.templates.project import Projection, project, projections, trustworthiness
+from distangle.profiles.project import Projection, project, projections, trustworthiness
 
 TSNE = Projection(method="tsne", seed=1, neighbours=5)
 

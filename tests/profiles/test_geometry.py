@@ -9,7 +9,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from distangle.core.random import rng_for
 from distangle.errors import ExplanationError, RunError
-from distangle.explain.templates.geometry import (
+from distangle.explain.templates.unused_classes import training_wells, unused_class_separation
+from distangle.profiles.geometry import (
     compare_with_random,
     cosines,
     dispersion,
@@ -20,7 +21,6 @@ from distangle.explain.templates.geometry import (
     simplex_gap,
     unit,
 )
-from distangle.explain.templates.unused_classes import training_wells, unused_class_separation
 from distangle.screen import hold_out
 from tiny_run import CLASSES, tiny_screen
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distangle.errors import ExplanationError
-from distangle.explain.templates.geometry import Vectors, unit
+from distangle.profiles.geometry import Vectors, unit
 
 Method = Literal["pca", "tsne", "umap"]
 Points = Float[np.ndarray, "vector 2"]
