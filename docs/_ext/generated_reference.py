@@ -205,6 +205,9 @@ def _api_page(module: ModuleType, names: list[str], listed: set[int]) -> str:
             directive = "autofunction"
         lines += [f".. {directive}:: {module.__name__}.{name}"]
         lines += ["   :members:"] * (directive == "autoclass")
+        # The docstring of a named tuple describes its fields already.
+        fields = getattr(value, "_fields", ()) if directive == "autoclass" else ()
+        lines += [f"   :exclude-members: {', '.join(fields)}"] * bool(fields)
         lines += ["   :no-value:"] * (directive == "autodata")
         lines += ["   :no-index:"] * (id(value) in listed)
         listed.add(id(value))

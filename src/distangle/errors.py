@@ -26,7 +26,7 @@ class PixelTypeError(ImageError):
 
 
 class ProfileError(DistangleError, ValueError):
-    """A table of features, or what is asked of profiles, is incomplete or contradictory."""
+    """A table of features is incomplete or contradictory."""
 
 
 class FoldError(DistangleError, ValueError):

@@ -1,1 +1,1 @@
-"""Turn embeddings and features into profiles, hits, neighbors and measures of batch effects; no torch."""
+"""Turn embeddings into profiles, hits and measures of batch effects; no torch."""

@@ -73,7 +73,7 @@ class Profiles:
         )
 
     def reindexed(self, features: np.ndarray) -> "Profiles":
-        """Return the same table with a default index and other features of the same names."""
+        """Return the table with a default index and other features."""
         return replace(self, table=self.table.reset_index(drop=True), features=features)
 
     def codes(self, columns: str | Sequence[str]) -> np.ndarray:
@@ -97,7 +97,10 @@ class Profiles:
         return self.table.groupby(names, sort=False, dropna=False).ngroup().to_numpy(dtype=np.int64)
 
     def write(self, path: Path) -> Path:
-        """Write one Parquet file as pycytominer does: metadata columns first, then one column per feature."""
+        """Write one Parquet file: metadata columns first, then one per feature.
+
+        pycytominer orders the columns in the same way.
+        """
         arrays = [pa.array(self.table[name].tolist()) for name in self.table]
         arrays += [pa.array(np.ascontiguousarray(column, dtype=np.float32)) for column in self.features.T]
         names = [*map(str, self.table.columns), *self.feature_names]

@@ -32,8 +32,7 @@ def baseline_images(sites: SiteBatch, removal: Removal | None = None) -> Baselin
     - `control`: the same channel of a control well of the plate, which shows the channel without the perturbation and
       resembles the training images.
     - `other_well`: the same channel of any other well of the plate, which shows the channel on this plate. The effect
-    of
-      the perturbation of that well remains.
+      of the perturbation of that well remains.
 
     Args:
         sites: With `controls` for `control`, with `other_wells` for `other_well`.

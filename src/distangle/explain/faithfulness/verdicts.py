@@ -108,12 +108,11 @@ def verdicts(summary: Mapping[str, Any]) -> dict[str, Verdict]:
     - `deletion`, `insertion`: pass if significantly better than random maps (p < 0.05) with every replacement; `weak`
       with one replacement.
     - `randomization`: passes if the maps of randomized networks are dissimilar (mean correlation below 0.25; fails
-    above
-      0.5) after all trained parts and after all parts are randomized; `weak` also if only the sign differs.
+      above 0.5) after all trained parts and after all parts are randomized; `weak` also if only the sign differs.
     - `targets`: passes if the maps for other perturbations differ (below 0.5; fails above 0.8).
     - `views`, `seeds`: pass if maps of the same cells are similar (above 0.5; fail below 0.25).
-    - `shuffled`: passes if the maps of a network trained on shuffled labels are dissimilar (below 0.25; fails above
-    0.5).
+    - `shuffled`: passes if the maps of a network trained on shuffled labels are dissimilar (below 0.25; fails
+      above 0.5).
 
     Args:
         summary: Result of `summarize_faithfulness`, with `seeds` and `shuffled`.

@@ -42,8 +42,7 @@ def draw_figures(
 
     Returns:
         By number, as text: `title`, `caption`, `numbers` and `files`; or `title`, `missing` and `command` for a figure
-            that
-        cannot be drawn. `figures.json` holds the same, and also figures drawn earlier.
+        that cannot be drawn. `figures.json` holds the same, and also figures drawn earlier.
 
     Raises:
         RunError: A number is not that of a figure.
