@@ -383,7 +383,7 @@ def test_whom_a_stranger_reports_to_is_not_reported_to(
     monkeypatch.setattr(
         "distangle.training.loggers.SERVICES", {"wandb": lambda *values, **options: connections.append("wandb")}
     )
-    assert status_of(["train", "--from", str(lab.run), "--out", str(lab.root / "new"), "--limit", "2"]) == 0
+    assert status_of(["train", "--from", str(lab.run), "--out", str(lab.root / "new"), "--dry-run", "2"]) == 0
     assert "unless you set it: `--set 'loggers=[wandb]'`" in capsys.readouterr().err
     assert status_of(["train", "--resume", str(lab.run)]) == 0
     assert "asks to report to wandb" in capsys.readouterr().err
