@@ -244,7 +244,7 @@ def activity(
         for number, (name, places) in enumerate(zip(names, by_name, strict=True) if len(treated) else ())
     ]
     table = pd.DataFrame(rows, columns=["perturbation", *_NO_VALUE])
-    table.insert(table.columns.get_loc("p") + 1, "q", benjamini_hochberg(table["p"].to_numpy(dtype=np.float64)))
+    table.insert(len(table.columns) - 2, "q", benjamini_hochberg(table["p"].to_numpy(dtype=np.float64)))
     return table
 
 
@@ -262,7 +262,7 @@ _NO_VALUE: dict[str, Any] = {
 
 def _active(
     directions: Float[np.ndarray, "row feature"],
-    groups: Sequence[tuple[Int[np.ndarray, " replicate"], Int[np.ndarray, " control"]]],
+    groups: Sequence[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]],
     *,
     n_draws: int,
     rng: np.random.Generator,
