@@ -207,3 +207,9 @@ def test_bad_input_is_named():
         consistency(rays(0, 1), ["a", "b"], ["x", "y"])
     with pytest.raises(ProfileError, match="None of 2 rows has a label"):
         consistency(rays(0, 1), ["a", "b"], [set(), set()])
+
+
+def test_a_plate_of_controls_alone_gives_an_empty_table():
+    table = activity(np.eye(3), ["dmso"] * 3, np.ones(3, bool), np.zeros(3, int))
+    assert len(table) == 0
+    assert {"perturbation", "p", "q", "reason"} <= set(table.columns)
