@@ -1,4 +1,4 @@
-"""Measure how far confidences agree with the truth, and correct them by a temperature."""
+"""Compare confidences with the truth, and correct them by a temperature."""
 
 from dataclasses import dataclass
 
