@@ -242,6 +242,54 @@ def test_jumps_codes_that_are_no_perturbations_are_no_classes(gallery: Gallery) 
     assert "have no label" in warned.iloc[0]["fix"]
 
 
+JUMP_ROLES = {
+    "033924": "negative_control",  # DMSO
+    "800001": "negative_control",  # no-guide
+    "800002": "negative_control",  # non-targeting
+    "915128": "negative_control",  # BFP
+    "915129": "negative_control",  # HcRed
+    "915130": "negative_control",  # LUCIFERASE
+    "915131": "negative_control",  # LacZ
+    "012818": "positive_control",  # TC-S-7004
+    "025848": "positive_control",  # dexamethasone
+    "035095": "positive_control",  # LY2109761
+    "037716": "positive_control",  # AMG900
+    "046054": "positive_control",  # FK-866
+    "050797": "positive_control",  # quinidine
+    "064022": "positive_control",  # NVS-PAK1-1
+    "085227": "positive_control",  # aloxistatin
+    "805264": "positive_control",  # PLK1
+    "915132": "positive_control",  # eGFP
+    "999999": "untreated",
+}
+
+
+def test_jumps_18_control_codes_have_their_role_without_a_table(gallery: Gallery) -> None:
+    assert len(JUMP_ROLES) == 18
+    codes = {f"A{k:02}": f"JCP2022_{code}" for k, code in enumerate(JUMP_ROLES, start=1)}
+    gallery.rows("P1", *[gallery.site("P1", well, 1) for well in [*codes, "B01"]])
+    rows = "".join(f"P1,{well},{code}\n" for well, code in codes.items())
+    gallery.write("well.csv", f"Metadata_Plate,Metadata_Well,Metadata_JCP2022\n{rows}P1,B01,JCP2022_000001\n")
+    sites = indexed(gallery).sites
+    assert dict(zip(sites["well"], sites["perturbation"], strict=True)) == {**codes, "B01": "JCP2022_000001"}
+    found = dict(zip(sites["perturbation"], sites["role"], strict=True))
+    assert found == {**{f"JCP2022_{code}": role for code, role in JUMP_ROLES.items()}, "JCP2022_000001": "treatment"}
+
+
+def test_a_code_that_no_table_of_jump_explains_is_no_class(gallery: Gallery) -> None:
+    gallery.rows("P1", gallery.site("P1", "A01", 1), gallery.site("P1", "A02", 1))
+    rows = "P1,A01,JCP2022_028373\nP1,A02,JCP2022_000001\n"
+    gallery.write("well.csv", f"Metadata_Plate,Metadata_Well,Metadata_JCP2022\n{rows}")
+    screen = indexed(gallery)
+    assert screen.sites[["perturbation", "role"]].to_numpy().tolist() == [
+        ["", "unknown"],
+        ["JCP2022_000001", "treatment"],
+    ]
+    assert screen.card.perturbations == ("JCP2022_000001",)
+    warned = screen.problems[screen.problems["kind"] == "perturbation unknown"]
+    assert warned[["found", "count"]].to_numpy().tolist() == [["JCP2022_028373", 1]]
+
+
 def test_tables_of_wells_need_not_have_their_columns_in_one_order(gallery: Gallery) -> None:
     gallery.rows("P1", gallery.site("P1", "A01", 1))
     gallery.rows("P2", gallery.site("P2", "A01", 1))

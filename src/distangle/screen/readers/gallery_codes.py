@@ -136,12 +136,19 @@ def _add_column(table: SourceTable, column: str, value: str) -> SourceTable:
 
 
 _CODE_COLUMN = "metadata_jcp2022"
-_ROLES = {
-    "JCP2022_033924": Role.NEGATIVE_CONTROL.value,  # DMSO
-    "JCP2022_999999": Role.UNTREATED.value,
-    "JCP2022_UNKNOWN": Role.UNKNOWN.value,
-    "JCP2022_900001": Role.UNKNOWN.value,  # a bad construct
+_PREFIX = "JCP2022_"
+_CODES_BY_ROLE = {
+    # DMSO; the CRISPR controls no-guide and non-targeting; the ORF controls BFP, HcRed, LUCIFERASE and LacZ
+    Role.NEGATIVE_CONTROL: ("033924", "800001", "800002", "915128", "915129", "915130", "915131"),
+    Role.POSITIVE_CONTROL: (
+        # aloxistatin, AMG900, dexamethasone, FK-866, LY2109761, NVS-PAK1-1, quinidine, TC-S-7004
+        *("085227", "037716", "025848", "046054", "035095", "064022", "050797", "012818"),
+        *("805264", "915132"),  # PLK1 by CRISPR, eGFP by ORF
+    ),
+    Role.UNTREATED: ("999999",),
+    Role.UNKNOWN: ("UNKNOWN", "900001", "028373"),  # 900001: a bad construct; 028373: in no table of JUMP
 }
+_ROLES = {_PREFIX + code: role.value for role, codes in _CODES_BY_ROLE.items() for code in codes}
 _UNKNOWN_TREATMENT = tuple(code for code, role in _ROLES.items() if role == Role.UNKNOWN)
 _EMPTY_ROLES = ("", "empty", "null")  # spellings of a missing role in perturbation tables of JUMP
 
