@@ -386,7 +386,7 @@ def test_whom_a_stranger_reports_to_is_not_reported_to(
     assert status_of(["train", "--from", str(lab.run), "--out", str(lab.root / "new"), "--dry-run", "2"]) == 0
     assert "unless you set it: `--set 'loggers=[wandb]'`" in capsys.readouterr().err
     assert status_of(["train", "--resume", str(lab.run)]) == 0
-    assert "asks to report to wandb" in capsys.readouterr().err
+    assert "reports to wandb, but this run was not started on this machine" in capsys.readouterr().err
     assert connections == []
 
 
