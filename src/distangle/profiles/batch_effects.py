@@ -221,8 +221,9 @@ def measure_batch_effects(profiles: Profiles, *, seed: int = 0, n_shuffles: int 
         rows += _measure_factor(profiles, of, columns, groups=groups, seed=seed, n_shuffles=n_shuffles)
     known, reason = _known(profiles, (_PERTURBATION,))
     some = _select(profiles, known)
-    for name, measure in (("cLISI", clisi), ("graph connectivity", graph_connectivity)):
-        rows.append(_row(name, "perturbation", _try(reason, lambda m=measure: m(some.features, _names(some)))))
+    rows.append(_row("cLISI", "perturbation", _try(reason, lambda: clisi(some.features, _names(some)))))
+    connectivity = _try(reason, lambda: graph_connectivity(some.features, _names(some)))
+    rows.append(_row("graph connectivity", "perturbation", connectivity))
     return pd.DataFrame(rows)
 
 
@@ -343,4 +344,4 @@ def _gaussian_weights(
         entropy = -(weights * np.log(weights)).sum(axis=1, keepdims=True)
         wide = entropy > np.log(perplexity)
         low, high = np.where(wide, middle, low), np.where(wide, high, middle)
-    return weights
+    return np.asarray(weights)
