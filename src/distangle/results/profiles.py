@@ -68,9 +68,8 @@ class Profiles:
         Args:
             rows: Boolean mask or integer positions.
         """
-        return replace(self, table=self.table[rows] if rows.dtype == bool else self.table.iloc[rows]).reindexed(
-            self.features[rows]
-        )
+        table = self.table[rows] if rows.dtype == bool else self.table.iloc[rows]
+        return replace(self, table=table.reset_index(drop=True), features=self.features[rows])
 
     def reindexed(self, features: np.ndarray) -> "Profiles":
         """Return the table with a default index and other features."""

@@ -1,0 +1,359 @@
+"""Align the profiles of plates and experiments by a chain of steps with names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from distangle.errors import ProfileError, brief, did_you_mean
+from distangle.profiles.alignment_checks import (
+    check_counts,
+    check_perturbations,
+    check_positions,
+    check_profiles,
+    listing,
+)
+from distangle.profiles.sphering import Kind, Sphering, choose_epsilon, control_mask, fit_sphering, spread_of
+from distangle.profiles.tvn import TypicalVariation, fit_typical_variation
+from distangle.results.profiles import PLATE, Profiles
+
+Group = Literal["plate", "experiment"]
+Wells = Literal["all", "controls"]
+Operation = Literal["center", "scale", "mad"]
+Values = Float[np.ndarray, "row feature"]
+_COLUMNS: Mapping[Group, tuple[str, ...]] = {"plate": PLATE, "experiment": PLATE[:1]}
+_MAD = 1.4826  # median absolute deviation to standard deviation of a normal distribution
+_ROUNDING = 1e-12  # a difference below this share of the value is rounding
+
+
+@runtime_checkable
+class Step(Protocol):
+    """A fitted step.
+
+    Attributes:
+        name: Name in the chain.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the chain."""
+
+    def apply(self, profiles: Profiles) -> tuple[Profiles, dict[str, Any]]:
+        """Return the profiles after this step, and its entry of the provenance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupStep:
+    """Center or scale every plate or experiment by its own wells; nothing is kept from the fit.
+
+    Attributes:
+        name: Name in the chain.
+        operation: `center` subtracts the mean, `scale` divides by the standard deviation (n - 1), `mad` subtracts the
+            median and divides by 1.4826 times the median absolute deviation.
+        group: Rows that are aligned together.
+        wells: Rows that the estimate uses.
+    """
+
+    name: str
+    operation: Operation
+    group: Group
+    wells: Wells
+
+    def apply(self, profiles: Profiles) -> tuple[Profiles, dict[str, Any]]:
+        """Return the profiles after this step, and its entry of the provenance.
+
+        Raises:
+            ProfileError: A group has too few wells, or a single perturbation that centering would erase.
+        """
+        codes = profiles.codes(_COLUMNS[self.group])
+        controls = control_mask(profiles) if self.wells == "controls" else np.ones(len(profiles), dtype=bool)
+        names = _group_names(profiles, self.group, codes)
+        least = 1 if self.operation == "center" else 2
+        check_counts(
+            self.name, names, np.bincount(codes[controls], minlength=len(names)), least=least, wells=self.wells
+        )
+        if self.wells == "all" and self.operation != "scale":
+            check_perturbations(self.name, profiles, codes, names)
+        values = np.asarray(profiles.features, dtype=np.float64)
+        result, counts = np.empty_like(values), {}
+        constant = np.zeros(values.shape[1], dtype=np.int64)
+        for code, name in enumerate(names):
+            rows = codes == code
+            result[rows], zero = _standardize(values[rows], values[rows & controls], self.operation)
+            constant += zero
+            counts[name] = int((rows & controls).sum())
+        entry: dict[str, Any] = {"group": self.group, "wells": self.wells, "n_wells": counts}
+        if constant.any():
+            entry["constant_features"] = {
+                profiles.feature_names[number]: int(constant[number]) for number in np.flatnonzero(constant)
+            }
+        return profiles.reindexed(result), entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionStep:
+    """Subtract the mean of all wells at a position over the plates of the fit.
+
+    Attributes:
+        name: Name in the chain.
+        means: Mean per position, [feature].
+    """
+
+    name: str
+    means: Mapping[str, np.ndarray]
+
+    def apply(self, profiles: Profiles) -> tuple[Profiles, dict[str, Any]]:
+        """Return the profiles after this step, and its entry of the provenance.
+
+        Raises:
+            ProfileError: A well lies at a position that no plate of the fit had.
+        """
+        positions = profiles.table["Metadata_Well"].tolist()
+        unknown = sorted({str(position) for position in positions} - set(self.means))
+        if unknown:
+            raise ProfileError(
+                f"Step {self.name!r} has no mean for the wells {listing(unknown)}. "
+                "Expected positions that the plates of the fit have; leave these wells out or this step."
+            )
+        means = np.stack([self.means[position] for position in positions])
+        return profiles.reindexed(_difference(np.asarray(profiles.features, dtype=np.float64), means)), {
+            "n_positions": len(self.means)
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpheringStep:
+    """Whiten by the negative controls of the fit.
+
+    Attributes:
+        name: Name in the chain.
+        sphering: The map.
+        choice: How epsilon was chosen, for the provenance.
+    """
+
+    name: str
+    sphering: Sphering
+    choice: str
+
+    def apply(self, profiles: Profiles) -> tuple[Profiles, dict[str, Any]]:
+        """Return the profiles after this step, and its entry of the provenance."""
+        sphering = self.sphering
+        entry: dict[str, Any] = {
+            "epsilon": sphering.epsilon,
+            "epsilon_choice": self.choice,
+            "n_controls": sphering.n_rows,
+            "rank": sphering.rank,
+        }
+        constant = [name for name, scale in zip(profiles.feature_names, sphering.scale, strict=True) if scale == 0]
+        if constant:
+            entry["constant_features"] = constant
+        values = sphering.apply(np.asarray(profiles.features, dtype=np.float64))
+        names = _axis_names("PC", values) if sphering.kind == "pca" else profiles.feature_names
+        return replace(profiles, features=values, feature_names=names), entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class TypicalVariationStep:
+    """Whiten every plate or experiment by its own controls, along the axes of all controls of the fit.
+
+    Attributes:
+        name: Name in the chain.
+        group: Rows that are aligned together.
+        variation: The axes.
+    """
+
+    name: str
+    group: Group
+    variation: TypicalVariation
+
+    def apply(self, profiles: Profiles) -> tuple[Profiles, dict[str, Any]]:
+        """Return the profiles after this step, and its entry of the provenance.
+
+        Raises:
+            ProfileError: A group has fewer than 2 controls.
+        """
+        codes, controls = profiles.codes(_COLUMNS[self.group]), control_mask(profiles)
+        names = _group_names(profiles, self.group, codes)
+        counts = np.bincount(codes[controls], minlength=len(names))
+        check_counts(self.name, names, counts, least=2, wells="controls")
+        values = self.variation.apply(np.asarray(profiles.features, dtype=np.float64), codes, controls)
+        axes = self.variation.axes
+        entry: dict[str, Any] = {
+            "group": self.group,
+            "n_controls": axes.n_rows,
+            "rank": axes.rank,
+            "n_wells": dict(zip(names, counts.tolist(), strict=True)),
+        }
+        return replace(profiles, features=values, feature_names=_axis_names("TVN", values)), entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """A fitted chain of steps.
+
+    Attributes:
+        steps: The steps in their order.
+        feature_names: Features of the profiles of the fit.
+    """
+
+    steps: tuple[Step, ...]
+    feature_names: tuple[str, ...]
+
+    def apply(self, profiles: Profiles) -> Profiles:
+        """Align profiles, such as those of new plates.
+
+        Steps of plates and experiments use the wells of these profiles; sphering, the axes of TVN and the means of
+        positions stay those of the fit.
+
+        Args:
+            profiles: Sites or wells with the features of the fit.
+
+        Raises:
+            ProfileError: The features differ, or a step cannot be done on these plates.
+        """
+        check_profiles(profiles)
+        if profiles.feature_names != self.feature_names:
+            raise ProfileError(
+                f"The profiles have {len(profiles.feature_names)} features, and they are not the "
+                f"{len(self.feature_names)} of the fit. Expected the same names in the same order; "
+                "make the profiles with the same network and settings."
+            )
+        current = profiles
+        entries: list[dict[str, Any]] = []
+        for step in self.steps:
+            current, entry = step.apply(current)
+            entries.append({"step": step.name, **entry})
+        earlier = list(profiles.provenance.get("alignment", []))
+        return replace(
+            current,
+            features=np.asarray(current.features, dtype=np.float32),
+            provenance={**profiles.provenance, "alignment": earlier + entries},
+        )
+
+
+def align(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = None) -> Profiles:
+    """Align profiles by a chain of steps that is fitted on them.
+
+    Args:
+        profiles: Sites or wells.
+        steps: Names of `STEPS` in their order.
+        epsilon: Addend of the singular values of sphering; None chooses it on held-out controls.
+
+    Raises:
+        ProfileError: A step is unknown, or it cannot be done on these profiles.
+    """
+    return fit_alignment(profiles, steps, epsilon=epsilon).apply(profiles)
+
+
+def fit_alignment(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = None) -> Alignment:
+    """Fit a chain of steps, every step on the result of the steps before it.
+
+    Args:
+        profiles: Sites or wells.
+        steps: Names of `STEPS` in their order.
+        epsilon: Addend of the singular values of sphering; None chooses it on held-out controls.
+
+    Raises:
+        ProfileError: A step is unknown, or it cannot be done on these profiles.
+    """
+    for name in steps:
+        if name not in STEPS:
+            raise ProfileError(f"There is no step {brief(name)!r} of alignment. {did_you_mean(name, STEPS)}")
+    check_profiles(profiles)
+    fitted: list[Step] = []
+    current = profiles
+    for name in steps:
+        step = STEPS[name](name, current, epsilon)
+        current, _ = step.apply(current)
+        fitted.append(step)
+    return Alignment(steps=tuple(fitted), feature_names=profiles.feature_names)
+
+
+def _fit_group(operation: Operation, group: Group, wells: Wells) -> "Fit":
+    return lambda name, profiles, epsilon: GroupStep(name=name, operation=operation, group=group, wells=wells)
+
+
+def _fit_sphering(kind: Kind) -> "Fit":
+    def fit(name: str, profiles: Profiles, epsilon: float | None) -> Step:
+        controls = control_mask(profiles)
+        choice = "given"
+        if epsilon is None:
+            chosen = choose_epsilon(profiles, kind)
+            epsilon = chosen.epsilon
+            choice = f"likelihood of controls, {chosen.n_folds} folds of one or more held-out {chosen.held_out}s"
+        values = np.asarray(profiles.features[controls], dtype=np.float64)
+        return SpheringStep(name=name, sphering=fit_sphering(values, kind, epsilon=epsilon), choice=choice)
+
+    return fit
+
+
+def _fit_tvn(group: Group) -> "Fit":
+    def fit(name: str, profiles: Profiles, epsilon: float | None) -> Step:
+        values = np.asarray(profiles.features[control_mask(profiles)], dtype=np.float64)
+        return TypicalVariationStep(name=name, group=group, variation=fit_typical_variation(values))
+
+    return fit
+
+
+def _fit_position(name: str, profiles: Profiles, epsilon: float | None) -> Step:
+    positions = profiles.codes("Metadata_Well")
+    check_positions(name, profiles)
+    values = np.asarray(profiles.features, dtype=np.float64)
+    labels = profiles.table["Metadata_Well"].to_numpy()
+    codes, first = np.unique(positions, return_index=True)
+    means = {str(labels[row]): values[positions == code].mean(axis=0) for code, row in zip(codes, first, strict=True)}
+    return PositionStep(name=name, means=means)
+
+
+Fit = Callable[[str, Profiles, float | None], Step]
+STEPS: Mapping[str, Fit] = {
+    "center-plate": _fit_group("center", "plate", "all"),
+    "scale-plate": _fit_group("scale", "plate", "all"),
+    "mad-plate": _fit_group("mad", "plate", "all"),
+    "center-experiment": _fit_group("center", "experiment", "all"),
+    "scale-experiment": _fit_group("scale", "experiment", "all"),
+    "center-controls": _fit_group("center", "plate", "controls"),
+    "scale-controls": _fit_group("scale", "plate", "controls"),
+    "mad-controls": _fit_group("mad", "plate", "controls"),
+    "position": _fit_position,
+    "tvn": _fit_tvn("experiment"),
+    "tvn-plate": _fit_tvn("plate"),
+    **{f"sphere-{kind}": _fit_sphering(kind) for kind in get_args(Kind)},
+}
+"""Name and fit of every step."""
+
+
+def _difference(values: Values, centre: np.ndarray) -> Values:
+    """Subtract a centre; a rest at the level of rounding is 0, so that a constant stays one."""
+    rest: np.ndarray = values - centre
+    rest[np.abs(rest) <= _ROUNDING * np.abs(centre)] = 0
+    return rest
+
+
+def _standardize(
+    values: Values, reference: Float[np.ndarray, "reference feature"], operation: Operation
+) -> tuple[Values, Bool[np.ndarray, " feature"]]:
+    """Return the values of a group after an operation, and which features have the scale 0."""
+    if operation == "center":
+        return _difference(values, reference.mean(axis=0)), np.zeros(values.shape[1], dtype=bool)
+    if operation == "mad":
+        median = np.median(reference, axis=0)
+        values, reference = _difference(values, median), _difference(reference, median)
+        scale = _MAD * np.median(np.abs(reference), axis=0)
+    else:
+        scale = spread_of(reference)
+    result = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
+    return result, scale == 0
+
+
+def _group_names(profiles: Profiles, group: Group, codes: Int[np.ndarray, " row"]) -> list[str]:
+    """Return the name of every group, in the order of its number."""
+    _, first = np.unique(codes, return_index=True)
+    rows = profiles.table[list(_COLUMNS[group])].iloc[first]
+    return ["/".join(map(str, row)) for row in rows.itertuples(index=False)]
+
+
+def _axis_names(head: str, values: Values) -> tuple[str, ...]:
+    return tuple(f"{head}_{number + 1}" for number in range(values.shape[1]))

@@ -1,0 +1,78 @@
+"""Refuse alignments that have no wells to use, or that would erase perturbations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distangle.errors import ProfileError, brief
+from distangle.results.profiles import PLATE, Profiles
+
+
+def listing(names: Sequence[str]) -> str:
+    """Return the first names and the number of the others."""
+    return ", ".join(map(brief, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def check_profiles(profiles: Profiles) -> None:
+    """Refuse profiles without plates, without rows, or with values that are not finite."""
+    if profiles.level == "perturbation":
+        raise ProfileError(
+            "These are profiles of perturbations, which are of no plate. Expected sites or wells; align first."
+        )
+    if not len(profiles):
+        raise ProfileError("There are no profiles to align. Expected at least one row; check the selection of wells.")
+    bad = np.flatnonzero(~np.isfinite(profiles.features).all(axis=0))
+    if len(bad):
+        names = listing([profiles.feature_names[number] for number in bad])
+        raise ProfileError(f"The features {names} have values that are not finite. Expected numbers; leave them out.")
+
+
+def check_counts(step: str, names: Sequence[str], counts: np.ndarray, *, least: int, wells: str) -> None:
+    """Refuse groups that have too few rows for an estimate."""
+    few = [f"{name} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if count < least]
+    if few:
+        what = "negative controls" if wells == "controls" else "rows"
+        raise ProfileError(
+            f"Step {step!r} has too few {what} on {listing(few)}. Expected at least {least} on each; "
+            "leave these plates out or use another step."
+        )
+
+
+def check_perturbations(step: str, profiles: Profiles, codes: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse groups of one perturbation: their mean is the perturbation."""
+    perturbations = profiles.codes("Metadata_Perturbation")
+    labels = profiles.table["Metadata_Perturbation"].astype(str).to_numpy()
+    single = []
+    for code, name in enumerate(names):
+        rows = np.flatnonzero(codes == code)
+        if len(np.unique(perturbations[rows])) == 1 and labels[rows[0]]:
+            single.append(f"{name} ({brief(labels[rows[0]])})")
+    if single:
+        raise ProfileError(
+            f"Step {step!r} would erase the perturbation, as there is only one on {listing(single)}. "
+            "Expected two perturbations or more; use a step of the controls, such as 'center-controls'."
+        )
+
+
+def check_positions(step: str, profiles: Profiles) -> None:
+    """Refuse layouts where the position of a well decides its perturbation."""
+    n_plates = int(profiles.codes(PLATE).max()) + 1
+    if n_plates < 2:
+        raise ProfileError(
+            f"Step {step!r} has {n_plates} plate. Expected 2 plates or more with different layouts; leave it out."
+        )
+    profiles.codes("Metadata_Perturbation")
+    table = profiles.table[["Metadata_Well", "Metadata_Perturbation"]].astype(str)
+    counts = table[table["Metadata_Perturbation"] != ""].value_counts()
+    n_at = table["Metadata_Well"].value_counts()
+    n_positions = counts.groupby("Metadata_Perturbation").size()
+    fixed = sorted(
+        f"{brief(perturbation)} ({well})"
+        for well, perturbation, count in counts.reset_index().itertuples(index=False)
+        if n_positions[perturbation] == 1 and count > n_at[well] / 2
+    )
+    if fixed:
+        raise ProfileError(
+            f"Step {step!r} would erase {len(fixed)} of {len(n_positions)} perturbations, as the position decides "
+            f"them: {listing(fixed)}. Expected perturbations at different positions; leave this step out."
+        )
