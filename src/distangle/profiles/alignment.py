@@ -46,7 +46,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GroupStep:
-    """Center or scale every plate or experiment by its own wells; nothing is kept from the fit.
+    """Center or scale every plate or experiment by its own wells.
 
     Attributes:
         name: Name in the chain.
@@ -156,7 +156,7 @@ class SpheringStep:
 
 @dataclass(frozen=True, kw_only=True)
 class TypicalVariationStep:
-    """Whiten every plate or experiment by its own controls, along the axes of all controls of the fit.
+    """Whiten every plate or experiment by its controls, along the axes of the fit.
 
     Attributes:
         name: Name in the chain.
@@ -326,7 +326,7 @@ STEPS: Mapping[str, Fit] = {
 
 
 def _difference(values: Values, centre: np.ndarray) -> Values:
-    """Subtract a centre; a rest at the level of rounding is 0, so that a constant stays one."""
+    """Subtract a center; a rest at the level of rounding becomes 0."""
     rest: np.ndarray = values - centre
     rest[np.abs(rest) <= _ROUNDING * np.abs(centre)] = 0
     return rest
@@ -335,7 +335,7 @@ def _difference(values: Values, centre: np.ndarray) -> Values:
 def _standardize(
     values: Values, reference: Float[np.ndarray, "reference feature"], operation: Operation
 ) -> tuple[Values, Bool[np.ndarray, " feature"]]:
-    """Return the values of a group after an operation, and which features have the scale 0."""
+    """Return the values of a group after an operation, and the features of scale 0."""
     if operation == "center":
         return _difference(values, reference.mean(axis=0)), np.zeros(values.shape[1], dtype=bool)
     if operation == "mad":

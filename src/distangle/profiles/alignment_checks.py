@@ -14,7 +14,7 @@ def listing(names: Sequence[str]) -> str:
 
 
 def check_profiles(profiles: Profiles) -> None:
-    """Refuse profiles without plates, without rows, or with values that are not finite."""
+    """Refuse profiles without plates or rows, and values that are not finite."""
     if profiles.level == "perturbation":
         raise ProfileError(
             "These are profiles of perturbations, which are of no plate. Expected sites or wells; align first."

@@ -1,7 +1,7 @@
-"""Measure how much of profiles comes from experiment, plate, position and cell type."""
+"""Measure what in profiles comes from experiment, plate, position and cell type."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Measure:
 
 
 def bras(features: Float[np.ndarray, "row feature"], labels: Values, batches: Values) -> Measure:
-    """Return the batch removal adapted silhouette (BRAS): 1 for mixed batches, 0 for separate ones.
+    """Return the batch removal adapted silhouette (BRAS): 1 mixed, 0 separate.
 
     Within each label, s = (b - a) / max(a, b) by cosine distance: a is the mean distance to the other rows of the
     batch, b that to all rows of all other batches. The result is the mean over labels of 1 - mean |s|. A row that is
@@ -81,7 +81,7 @@ def bras(features: Float[np.ndarray, "row feature"], labels: Values, batches: Va
 
 
 def pcr(features: Float[np.ndarray, "row feature"], batches: Values) -> Measure:
-    """Return the share of the variance that batches explain (principal component regression).
+    """Return the share of variance that batches explain (PC regression).
 
     The sum over components of variance times R2, divided by the sum of variances. With all components this equals 1 -
     SS_within / SS_total, which needs no components. Chance is (batches - 1) / (rows - 1).
@@ -107,7 +107,7 @@ def pcr(features: Float[np.ndarray, "row feature"], batches: Values) -> Measure:
 
 
 def ilisi(features: Float[np.ndarray, "row feature"], batches: Values, k: int = 90) -> Measure:
-    """Return how well batches mix among neighbors: 1 for as many of each, 0 for one batch.
+    """Return how well batches mix among neighbors: 1 for equal numbers, 0 for one.
 
     (median LISI - 1) / (batches - 1), see `lisi`.
 
@@ -126,7 +126,7 @@ def ilisi(features: Float[np.ndarray, "row feature"], batches: Values, k: int = 
 
 
 def clisi(features: Float[np.ndarray, "row feature"], labels: Values, k: int = 90) -> Measure:
-    """Return how pure labels are among neighbors: 1 for one label, 0 for as many of each.
+    """Return how pure labels are among neighbors: 1 for one, 0 for equal numbers.
 
     (labels - median LISI) / (labels - 1), see `lisi`.
 
@@ -147,7 +147,7 @@ def clisi(features: Float[np.ndarray, "row feature"], labels: Values, k: int = 9
 def lisi(
     features: Float[np.ndarray, "row feature"], codes: Int[np.ndarray, " row"], k: int
 ) -> Float[np.ndarray, " row"]:
-    """Return the effective number of codes among the neighbors of each row, without the row itself.
+    """Return the effective number of codes among the other neighbors of each row.
 
     1 / sum p^2, where p is the share of a code in Gaussian weights of the perplexity k / 3.
 
@@ -167,7 +167,7 @@ def lisi(
 
 
 def graph_connectivity(features: Float[np.ndarray, "row feature"], labels: Values, k: int = 15) -> Measure:
-    """Return the mean over labels of the share of rows in the largest component of the label.
+    """Return the mean share of a label's rows in its largest component.
 
     Rows are joined with their k nearest neighbors among all rows. Labels of one row are skipped.
 
@@ -201,7 +201,7 @@ def graph_connectivity(features: Float[np.ndarray, "row feature"], labels: Value
 
 
 def measure_batch_effects(profiles: Profiles, *, seed: int = 0, n_shuffles: int = 20) -> pd.DataFrame:
-    """Measure the effects of experiment, plate, position and cell type, and the separation of perturbations.
+    """Measure batch effects and the separation of perturbations.
 
     The probe of the plate is cross-validated over positions, the others over plates. Where every position holds one
     perturbation, place and perturbation cannot be told apart, and the position is not measured.
@@ -220,7 +220,7 @@ def measure_batch_effects(profiles: Profiles, *, seed: int = 0, n_shuffles: int 
     for of, (columns, groups) in _FACTORS.items():
         rows += _measure_factor(profiles, of, columns, groups=groups, seed=seed, n_shuffles=n_shuffles)
     known, reason = _known(profiles, (_PERTURBATION,))
-    some = _select(profiles, known)
+    some = profiles.select(known)
     rows.append(_row("cLISI", "perturbation", _try(reason, lambda: clisi(some.features, _names(some)))))
     connectivity = _try(reason, lambda: graph_connectivity(some.features, _names(some)))
     rows.append(_row("graph connectivity", "perturbation", connectivity))
@@ -238,12 +238,12 @@ def _measure_factor(
 ) -> list[dict[str, Any]]:
     """Return the rows of one factor."""
     known, reason = _known(profiles, columns)
-    some = _select(profiles, known)
+    some = profiles.select(known)
     named, no_names = _known(some, (_PERTURBATION,))
-    if not reason and of == "position" and not no_names and _is_one_to_one(_select(some, named)):
+    if not reason and of == "position" and not no_names and _is_one_to_one(some.select(named)):
         reason = "Every position holds one perturbation: place and perturbation cannot be told apart."
     batches = np.zeros(0, np.int64) if reason else some.codes(columns)
-    labelled = _select(some, named)
+    labelled = some.select(named)
     rows = [
         _row("BRAS", of, _try(reason or no_names, lambda: bras(labelled.features, _names(labelled), batches[named]))),
         _row("PCR", of, _try(reason, lambda: pcr(some.features, batches))),
@@ -256,7 +256,7 @@ def _measure_factor(
     if not reason and no_groups:
         row["reason"] = no_groups
     elif not reason:
-        inside = _select(some, grouped)
+        inside = some.select(grouped)
         try:
             result = probe(inside.features, batches[grouped], inside.codes(groups), seed=seed, n_shuffles=n_shuffles)
         except ProfileError as error:
@@ -268,7 +268,7 @@ def _measure_factor(
 
 
 def _known(profiles: Profiles, columns: tuple[str, ...]) -> tuple[np.ndarray, str]:
-    """Return which rows have values in all columns, and why none has: "" if some have."""
+    """Return which rows have values in all columns, and why none has."""
     missing = [name for name in columns if name not in profiles.table]
     if missing:
         return np.zeros(len(profiles), bool), f"The profiles have no column {', '.join(missing)}."
@@ -277,14 +277,9 @@ def _known(profiles: Profiles, columns: tuple[str, ...]) -> tuple[np.ndarray, st
 
 
 def _is_one_to_one(profiles: Profiles) -> bool:
-    """Return whether every position has one perturbation and there are several perturbations."""
+    """Return whether every position has one of several perturbations."""
     names = profiles.table.groupby(_WELL)[_PERTURBATION].nunique()
     return bool((names == 1).all() and profiles.table[_PERTURBATION].nunique() > 1)
-
-
-def _select(profiles: Profiles, rows: np.ndarray) -> Profiles:
-    """Return the rows of a mask, table and features at once."""
-    return replace(profiles, table=profiles.table[rows].reset_index(drop=True), features=profiles.features[rows])
 
 
 def _names(profiles: Profiles) -> list[str]:
@@ -330,7 +325,7 @@ def _n_codes(codes: Int[np.ndarray, " row"]) -> int:
 def _gaussian_weights(
     distances: Float[np.ndarray, "row neighbor"], perplexity: float
 ) -> Float[np.ndarray, "row neighbor"]:
-    """Return weights exp(-beta d^2) of sum 1, beta by row so that the entropy is the logarithm of the perplexity."""
+    """Return weights exp(-beta d^2) of sum 1 and of a given perplexity in each row."""
     squares = distances**2
     squares = squares - squares.min(axis=1, keepdims=True)
     scale = squares.mean(axis=1, keepdims=True)

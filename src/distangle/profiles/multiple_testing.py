@@ -40,7 +40,7 @@ def benjamini_hochberg(p: PValues) -> Float[np.ndarray, " test"]:
 
 
 def simes(p: PValues) -> float:
-    """Combine the p-values of several tests into one of the hypothesis that nothing is to be found in any.
+    """Combine the p-values of several tests into one of their common null.
 
     The smallest of n * p_(k) / k over the sorted p-values. It holds for independent tests and for tests that rise
     together. The smallest p-value alone would not: five tests of noise are below .05 in 23 % of cases.
@@ -66,7 +66,7 @@ def simes(p: PValues) -> float:
 
 
 def combine_doses(p: PValues, compounds: Sequence[Hashable]) -> pd.DataFrame:
-    """Combine the p-values of the doses of every compound with `simes` and adjust over compounds.
+    """Combine the p-values of the doses of a compound; adjust over compounds.
 
     Args:
         p: P-value of every dose, NaN where there was no test.

@@ -1,4 +1,4 @@
-"""Predict a property of held-out groups from features, beside the same prediction of shuffled targets."""
+"""Predict a property of held-out groups from features, with a shuffled null."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,7 +118,7 @@ def _hits(
 def _shuffle(
     classes: Int[np.ndarray, " row"], group: Int[np.ndarray, " row"], rng: np.random.Generator
 ) -> Int[np.ndarray, " row"]:
-    """Shuffle classes between groups if each group has one class, otherwise within the groups."""
+    """Shuffle classes between groups of one class each, otherwise within groups."""
     _, first = np.unique(group, return_index=True)
     if (classes == classes[first][group]).all():
         return np.asarray(rng.permutation(classes[first])[group])

@@ -1,4 +1,4 @@
-"""Compare the similarities of profiles with known relations, and find neighbors and opposites."""
+"""Compare profiles with known relations; find neighbors and opposites."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def recall_of_edges(
     *,
     tails: tuple[float, float] = (0.05, 0.95),
 ) -> EdgeRecall:
-    """Return the share of known relations whose cosine is among the lowest or highest of all pairs.
+    """Return the share of known relations with a cosine in the tails of all pairs.
 
     An edge of a name with itself and repeated edges, in either order, do not count.
 
@@ -133,7 +133,7 @@ def nearest_and_opposite(features: Float[np.ndarray, "row feature"], names: Sequ
 
 
 def energy_distance(a: Float[np.ndarray, "first feature"], b: Float[np.ndarray, "second feature"]) -> float:
-    """Return the energy distance of two clouds of points: 0 only for equal distributions.
+    """Return the energy distance of two clouds of points; 0 if they are equal.
 
     2 E|x - y| - E|x - x'| - E|y - y'| with Euclidean distances, over all pairs of rows, each with itself included.
 

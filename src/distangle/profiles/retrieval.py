@@ -1,4 +1,4 @@
-"""Mean average precision: do replicates find each other before controls, and do labels find their own?"""
+"""Measure by mean average precision whether replicates and labels find their own."""
 
 import itertools
 import math
@@ -47,7 +47,7 @@ def expected_average_precision(n_positives: int, n_negatives: int) -> float:
 
 
 def normalise(average_precision: float, expected: float) -> float:
-    """Scale an average precision so that random orders have mean 0 and a perfect order has 1; within [-1, 1]."""
+    """Scale an average precision to 0 for a random and 1 for a perfect order."""
     if expected >= 1 - _TOLERANCE:
         return 0.0
     return float(np.clip((average_precision - expected) / (1 - expected), -1, 1))
@@ -68,7 +68,7 @@ def average_precision(positives: Float[np.ndarray, " positive"], negatives: Floa
 
 @dataclass(frozen=True)
 class _Pool:
-    """Replicates of one perturbation with the controls of their plates, in the order of the blocks.
+    """Replicates of one perturbation with the controls of their plates, by block.
 
     Attributes:
         rank: Position of a column among all others of the pool, as seen from the row.
@@ -86,7 +86,7 @@ class _Pool:
 
     @classmethod
     def of(cls, directions: Float[np.ndarray, "row feature"], members: Sequence[int], sizes: Sequence[int]) -> "_Pool":
-        """Rank the rows of a pool; rows of a block hold its controls first, so that ties count against replicates."""
+        """Rank the rows of a pool; ties count against replicates."""
         block = np.repeat(np.arange(len(sizes)), sizes)
         n = len(directions)
         is_control = np.concatenate([np.arange(s) < s - m for m, s in zip(members, sizes, strict=True)])
@@ -130,7 +130,7 @@ class _Pool:
         return np.concatenate(parts, axis=1)
 
     def precision(self, members: Int[np.ndarray, "draw member"]) -> Float[np.ndarray, "draw member"]:
-        """Return the average precision of every member; NaN for members of blocks without controls."""
+        """Return the average precision of every member; NaN in a block without controls."""
         m = members.shape[1]
         pairs = members[:, :, None], members[:, None, :]
         rank = self.rank[pairs]
@@ -155,7 +155,7 @@ class _Pool:
         )
 
     def p_value(self, n_draws: int, *, rng: np.random.Generator) -> tuple[float, int]:
-        """Return the p-value of the block permutation and the number of draws, 0 when all were enumerated."""
+        """Return the p-value of the block permutation and its draws, 0 if exact."""
         least = self.mean_precision(self.observed())[0] - _TOLERANCE
         if self.n_draws() <= EXACT_DRAWS:
             return float((self.mean_precision(self.every_draw()) >= least).mean()), 0
@@ -195,7 +195,7 @@ def activity(
     n_draws: int = 9999,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure how well the replicates of every perturbation find each other among negative controls.
+    """Measure how well replicates find each other among negative controls.
 
     Positives of a replicate are all other replicates, negatives the controls of its own block. Similarity is the
     cosine. The p-value is that of a permutation within blocks: replicates and controls of a block trade places, and the
@@ -267,7 +267,7 @@ def _active(
     n_draws: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Return the values of one perturbation from its replicates and the controls of every block."""
+    """Return the values of one perturbation from its replicates and controls."""
     n_replicates = sum(len(own) for own, _ in groups)
     n_queries = sum(len(own) for own, controls in groups if len(controls))
     counts = {"n_replicates": n_replicates, "n_queries": n_queries}
@@ -311,7 +311,7 @@ def consistency(
     *,
     not_same: Int[np.ndarray, " row"] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure how well rows of a label find rows of other perturbations with that label.
+    """Measure how well rows of a label find other perturbations of that label.
 
     Positives of a row and a label are the rows with that label and another perturbation; negatives share no label with
     the row, so rows without a label are negatives of all. Similarity is the cosine.

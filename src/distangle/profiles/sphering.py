@@ -1,4 +1,4 @@
-"""Whiten profiles by the negative controls, with a floor chosen on controls that the fit did not see."""
+"""Whiten profiles by the negative controls; choose the floor on held-out ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Sphering:
 
 
 def fit_sphering(values: Float[np.ndarray, "row feature"], kind: Kind, *, epsilon: float) -> Sphering:
-    """Fit a sphering: axes V and singular values S of the centered rows, factors sqrt(n - 1) / (S + epsilon).
+    """Fit a sphering with the factors sqrt(n - 1) / (S + epsilon).
 
     Where the rows vary along fewer axes than there are features, S is continued with its last value above rounding, so
     that no axis without evidence is amplified more than one with evidence.
@@ -121,7 +121,7 @@ def fit_sphering(values: Float[np.ndarray, "row feature"], kind: Kind, *, epsilo
 
 
 def spread_of(values: Float[np.ndarray, "row feature"]) -> Float[np.ndarray, " feature"]:
-    """Return the standard deviation (n - 1) of every feature, exactly 0 where all values are equal."""
+    """Return the standard deviation (n - 1) of features; 0 where values are equal."""
     return np.where(np.ptp(values, axis=0) == 0, 0.0, values.std(axis=0, ddof=1))
 
 
@@ -151,7 +151,7 @@ class EpsilonChoice:
 def choose_epsilon(
     profiles: Profiles, kind: Kind = "zca-cor", *, candidates: Sequence[float] = EPSILONS
 ) -> EpsilonChoice:
-    """Choose the epsilon under which controls of held-out experiments are most likely.
+    """Choose the epsilon of the greatest likelihood on held-out controls.
 
     Sphering is a Gaussian model of the controls. It is fitted on the controls of some experiments, and the others are
     scored by its density; no score of retrieval takes part, so such a score stays an honest measure of the result.

@@ -1,4 +1,4 @@
-"""Typical variation normalization: the axes and the spread of the controls, per batch."""
+"""Normalize by typical variation: axes and spread of the controls, per batch."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class TypicalVariation:
         batches: Int[np.ndarray, " row"],
         controls: Bool[np.ndarray, " row"],
     ) -> Float[np.ndarray, "row axis"]:
-        """Return the coordinates, standardized and whitened by the controls of every batch.
+        """Return coordinates, standardized and whitened by the controls of each batch.
 
         Args:
             values: Profiles, [row, feature].
@@ -50,7 +50,7 @@ class TypicalVariation:
 
 
 def fit_typical_variation(controls: Float[np.ndarray, "row feature"]) -> TypicalVariation:
-    """Fit the axes: standardize by the controls, then take all principal axes along which they vary.
+    """Fit the principal axes of the standardized controls.
 
     Args:
         controls: Profiles of all negative controls, [row, feature].
