@@ -48,5 +48,3 @@ def test_a_coarser_level_is_refused() -> None:
     wells = aggregate(sites(), to="well", how="mean")
     with pytest.raises(ProfileError, match="level 'well' cannot become level 'well'"):
         aggregate(wells, to="well", how="mean")
-    with pytest.raises(ProfileError, match="Unknown aggregation 'sum'"):
-        aggregate(wells, to="perturbation", how="sum")  # type: ignore[arg-type]

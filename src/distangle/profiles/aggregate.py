@@ -45,7 +45,9 @@ def aggregate(
     kept = profiles
     if to == "perturbation":
         profiles.codes("Metadata_Perturbation")  # names the columns if it is absent
-        kept = profiles.select((profiles.table["Metadata_Perturbation"] != "").to_numpy())
+        rows = (profiles.table["Metadata_Perturbation"] != "").to_numpy(dtype=bool)
+        table = profiles.table[rows].reset_index(drop=True)
+        kept = replace(profiles, table=table, features=profiles.features[rows])
     if not len(kept):
         raise ProfileError(
             f"None of {len(profiles)} rows can be aggregated to level {to!r}: expected rows, with a perturbation for "
@@ -54,7 +56,7 @@ def aggregate(
     codes = kept.codes(_WELL if to == "well" else "Metadata_Perturbation")
     order = np.argsort(codes, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-    features = np.stack([_center(kept.features[rows].astype(np.float64), how) for rows in groups])
+    features = np.stack([_center(kept.features[group].astype(np.float64), how) for group in groups])
     provenance = {
         **profiles.provenance,
         "aggregation": {"to": to, "how": how, "n_rows_without_perturbation": len(profiles) - len(kept)},

@@ -147,16 +147,19 @@ def _read_table(path: Path) -> _Source:
                 f"{path.name} has an unknown ending. Expected .csv, .parquet, .npz or .h5ad. Convert it."
             )
     frame.columns = frame.columns.map(str)
-    table = frame[[name for name in frame if name.startswith("Metadata_")]]
+    table = frame[[name for name in frame.columns.map(str) if name.startswith("Metadata_")]]
     rest = frame.drop(columns=table.columns)
     features = rest.select_dtypes(include="number")
     source = _Source(table=table, features=features, labels=[f"{path.name} row {n + 1}" for n in range(len(frame))])
-    source.left_out += [(name, "it holds text") for name in rest if name not in features]
+    source.left_out += [(str(name), "it holds text") for name in rest if name not in features]
     return source
 
 
 def _read_cells(paths: Sequence[Path]) -> _Source:
-    rows, means, labels, refused = [], [], [], []
+    rows: list[dict[str, str]] = []
+    means: list[np.ndarray] = []
+    labels: list[str] = []
+    refused: list[tuple[str, str]] = []
     for path in paths:
         place = path.resolve()
         well, _, site = place.stem.partition("_")
@@ -241,8 +244,8 @@ def _standard_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     names = [name for name in ("Metadata_Plate", "Metadata_Well") if name not in table]
     if names:
         raise ProfileError(
-            f"{path} has no column {' or '.join(names)}. Its metadata columns: {_names(list(table)) or 'none'}. "
-            f"Rename the columns of the plate and well to Metadata_Plate and Metadata_Well."
+            f"{path} has no column {' or '.join(names)}. Its metadata columns: "
+            f"{_names(table.columns.tolist()) or 'none'}. Rename the columns of the plate and well to Metadata_Plate and Metadata_Well."
         )
     text = pd.DataFrame({str(name): [_text(value) for value in table[name]] for name in table})
     if "Metadata_Experiment" not in text:
@@ -259,7 +262,9 @@ def _standard_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _label(table: pd.DataFrame, path: Path, *, perturbation: str | None, negative_control: Sequence[str]) -> None:
     """Set the perturbation and the role of every row."""
     if perturbation is not None and perturbation not in table:
-        raise ProfileError(f"{path} has no column {perturbation!r}. Expected one of: {_names(list(table))}. Name one.")
+        raise ProfileError(
+            f"{path} has no column {perturbation!r}. Expected one of: {_names(table.columns.tolist())}. Name one."
+        )
     column = perturbation or next((name for name in PERTURBATION_COLUMNS if name in table), None)
     names = table[column].tolist() if column else [""] * len(table)
     absent = [name for name in negative_control if name not in names]
@@ -268,7 +273,7 @@ def _label(table: pd.DataFrame, path: Path, *, perturbation: str | None, negativ
         raise ProfileError(f"{path} has no perturbation {_names(absent)}. Expected one of: {known}. Correct the name.")
     roles = []
     for number, name in enumerate(names):
-        stated = [role_of(table[one].iat[number]) for one in _ROLES if one in table]
+        stated = [role_of(str(table[one].iat[number])) for one in _ROLES if one in table]
         role = next((one for one in stated if one not in (None, Role.UNKNOWN)), None)
         if name in negative_control or (role is None and name.lower() in _NEGATIVE_NAMES):
             role = Role.NEGATIVE_CONTROL
@@ -348,6 +353,6 @@ def _dose(text: str) -> str:
         return text
 
 
-def _names(names: Sequence[str], most: int = 10) -> str:
+def _names(names: Sequence[object], most: int = 10) -> str:
     shown = ", ".join(brief(str(name)) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
