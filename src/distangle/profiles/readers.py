@@ -245,7 +245,8 @@ def _standard_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if names:
         raise ProfileError(
             f"{path} has no column {' or '.join(names)}. Its metadata columns: "
-            f"{_names(table.columns.tolist()) or 'none'}. Rename the columns of the plate and well to Metadata_Plate and Metadata_Well."
+            f"{_names(table.columns.tolist()) or 'none'}. "
+            f"Rename the columns of the plate and well to Metadata_Plate and Metadata_Well."
         )
     text = pd.DataFrame({str(name): [_text(value) for value in table[name]] for name in table})
     if "Metadata_Experiment" not in text:
