@@ -1,0 +1,359 @@
+"""Read profiles from tables of features, DeepProfiler files, AnnData files and runs."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from distangle.core.untrusted_files import read_regular_file, reason_of
+from distangle.errors import ProfileError, brief
+from distangle.results.predictions import Predictions
+from distangle.results.profiles import Profiles
+from distangle.results.run import RunFolder
+from distangle.screen.plates import split_well, well_name
+from distangle.screen.roles import Role, role_of
+
+PERTURBATION_COLUMNS = (
+    "Metadata_Perturbation",
+    "Metadata_JCP2022",
+    "Metadata_broad_sample",
+    "Metadata_Compound",
+    "Metadata_gene",
+    "Metadata_treatment",
+)
+"""Columns that may name the perturbation, the preferred first."""
+_EXPERIMENTS = ("Metadata_Experiment", "Metadata_Batch", "Metadata_Week")
+_DOSES = ("Metadata_Concentration", "Metadata_Dose", "Metadata_dose", "Metadata_mmoles_per_liter")
+_ROLES = ("Metadata_Role", "Metadata_control_type", "Metadata_pert_type")
+_NEGATIVE_NAMES = ("dmso", "vehicle", "mock")
+_MOST_MISSING = 0.05
+_MISSING_WORDS = ["", "nan", "NaN", "NA", "N/A", "null"]
+_FIX = "Write the file again, or leave it out."
+Refusals = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfilesFile:
+    """Profiles of a source and what was refused.
+
+    Attributes:
+        profiles: The rows that can be used.
+        n_found: Rows found; a DeepProfiler file is a row.
+        refused: Row or file, and the reason.
+        left_out: Feature, and why it was left out of every row.
+    """
+
+    profiles: Profiles
+    n_found: int
+    refused: Refusals = ()
+    left_out: Refusals = ()
+
+    def sentence(self) -> str:
+        """Return how many rows were found, used and refused."""
+        text = f"{self.n_found} rows found: {len(self.profiles)} used, {len(self.refused)} refused."
+        if self.left_out:
+            text += f" {len(self.left_out)} features left out: {_names([name for name, _ in self.left_out])}."
+        return text
+
+
+@dataclass(kw_only=True)
+class _Source:
+    """Rows of a source before any check; `labels` names the rows in messages."""
+
+    table: pd.DataFrame
+    features: pd.DataFrame
+    labels: list[str]
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_profiles(path: Path, *, perturbation: str | None = None, negative_control: Sequence[str] = ()) -> ProfilesFile:
+    """Read profiles and check every row.
+
+    Args:
+        path: A CSV or Parquet table with `Metadata_*` columns or a folder of such tables, a DeepProfiler `.npz` file
+            or folder (`PLATE/WELL/SITE.npz` or `PLATE/WELL_SITE.npz`), an `.h5ad` file, or a run folder.
+        perturbation: Column of the perturbation; None for the first of `PERTURBATION_COLUMNS`.
+        negative_control: Perturbations that are negative controls.
+
+    Raises:
+        ProfileError: The source is absent, damaged, empty or contradictory, or no row can be used.
+        RunError: The run is incomplete.
+    """
+    source = _source_of(path)
+    n_found = len(source.labels) + len(source.refused)
+    if not source.labels:
+        reasons = f" First reason: {source.refused[0][1]}." if source.refused else ""
+        raise ProfileError(
+            f"{path} holds no usable row of {n_found}.{reasons} Expected one row per site or well. {_FIX}"
+        )
+    table = _standard_table(source.table, path)
+    _label(table, path, perturbation=perturbation, negative_control=negative_control)
+    features = _complete_features(source, path)
+    reasons_of = _row_reasons(table, features.to_numpy(dtype=np.float64))
+    used = np.array([not reason for reason in reasons_of])
+    refused = source.refused + [(label, why) for label, why in zip(source.labels, reasons_of, strict=True) if why]
+    if not used.any():
+        raise ProfileError(
+            f"No row of {n_found} in {path} can be used. First: {refused[0][0]}: {refused[0][1]}. {_FIX}"
+        )
+    profiles = Profiles(
+        level="site" if "Metadata_Site" in table else "well",
+        table=table[used].reset_index(drop=True),
+        features=features.to_numpy(dtype=np.float64)[used].astype(np.float32),
+        feature_names=tuple(map(str, features.columns)),
+        provenance={"source": path.name, "n_found": n_found, "n_refused": len(refused)},
+    )
+    return ProfilesFile(profiles=profiles, n_found=n_found, refused=tuple(refused), left_out=tuple(source.left_out))
+
+
+def _source_of(path: Path) -> _Source:
+    if not path.exists():
+        raise ProfileError(f"{path} does not exist. Expected a table, a folder or a run. Check the path.")
+    if path.is_file():
+        if path.suffix == ".npz":
+            return _read_cells([path])
+        return _read_h5ad(path) if path.suffix == ".h5ad" else _read_table(path)
+    if (path / "run.json").exists():
+        return _read_run(path)
+    tables = sorted(file for file in path.iterdir() if file.name.endswith((".csv", ".csv.gz", ".parquet")))
+    cells = sorted(path.rglob("*.npz"))
+    if bool(tables) == bool(cells):
+        raise ProfileError(
+            f"{path} holds {len(tables)} tables and {len(cells)} .npz files. Expected one kind: .csv and .parquet "
+            "tables, or the .npz files of DeepProfiler. Name the right folder or file."
+        )
+    if cells:
+        return _read_cells(cells)
+    return _joined([(file.name, _read_table(file)) for file in tables])
+
+
+def _read_table(path: Path) -> _Source:
+    with read_regular_file(path, fix=_FIX, error=ProfileError):
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        elif path.name.endswith((".csv", ".csv.gz")):
+            names = list(pd.read_csv(path, nrows=0).columns)
+            metadata = [name for name in names if name.startswith("Metadata_")]
+            others = {name: _MISSING_WORDS for name in names if not name.startswith("Metadata_")}
+            types: Any = dict.fromkeys(metadata, str)
+            frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=others, low_memory=False)
+        else:
+            raise ProfileError(
+                f"{path.name} has an unknown ending. Expected .csv, .parquet, .npz or .h5ad. Convert it."
+            )
+    frame.columns = frame.columns.map(str)
+    table = frame[[name for name in frame.columns.map(str) if name.startswith("Metadata_")]]
+    rest = frame.drop(columns=table.columns)
+    features = rest.select_dtypes(include="number")
+    source = _Source(table=table, features=features, labels=[f"{path.name} row {n + 1}" for n in range(len(frame))])
+    source.left_out += [(str(name), "it holds text") for name in rest if name not in features]
+    return source
+
+
+def _read_cells(paths: Sequence[Path]) -> _Source:
+    rows: list[dict[str, str]] = []
+    means: list[np.ndarray] = []
+    labels: list[str] = []
+    refused: list[tuple[str, str]] = []
+    for path in paths:
+        place = path.resolve()
+        well, _, site = place.stem.partition("_")
+        plate = place.parent.name
+        if not site or split_well(well) is None:
+            plate, well, site = place.parent.parent.name, place.parent.name, place.stem
+        label = f"{plate}/{well}/{site} ({path.name})"
+        try:
+            with np.load(path, allow_pickle=False) as opened:
+                cells = np.asarray(opened["features"], dtype=np.float64)
+            if cells.ndim != 2 or 0 in cells.shape:
+                refused.append((label, f"`features` has the shape {cells.shape}, expected [cell, feature]"))
+                continue
+        except Exception as cause:  # noqa: BLE001 - a damaged archive raises errors of many types
+            refused.append((label, f"the file cannot be read: {reason_of(cause)}"))
+            continue
+        if means and len(means[0]) != cells.shape[1]:
+            raise ProfileError(
+                f"{label} has {cells.shape[1]} features, {labels[0]} has {len(means[0])}. Expected the same network "
+                "for every file. Read the folders of one network."
+            )
+        rows.append({"Metadata_Plate": plate, "Metadata_Well": well, "Metadata_Site": site})
+        means.append(cells.mean(axis=0) if np.isfinite(cells).all() else np.full(cells.shape[1], np.nan))
+        labels.append(label)
+    features = pd.DataFrame(np.array(means)).rename(columns=lambda number: f"feature_{number}")
+    # A file with cells that are not finite refuses its own row only.
+    return _Source(table=pd.DataFrame(rows), features=features, labels=labels, refused=refused)
+
+
+def _read_h5ad(path: Path) -> _Source:
+    try:
+        anndata: Any = importlib.import_module("anndata")
+    except ImportError as cause:
+        raise ProfileError(f"{path.name} needs the package anndata. Install it: `pip install anndata`.") from cause
+    with read_regular_file(path, fix=_FIX, error=ProfileError):
+        data = anndata.read_h5ad(path)
+        values = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
+        table = data.obs.reset_index(drop=True).rename(
+            columns=lambda name: name if str(name).startswith("Metadata_") else f"Metadata_{name}"
+        )
+    features = pd.DataFrame(np.asarray(values, dtype=np.float64), columns=list(map(str, data.var_names)))
+    return _Source(table=table, features=features, labels=[f"{path.name} {name}" for name in data.obs_names])
+
+
+def _read_run(path: Path) -> _Source:
+    predictions = Predictions.read(RunFolder.open(path).predictions, level="site")
+    reasons = predictions.table["reason"].astype(str).tolist()
+    labels = [f"{path.name} row {n + 1}" for n in range(len(reasons))]
+    readable = np.array([not reason for reason in reasons], dtype=bool)
+    table = predictions.table[readable].reset_index(drop=True).rename(columns={"perturbation": "Metadata_Perturbation"})
+    table = table[[name for name in table if str(name).startswith("Metadata_")]]
+    features = pd.DataFrame(predictions.embedding[readable].astype(np.float64)).rename(
+        columns=lambda number: f"embedding_{number}"
+    )
+    return _Source(
+        table=table,
+        features=features,
+        labels=[label for label, reason in zip(labels, reasons, strict=True) if not reason],
+        refused=[(label, reason) for label, reason in zip(labels, reasons, strict=True) if reason],
+    )
+
+
+def _joined(parts: list[tuple[str, _Source]]) -> _Source:
+    first_name, first = parts[0]
+    for name, part in parts[1:]:
+        for less, more, where in ((part, first, name), (first, part, first_name)):
+            absent = [column for column in more.features if column not in less.features]
+            if absent:
+                raise ProfileError(
+                    f"{where} lacks {len(absent)} features of the other tables: {_names(absent)}. Expected the same "
+                    "features on every plate. Select features over all plates together."
+                )
+    return _Source(
+        table=pd.concat([part.table for _, part in parts], ignore_index=True),
+        features=pd.concat([part.features[list(first.features)] for _, part in parts], ignore_index=True),
+        labels=[label for _, part in parts for label in part.labels],
+        left_out=list(dict.fromkeys(pair for _, part in parts for pair in part.left_out)),
+    )
+
+
+def _standard_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    names = [name for name in ("Metadata_Plate", "Metadata_Well") if name not in table]
+    if names:
+        raise ProfileError(
+            f"{path} has no column {' or '.join(names)}. Its metadata columns: "
+            f"{_names(table.columns.tolist()) or 'none'}. "
+            f"Rename the columns of the plate and well to Metadata_Plate and Metadata_Well."
+        )
+    text = pd.DataFrame({str(name): [_text(value) for value in table[name]] for name in table})
+    if "Metadata_Experiment" not in text:
+        source = next((name for name in _EXPERIMENTS if name in text), None)
+        text.insert(0, "Metadata_Experiment", text[source] if source else "")
+    if "Metadata_Site" in text and not text["Metadata_Site"].any():
+        text = text.drop(columns="Metadata_Site")
+    wells = [split_well(name) for name in text["Metadata_Well"]]
+    pairs = zip(wells, text["Metadata_Well"], strict=True)
+    text["Metadata_Well"] = [well_name(*well) if well else name for well, name in pairs]
+    return text
+
+
+def _label(table: pd.DataFrame, path: Path, *, perturbation: str | None, negative_control: Sequence[str]) -> None:
+    """Set the perturbation and the role of every row."""
+    if perturbation is not None and perturbation not in table:
+        raise ProfileError(
+            f"{path} has no column {perturbation!r}. Expected one of: {_names(table.columns.tolist())}. Name one."
+        )
+    column = perturbation or next((name for name in PERTURBATION_COLUMNS if name in table), None)
+    names = table[column].tolist() if column else [""] * len(table)
+    absent = [name for name in negative_control if name not in names]
+    if absent:
+        known = _names(sorted(set(names)))
+        raise ProfileError(f"{path} has no perturbation {_names(absent)}. Expected one of: {known}. Correct the name.")
+    roles = []
+    for number, name in enumerate(names):
+        stated = [role_of(str(table[one].iat[number])) for one in _ROLES if one in table]
+        role = next((one for one in stated if one not in (None, Role.UNKNOWN)), None)
+        if name in negative_control or (role is None and name.lower() in _NEGATIVE_NAMES):
+            role = Role.NEGATIVE_CONTROL
+        roles.append(str((role or (Role.TREATMENT if name else Role.UNKNOWN)).value))
+    table["Metadata_Role"] = roles
+    dose_column = next((one for one in _DOSES if one in table), None)
+    if dose_column:
+        if column == "Metadata_Perturbation" and "Metadata_Compound" not in table:
+            table["Metadata_Compound"] = names
+        doses = [_dose(value) for value in table[dose_column]]
+        n_doses = pd.Series(doses).groupby(names).nunique()
+        names = [f"{n}@{d}" if n and d and n_doses[n] > 1 else n for n, d in zip(names, doses, strict=True)]
+    table["Metadata_Perturbation"] = names
+
+
+def _complete_features(source: _Source, path: Path) -> pd.DataFrame:
+    features = source.features
+    if features.columns.has_duplicates:
+        twice = _names(list(features.columns[features.columns.duplicated()]))
+        raise ProfileError(f"{path} has two features of one name: {twice}. Expected names once. Rename them.")
+    rows_with_values = features.notna().any(axis=1)
+    counts = (features.isna() & rows_with_values.to_numpy()[:, None]).sum()
+    n_rows = max(int(rows_with_values.sum()), 1)
+    for name, count in counts[counts > _MOST_MISSING * n_rows].items():
+        source.left_out.append((str(name), f"it is NaN in {count} of {n_rows} rows"))
+        features = features.drop(columns=name)
+    if not len(features.columns):
+        raise ProfileError(
+            f"{path} has no numeric feature without many NaN. Expected numeric columns without the head Metadata_. "
+            f"{len(source.left_out)} were left out: {_names([name for name, _ in source.left_out])}. {_FIX}"
+        )
+    return features
+
+
+def _row_reasons(table: pd.DataFrame, values: np.ndarray) -> list[str]:
+    """Return why each row is refused; "" for a row that is used."""
+    bad = ~(np.abs(values) <= np.finfo(np.float32).max)
+    plates = list(zip(table["Metadata_Experiment"], table["Metadata_Plate"], table["Metadata_Well"], strict=True))
+    sites = table["Metadata_Site"].tolist() if "Metadata_Site" in table else [""] * len(table)
+    labels_of: dict[tuple[str, str, str], list[str]] = {}
+    for place, label in zip(plates, table["Metadata_Perturbation"], strict=True):
+        labels_of.setdefault(place, [])
+        if label not in labels_of[place]:
+            labels_of[place].append(label)
+    seen: set[tuple[tuple[str, str, str], str]] = set()
+    reasons = []
+    for number, place in enumerate(plates):
+        reason = ""
+        if not place[1]:
+            reason = "the plate is empty"
+        elif split_well(place[2]) is None:
+            reason = f"{brief(place[2])!r} is no well name, expected one such as B02"
+        elif len(labels_of[place]) > 1:
+            both = " and ".join(repr(label) for label in labels_of[place])
+            reason = f"well {place[2]} of plate {place[1]} has the perturbations {both}"
+        elif bad[number].any():
+            reason = f"{int(bad[number].sum())} features are NaN or infinite"
+        elif (place, sites[number]) in seen:
+            what = f"site {sites[number]} of well {place[2]}" if sites[number] else f"well {place[2]}"
+            reason = f"{what} of plate {place[1]} has an earlier row, expected one (name sites in Metadata_Site)"
+        else:
+            seen.add((place, sites[number]))
+        reasons.append(reason)
+    return reasons
+
+
+def _text(value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _dose(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
+
+
+def _names(names: Sequence[object], most: int = 10) -> str:
+    shown = ", ".join(brief(str(name)) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
