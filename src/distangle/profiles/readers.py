@@ -1,4 +1,4 @@
-"""Read profiles from tables of features, DeepProfiler files, AnnData files and runs."""
+"""Read profiles from feature tables, DeepProfiler and AnnData files, and runs."""
 
 import importlib
 from collections.abc import Sequence
