@@ -1,11 +1,14 @@
 """The sentences of an explanation in the terminal, word for word."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from distangle.explain import sentences
-from distangle.results import Explanation
+from distangle.explain.text import analysis_sentences
+from distangle.results import Explanation, FilterAnalysis, TemplateComparison
 
 
 def explanation(**changes: object) -> Explanation:
@@ -78,3 +81,17 @@ def test_the_overlap_with_cells_or_the_reason_for_none_is_printed() -> None:
 def test_a_warning_is_printed() -> None:
     lines = sentences(explanation(warnings=["1 of the explained wells is a control well (E1 1 B02)."]))
     assert lines[-1] == "warning: 1 of the explained wells is a control well (E1 1 B02)."
+
+
+def test_several_analyses_give_one_sentence_each_and_one_gives_all(tmp_path: Path) -> None:
+    FilterAnalysis(
+        weights={}, stored_layers=[], layers=[], claim=None, prune=[], settings={}, sentences=["first.", "second."]
+    ).write(tmp_path)
+    TemplateComparison(
+        templates=pd.DataFrame({"run": ["a"]}),
+        embeddings=pd.DataFrame({"run": ["a"]}),
+        maps=[],
+        numbers={"sentences": ["angles.", "more."]},
+    ).write(tmp_path)
+    assert analysis_sentences(tmp_path, ["filters"]) == ("filters: first.", "filters: second.")
+    assert analysis_sentences(tmp_path, ["templates", "filters"]) == ("templates: angles.", "filters: first.")

@@ -58,20 +58,26 @@ def sentences(explanation: Explanation) -> tuple[str, ...]:
 
 
 def analysis_sentences(folder: Path, parts: Sequence[Part]) -> tuple[str, ...]:
-    """Return the stored sentences of the optional parts of an explanation.
+    """Return what a terminal shows of the optional parts of an explanation.
+
+    One part gives all its sentences. Several parts give one sentence each (of the faithfulness tests, the verdict); the
+    report shows all of them.
 
     Args:
         folder: Folder of the explanations.
         parts: Parts to read.
     """
-    lines: list[str] = []
+    lines: dict[Part, list[str]] = {}
     if "faithfulness" in parts:
-        lines += Faithfulness.read(folder).sentences
+        lines["faithfulness"] = list(Faithfulness.read(folder).sentences)
     if "templates" in parts:
-        lines += [f"templates: {sentence}" for sentence in TemplateComparison.read(folder).numbers["sentences"]]
+        numbers = TemplateComparison.read(folder).numbers
+        lines["templates"] = [f"templates: {sentence}" for sentence in numbers["sentences"]]
     if "filters" in parts:
-        lines += [f"filters: {sentence}" for sentence in FilterAnalysis.read(folder).sentences]
-    return tuple(lines)
+        lines["filters"] = [f"filters: {sentence}" for sentence in FilterAnalysis.read(folder).sentences]
+    if len(lines) > 1:
+        lines = {part: of_part[-1:] if part == "faithfulness" else of_part[:1] for part, of_part in lines.items()}
+    return tuple(sentence for of_part in lines.values() for sentence in of_part)
 
 
 def benchmark_lines(benchmark: Benchmark) -> list[tuple[str, ...]]:
