@@ -126,7 +126,7 @@ class Profiles:
             table = pq.read_table(path)
             metadata = table.schema.metadata or {}
             if _PROVENANCE not in metadata:
-                raise UnexpectedContent("it was not written by `distangle profile`")
+                raise UnexpectedContent("it was not written by `Profiles.write`")
             content = json.loads(metadata[_PROVENANCE])
             n_metadata = int(content["n_metadata"])
             names = table.column_names
