@@ -58,26 +58,20 @@ def sentences(explanation: Explanation) -> tuple[str, ...]:
 
 
 def analysis_sentences(folder: Path, parts: Sequence[Part]) -> tuple[str, ...]:
-    """Return what a terminal shows of the optional parts of an explanation.
-
-    One part gives all its sentences. Several parts give one sentence each (of the faithfulness tests, the verdict); the
-    report shows all of them.
+    """Return the sentences of one part, or one of each of several parts.
 
     Args:
         folder: Folder of the explanations.
         parts: Parts to read.
     """
-    lines: dict[Part, list[str]] = {}
+    lines: list[list[str]] = []
     if "faithfulness" in parts:
-        lines["faithfulness"] = list(Faithfulness.read(folder).sentences)
+        lines.append([*Faithfulness.read(folder).sentences][:: -1 if len(parts) > 1 else 1])  # the verdict is the last
     if "templates" in parts:
-        numbers = TemplateComparison.read(folder).numbers
-        lines["templates"] = [f"templates: {sentence}" for sentence in numbers["sentences"]]
+        lines.append([f"templates: {sentence}" for sentence in TemplateComparison.read(folder).numbers["sentences"]])
     if "filters" in parts:
-        lines["filters"] = [f"filters: {sentence}" for sentence in FilterAnalysis.read(folder).sentences]
-    if len(lines) > 1:
-        lines = {part: of_part[-1:] if part == "faithfulness" else of_part[:1] for part, of_part in lines.items()}
-    return tuple(sentence for of_part in lines.values() for sentence in of_part)
+        lines.append([f"filters: {sentence}" for sentence in FilterAnalysis.read(folder).sentences])
+    return tuple(sentence for part in lines for sentence in part[: 1 if len(parts) > 1 else None])
 
 
 def benchmark_lines(benchmark: Benchmark) -> list[tuple[str, ...]]:
