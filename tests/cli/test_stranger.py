@@ -124,7 +124,7 @@ def test_a_damaged_file_is_named_by_every_verb_that_rests_on_it(
 ) -> None:
     ATTACKS[attack](lab.run / name, lab)
     # A link may be met at any file of the run before the verb comes to its own.
-    refused(stranger.verbs_of_a_run(lab)[verb], lab, capsys, names=Path(name).name)
+    assert Path(name).name in refused(stranger.verbs_of_a_run(lab)[verb], lab, capsys)
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_every_file_damaged_in_every_way_is_named_by_every_verb_that_rests_on_it
         if one == name and (one, attack, verb) not in QUICK:
             lab = copy_of(finished, tmp_path / str(number))
             ATTACKS[attack](lab.run / name, lab)
-            refused(stranger.verbs_of_a_run(lab)[verb], lab, capsys, names=Path(name).name)
+            assert Path(name).name in refused(stranger.verbs_of_a_run(lab)[verb], lab, capsys)
             shutil.rmtree(tmp_path / str(number))
 
 
@@ -320,15 +320,13 @@ FILES_OF_A_SCREEN = ("screen.json", "sites.parquet", "problems.csv")
 def test_a_damaged_screen_is_refused(lab: Lab, capsys: pytest.CaptureFixture[str], name: str, attack: str) -> None:
     ATTACKS[attack](lab.screen / name, lab)
     verbs = stranger.verbs_of_a_screen(lab)
-    if not (name == "problems.csv" and attack in ("cut", "stray")):
-        refused(verbs["folds"], lab, capsys, names=name)
-    else:
-        refused(verbs["folds"], lab, capsys)
+    message = refused(verbs["folds"], lab, capsys)
+    assert name in message or (name == "problems.csv" and attack in ("cut", "stray"))
 
 
 def test_the_checks_of_a_screen_are_not_written_over_a_link(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     (lab.screen / "checks").symlink_to(lab.victim, target_is_directory=True)
-    refused(stranger.verbs_of_a_screen(lab)["check"], lab, capsys, names="checks is a link that leads out")
+    assert "checks is a link that leads out" in refused(stranger.verbs_of_a_screen(lab)["check"], lab, capsys)
 
 
 def test_the_screen_of_another_run_makes_no_page(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

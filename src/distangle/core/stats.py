@@ -3,13 +3,16 @@
 Groups are experiments, or plates of one experiment.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 from scipy.stats import beta, t
+
+T = TypeVar("T", bound=Hashable)
 
 LEVELS: Mapping[str, list[str]] = {
     "experiment": ["experiment"],
@@ -51,6 +54,14 @@ class LeaveOneGroupOut:
     def n_values(self) -> float:
         """Effective number of groups: groups of equal size that give the same variance."""
         return float(1 / np.square(self.weights).sum())
+
+
+def positions_by_value(values: Iterable[T]) -> dict[T, list[int]]:
+    """Return the positions of every value, in the order of their first positions."""
+    positions: dict[T, list[int]] = {}
+    for k, value in enumerate(values):
+        positions.setdefault(value, []).append(k)
+    return positions
 
 
 def variance_components(values: Sequence[float] | np.ndarray, sites: pd.DataFrame) -> dict[str, float | None]:

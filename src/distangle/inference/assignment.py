@@ -5,7 +5,9 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from distangle.core.stats import positions_by_value
 from distangle.errors import ProfileError
+from distangle.inference.calibration import check_finite
 
 
 def assign_per_plate(
@@ -39,11 +41,8 @@ def assign_per_plate(
             "one truth value per class, or per row and class."
         )
     costs = np.where(may_be, -logits.astype(np.float64), np.inf)
-    rows_by_plate: dict[Hashable, list[int]] = {}
-    for row, plate in enumerate(plates):
-        rows_by_plate.setdefault(plate, []).append(row)
     assigned = np.empty(n_rows, dtype=np.int64)
-    for plate, members in rows_by_plate.items():
+    for plate, members in positions_by_value(plates).items():
         rows = np.array(members)
         used = np.flatnonzero(np.isfinite(costs[rows]).any(axis=0))
         if len(rows) > len(used):
@@ -68,10 +67,5 @@ def _check_shape(logits: np.ndarray, plates: Sequence[Hashable]) -> tuple[int, i
             f"logits have the shape {logits.shape}, for {len(plates)} plates: expected [row, class] and a plate per "
             "row. Pass both for the same rows."
         )
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(bad):
-        raise ProfileError(
-            f"Row {bad[0]} of the logits has a value that is not finite ({len(bad)} such rows): expected numbers. "
-            "Leave out unreadable rows, and exclude classes by `allowed`."
-        )
+    check_finite(logits, name="logits", fix="Leave out unreadable rows, and exclude classes by `allowed`.")
     return logits.shape[0], logits.shape[1]

@@ -136,18 +136,31 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 5) -> float:
     return float(np.clip((k - n_above) / n_equal, 0, 1).mean())
 
 
+def check_finite(scores: np.ndarray, *, name: str, fix: str) -> None:
+    """Refuse scores with a value that is not finite.
+
+    Args:
+        scores: float [row, class].
+        name: What the scores are, for the message.
+        fix: A sentence with the next step.
+
+    Raises:
+        ProfileError: A row has such a value.
+    """
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(bad):
+        raise ProfileError(
+            f"Row {bad[0]} of the {name} has a value that is not finite ({len(bad)} such rows): expected numbers. {fix}"
+        )
+
+
 def _check_scores(scores: np.ndarray, labels: np.ndarray, *, name: str) -> None:
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not scores.size:
         raise ProfileError(
             f"{name} have the shape {scores.shape} and labels {labels.shape}: expected [row, class] and [row], with at "
             "least one row. Pass both for the same rows."
         )
-    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
-    if len(bad):
-        raise ProfileError(
-            f"Row {bad[0]} of the {name} has a value that is not finite ({len(bad)} such rows): expected numbers. "
-            "Leave out unreadable rows."
-        )
+    check_finite(scores, name=name, fix="Leave out unreadable rows.")
     outside = np.flatnonzero((labels < 0) | (labels >= scores.shape[1]))
     if len(outside):
         raise ProfileError(

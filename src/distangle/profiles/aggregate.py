@@ -45,9 +45,7 @@ def aggregate(
     kept = profiles
     if to == "perturbation":
         profiles.codes("Metadata_Perturbation")  # names the columns if it is absent
-        rows = (profiles.table["Metadata_Perturbation"] != "").to_numpy(dtype=bool)
-        table = profiles.table[rows].reset_index(drop=True)
-        kept = replace(profiles, table=table, features=profiles.features[rows])
+        kept = profiles.select((profiles.table["Metadata_Perturbation"] != "").to_numpy(dtype=bool))
     if not len(kept):
         raise ProfileError(
             f"None of {len(profiles)} rows can be aggregated to level {to!r}: expected rows, with a perturbation for "

@@ -1,7 +1,7 @@
 """Measure what in profiles comes from experiment, plate, position and cell type."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -118,11 +118,7 @@ def ilisi(features: Float[np.ndarray, "row feature"], batches: Values, k: int = 
         batches: Batch of every row.
         k: Number of neighbors.
     """
-    batch = _codes(features, batches)
-    n_batches = _n_codes(batch)
-    if n_batches < 2 or len(batch) < 3:
-        return _absent(f"{n_batches} batch(es) in {len(batch)} rows; expected at least 2 batches and 3 rows.")
-    return Measure(float((np.median(lisi(features, batch, k)) - 1) / (n_batches - 1)), len(batch))
+    return _mixing(features, batches, k, name="batch(es)")
 
 
 def clisi(features: Float[np.ndarray, "row feature"], labels: Values, k: int = 90) -> Measure:
@@ -137,11 +133,17 @@ def clisi(features: Float[np.ndarray, "row feature"], labels: Values, k: int = 9
         labels: Label of every row.
         k: Number of neighbors.
     """
-    label = _codes(features, labels)
-    n_labels = _n_codes(label)
-    if n_labels < 2 or len(label) < 3:
-        return _absent(f"{n_labels} label(s) in {len(label)} rows; expected at least 2 labels and 3 rows.")
-    return Measure(float((n_labels - np.median(lisi(features, label, k))) / (n_labels - 1)), len(label))
+    mixing = _mixing(features, labels, k, name="label(s)")
+    return mixing if mixing.reason else replace(mixing, value=1 - mixing.value)
+
+
+def _mixing(features: Float[np.ndarray, "row feature"], values: Values, k: int, *, name: str) -> Measure:
+    """Return (median LISI - 1) / (number of values - 1)."""
+    codes = _codes(features, values)
+    n_codes = _n_codes(codes)
+    if n_codes < 2 or len(codes) < 3:
+        return _absent(f"{n_codes} {name} in {len(codes)} rows; expected at least 2 of them and 3 rows.")
+    return Measure(float((np.median(lisi(features, codes, k)) - 1) / (n_codes - 1)), len(codes))
 
 
 def lisi(

@@ -1,14 +1,14 @@
 """Learn the plate layout from labelled wells, and constrain pseudo labels by it."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import log_softmax
 
-T = TypeVar("T", bound=Hashable)
+from distangle.core.stats import positions_by_value
+
 MIN_LOG_PROBABILITY = -1e4  # finite, and lower than any log probability that is chosen
 
 
@@ -153,11 +153,3 @@ def _merge_overlapping(sets: Sequence[set[int]]) -> tuple[np.ndarray, ...]:
         disjoint = [other for other in groups if not other & labels]
         groups = [*disjoint, set(labels).union(*(other for other in groups if other & labels))]
     return tuple(np.array(sorted(other), dtype=np.int64) for other in sorted(groups, key=min))
-
-
-def positions_by_value(values: Iterable[T]) -> dict[T, list[int]]:
-    """Return the positions of every value, in the order of their first positions."""
-    positions: dict[T, list[int]] = {}
-    for k, value in enumerate(values):
-        positions.setdefault(value, []).append(k)
-    return positions

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
+from distangle.core.stats import positions_by_value
 from distangle.training.config import PseudoLabels, TrainingConfig
-from distangle.training.pseudo_labels.constraints import MIN_LOG_PROBABILITY, PlateLayoutConstraint, positions_by_value
+from distangle.training.pseudo_labels.constraints import MIN_LOG_PROBABILITY, PlateLayoutConstraint
 from distangle.training.schedule import epoch_order
 
 
