@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from distangle.results.evidence import Benchmark, Faithfulness, FilterAnalysis, TemplateComparison
     from distangle.results.explanation import STANDS_OUT, Explanation
     from distangle.results.predictions import Predictions
+    from distangle.results.profile_result import ProfileResult
+    from distangle.results.profiles import Profiles
     from distangle.results.run import RunFolder
     from distangle.results.scores import ScoreRow, Scores
     from distangle.results.verify import Mismatch, VerificationReport, refuse_altered, verify_run, verify_screen
@@ -19,6 +21,8 @@ __all__ = [
     "Faithfulness",
     "FilterAnalysis",
     "Predictions",
+    "ProfileResult",
+    "Profiles",
     "RunFolder",
     "ScoreRow",
     "Scores",
@@ -37,6 +41,8 @@ _MODULES = {
     "Faithfulness": "evidence",
     "FilterAnalysis": "evidence",
     "Predictions": "predictions",
+    "ProfileResult": "profile_result",
+    "Profiles": "profiles",
     "RunFolder": "run",
     "STANDS_OUT": "explanation",
     "ScoreRow": "scores",

@@ -128,6 +128,11 @@ class RunFolder:
         return self.root / "explanations"
 
     @property
+    def profiles(self) -> Path:
+        """Folder of the profiles: hits, neighbors, batch effects."""
+        return self.root / "profiles"
+
+    @property
     def report(self) -> Path:
         """Folder of the HTML report."""
         return self.root / "report"
