@@ -80,7 +80,8 @@ def profile(
     show_action("reading the profiles")
     from distangle.profiles.compute import N_STAGES, ProfileOptions, compute_profiles, read_edges
     from distangle.profiles.readers import read_profiles
-    from distangle.profiles.run_reader import RunRows, channels_of_run
+    from distangle.profiles.run import channels_of_run, profile_run
+    from distangle.profiles.run_reader import RunRows
     from distangle.results import RunFolder, refuse_altered
 
     run = RunFolder.open(source) if is_run else None
@@ -112,20 +113,16 @@ def profile(
         n_draws=draws,
         seed=seed,
     )
+    pairs = None if relations is None else read_edges(relations)
     with progress("profile", len(steps) + 1 + N_STAGES, unit="stage") as advance:
-        result = compute_profiles(
-            file,
-            options,
-            channels=channels_of_run(run) if run else None,
-            edges=None if relations is None else read_edges(relations),
-            advance=advance,
-        )
-    folder = out or source / "profiles"  # of a run: `RunFolder.profiles`
-    written = result.write(folder)
-    if run is not None and out is None:
-        run.record(*written)
-        run.add_command(command_line())
-    _print_profiles(result)
+        if run is not None and out is None:
+            result, folder = profile_run(run, options, file=file, edges=pairs, advance=advance), run.profiles
+            run.add_command(command_line())
+        else:
+            channels, folder = channels_of_run(run) if run else {}, out or Path()
+            result = compute_profiles(file, options, channels=channels, edges=pairs, advance=advance)
+            result.write(folder)
+    print_profiles(result)
     if run is not None and out is None:
         print_status(f"next: `distangle report {shlex.quote(str(source))}`")
     print_result(str(folder / "hits.csv"))
@@ -140,7 +137,12 @@ def _column(name: str | None) -> str:
     return "" if not name else name if name.startswith("Metadata_") else f"Metadata_{name}"
 
 
-def _print_profiles(result: "ProfileResult") -> None:
+def print_profiles(result: "ProfileResult") -> None:
+    """Print the strongest hits, the batch effects and the notes.
+
+    Args:
+        result: What `distangle profile` computed.
+    """
     hits, level = result.hits, float(result.settings["q"])
     print_table(
         ("perturbation", "mAP", "chance", "p", "q", "agreement", "effect", "wells", "channel", "nearest", "opposite"),

@@ -91,8 +91,8 @@ def compute_profiles(
         notes.append(f"{len(wells) - len(known)} of {len(wells)} wells have no perturbation; they are aligned only.")
     controls = control_mask(known)
     perturbations = aggregate(known, to="perturbation", how=options.aggregate)
-    names = perturbations.table[NAME].tolist()
-    neighbors = nearest_and_opposite(perturbations.features, names, k=min(options.n_neighbors, len(names) - 1))
+    treated = perturbations.select(~control_mask(perturbations))
+    neighbors = _neighbors(treated, options.n_neighbors)
     hits = hit_table(
         known,
         perturbations,
@@ -104,8 +104,8 @@ def compute_profiles(
         seed=options.seed,
     )
     advance("hits")
-    labels = _consistency(perturbations, known, options) if options.label else None
-    relations = None if edges is None else _relations(perturbations, edges, notes)
+    labels = _consistency(treated, known, options) if options.label else None
+    relations = None if edges is None else _relations(treated, edges, notes)
     advance("relations")
     coordinates, method = _coordinates(wells, options)
     advance("map")
@@ -195,8 +195,10 @@ def _batch_rows(wells: Profiles, name: str, *, seed: int) -> pd.DataFrame:
 
 def _consistency(perturbations: Profiles, wells: Profiles, options: ProfileOptions) -> pd.DataFrame:
     """Return the retrieval of every label by the profiles of perturbations, or of their blocks."""
+    profiles = perturbations
     if options.not_same:
         # One profile of a perturbation in each block, so that the block can differ.
+        wells = wells.select(~control_mask(wells))
         codes = wells.codes(options.not_same)
         parts = [aggregate(wells.select(codes == code), to="perturbation", how=options.aggregate) for code in
                  np.unique(codes)]  # fmt: skip
@@ -205,19 +207,25 @@ def _consistency(perturbations: Profiles, wells: Profiles, options: ProfileOptio
             table=pd.concat([part.table for part in parts], ignore_index=True),
             features=np.concatenate([part.features for part in parts]),
         )
-    else:
-        profiles = perturbations
-    treated = profiles.select(~control_mask(profiles))
-    treated.codes(options.label)  # names the columns if it is absent
-    labels = [[part.strip() for part in str(text).split("|") if part.strip()] for text in treated.table[options.label]]
-    not_same = treated.codes(options.not_same) if options.not_same else None
-    same = "Metadata_Compound" if "Metadata_Compound" in treated.table else NAME
-    _, table = consistency(treated.features, treated.table[same].tolist(), labels, not_same=not_same)
+    profiles.codes(options.label)  # names the columns if it is absent
+    labels = [[part.strip() for part in str(text).split("|") if part.strip()] for text in profiles.table[options.label]]
+    not_same = profiles.codes(options.not_same) if options.not_same else None
+    same = "Metadata_Compound" if "Metadata_Compound" in profiles.table else NAME
+    _, table = consistency(profiles.features, profiles.table[same].tolist(), labels, not_same=not_same)
     return table
+
+
+def _neighbors(perturbations: Profiles, n: int) -> pd.DataFrame:
+    names = perturbations.table[NAME].tolist()
+    if len(names) < 2:
+        return pd.DataFrame(columns=["name", "kind", "rank", "other", "cosine"])
+    return nearest_and_opposite(perturbations.features, names, k=min(n, len(names) - 1))
 
 
 def _relations(perturbations: Profiles, edges: Sequence[tuple[str, str]], notes: list[str]) -> pd.DataFrame:
     names = perturbations.table[NAME].tolist()
+    if len(names) < 2:
+        raise ProfileError(f"There is 1 perturbation, {names[0]}. Expected two or more to compare with relations.")
     rows = []
     for tails in TAILS:
         result = recall_of_edges(perturbations.features, names, edges, tails=tails)

@@ -43,7 +43,8 @@ def hit_table(
 
     Returns:
         `HIT_COLUMNS`, `channel_shapley`, the `Metadata_*` columns of the source, and for compounds with several doses
-        `n_doses`, `p_of_compound` (Simes) and `q_of_compound`. Sorted by p, then by mean average precision.
+        `n_doses`, `p_of_compound` (Simes) and `q_of_compound`. Sorted by q, mean average precision and effect
+        size.
     """
     plates = wells.codes(PLATE)
     names = wells.table[NAME].to_numpy(dtype=object)
@@ -78,7 +79,7 @@ def hit_table(
     order = list(HIT_COLUMNS) + [name for name in table if name not in HIT_COLUMNS]
     table = table[[name for name in order if name not in ("normalised", "n_replicates", "n_queries", "n_draws")]]
     return table.sort_values(
-        ["p", "mean_average_precision"], ascending=[True, False], kind="stable", na_position="last"
+        ["q", "mean_average_precision", "effect_size"], ascending=[True, False, False], na_position="last"
     ).reset_index(drop=True)
 
 

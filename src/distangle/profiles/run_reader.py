@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from distangle.core.result_files import MissingResultError
 from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import ProfileError
 from distangle.results.backbone_features import CARD, Features
@@ -133,34 +132,3 @@ def _backbone(run: RunFolder, rows: Sequence[int] | np.ndarray, n_rows: int) -> 
             "Expected equal numbers. Predict the run's own screen again: `distangle predict RUN`."
         )
     return features.take(rows)
-
-
-def channels_of_run(run: RunFolder) -> dict[str, tuple[str, float]]:
-    """Return the channel with the largest Shapley value of every perturbation.
-
-    The value is the mean over cell types, weighted by the wells that were explained.
-
-    Returns:
-        Name of the channel and the value, by perturbation; empty where the run was not explained.
-
-    Raises:
-        RunError: The explanation is damaged.
-    """
-    from distangle.results.explanation import Explanation
-
-    try:
-        explanation = Explanation.read(run.explanations)
-    except MissingResultError:
-        return {}
-    table, names = explanation.perturbations, list(explanation.settings.get("channels", ()))
-    if table is None or not names:
-        return {}
-    moved = {}
-    for name, rows in table.groupby("explained", sort=False):
-        weights = rows["wells"].to_numpy(dtype=np.float64)
-        values = rows[[f"shapley_{k + 1}" for k in range(len(names))]].to_numpy(dtype=np.float64)
-        mean = (weights[:, None] * values).sum(axis=0) / weights.sum()
-        top = int(mean.argmax())
-        if np.isfinite(mean).all() and mean[top] > 0:
-            moved[str(name)] = (str(names[top]), float(mean[top]))
-    return moved
