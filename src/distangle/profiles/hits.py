@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
+from distangle.profiles.effect_size import ControlDistances
 from distangle.profiles.geometry import unit
 from distangle.profiles.multiple_testing import combine_doses
-from distangle.profiles.relations import energy_distance
 from distangle.profiles.retrieval import activity
 from distangle.results.profile_result import HIT_COLUMNS
 from distangle.results.profiles import PLATE, Profiles
@@ -51,7 +51,8 @@ def hit_table(
     table = activity(wells.features, names, is_control, plates, n_draws=n_draws, seed=seed)
     rows_of = {name: np.flatnonzero((names == name) & ~is_control) for name in table["perturbation"]}
     agreement = {name: replicate_agreement(wells.features[rows]) for name, rows in rows_of.items()}
-    effect = {name: effect_size(wells.features, rows, is_control, plates) for name, rows in rows_of.items()}
+    distances = ControlDistances(wells.features, is_control, plates)
+    effect = {name: distances.effect_size(rows) for name, rows in rows_of.items()}
     counts = {
         column: [len(np.unique(codes[rows])) for rows in rows_of.values()]
         for column, codes in (("n_plates", plates), ("n_experiments", wells.codes("Metadata_Experiment")))
@@ -90,37 +91,3 @@ def replicate_agreement(features: Float[np.ndarray, "replicate feature"]) -> flo
         return float("nan")
     total = unit(features).astype(np.float64).sum(axis=0)
     return float((total @ total - n) / (n * (n - 1)))
-
-
-def effect_size(
-    features: Float[np.ndarray, "well feature"],
-    rows: Int[np.ndarray, " replicate"],
-    is_control: Bool[np.ndarray, " well"],
-    plates: Int[np.ndarray, " well"],
-) -> float:
-    """Return the energy distance of replicates to the controls of their plates.
-
-    Every replicate is taken as its difference to the mean of the controls of its plate, and every control as its
-    difference to the mean of the other controls, so that differences between plates do not count. About 0 means no
-    effect; below 0 is noise.
-
-    Args:
-        features: Profiles of all wells.
-        rows: Replicates of a perturbation.
-        is_control: Which wells are negative controls.
-        plates: Code of the plate of every well.
-
-    Returns:
-        The distance, over replicates on plates with two controls or more; NaN for fewer than two such replicates.
-    """
-    own, controls = [], []
-    for plate in np.unique(plates[rows]):
-        reference = features[is_control & (plates == plate)].astype(np.float64)
-        n = len(reference)
-        if n >= 2:
-            center = reference.mean(axis=0)
-            controls.append((reference - center) * (n / (n - 1)))
-            own.append(features[rows[plates[rows] == plate]] - center)
-    if sum(map(len, own)) < 2:
-        return float("nan")
-    return energy_distance(np.concatenate(own), np.concatenate(controls), unbiased=True)
