@@ -12,7 +12,9 @@ STAGES = ("none", "center-plate", "center-plate + tvn")
 NO_POSITION = "Every position holds one perturbation: place and perturbation cannot be told apart."
 
 
-def profile_result(names: Sequence[str], *, n_hits: int = 2, n_experiments: int = 2, n_untested: int = 1) -> ProfileResult:
+def profile_result(
+    names: Sequence[str], *, n_hits: int = 2, n_experiments: int = 2, n_untested: int = 1
+) -> ProfileResult:
     """Make a result: the first names are hits, the last ones cannot be tested."""
     rng = np.random.default_rng(3)
     n = len(names)
@@ -42,7 +44,10 @@ def profile_result(names: Sequence[str], *, n_hits: int = 2, n_experiments: int 
     place = {name: k for k, name in enumerate(names)}
     coordinates = pd.DataFrame(
         [
-            (4 * (k % 7) if (k := place.get(name, -1)) in range(n_hits) else 12, 3 * (k // 7) if 0 <= k < n_hits else -6)
+            (
+                4 * (k % 7) if (k := place.get(name, -1)) in range(n_hits) else 12,
+                3 * (k // 7) if 0 <= k < n_hits else -6,
+            )
             for name in table["Metadata_Perturbation"]
         ],
         columns=["x", "y"],
@@ -119,12 +124,36 @@ def _batch_effects(n_experiments: int) -> pd.DataFrame:
         ends = (accuracy - 0.05, accuracy + 0.05) if many else (0.0, 1.0)
         kind = "95 % interval" if many else "possible values"
         rows += [
-            (stage, "BRAS", "experiment", 1.2 - probe if many else np.nan, np.nan, 0, 1, "possible values", 90, 0, reason),
+            (
+                stage,
+                "BRAS",
+                "experiment",
+                1.2 - probe if many else np.nan,
+                np.nan,
+                0,
+                1,
+                "possible values",
+                90,
+                0,
+                reason,
+            ),
             (stage, "probe accuracy", "experiment", accuracy, 0.5, *ends, kind, 90, 0, reason),
             (stage, "PCR", "plate", probe / 3, 0.03, 0, 1, "possible values", 90, 0, ""),
             (stage, "probe accuracy", "plate", probe - 0.1, 0.25, probe - 0.2, probe, "95 % interval", 90, 0, ""),
             (stage, "BRAS", "position", np.nan, np.nan, 0, 1, "possible values", 0, 0, NO_POSITION),
             (stage, "cLISI", "perturbation", precision, np.nan, 0, 1, "possible values", 90, 0, ""),
-            (stage, "mAP", "perturbation", precision, 0.2, precision - 0.04, precision + 0.04, "95 % interval", 90, 1, ""),
+            (
+                stage,
+                "mAP",
+                "perturbation",
+                precision,
+                0.2,
+                precision - 0.04,
+                precision + 0.04,
+                "95 % interval",
+                90,
+                1,
+                "",
+            ),
         ]
     return pd.DataFrame(rows, columns=list(BATCH_COLUMNS))

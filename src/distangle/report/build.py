@@ -26,7 +26,8 @@ def build_report(
 ) -> Path:
     """Write `index.html`, `figures/` and `style.css` into the report folder of a run.
 
-    The report shows the results of `predict`, `explain` and `profile`. For each missing part it names the command that makes it.
+    The report shows the results of `predict`, `explain` and `profile`. For each missing part it names the command that
+    makes it.
 
     Args:
         run: Folder of the run.

@@ -38,9 +38,7 @@ MAX_CSV_BYTES = 64 * 2**20  # bytes: a million epochs
 
 _RESTORE = "Restore it from a copy; `distangle verify` lists all damaged files."
 
-ResultT = TypeVar(
-    "ResultT", Benchmark, Explanation, Faithfulness, TemplateComparison, FilterAnalysis, ProfileResult
-)
+ResultT = TypeVar("ResultT", Benchmark, Explanation, Faithfulness, TemplateComparison, FilterAnalysis, ProfileResult)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,7 @@ def render_page(
         header=header,
         sections=sections,
         style=Markup(style),
-        style_source=f"'sha256-{_sha256(style)}'" if style else "'self'",
+        style_source=f"sha256-{_sha256(style)}" if style else "self",
     )
     check_page(page, style=style)
     return f"{page}\n"

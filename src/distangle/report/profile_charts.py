@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from distangle.report.html import count
 from distangle.report.scatter import Frame, Point, scatter
 from distangle.results.profile_result import ProfileResult
 from distangle.screen import NEGATIVE, Role
@@ -15,7 +16,7 @@ from distangle.screen import NEGATIVE, Role
 MAX_LABELS = 12  # of the activity chart
 MAX_POINTS = 3000  # of a map in a page
 N_HUES = 7  # colors of a map; the rest is grey
-ROLE_STYLES = {Role.POSITIVE_CONTROL: "positive", **dict.fromkeys(NEGATIVE, "negative")}
+ROLE_STYLES: dict[str, str] = {Role.POSITIVE_CONTROL: "positive", **dict.fromkeys(NEGATIVE, "negative")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def activity_chart(hits: pd.DataFrame, level: float) -> Chart | None:
     frame = Frame(
         x_title=f"{title}, stronger →",
         y_title="−log₁₀ q, surer →",
-        description=f"Activity of {len(points)} perturbations",
+        description=f"Activity of {count(len(points), 'perturbation')}",
         threshold=-float(np.log10(level)) if 0 < level < 1 else None,
         threshold_label=f"q = {level:g}",
     )
@@ -90,10 +91,8 @@ def activity_chart(hits: pd.DataFrame, level: float) -> Chart | None:
         if by_size
         else "mAP above chance: mean average precision minus the value expected of random profiles."
     )
-    caption = (
-        f"Activity of {len(points):,} perturbations. {what} Names: the strongest {len(labelled)} hits, where there "
-        "is space. Point at a mark to read its name."
-    )
+    names_shown = f"Names: the strongest hits, up to {MAX_LABELS}, where there is space. " if labelled else ""
+    caption = f"Activity of {count(len(points), 'perturbation')}. {what} {names_shown}Point at a mark to read its name."
     legend = [("hit", f"hit (q ≤ {level:g})"), ("other", "no hit")]
     return Chart(drawing=scatter(points, frame), caption=caption, legend=legend)
 
@@ -114,6 +113,7 @@ def map_charts(result: ProfileResult, level: float) -> list[Chart]:
     n_wells = len(rows)
     if n_wells > MAX_POINTS:
         rows = rows[np.linspace(0, n_wells - 1, MAX_POINTS).round().astype(np.int64)]
+    rows = np.random.default_rng(0).permutation(rows)  # no experiment covers another one
     table = result.wells.table
     experiments, plates = texts(table, "Metadata_Experiment"), texts(table, "Metadata_Plate")
     by_experiment = len({experiments[row] for row in rows}) > 1
@@ -182,10 +182,7 @@ def _role_styles(
     rows: np.ndarray, perturbations: Sequence[str], roles: Sequence[str], *, hits: Sequence[str]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     hues = {name: f"hue-{number}" for number, name in enumerate(hits, start=1)}
-    styles = [
-        ROLE_STYLES.get(roles[row], hues.get(perturbations[row], "other"))  # type: ignore[call-overload]
-        for row in rows
-    ]
+    styles = [ROLE_STYLES.get(roles[row], hues.get(perturbations[row], "other")) for row in rows]
     legend = [(hue, name) for name, hue in hues.items() if hue in styles]
     words = {"negative": "negative control", "positive": "positive control", "other": "other perturbations"}
     return styles, legend + [(style, text) for style, text in words.items() if style in styles]
@@ -302,9 +299,11 @@ def trade_off_chart(batch_effects: pd.DataFrame) -> Chart | None:
         radius=5.0,
     )
     names = ", ".join(stage.name for stage in best)
+    has_lines = any(stage.batch_interval or stage.biology_interval for stage in stages)
+    lines = "Lines: 95\u202f% intervals. " if has_lines else ""
     caption = (
-        f"Biology kept against batch effect left, after each step of the alignment. Best is the upper left corner. "
-        f"No other step is better in both than: {names}."
+        "Biology kept against batch effect left, after each step of the alignment. Best is the upper left corner. "
+        f"{lines}No other step beats: {names}."
     )
-    legend = [("hit", "no step is better in both"), ("other", "another step is better in both")]
+    legend = [("hit", "no other step beats it"), ("other", "another step beats it")]
     return Chart(drawing=scatter(points, frame), caption=caption, legend=legend)

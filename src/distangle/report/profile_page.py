@@ -35,9 +35,7 @@ def build_profile_page(folder: Path, result: ProfileResult) -> Path:
         "card_header.html.j2",
         {"kind": "distangle profiles", "name": brief(Path(source).name or source), "facts": _facts(result, source)},
     )
-    page = render_page(
-        f"{source} · distangle profiles", stamp="", header=header, sections=sections, single_file=True
-    )
+    page = render_page(f"{source} · distangle profiles", stamp="", header=header, sections=sections, single_file=True)
     path = folder / FILE
     write_text(path, page)
     return path

@@ -72,12 +72,14 @@ def scatter(points: Sequence[Point], frame: Frame) -> Markup:
         points: The points; later ones are drawn on top of earlier ones.
         frame: Axes and titles.
     """
-    left, top, right, bottom = (8.0, 8.0, 8.0, 26.0) if frame.is_map else _MARGINS
+    left, top, right, bottom = (2.0, 2.0, 2.0, 2.0) if frame.is_map else _MARGINS
     x_values = [value for point in points for value in (point.x, *(point.x_interval or ()))]
     y_values = [value for point in points for value in (point.y, *(point.y_interval or ()))]
     if frame.threshold is not None:
         y_values.append(frame.threshold)
     horizontal, vertical = _range(x_values), _range(y_values)
+    if any(point.label for point in points):
+        vertical = vertical[0], vertical[1] + 0.08 * (vertical[1] - vertical[0])  # space for labels
     box = (left, top, WIDTH - right, HEIGHT - bottom)
     if frame.is_map:
         horizontal, vertical = _equal_scale(horizontal, vertical, (box[2] - box[0]) / (box[3] - box[1]))
@@ -98,12 +100,10 @@ def scatter(points: Sequence[Point], frame: Frame) -> Markup:
             _, y = at(horizontal[0], value)
             parts.append(tag("line", x1=box[0], x2=box[2], y1=y, y2=y, class_="grid"))
             parts.append(tag("text", _number(value), x=box[0] - 6, y=y + 4, class_="tick end"))
-    parts.append(tag("text", frame.x_title, x=(box[0] + box[2]) / 2, y=HEIGHT - 8, class_="title middle"))
-    if frame.y_title:
-        turned = f"rotate(-90 12 {(box[1] + box[3]) / 2:.1f})"
-        parts.append(
-            tag("text", frame.y_title, x=12, y=(box[1] + box[3]) / 2, transform=turned, class_="title middle")
-        )
+        middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        turn = f"rotate(-90 12 {middle[1]:.1f})"
+        parts.append(tag("text", frame.x_title, x=middle[0], y=HEIGHT - 8, class_="title middle"))
+        parts.append(tag("text", frame.y_title, x=12, y=middle[1], transform=turn, class_="title middle"))
     taken: list[Box] = []
     if frame.threshold is not None:
         y = at(horizontal[0], frame.threshold)[1]
@@ -119,9 +119,11 @@ def scatter(points: Sequence[Point], frame: Frame) -> Markup:
         if point.x_interval is not None:
             ends = [at(value, point.y)[0] for value in point.x_interval]
             parts.append(tag("line", x1=ends[0], x2=ends[1], y1=y, y2=y, class_="whisker"))
+            taken.append((min(ends), y - 1, max(ends), y + 1))
         if point.y_interval is not None:
             ends = [at(point.x, value)[1] for value in point.y_interval]
             parts.append(tag("line", x1=x, x2=x, y1=ends[0], y2=ends[1], class_="whisker"))
+            taken.append((x - 1, min(ends), x + 1, max(ends)))
         tooltip = [tag("title", point.tooltip)] if point.tooltip else []
         parts.append(tag("circle", *tooltip, cx=x, cy=y, r=frame.radius, class_=point.style))
     parts += _labels(points, places, box=box, taken=taken, radius=frame.radius)
@@ -140,32 +142,58 @@ def _labels(
     points: Sequence[Point], places: Sequence[tuple[float, float]], *, box: Box, taken: list[Box], radius: float
 ) -> list[Markup]:
     """Draw every label at the first free place around its mark, or not at all."""
-    labelled = [number for number, point in enumerate(points) if point.label]
-    marks = [(x - radius, y - radius, x + radius, y + radius) for x, y in (places[number] for number in labelled)]
-    occupied, parts = [*taken, *marks], []
-    for number in labelled:
-        x, y = places[number]
-        label = shorten(points[number].label)
-        width, gap = text_width(label), radius + 3
-        starts = [(x + gap, y - _LINE / 2), (x - gap - width, y - _LINE / 2)]
-        for rise in (_LINE / 2 + gap, 1.6 * _LINE + gap):
-            starts += [(x - width / 2, y - rise - _LINE / 2), (x - width / 2, y + rise - _LINE / 2)]
-            starts += [(x + gap / 2, y - rise - _LINE / 2), (x - gap / 2 - width, y - rise - _LINE / 2)]
-            starts += [(x + gap / 2, y + rise - _LINE / 2), (x - gap / 2 - width, y + rise - _LINE / 2)]
-        for start_x, start_y in starts:
+    marks = [(x - radius, y - radius, x + radius, y + radius) for x, y in places]
+    lines: list[Markup] = []
+    labels: list[Markup] = []
+    occupied = [*taken, *marks]
+    for point, (x, y) in zip(points, places, strict=True):
+        if not point.label:
+            continue
+        label = shorten(point.label)
+        width = text_width(label)
+        for start_x, start_y in _label_places(x, y, width=width, gap=radius + 3):
             area = (start_x, start_y, start_x + width, start_y + _LINE)
             inside = area[0] >= box[0] and area[1] >= box[1] and area[2] <= box[2] and area[3] <= box[3]
-            if inside and not any(_overlap(area, other) for other in occupied):
-                occupied.append(area)
-                parts.append(tag("text", label, x=start_x, y=start_y + _LINE - 3, class_="label"))
-                break
-    return parts
+            if not inside or any(_overlap(area, other) for other in occupied):
+                continue
+            if _distance((x, y), area) > radius + 5:
+                end_x, end_y = min(max(x, area[0]), area[2]), min(max(y, area[1]), area[3])
+                steps = [(x + share * (end_x - x), y + share * (end_y - y)) for share in np.linspace(0.2, 0.9, 8)]
+                leader = [(step_x - 1, step_y - 1, step_x + 1, step_y + 1) for step_x, step_y in steps]
+                own = (x - radius, y - radius, x + radius, y + radius)
+                if any(_overlap(piece, other) for piece in leader for other in occupied if other != own):
+                    continue
+                occupied += leader
+                lines.append(tag("line", x1=x, y1=y, x2=end_x, y2=end_y, class_="leader"))
+            elif any(_distance(other, area) < radius + 5 for other in places if other != (x, y)):
+                continue  # it would seem to name another mark
+            occupied.append(area)
+            labels.append(tag("text", label, x=start_x, y=start_y + _LINE - 3, class_="label"))
+            break
+    return lines + labels
+
+
+def _label_places(x: float, y: float, *, width: float, gap: float) -> list[tuple[float, float]]:
+    """Return the upper left corners of a label around a mark, the nearest first."""
+    left, right = x - gap - width, x + gap
+    places = [(right, y - _LINE / 2), (left, y - _LINE / 2)]
+    places += [(side, top) for top in (y - _LINE - 1, y + 1) for side in (right, left)]
+    for lines in (1.0, 2.2, 3.4, 4.6, 5.8):
+        for sign in (-1, 1):
+            top = y + sign * (lines * _LINE + gap / 2) - _LINE / 2
+            places += [(side, top) for side in (x - width / 2, left, right, left - 2 * _LINE, right + 2 * _LINE)]
+    return places
 
 
 def shorten(text: str, max_length: int = 26) -> str:
     """Return a text for a label, without control characters."""
     visible = printable(text)
     return visible if len(visible) <= max_length else f"{visible[: max_length - 1]}…"
+
+
+def _distance(place: tuple[float, float], box: Box) -> float:
+    x, y = place
+    return float(np.hypot(max(box[0] - x, 0.0, x - box[2]), max(box[1] - y, 0.0, y - box[3])))
 
 
 def _overlap(one: Box, other: Box) -> bool:

@@ -8,7 +8,15 @@ import pandas as pd
 
 from distangle.errors import brief
 from distangle.report.html import Content, Table, count, missing_notice, spaced
-from distangle.report.profile_charts import activity_chart, map_charts, numbers, texts, trade_off_chart
+from distangle.report.profile_charts import (
+    activity_chart,
+    front,
+    map_charts,
+    numbers,
+    texts,
+    trade_off,
+    trade_off_chart,
+)
 from distangle.report.sections.scores import format_value
 from distangle.results.profile_result import ProfileResult
 
@@ -17,13 +25,14 @@ MAX_REASONS = 8
 LEVEL = 0.05  # q of a hit, if the settings name none
 _NO_VALUE = "–"
 _LESS_IS_BETTER = {"PCR", "probe accuracy"}
-_BATCH_NAMES = {
-    "BRAS": "BRAS (batch removal silhouette)",
-    "PCR": "PCR (share of variance)",
-    "iLISI": "iLISI (mixing of neighbors)",
-    "cLISI": "cLISI (purity of neighbors)",
-    "probe accuracy": "accuracy of a linear probe",
-    "mAP": "mAP (replicates find each other)",
+_MEASURES = {
+    "BRAS": "batch removal silhouette",
+    "PCR": "share of variance",
+    "iLISI": "mixing among neighbors",
+    "probe accuracy": "accuracy of a linear classifier",
+    "cLISI": "purity among neighbors",
+    "graph connectivity": "share of a perturbation in its largest group of neighbors",
+    "mAP": "mean average precision of the search for replicates",
 }
 
 
@@ -53,7 +62,9 @@ def profiles(result: ProfileResult | None, *, command: str, file: str, linked: b
         "activity": activity_chart(hits, level) or "",
         "maps": map_charts(result, level),
         "trade_off": trade_off_chart(result.batch_effects) or "",
+        "stages": _stage_table(result.batch_effects),
         "batch": batch_table(result.batch_effects),
+        "batch_sentence": _batch_sentence(result.batch_effects),
         "batch_reasons": _batch_reasons(result.batch_effects),
         "tables": _group_tables(result),
     }
@@ -140,29 +151,46 @@ def batch_table(batch_effects: pd.DataFrame) -> Table | None:
     for stage, name, of, value, low, high, kind, chance in columns:
         if stage not in shown:
             continue
-        text = _format(value)
-        if np.isfinite(value) and kind.endswith("interval") and np.isfinite(low) and np.isfinite(high):
-            text += f" ({low:.3f} to {high:.3f})"
-        cells.setdefault((of, name), {})[stage] = text
+        has_interval = kind.endswith("interval") and np.isfinite([value, low, high]).all()
+        cells.setdefault((of, name), {})[stage] = _with_interval(value, (low, high) if has_interval else None)
         if np.isfinite(chance) or (of, name) not in chances:
             chances[of, name] = _format(chance)
     rows = [
         (
-            of, _BATCH_NAMES.get(name, name), "less" if name in _LESS_IS_BETTER else "more",
+            of, name, "less" if name in _LESS_IS_BETTER else "more",
             *(by_stage.get(stage, _NO_VALUE) for stage in shown), chances[of, name],
         )
         for (of, name), by_stage in cells.items()
     ]  # fmt: skip
     titles = ["no alignment" if stage == "none" else f"after {stage}" for stage in shown]
-    caption = (
-        "Batch effects (experiment, plate, position, cell type) and separation of perturbations. In brackets: "
-        "95\u202f% intervals. Measures without one lie between 0 and 1."
-    )
-    return Table(
-        columns=["of", "measure", "better is", *titles, "chance"],
-        rows=rows,
-        numeric=range(3, 4 + len(shown)),
-        caption=caption,
+    return Table(columns=["of", "measure", "better is", *titles, "chance"], rows=rows, numeric=range(3, 4 + len(shown)))
+
+
+def _stage_table(batch_effects: pd.DataFrame) -> Table | None:
+    """Return the numbers of the chart of biology against batch effects."""
+    stages, batch = trade_off(batch_effects)
+    best = front(stages)
+    rows = [
+        (
+            stage.name, _with_interval(stage.batch, stage.batch_interval),
+            _with_interval(stage.biology, stage.biology_interval), "no" if stage in best else "yes",
+        )
+        for stage in stages
+    ]  # fmt: skip
+    columns = ("alignment", f"batch left ({batch})", "replicate mAP", "beaten?")
+    return Table(columns=columns, rows=rows, numeric=(1, 2)) if rows else None
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    return _format(value) + ("" if interval is None else f" ({_format(interval[0])} to {_format(interval[1])})")
+
+
+def _batch_sentence(batch_effects: pd.DataFrame) -> str:
+    names = dict.fromkeys(texts(batch_effects, "name"))
+    meanings = "; ".join(f"{name}: {_MEASURES[name]}" for name in names if name in _MEASURES)
+    return (
+        f"Batch effects and separation of perturbations. {meanings + '. ' if meanings else ''}In brackets: "
+        "95\u202f% intervals; measures without one lie between 0 and 1."
     )
 
 
@@ -205,9 +233,7 @@ def _reasons(hits: pd.DataFrame) -> list[str]:
         for reason, value in zip(texts(hits, "reason"), q, strict=True)
         if not np.isfinite(value)
     )
-    lines = [
-        f"{count(n, 'perturbation')} cannot be tested: {reason}" for reason, n in counts.most_common(MAX_REASONS)
-    ]
+    lines = [f"{count(n, 'perturbation')} cannot be tested: {reason}" for reason, n in counts.most_common(MAX_REASONS)]
     rest = sum(counts.values()) - sum(n for _, n in counts.most_common(MAX_REASONS))
     return lines + ([f"{count(rest, 'perturbation')} cannot be tested for other reasons."] if rest else [])
 
@@ -224,7 +250,9 @@ def _group_tables(result: ProfileResult) -> list[Table]:
             continue
         shown = table.head(MAX_ROWS)
         caption += f" The first {MAX_ROWS} of {len(table):,} rows." if len(table) > MAX_ROWS else ""
-        numeric = {number for number, column in enumerate(table.columns) if pd.api.types.is_numeric_dtype(table[column])}
+        numeric = {
+            number for number, column in enumerate(table.columns) if pd.api.types.is_numeric_dtype(table[column])
+        }
         rows = [tuple(_cell(value) for value in row) for row in shown.itertuples(index=False, name=None)]
         tables.append(
             Table(
