@@ -14,7 +14,7 @@ from distangle.results.profile_result import ProfileResult
 from distangle.screen import NEGATIVE, Role
 
 MAX_LABELS = 12  # of the activity chart
-MAX_POINTS = 3000  # of a map in a page
+MAX_POINTS = 3000  # of a chart
 N_HUES = 7  # colors of a map; the rest is grey
 ROLE_STYLES: dict[str, str] = {Role.POSITIVE_CONTROL: "positive", **dict.fromkeys(NEGATIVE, "negative")}
 
@@ -65,6 +65,7 @@ def activity_chart(hits: pd.DataFrame, level: float) -> Chart | None:
     positive = q[usable & (q > 0)]
     height = -np.log10(np.clip(np.nan_to_num(q, nan=1.0), positive.min() if len(positive) else 1e-6, None))
     order = [row for row in np.argsort(-x, kind="stable") if usable[row]]
+    n_usable, order = len(order), order[:MAX_POINTS]
     top = {row for row in order if q[row] <= level}
     labelled = set([row for row in order if row in top][:MAX_LABELS])
     points = [
@@ -92,7 +93,10 @@ def activity_chart(hits: pd.DataFrame, level: float) -> Chart | None:
         else "mAP above chance: mean average precision minus the value expected of random profiles."
     )
     names_shown = f"Names: the strongest hits, up to {MAX_LABELS}, where there is space. " if labelled else ""
-    caption = f"Activity of {count(len(points), 'perturbation')}. {what} {names_shown}Point at a mark to read its name."
+    shown = f"the strongest {len(points):,} of " if len(points) < n_usable else ""
+    caption = (
+        f"Activity of {shown}{count(n_usable, 'perturbation')}. {what} {names_shown}Point at a mark to read its name."
+    )
     legend = [("hit", f"hit (q ≤ {level:g})"), ("other", "no hit")]
     return Chart(drawing=scatter(points, frame), caption=caption, legend=legend)
 

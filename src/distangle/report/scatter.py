@@ -142,32 +142,32 @@ def _labels(
     points: Sequence[Point], places: Sequence[tuple[float, float]], *, box: Box, taken: list[Box], radius: float
 ) -> list[Markup]:
     """Draw every label at the first free place around its mark, or not at all."""
-    marks = [(x - radius, y - radius, x + radius, y + radius) for x, y in places]
+    centers = np.array(places, dtype=np.float64).reshape(-1, 2)
+    marks = np.concatenate([centers - radius, centers + radius], axis=1)
     lines: list[Markup] = []
     labels: list[Markup] = []
-    occupied = [*taken, *marks]
-    for point, (x, y) in zip(points, places, strict=True):
+    for number, (point, (x, y)) in enumerate(zip(points, places, strict=True)):
         if not point.label:
             continue
+        others = np.delete(centers, np.flatnonzero((centers == centers[number]).all(axis=1)), axis=0)
         label = shorten(point.label)
         width = text_width(label)
         for start_x, start_y in _label_places(x, y, width=width, gap=radius + 3):
             area = (start_x, start_y, start_x + width, start_y + _LINE)
             inside = area[0] >= box[0] and area[1] >= box[1] and area[2] <= box[2] and area[3] <= box[3]
-            if not inside or any(_overlap(area, other) for other in occupied):
+            if not inside or _overlaps([area], taken) or _overlaps([area], marks):
                 continue
-            if _distance((x, y), area) > radius + 5:
+            if _distances(np.array([[x, y]]), area).min() > radius + 5:
                 end_x, end_y = min(max(x, area[0]), area[2]), min(max(y, area[1]), area[3])
                 steps = [(x + share * (end_x - x), y + share * (end_y - y)) for share in np.linspace(0.2, 0.9, 8)]
                 leader = [(step_x - 1, step_y - 1, step_x + 1, step_y + 1) for step_x, step_y in steps]
-                own = (x - radius, y - radius, x + radius, y + radius)
-                if any(_overlap(piece, other) for piece in leader for other in occupied if other != own):
+                if _overlaps(leader, taken) or _overlaps(leader, np.delete(marks, number, axis=0)):
                     continue
-                occupied += leader
+                taken += leader
                 lines.append(tag("line", x1=x, y1=y, x2=end_x, y2=end_y, class_="leader"))
-            elif any(_distance(other, area) < radius + 5 for other in places if other != (x, y)):
+            elif (_distances(others, area) < radius + 5).any():
                 continue  # it would seem to name another mark
-            occupied.append(area)
+            taken.append(area)
             labels.append(tag("text", label, x=start_x, y=start_y + _LINE - 3, class_="label"))
             break
     return lines + labels
@@ -191,13 +191,18 @@ def shorten(text: str, max_length: int = 26) -> str:
     return visible if len(visible) <= max_length else f"{visible[: max_length - 1]}…"
 
 
-def _distance(place: tuple[float, float], box: Box) -> float:
-    x, y = place
-    return float(np.hypot(max(box[0] - x, 0.0, x - box[2]), max(box[1] - y, 0.0, y - box[3])))
+def _distances(places: np.ndarray, box: Box) -> np.ndarray:
+    """Return the distance of every place [place, (x, y)] to a box; 0 inside."""
+    corners = np.array(box)
+    return np.asarray(np.hypot(*np.maximum(np.maximum(corners[:2] - places, places - corners[2:]), 0).T))
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlaps(boxes: Sequence[Box] | np.ndarray, others: Sequence[Box] | np.ndarray) -> bool:
+    """Return whether any box [box, (left, top, right, bottom)] meets any other one."""
+    if not len(others):
+        return False
+    one, other = np.asarray(boxes)[:, None], np.asarray(others)[None]
+    return bool(((one[..., :2] < other[..., 2:]) & (other[..., :2] < one[..., 2:])).all(axis=2).any())
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -226,7 +231,7 @@ def _ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 5
     unit = 10.0 ** np.floor(np.log10(rough))
     step = float(next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= rough * 0.999))
-    first, last = int(np.ceil(low / step)), int(np.floor(high / step))
+    first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
     return [step * number for number in range(first, last + 1)]
 
 

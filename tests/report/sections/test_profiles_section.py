@@ -44,7 +44,7 @@ def test_the_sentences_count_hits_and_what_cannot_be_tested(page: str) -> None:
         "4 of 5 perturbations were tested against the negative controls of the same plates. 2 are hits at q ≤ 0.05.",
         "1 perturbation cannot be tested: It has one well; a test needs two.",
         "Alignment of the well profiles: center-plate, then tvn.",
-        "At this level, up to 5\u202f% of the hits are expected to be false.",
+        "At this level, up to 5 % of the hits are expected to be false.",
         "1 row of the source was refused.",
         "Read this first The network was trained on these wells: activity is optimistic.",
     ):
@@ -119,7 +119,7 @@ def test_without_effect_sizes_the_activity_shows_the_precision(result: ProfileRe
 def test_a_q_of_zero_is_drawn(result: ProfileResult) -> None:
     chart = activity_chart(result.hits.assign(q=0.0), 0.05)
     assert chart is not None
-    assert chart.drawing.count("<circle") == 5
+    assert chart.drawing.count("<circle") == 4
     assert "inf" not in chart.drawing
 
 
@@ -198,10 +198,8 @@ def test_the_silhouette_replaces_a_probe_without_a_value(result: ProfileResult) 
 
 
 def test_the_front_by_hand() -> None:
-    a, b, c, d = (
-        Stage(name=n, batch=x, biology=y)
-        for n, x, y in (("a", 3.0, 1.0), ("b", 2.0, 1.0), ("c", 1.0, 0.0), ("d", 2.0, 1.0))
-    )
+    places = {"a": (3.0, 1.0), "b": (2.0, 1.0), "c": (1.0, 0.0), "d": (2.0, 1.0)}
+    a, b, c, d = (Stage(name=name, batch=x, biology=y) for name, (x, y) in places.items())
     assert front([a, b, c, d]) == [b, c, d]
 
 
