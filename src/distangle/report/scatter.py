@@ -134,7 +134,7 @@ def scatter(points: Sequence[Point], frame: Frame) -> Markup:
 
 
 def text_width(text: str) -> float:
-    """Return an upper estimate of the width of a text of 11 px; wide letters count double."""
+    """Return an upper estimate of the width of a text of 11 px."""
     return _LETTER * sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 

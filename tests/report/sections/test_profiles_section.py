@@ -14,7 +14,7 @@ from distangle.report.profile_charts import Stage, activity_chart, front, map_ch
 from distangle.report.sections.profiles import batch_table, hit_table, lead, profiles
 from distangle.results.profile_result import ProfileResult
 from profile_results import NO_POSITION, profile_result
-from report_run import Made, Plan, make_run
+from report_run import Plan, make_run
 
 NAMES = ["Paclitaxel", "Rotenone", "siRNA-7", "siRNA-8", "siRNA-9"]
 COMMAND = "distangle profile RUN"
@@ -249,7 +249,7 @@ def test_text_in_place_of_numbers_is_no_number(result: ProfileResult) -> None:
     assert "5 perturbations cannot be tested: No reason was recorded." in page
 
 
-def test_without_profiles_the_report_names_the_command(run_data: Made) -> None:
+def test_without_profiles_the_report_names_the_command() -> None:
     assert "No profiles have been made." in page_of(None)
     assert f"<code>{COMMAND}</code>" in page_of(None)
 
