@@ -23,8 +23,8 @@ from distangle.screen import Channel
 from report_run import HOSTILE, STAINS, Made, Plan, make_run
 
 SECTIONS = [
-    *("scores", "curves", "confusion", "plates", "sites", "channels", "faithfulness", "controls", "provenance"),
-    "refused",
+    *("scores", "curves", "confusion", "plates", "sites", "channels", "faithfulness", "profiles", "controls"),
+    *("provenance", "refused"),
 ]
 
 
@@ -113,7 +113,7 @@ def test_the_page_loads_nothing_from_elsewhere(page: Page, run_data: Made) -> No
 
 
 def test_the_sections_come_in_the_order_a_biologist_asks(page: Page) -> None:
-    assert page.ids == [*SECTIONS[:8], "planted", *SECTIONS[8:]]
+    assert page.ids == [*SECTIONS[:9], "planted", *SECTIONS[9:]]
 
 
 def test_every_number_of_the_score_table_is_on_the_page(page: Page, run_data: Made) -> None:
@@ -254,7 +254,7 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(
 ) -> None:
     run = copy_of(run_data, tmp_path, *without)
     page = Page(build_report(run, run_data.screen))
-    assert page.ids[:8] == SECTIONS[:8]
+    assert page.ids[:9] == SECTIONS[:9]
     assert text.format(run=run.root) in page.text
     assert "This part appears after" in page.text
     check_offline(page, run.report) if "predictions" not in without else None
@@ -378,7 +378,7 @@ def test_hostile_names_never_become_markup(tmp_path: Path) -> None:
 def test_other_screens_have_a_report_too(tmp_path: Path, plan: Plan) -> None:
     run_data = make_run(tmp_path, plan)
     page = Page(build_report(run_data.run, run_data.screen))
-    assert page.ids == [*SECTIONS[:8], "planted", *SECTIONS[8:]]
+    assert page.ids == [*SECTIONS[:9], "planted", *SECTIONS[9:]]
     check_offline(page, run_data.run.report)
     assert page.text.count("All channels") == 0 or "problem" not in page.text
     assert not {"nan", "None"} & set(re.findall(r"[A-Za-z]+", page.text))

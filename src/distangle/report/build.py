@@ -9,7 +9,7 @@ from distangle.core.progress import Advance, no_progress
 from distangle.report import score_table
 from distangle.report.data import load
 from distangle.report.html import Content, Section, render_page, write_style
-from distangle.report.sections import channels, correction, faithfulness, provenance, scores, sites
+from distangle.report.sections import channels, correction, faithfulness, profiles, provenance, scores, sites
 from distangle.report.site_renderer import SiteRenderer
 from distangle.results import RunFolder
 from distangle.screen import Screen
@@ -26,7 +26,8 @@ def build_report(
 ) -> Path:
     """Write `index.html`, `figures/` and `style.css` into the report folder of a run.
 
-    The report shows the results of `predict` and `explain`. For each missing part it names the command that makes it.
+    The report shows the results of `predict`, `explain` and `profile`. For each missing part it names the command that
+    makes it.
 
     Args:
         run: Folder of the run.
@@ -75,6 +76,8 @@ def build_report(
     paths += sorted((folder / "figures").glob(f"{faithfulness.STRIPS}-*.png"))
     add("templates", "Templates", faithfulness.templates(data.templates))
     add("filters", "Filters", faithfulness.filters(data.filters))
+    command = f"distangle profile {data.command_path}"
+    add("profiles", "Profiles", profiles.profiles(data.profiles, command=command, file="profiles/hits.csv"))
     add("controls", "Controls", scores.control_checks(data))
     add("planted", "Planted effects", channels.planted(data))
     add("figures", "Figures of the paper", provenance.figures(data, folder))

@@ -22,6 +22,7 @@ from distangle.results import (
     Scores,
     TemplateComparison,
 )
+from distangle.results.profile_result import ProfileResult
 from distangle.screen import NO_HOLD_OUT, Screen
 
 _EXPLANATION_FILES = ("explanation.json", "maps.npz", "sites.parquet", "wells.parquet", "perturbations.parquet")
@@ -31,12 +32,13 @@ REPORT_INPUTS = (
     *("run.json", "config.yaml", "screen.json", "metrics.csv", "timing.csv", "correction.json"),
     *("predictions/scores.json", "predictions/wells."),
     *(f"explanations/{name}" for name in (*_EXPLANATION_FILES, *_ANALYSIS_FILES)),
+    "profiles/",
 )
 MAX_CSV_BYTES = 64 * 2**20  # bytes: a million epochs
 
 _RESTORE = "Restore it from a copy; `distangle verify` lists all damaged files."
 
-ResultT = TypeVar("ResultT", Benchmark, Explanation, Faithfulness, TemplateComparison, FilterAnalysis)
+ResultT = TypeVar("ResultT", Benchmark, Explanation, Faithfulness, TemplateComparison, FilterAnalysis, ProfileResult)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class ReportData:
         benchmark: Scores of the attribution methods; None before the benchmark.
         templates: Comparison of class weight vectors; None before it was made.
         filters: Analysis of the 1x1 filters; None before it was made.
+        profiles: Hits, neighbors and batch effects of the profiles; None before they were made.
         truth: Planted effects of a synthetic screen; None for a real one.
         hashes: SHA-256 of the files in the manifest, by name.
     """
@@ -76,6 +79,7 @@ class ReportData:
     benchmark: Benchmark | None
     templates: TemplateComparison | None
     filters: FilterAnalysis | None
+    profiles: ProfileResult | None
     truth: Mapping[str, Any] | None
     hashes: Mapping[str, str]
 
@@ -141,6 +145,7 @@ def load(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = No
         benchmark=_read_if_present(Benchmark, run.explanations),
         templates=_read_if_present(TemplateComparison, run.explanations),
         filters=_read_if_present(FilterAnalysis, run.explanations),
+        profiles=_read_if_present(ProfileResult, run.profiles),
         truth=truth,
         hashes=_manifest_hashes(run),
     )

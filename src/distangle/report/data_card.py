@@ -158,7 +158,7 @@ def _header(card: Mapping[str, Any]) -> Content:
         ("plate", f"{card['plate'][0]} × {card['plate'][1]} wells"),
         ("entries", f"found {card['found']:,} = indexed {card['indexed']:,} + refused {card['refused']:,}"),
     ]
-    return Content("card_header.html.j2", {"name": str(card["source"]), "facts": facts})
+    return Content("card_header.html.j2", {"kind": "distangle data card", "name": str(card["source"]), "facts": facts})
 
 
 def _count_table(card: Mapping[str, Any]) -> Table:

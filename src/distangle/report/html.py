@@ -1,6 +1,8 @@
 """Render HTML pages from Jinja2 templates, escaped and without outside addresses."""
 
+import base64
 import functools
+import hashlib
 import importlib.resources
 import re
 from collections.abc import Container, Mapping, Sequence
@@ -87,7 +89,9 @@ def render(template: str, /, **values: Any) -> Markup:
     return Markup(printable(_environment().get_template(template).render(**values)))
 
 
-def render_page(title: str, *, stamp: str, header: Content, sections: Sequence[Section]) -> str:
+def render_page(
+    title: str, *, stamp: str, header: Content, sections: Sequence[Section], single_file: bool = False
+) -> str:
     """Render a whole page.
 
     Args:
@@ -95,28 +99,55 @@ def render_page(title: str, *, stamp: str, header: Content, sections: Sequence[S
         stamp: Label of every figure if the split was forced; "" otherwise.
         header: Contents above the menu.
         sections: Sections in their order.
+        single_file: Whether the style sheet stands in the page; otherwise the page needs `write_style`.
 
     Raises:
         ValueError: An address leaves the folder of the page, or its content policy forbids an element.
     """
-    page = render("page.html.j2", title=title, forced=bool(stamp), header=header, sections=sections)
-    check_page(page)
+    style = style_sheet() if single_file else ""
+    page = render(
+        "page.html.j2",
+        title=title,
+        forced=bool(stamp),
+        header=header,
+        sections=sections,
+        style=Markup(style),
+        style_source=f"sha256-{_sha256(style)}" if style else "self",
+    )
+    check_page(page, style=style)
     return f"{page}\n"
+
+
+def style_sheet() -> str:
+    """Return the style sheet of all pages."""
+    return importlib.resources.files("distangle.report").joinpath("assets/style.css").read_text("utf-8")
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def write_style(folder: Path) -> Path:
     """Write the style sheet of all pages into the folder of a page; return its path."""
     path = folder / "style.css"
-    write_text(path, importlib.resources.files("distangle.report").joinpath("assets/style.css").read_text("utf-8"))
+    write_text(path, style_sheet())
     return path
 
 
-def check_page(page: str) -> None:
+def check_page(page: str, *, style: str = "") -> None:
     """Check that a page loads nothing from outside its folder and runs no code.
+
+    Args:
+        page: The page.
+        style: Style sheet that stands in the page once, before all contents; "" for none.
 
     Raises:
         ValueError: It does; the message names the element.
     """
+    element = f"<style>{style}</style>"
+    head, separator, rest = page.partition("<body>")
+    if style and head.count(element) == 1:
+        page = head.replace(element, "") + separator + rest
     checker = _PageChecker()
     checker.feed(page)
     checker.close()
