@@ -147,7 +147,7 @@ def load(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = No
 
 
 def main_row(scores: Scores) -> ScoreRow | None:
-    """Return the main score: wells, treatments, all held out, not transductive.
+    """Return the main score: wells, treatments, all held out, without layout, not transductive.
 
     If no row has all properties, earlier ones count more.
     """
@@ -156,6 +156,7 @@ def main_row(scores: Scores) -> ScoreRow | None:
     return min(
         scores.rows,
         key=lambda row: (
+            row.layout != "",
             row.subset != "all",
             row.transductive,
             row.level != "well",

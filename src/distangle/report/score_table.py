@@ -12,6 +12,9 @@ from distangle.report.inline_svg import interval_bar
 from distangle.results import ScoreRow, Scores
 
 
+LAYOUT_TAG = "uses the layout of the plate"
+
+
 def score_sentence(scores: Scores, row: ScoreRow) -> str:
     """Return the main score as a sentence, with its interval and chance."""
     units = "wells" if row.level == "well" else "sites"
@@ -36,8 +39,13 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
     return sentence + "The interval includes chance: this run does not show that the network learned anything general."
 
 
-def score_table(data: ReportData) -> Content:
-    """Compute the score table, grouped by level and wells, the main group first."""
+def score_table(data: ReportData, calibration: Content | None = None) -> Content:
+    """Compute the score table, grouped by level and wells, the main group first.
+
+    Args:
+        data: Results of the run.
+        calibration: Placed below the main table.
+    """
     if data.scores is None:
         return missing_notice("No predictions have been scored.", command("predict", data))
     rows, main = data.scores.rows, data.main_row
@@ -45,12 +53,13 @@ def score_table(data: ReportData) -> Content:
         return paragraph(not_scored(data))
     groups = list(dict.fromkeys((row.level, row.wells) for row in rows))
     groups.sort(key=lambda group: group != (main.level, main.wells))
-    tagged = not all(row.transductive for row in rows)
+    tagged = not all(row.transductive for row in rows if not row.layout)
     tables = [
         _score_group([row for row in rows if (row.level, row.wells) == group], main=main, tagged=tagged)
         for group in groups
     ]
-    return Content("sections/scores.html.j2", {"groups": tables, "sentences": _legend_sentences(rows, tagged=tagged)})
+    values = {"groups": tables, "sentences": _legend_sentences(rows, tagged=tagged), "calibration": calibration or ""}
+    return Content("sections/scores.html.j2", values)
 
 
 def not_scored(data: ReportData) -> str:
@@ -86,7 +95,13 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
     sentences.append("Balanced: the mean over perturbations. Dashed tick: chance. Bold: the score at the top.")
     if baselines := _baseline_names(rows):
         sentences.append(f"Cell-free baselines: the balanced accuracy of {' · '.join(baselines)} alone.")
-    if any(row.transductive for row in rows):
+    if any(row.layout for row in rows):
+        sentences.append(
+            f"Rows marked \u201c{LAYOUT_TAG}\u201d know which perturbations share a plate: plate group allows only those "
+            "of the group that the plate's wells point to; one perturbation per well moreover allows each once. They "
+            "say little about plates with another layout."
+        )
+    if any(row.transductive for row in rows if not row.layout):
         rows_text = "Rows marked transductive" if tagged else "All rows"
         sentences.append(f"{rows_text} used wells of the tested plates or experiments, without labels.")
     return sentences
@@ -95,16 +110,19 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
 def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> dict[str, Any]:
     baselines = _baseline_names(rows)
     interval_title = "95 % interval" if any(row.interval for row in rows) else f"by {_group_name(rows[0])}"
-    titles = ("", "views", "accuracy", "from 0 to 1", interval_title, "balanced", interval_title, "chance",
-              *(["cell-free baselines"] if baselines else []), "n", "groups")  # fmt: skip
+    has_top = any(row.metric == "top-5 accuracy" for row in rows)
+    titles = ("", "views", "accuracy", "from 0 to 1", interval_title, "balanced", interval_title,
+              *(["top 5"] if has_top else []), "chance", *(["cell-free baselines"] if baselines else []), "n",
+              "groups")  # fmt: skip
     # Accuracy and balanced accuracy of the same predictions share a line.
-    lines: dict[tuple[str, int, bool], dict[str, ScoreRow]] = {}
+    lines: dict[tuple[str, int, bool, str], dict[str, ScoreRow]] = {}
     for row in rows:
-        lines.setdefault((row.subset, row.views, row.transductive), {})[row.metric] = row
+        lines.setdefault((row.subset, row.views, row.transductive, row.layout), {})[row.metric] = row
     return {
         "name": f"{rows[0].level}s · {rows[0].wells}",
         "titles": titles,
         "has_baselines": bool(baselines),
+        "has_top": has_top,
         "lines": [_score_line(by_metric, main=main, tagged=tagged, names=baselines) for by_metric in lines.values()],
     }
 
@@ -114,19 +132,21 @@ def _score_line(
 ) -> dict[str, Any]:
     row = next(iter(by_metric.values()))
     accuracy, balanced = by_metric.get("accuracy"), by_metric.get("balanced accuracy")
+    top = by_metric.get("top-5 accuracy")
     # Balanced accuracy is harder to reach by guessing frequent classes.
     values = (balanced or row).baselines
     baselines = " · ".join(f"{100 * values[rule]:.1f}" if rule in values else "–" for rule in names)
     return {
-        "subset": row.subset,
+        "subset": f"{row.subset}, {row.layout}" if row.layout else row.subset,
         "is_main": any(other is main for other in by_metric.values()),
-        "tag": "transductive" if tagged and row.transductive else "",
+        "tag": LAYOUT_TAG if row.layout else "transductive" if tagged and row.transductive else "",
         "views": row.views,
         "accuracy": "–" if accuracy is None else percent(accuracy.value),
         "bar": "" if accuracy is None else score_bar(accuracy),
         "accuracy_interval": "–" if accuracy is None else _format_interval(accuracy),
         "balanced": "–" if balanced is None else percent(balanced.value),
         "balanced_interval": "–" if balanced is None else _format_interval(balanced),
+        "top": "–" if top is None else percent(top.value),
         "chance": percent(row.chance),
         "baselines": f"{baselines}\u202f%",
         "n": f"{row.n:,}",
