@@ -11,7 +11,6 @@ from distangle.report.html import Content, missing_notice, paragraph, percent, s
 from distangle.report.inline_svg import interval_bar
 from distangle.results import ScoreRow, Scores
 
-
 LAYOUT_TAG = "uses the layout of the plate"
 
 
@@ -97,9 +96,9 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
         sentences.append(f"Cell-free baselines: the balanced accuracy of {' · '.join(baselines)} alone.")
     if any(row.layout for row in rows):
         sentences.append(
-            f"Rows marked \u201c{LAYOUT_TAG}\u201d know which perturbations share a plate: plate group allows only those "
-            "of the group that the plate's wells point to; one perturbation per well moreover allows each once. They "
-            "say little about plates with another layout."
+            f"Rows marked \u201c{LAYOUT_TAG}\u201d know which perturbations share a plate: plate group allows only "
+            "those of the group that the plate's wells point to; one perturbation per well moreover allows each once. "
+            "They say little about plates with another layout."
         )
     if any(row.transductive for row in rows if not row.layout):
         rows_text = "Rows marked transductive" if tagged else "All rows"
