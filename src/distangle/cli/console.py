@@ -185,7 +185,7 @@ def bracket_notes(scores: "Scores") -> Iterator[str]:
 
 
 def further_scores(scores: "Scores") -> Iterator[str]:
-    """Yield sentences on scores that are not in the table: layout, top-5 accuracy and calibration.
+    """Yield sentences on the layout, top-5 accuracy and calibration.
 
     Args:
         scores: All scores.

@@ -17,7 +17,7 @@ MAX_ROWS = 2000  # of a fit of one number
 
 
 def cross_fit(predictions: Predictions, trained: Set[str]) -> tuple[Calibration, np.ndarray]:
-    """Fit a temperature for each held-out group without its wells, and measure the calibration.
+    """Calibrate each held-out group by a temperature fitted on the others.
 
     Groups are experiments, or plates if there is one experiment. No well has a part in its own temperature, and no
     well shares one with the wells of its experiment. Only treatments with a trained label are fitted and measured.

@@ -130,7 +130,7 @@ def _well_subsets(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "
 
 
 def is_scored(table: pd.DataFrame, trained: Set[str]) -> pd.Series:
-    """Return whether each row is unseen, readable, and has the label of a trained class."""
+    """Return whether each row is unseen and readable, with a trained label."""
     unseen = table["Metadata_Fold"].isin(UNSEEN)
     return unseen & table["perturbation"].isin(trained) & (table["reason"] == "")
 

@@ -85,7 +85,7 @@ def predict_new_without_cells(run: RunFolder, screen: Screen, card: ModelCard, *
 
 
 def training_wells(run: RunFolder, card: ModelCard) -> pd.DataFrame | None:
-    """Return the training wells of a run from its tables; None if its screen was not found.
+    """Return the training wells of a run; None if its screen was not found.
 
     Args:
         run: Has the fold of each site.

@@ -65,7 +65,7 @@ class ClassCenters:
 
 
 def share_nearer(distances: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Return the share of references below each distance, in [0, 1]; equal ones count half.
+    """Return the share of references below each distance; equal ones count half.
 
     Args:
         distances: float [well].
@@ -77,7 +77,7 @@ def share_nearer(distances: np.ndarray, references: np.ndarray) -> np.ndarray:
 
 
 def add_open_set_score(wells: Predictions, source: Predictions | None) -> tuple[Predictions, str]:
-    """Add the column `unlike_training`: how far a well lies from every class of the training.
+    """Add `unlike_training`: how far a well lies from every trained class.
 
     The distance of a well is the cosine distance of its embedding to the nearest mean of the training wells of a
     class. The score is the share of reference wells that lie nearer to theirs, in [0, 1]: 1 - score is a conformal

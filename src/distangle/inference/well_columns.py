@@ -44,7 +44,7 @@ def calibrate(predictions: Sequence[Predictions], card: ModelCard) -> tuple[list
 def add_well_columns(
     wells: Predictions, run: RunFolder, card: ModelCard, *, is_own_screen: bool
 ) -> tuple[Predictions, Mapping[str, str]]:
-    """Add the predictions that use the layout of the plate, and the score for unlike wells.
+    """Add predictions that use the layout, and the score for unlike wells.
 
     Args:
         wells: Predicted wells.

@@ -147,9 +147,9 @@ def load(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = No
 
 
 def main_row(scores: Scores) -> ScoreRow | None:
-    """Return the main score: wells, treatments, all held out, without layout, not transductive.
+    """Return the main score: wells, treatments, all held out, not transductive.
 
-    If no row has all properties, earlier ones count more.
+    It does not use the layout of the plate. If no row has all properties, earlier ones count more.
     """
     if not scores.rows:
         return None

@@ -50,14 +50,17 @@ def score_table(data: ReportData, calibration: Content | None = None) -> Content
     rows, main = data.scores.rows, data.main_row
     if main is None:
         return paragraph(not_scored(data))
-    groups = list(dict.fromkeys((row.level, row.wells) for row in rows))
-    groups.sort(key=lambda group: group != (main.level, main.wells))
+    groups = list(dict.fromkeys(_group_key(row) for row in rows))
+    groups.sort(key=lambda group: (group[:2] != (main.level, main.wells), group[2]))
     tagged = not all(row.transductive for row in rows if not row.layout)
     tables = [
-        _score_group([row for row in rows if (row.level, row.wells) == group], main=main, tagged=tagged)
-        for group in groups
+        _score_group([row for row in rows if _group_key(row) == group], main=main, tagged=tagged) for group in groups
     ]
-    values = {"groups": tables, "sentences": _legend_sentences(rows, tagged=tagged), "calibration": calibration or ""}
+    values = {
+        "groups": tables,
+        "sentences": _legend_sentences(rows, tagged=tagged) + _top_five(rows, main),
+        "calibration": calibration or "",
+    }
     return Content("sections/scores.html.j2", values)
 
 
@@ -71,6 +74,10 @@ def not_scored(data: ReportData) -> str:
     return "Nothing could be scored: no held-out well has a known and trained perturbation."
 
 
+def _group_key(row: ScoreRow) -> tuple[str, str, bool]:
+    return row.level, row.wells, row.layout != ""
+
+
 def score_bar(row: ScoreRow) -> Markup:
     """Draw a score with its interval, or with its groups if they are too few."""
     return interval_bar(row.value, row.interval, chance=row.chance, by_group=row.by_group)
@@ -81,6 +88,18 @@ def command(verb: str, data: ReportData) -> str:
     name = data.command_path
     commands = {"predict": f"distangle predict {name} SCREEN", "train": "distangle train SCREEN --out " + name}
     return commands.get(verb, f"distangle {verb} {name}")
+
+
+def _top_five(rows: Sequence[ScoreRow], main: ScoreRow) -> list[str]:
+    """Return the top-5 accuracy of the rows of the main score as a sentence."""
+    same = {"metric": "top-5 accuracy", "subset": main.subset, "level": main.level, "views": main.views}
+    same |= {"wells": main.wells, "layout": main.layout}
+    found = [row for row in rows if all(getattr(row, name) == value for name, value in same.items())]
+    return [
+        f"In {percent(row.value)} of the {row.level}s of the score at the top, the true class is among the five most "
+        f"probable (chance {percent(row.chance)})."
+        for row in found[:1]
+    ]
 
 
 def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
@@ -96,9 +115,9 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
         sentences.append(f"Cell-free baselines: the balanced accuracy of {' · '.join(baselines)} alone.")
     if any(row.layout for row in rows):
         sentences.append(
-            f"Rows marked \u201c{LAYOUT_TAG}\u201d know which perturbations share a plate: plate group allows only "
-            "those of the group that the plate's wells point to; one perturbation per well moreover allows each once. "
-            "They say little about plates with another layout."
+            f"The table that {LAYOUT_TAG} knows which perturbations share a plate: plate group allows only those of "
+            "the group that the plate's wells point to; one perturbation per well moreover allows each once. It says "
+            "little about plates with another layout."
         )
     if any(row.transductive for row in rows if not row.layout):
         rows_text = "Rows marked transductive" if tagged else "All rows"
@@ -109,19 +128,16 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
 def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> dict[str, Any]:
     baselines = _baseline_names(rows)
     interval_title = "95 % interval" if any(row.interval for row in rows) else f"by {_group_name(rows[0])}"
-    has_top = any(row.metric == "top-5 accuracy" for row in rows)
     titles = ("", "views", "accuracy", "from 0 to 1", interval_title, "balanced", interval_title,
-              *(["top 5"] if has_top else []), "chance", *(["cell-free baselines"] if baselines else []), "n",
-              "groups")  # fmt: skip
+              "chance", *(["cell-free baselines"] if baselines else []), "n", "groups")  # fmt: skip
     # Accuracy and balanced accuracy of the same predictions share a line.
     lines: dict[tuple[str, int, bool, str], dict[str, ScoreRow]] = {}
     for row in rows:
         lines.setdefault((row.subset, row.views, row.transductive, row.layout), {})[row.metric] = row
     return {
-        "name": f"{rows[0].level}s · {rows[0].wells}",
+        "name": f"{rows[0].level}s · {rows[0].wells}{f' · {LAYOUT_TAG}' if rows[0].layout else ''}",
         "titles": titles,
         "has_baselines": bool(baselines),
-        "has_top": has_top,
         "lines": [_score_line(by_metric, main=main, tagged=tagged, names=baselines) for by_metric in lines.values()],
     }
 
@@ -131,21 +147,19 @@ def _score_line(
 ) -> dict[str, Any]:
     row = next(iter(by_metric.values()))
     accuracy, balanced = by_metric.get("accuracy"), by_metric.get("balanced accuracy")
-    top = by_metric.get("top-5 accuracy")
     # Balanced accuracy is harder to reach by guessing frequent classes.
     values = (balanced or row).baselines
     baselines = " · ".join(f"{100 * values[rule]:.1f}" if rule in values else "–" for rule in names)
     return {
-        "subset": f"{row.subset}, {row.layout}" if row.layout else row.subset,
+        "subset": ": ".join(filter(None, (row.layout, row.subset))),
         "is_main": any(other is main for other in by_metric.values()),
-        "tag": LAYOUT_TAG if row.layout else "transductive" if tagged and row.transductive else "",
+        "tag": "transductive" if tagged and row.transductive and not row.layout else "",
         "views": row.views,
         "accuracy": "–" if accuracy is None else percent(accuracy.value),
         "bar": "" if accuracy is None else score_bar(accuracy),
         "accuracy_interval": "–" if accuracy is None else _format_interval(accuracy),
         "balanced": "–" if balanced is None else percent(balanced.value),
         "balanced_interval": "–" if balanced is None else _format_interval(balanced),
-        "top": "–" if top is None else percent(top.value),
         "chance": percent(row.chance),
         "baselines": f"{baselines}\u202f%",
         "n": f"{row.n:,}",

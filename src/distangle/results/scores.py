@@ -69,7 +69,7 @@ class ReliabilityBin(BaseModel):
 
 
 class Calibration(BaseModel):
-    """Confidence against accuracy of held-out treatments, before and after a temperature.
+    """Confidence against accuracy of held-out treatments, by a temperature.
 
     The temperature of each group (experiments, or plates of one experiment) was fitted on the other groups.
 

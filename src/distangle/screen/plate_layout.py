@@ -12,7 +12,7 @@ MIN_PLATES = 2  # of a group: one plate shows no rule
 
 @dataclass(frozen=True, kw_only=True)
 class PlateLayout:
-    """A layout in which every plate carries one of several disjoint groups of perturbations.
+    """A layout in which every plate carries one of several disjoint groups.
 
     Attributes:
         groups: Names of the perturbations of each group, sorted; groups in the order of their first plates.
@@ -23,7 +23,7 @@ class PlateLayout:
     n_plates: tuple[int, ...]
 
     def violations(self, plates: Sequence[Hashable], labels: Sequence[str]) -> int:
-        """Count wells of a known perturbation outside the most frequent group of their plate.
+        """Count wells outside the most frequent group of their plate.
 
         A second well of a perturbation on a plate counts too.
 

@@ -47,13 +47,13 @@ def reliability_chart(part: Calibration, *, stamp: str = "") -> str:
         stamp: Label in the corner, such as "forced split".
     """
     with matplotlib.rc_context(svg_settings()):
-        figure = Figure(figsize=(3.9, 3.2), layout="constrained")
+        figure = Figure(figsize=(3.9, 3.4), layout="constrained")
         axes = figure.add_subplot()
         axes.plot((0, 1), (0, 1), color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
         fullest = max(one.n for one in (*part.before, *part.after))
         for bins, name, color in ((part.before, "network", ORANGE), (part.after, "with temperature", BLUE)):
             confidence, accuracy, n = _points(bins)
-            axes.plot(confidence, accuracy, color=color, linewidth=1.4, label=name)
+            axes.plot(confidence, accuracy, color=color, linewidth=1, label=name)
             axes.scatter(confidence, accuracy, s=[max(6, _LARGEST * k / fullest) for k in n], color=color, alpha=0.8)
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
@@ -62,7 +62,7 @@ def reliability_chart(part: Calibration, *, stamp: str = "") -> str:
         axes.set_title(f"Calibration, by {part.level}", pad=8)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        axes.legend(loc="upper left", frameon=False, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
         return svg_of(figure, stamp)
 
 
