@@ -12,7 +12,7 @@ from rich.console import Console
 
 from distangle.cli import console
 from distangle.cli.console import score_lines
-from distangle.results import ScoreRow, Scores
+from distangle.results import Calibration, ScoreRow, Scores
 
 HEADINGS = (
     "level",
@@ -105,3 +105,28 @@ def test_the_score_table_of_a_run_fits_a_pseudo_terminal_of_80_columns() -> None
     for number in ("0.123 (0.045-0.678)", "chance 0.009", "position 0.111", "plate 0.222", "intensity 0.333", "n 1234"):
         assert number in output
     assert all(len(text) <= 80 for text in output.splitlines())
+
+
+def test_scores_that_use_the_layout_are_named_in_the_table() -> None:
+    row = ScoreRow(
+        level="well", views=8, wells="treatments", subset="all", metric="accuracy", value=0.5, interval=None,
+        interval_over="experiment", n=10, n_groups=2, chance=0.1, transductive=False,
+    )  # fmt: skip
+    grouped = row.model_copy(update={"layout": "plate group", "value": 0.7, "chance": 0.2})
+    rows = [row, row.model_copy(update={"metric": "balanced accuracy", "value": 0.4})]
+    rows += [row.model_copy(update={"metric": "top-5 accuracy", "value": 0.9, "chance": 0.5})]
+    rows += [grouped, grouped.model_copy(update={"metric": "balanced accuracy", "value": 0.6})]
+    rows += [one.model_copy(update={"subset": "worst experiment E1"}) for one in rows[-2:]]
+    calibration = Calibration(
+        level="well", views=8, groups_over="experiment", n=10, temperatures={"E1": 2}, ece_before=0.3, ece_after=0.1
+    )
+    scores = Scores.model_construct(rows=tuple(rows), calibration=(calibration,))
+    assert [(line[3], line[4], line[5], line[6]) for line in score_lines(scores)] == [
+        ("all", "0.500", "0.400", "0.100"),
+        ("plate group", "0.700", "0.600", "0.200"),
+    ]
+    assert list(console.further_scores(scores)) == [
+        "The subsets 'plate group' and 'one perturbation per well' use the layout of the plate.",
+        "Top-5 accuracy by well, 8 views: 0.900; chance 0.500.",
+        "Calibration error by well, 8 views: 0.300, and 0.100 with a temperature from other experiments.",
+    ]

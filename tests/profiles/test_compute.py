@@ -37,9 +37,8 @@ def test_strong_batch_effects_go_and_planted_perturbations_stay(seed: int) -> No
     assert is_hit[~active].mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n_inactive)
     equal = hits.loc[active, "nearest"].str[1:] == hits.loc[active, "perturbation"].str[1:]
     assert equal.mean() >= 0.95
-    before, after = (
-        measure(result, "probe accuracy", "experiment", alignment=name) for name in ("none", "center-plate")
-    )
+    stages = ("none", "center-plate")
+    before, after = (measure(result, "probe accuracy", "experiment", alignment=name) for name in stages)
     assert before["value"] > 3 * before["chance"]
     assert after["value"] <= 1.5 * after["chance"]
     raw, aligned = (measure(result, "mAP", "perturbation", alignment=name) for name in stages)

@@ -147,15 +147,17 @@ def score_lines(scores: "Scores") -> Iterator[tuple[str, ...]]:
     """
     balanced = {_key(row): row for row in scores.rows if row.metric == "balanced accuracy"}
     for row in scores.rows:
-        if row.metric == "accuracy" and not row.subset.startswith("cell type"):
+        is_detail = row.subset.startswith("cell type") or (row.layout and row.subset != "all")
+        if row.metric == "accuracy" and not is_detail:
             numbers = (_format_score(row), _format_score(balanced[_key(row)]))
             baselines = (balanced[_key(row)].baselines.get(rule) for rule in BASELINES)
             cells = ("-" if value is None else f"{value:.3f}" for value in baselines)
-            yield row.level, str(row.views), row.wells, row.subset, *numbers, f"{row.chance:.3f}", *cells, str(row.n)
+            subset = row.layout or row.subset
+            yield row.level, str(row.views), row.wells, subset, *numbers, f"{row.chance:.3f}", *cells, str(row.n)
 
 
-def _key(row: "ScoreRow") -> tuple[str, int, str, str]:
-    return row.level, row.views, row.wells, row.subset
+def _key(row: "ScoreRow") -> tuple[str, int, str, str, str]:
+    return row.level, row.views, row.wells, row.subset, row.layout
 
 
 def _format_score(row: "ScoreRow") -> str:
@@ -180,3 +182,22 @@ def bracket_notes(scores: "Scores") -> Iterator[str]:
             f"Square brackets: the values of {', '.join(row.by_group)}. An interval needs at least {MIN_GROUPS} "
             f"{row.interval_over}s; there are {row.n_groups}."
         )
+
+
+def further_scores(scores: "Scores") -> Iterator[str]:
+    """Yield sentences on the layout, top-5 accuracy and calibration.
+
+    Args:
+        scores: All scores.
+    """
+    if any(row.layout for row in scores.rows):
+        yield "The subsets 'plate group' and 'one perturbation per well' use the layout of the plate."
+    for row in scores.rows:
+        if (row.metric, row.subset, row.wells, row.views, row.layout) == ("top-5 accuracy", "all", "treatments", 8, ""):
+            yield f"Top-5 accuracy by {row.level}, 8 views: {_format_score(row)}; chance {row.chance:.3f}."
+    for part in scores.calibration:
+        if part.views == 8 and part.ece_before is not None and part.ece_after is not None:
+            yield (
+                f"Calibration error by {part.level}, 8 views: {part.ece_before:.3f}, and {part.ece_after:.3f} with a "
+                f"temperature from other {part.groups_over}s."
+            )

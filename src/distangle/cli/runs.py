@@ -13,6 +13,7 @@ from distangle.cli.arguments import RepeatedOption, check_exclusive
 from distangle.cli.console import (
     BASELINES,
     bracket_notes,
+    further_scores,
     print_note,
     print_result,
     print_status,
@@ -306,7 +307,7 @@ def _train_on(run: "RunFolder", screen: "Screen") -> None:
 def _print_scores(scores: "Scores") -> None:
     headings = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
     print_table(headings, score_lines(scores), n_names=4)
-    for sentence in bracket_notes(scores):
+    for sentence in (*bracket_notes(scores), *further_scores(scores)):
         print_result(sentence)
     for note in scores.notes:
         print_note(note)
@@ -322,6 +323,7 @@ def predict(
     images: Path | None = None,
     device: str | None = None,
     batch_norm: Literal["running", "plate", "experiment", "controls"] | None = None,
+    kaggle: Path | None = None,
 ) -> None:
     """Predict every site and well, and score the held-out ones.
 
@@ -335,6 +337,7 @@ def predict(
         images: Folder of the images, if they were moved after `distangle index`.
         device: Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; the default is `cpu`.
         batch_norm: Batch-norm statistics to use; the default is the setting of the run (`batch_norm.statistics`).
+        kaggle: New CSV file with `id_code,sirna` of the test wells of RxRx1, for the Kaggle competition.
     """
     from distangle.results import RunFolder
 
@@ -349,7 +352,7 @@ def predict(
 
     with progress("predict", 8, unit="view") as advance:
         scores, _ = predict_run(
-            run_folder, indexed_screen, out=out, at_test=batch_norm, advance=advance, say=print_note
+            run_folder, indexed_screen, out=out, at_test=batch_norm, kaggle=kaggle, advance=advance, say=print_note
         )
     if out is None and shows_progress():
         run_folder.add_command(command_line())

@@ -127,13 +127,30 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 5) -> float:
     Raises:
         ProfileError: The arrays do not fit, or k is outside this range.
     """
+    return float(top_k_hits(logits, labels, k).mean())
+
+
+def top_k_hits(logits: np.ndarray, labels: np.ndarray, k: int = 5) -> np.ndarray:
+    """Return whether the true class is among the k highest, as float [row].
+
+    Args:
+        logits: float [row, class], or any score that grows with the probability.
+        labels: int [row], true class in [0, class).
+        k: Number of classes, from 1 to all.
+
+    Returns:
+        1 or 0; between them where ties decide: the probability if they are broken at random.
+
+    Raises:
+        ProfileError: The arrays do not fit, or k is outside this range.
+    """
     _check_scores(logits, labels, name="logits")
     if not 1 <= k <= logits.shape[1]:
         raise ProfileError(f"k is {k}: expected 1 to {logits.shape[1]}, the number of classes. Choose k in this range.")
     own = logits[np.arange(len(labels)), labels][:, None]
     n_above = (logits > own).sum(axis=1)
     n_equal = (logits == own).sum(axis=1)  # with the true class itself
-    return float(np.clip((k - n_above) / n_equal, 0, 1).mean())
+    return np.asarray(np.clip((k - n_above) / n_equal, 0, 1))
 
 
 def check_finite(scores: np.ndarray, *, name: str, fix: str) -> None:

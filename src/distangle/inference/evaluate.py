@@ -9,7 +9,9 @@ import pandas as pd
 from distangle.core.shrinkage import Correction
 from distangle.core.stats import share_interval
 from distangle.inference.baselines import beats_no_baseline
+from distangle.inference.calibration import top_k_hits
 from distangle.inference.control_checks import UNSEEN, evaluate_controls
+from distangle.inference.plate_layout import BY_ASSIGNMENT, BY_GROUP, GROUP_SIZE
 from distangle.model import ModelCard
 from distangle.results import Predictions, ScoreRow, Scores
 from distangle.screen import CONTROLS, NEGATIVE
@@ -17,6 +19,12 @@ from distangle.screen.folds.coverage import count_well_labels
 from distangle.screen.folds.folds import NO_HOLD_OUT
 
 Metric = Literal["accuracy", "balanced accuracy"]
+TOP_K = 5  # classes of the top-5 accuracy
+IN_TOP_K = "in top 5"
+_LAYOUTS: tuple[tuple[Literal["plate group", "one perturbation per well"], str], ...] = (
+    ("plate group", BY_GROUP),
+    ("one perturbation per well", BY_ASSIGNMENT),
+)
 _STATISTICS_OWNER = {"plate": "plate", "experiment": "experiment", "controls": "plate's negative controls"}
 
 
@@ -44,25 +52,30 @@ def evaluate(
     uses_other_wells = card.preprocessing.standardize not in ("image", "training")
     transductive = uses_other_wells or norms != "running" or card.correction.method != "none"
     rows: list[ScoreRow] = []
+    layout_rows: list[ScoreRow] = []
     mixed_wells = list(_note_mixed_wells(predictions, target=str(run["target"])))
     for level_predictions in predictions:
         if level_predictions.level == "well" and mixed_wells:
             continue
         for wells, selected in _well_subsets(level_predictions.table):
-            baseline_columns = {
+            baseline_columns: dict[str, np.ndarray] = {
                 f"by {name}": labels for name, labels in (baselines or {}).get(level_predictions.level, {}).items()
             }
-            table = level_predictions.table.assign(**baseline_columns)[
-                selected & _is_scored(level_predictions.table, trained)
-            ]
+            scored = selected & is_scored(level_predictions.table, trained)
+            if len(trained) > TOP_K:
+                baseline_columns[IN_TOP_K] = _top_hits(level_predictions, scored.to_numpy())
+            table = level_predictions.table.assign(**baseline_columns)[scored]
             rows += _score_rows(
                 table, level_predictions, wells=wells, chance=1 / len(trained), transductive=transductive
             )
+            if wells == "treatments":
+                layout_rows += _score_layouts(level_predictions.table[scored], level_predictions)
+    rows += layout_rows
     sites = next(level_predictions for level_predictions in predictions if level_predictions.level == "site")
     unseen_sites = sites.table[sites.table["Metadata_Fold"].isin(UNSEEN)]
     held_out = unseen_sites[unseen_sites["perturbation"] != ""]
     never_trained = tuple(sorted(set(held_out["perturbation"]) - trained))
-    scored_sites = sites.table[_is_scored(sites.table, trained)]
+    scored_sites = sites.table[is_scored(sites.table, trained)]
     return Scores(
         target=str(run["target"]),
         held_out=str(run["held_out"]),
@@ -116,7 +129,8 @@ def _well_subsets(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "
         yield "with controls", pd.Series(data=True, index=table.index)
 
 
-def _is_scored(table: pd.DataFrame, trained: Set[str]) -> pd.Series:
+def is_scored(table: pd.DataFrame, trained: Set[str]) -> pd.Series:
+    """Return whether each row is unseen and readable, with a trained label."""
     unseen = table["Metadata_Fold"].isin(UNSEEN)
     return unseen & table["perturbation"].isin(trained) & (table["reason"] == "")
 
@@ -154,6 +168,28 @@ def _note_split_wells(predictions: Sequence[Predictions]) -> Iterator[str]:
     n = int((is_held_out.any() & ~is_held_out.all()).sum())
     if n and any(part.level == "well" for part in predictions):
         yield f"{n} wells have both held-out and other sites: they are in no score by well."
+
+
+def _top_hits(predictions: Predictions, scored: np.ndarray) -> np.ndarray:
+    """Return whether the label is among the most probable classes, float [row]; NaN if not scored."""
+    hits = np.full(len(scored), np.nan)
+    if scored.any():
+        index = {name: k for k, name in enumerate(predictions.perturbations)}
+        labels = np.array([index[str(name)] for name in predictions.table["perturbation"][scored]])
+        hits[scored] = top_k_hits(predictions.logits[scored], labels, TOP_K)
+    return hits
+
+
+def _score_layouts(table: pd.DataFrame, predictions: Predictions) -> Iterator[ScoreRow]:
+    """Score the predictions that use the layout of the plate; chance is a guess in the plate's group."""
+    if GROUP_SIZE not in table.columns:
+        return
+    table = table[table[GROUP_SIZE] > 0]
+    for layout, column in _LAYOUTS:
+        part = table.assign(predicted=table[column])
+        chance = float((1 / table[GROUP_SIZE]).mean()) if len(table) else 0.0
+        for row in _score_rows(part, predictions, wells="treatments", chance=chance, transductive=True):
+            yield row.model_copy(update={"layout": layout})
 
 
 def _score_rows(
@@ -206,11 +242,33 @@ def _score_rows(
                     if str(column).startswith("by ")
                 },
             )
+        if IN_TOP_K in part.columns:
+            hits = part[IN_TOP_K].to_numpy(dtype=np.float64)
+            interval = share_interval(hits, group, wells=well)
+            yield ScoreRow(
+                level=predictions.level,
+                views=predictions.views,
+                wells=wells,
+                subset=name,
+                metric="top-5 accuracy",
+                value=float(hits.mean()),
+                interval=interval,
+                by_group={} if interval or len(set(group)) < 2 else _means_by_group(hits, group),
+                interval_over=group_level,
+                n=len(part),
+                n_groups=len(set(group)),
+                chance=TOP_K * chance,
+                transductive=transductive,
+            )
 
 
 def _score_by_group(truth: np.ndarray, predicted: np.ndarray, group: np.ndarray, metric: Metric) -> dict[str, float]:
     rows_by_group = ((str(name), np.flatnonzero(group == name)) for name in dict.fromkeys(group.tolist()))
     return {name: score(truth[rows], predicted[rows], metric) for name, rows in rows_by_group}
+
+
+def _means_by_group(hits: np.ndarray, group: np.ndarray) -> dict[str, float]:
+    return {str(name): float(hits[group == name].mean()) for name in dict.fromkeys(group.tolist())}
 
 
 def _notes(

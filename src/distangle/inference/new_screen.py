@@ -84,6 +84,21 @@ def predict_new_without_cells(run: RunFolder, screen: Screen, card: ModelCard, *
     return predict_baselines
 
 
+def training_wells(run: RunFolder, card: ModelCard) -> pd.DataFrame | None:
+    """Return the training wells of a run; None if its screen was not found.
+
+    Args:
+        run: Has the fold of each site.
+        card: Of the network of the run.
+    """
+    training_screen = _read_training_screen(run)
+    if training_screen is None:
+        return None
+    fold = Folds.read(run.folds).of(training_screen)
+    table = average_wells(cell_free_table(training_screen, card.target, fold.tolist(), classes=card.classes)).table
+    return table[table["Metadata_Fold"] == TRAIN]
+
+
 def compare_with_expected(run: RunFolder, scores: Scores) -> Iterator[str]:
     """Compare the score on new data with that of held-out training data.
 
@@ -121,7 +136,11 @@ def _main_score(scores: Scores, level: str) -> ScoreRow | None:
     rows = [
         row
         for row in scores.rows
-        if row.level == level and row.subset == "all" and row.metric == "balanced accuracy" and row.views == 8
+        if row.level == level
+        and row.subset == "all"
+        and row.metric == "balanced accuracy"
+        and row.views == 8
+        and not row.layout
     ]
     return next((row for row in rows if row.wells == "treatments"), rows[0] if rows else None)
 

@@ -14,10 +14,12 @@ from distangle.images import ImageCache
 from distangle.images.readers.common import n_retries, retry_summary
 from distangle.inference.baselines import predict_without_cells
 from distangle.inference.evaluate import evaluate
+from distangle.inference.kaggle import check_kaggle, write_kaggle
 from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
 from distangle.inference.out_of_fold import BaselinePredictor, out_of_fold
 from distangle.inference.predict import PredictionOptions, average_wells, predict_by_views
 from distangle.inference.statistics import save_statistics, statistics_for
+from distangle.inference.well_columns import add_well_columns, calibrate
 from distangle.model import ModelCard, PerturbationClassifier, load_model
 from distangle.model.device import inference_device
 from distangle.results import Predictions, RunFolder, Scores
@@ -107,6 +109,7 @@ def predict_run(
     *,
     out: Path | None = None,
     at_test: AtTest | None = None,
+    kaggle: Path | None = None,
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> tuple[Scores, Predictions]:
@@ -122,6 +125,7 @@ def predict_run(
         out: Output folder; None: the run's `predictions/`, and new batch-norm statistics are computed and stored. With
             a folder, stored statistics are used for plates of the run's own screen; another screen has its own.
         at_test: Whose batch-norm statistics, instead of the configured ones.
+        kaggle: New file for the predictions of the test wells of RxRx1, as `id_code,sirna`.
         advance: Called after each of the eight views.
         say: Called with messages for the user.
 
@@ -129,9 +133,11 @@ def predict_run(
         The scores, and the predictions of sites with eight views.
 
     Raises:
-        RunError: No site can be read.
+        RunError: No site can be read, or a Kaggle file is asked for and the names are not those of RxRx1.
     """
     model, card = open_model(run)
+    if kaggle is not None:
+        check_kaggle(screen, card.classes)
     model.to(inference_device())
     description = run.describe()
     store, retries = store_of(run, screen, card), n_retries()
@@ -166,7 +172,11 @@ def predict_run(
             "forced": False,
         }
         description |= {"unlabelled": "", "new": True}
-    predictions = [one, eight, average_wells(one), average_wells(eight)]
+    predictions, calibration = calibrate([one, eight, average_wells(one), average_wells(eight)], card)
+    columns: Mapping[str, str] = {}
+    for k, part in enumerate(predictions):
+        if part.level == "well":
+            predictions[k], columns = add_well_columns(part, run, card, is_own_screen=is_training_screen)
     baselines = {
         str(level_predictions.level): predict_baselines(level_predictions, one, statistics)
         for level_predictions in (predictions[0], predictions[2])
@@ -175,12 +185,15 @@ def predict_run(
     scores = evaluate(predictions, card=card, run=description, norms=statistics_owner, baselines=baselines)
     if not is_training_screen:
         notes += compare_with_expected(run, scores)
-    scores = scores.model_copy(update={"notes": (*notes, *scores.notes, *retry_summary(since=retries))})
+    notes = [*notes, *scores.notes, *retry_summary(since=retries)]
+    scores = scores.model_copy(update={"notes": tuple(notes), "calibration": calibration, "well_columns": columns})
     if is_first():
         folder = out or run.predictions
         remove_stale_temporaries(folder)
         written = [path for level_predictions in predictions for path in level_predictions.write(folder)]
         written.append(scores.write(folder / "scores.json"))
+        if kaggle is not None:
+            write_kaggle(predictions[-1], screen, kaggle)
         if out is None:
             run.record(*written, *save_statistics(run, norms))
     wait_for_all("the files of the prediction")

@@ -9,7 +9,16 @@ from distangle.core.progress import Advance, no_progress
 from distangle.report import score_table
 from distangle.report.data import load
 from distangle.report.html import Content, Section, render_page, write_style
-from distangle.report.sections import channels, correction, faithfulness, profiles, provenance, scores, sites
+from distangle.report.sections import (
+    calibration,
+    channels,
+    correction,
+    faithfulness,
+    profiles,
+    provenance,
+    scores,
+    sites,
+)
 from distangle.report.site_renderer import SiteRenderer
 from distangle.results import RunFolder
 from distangle.screen import Screen
@@ -64,7 +73,7 @@ def build_report(
             sections.append(Section(name=name, title=title, content=content))
             advance(title)
 
-    add("scores", "Scores", score_table.score_table(data))
+    add("scores", "Scores", score_table.score_table(data, calibration.calibration(data, write)))
     add("curves", "Training curves", scores.curves(data, write))
     add("correction", "Batch correction", correction.batch_correction(data))
     add("confusion", "Confusion", scores.confusion(data, write))

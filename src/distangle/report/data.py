@@ -154,13 +154,14 @@ def load(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = No
 def main_row(scores: Scores) -> ScoreRow | None:
     """Return the main score: wells, treatments, all held out, not transductive.
 
-    If no row has all properties, earlier ones count more.
+    It does not use the layout of the plate. If no row has all properties, earlier ones count more.
     """
     if not scores.rows:
         return None
     return min(
         scores.rows,
         key=lambda row: (
+            row.layout != "",
             row.subset != "all",
             row.transductive,
             row.level != "well",

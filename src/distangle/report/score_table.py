@@ -11,6 +11,8 @@ from distangle.report.html import Content, missing_notice, paragraph, percent, s
 from distangle.report.inline_svg import interval_bar
 from distangle.results import ScoreRow, Scores
 
+LAYOUT_TAG = "uses the layout of the plate"
+
 
 def score_sentence(scores: Scores, row: ScoreRow) -> str:
     """Return the main score as a sentence, with its interval and chance."""
@@ -36,21 +38,30 @@ def score_sentence(scores: Scores, row: ScoreRow) -> str:
     return sentence + "The interval includes chance: this run does not show that the network learned anything general."
 
 
-def score_table(data: ReportData) -> Content:
-    """Compute the score table, grouped by level and wells, the main group first."""
+def score_table(data: ReportData, calibration: Content | None = None) -> Content:
+    """Compute the score table, grouped by level and wells, the main group first.
+
+    Args:
+        data: Results of the run.
+        calibration: Placed below the main table.
+    """
     if data.scores is None:
         return missing_notice("No predictions have been scored.", command("predict", data))
     rows, main = data.scores.rows, data.main_row
     if main is None:
         return paragraph(not_scored(data))
-    groups = list(dict.fromkeys((row.level, row.wells) for row in rows))
-    groups.sort(key=lambda group: group != (main.level, main.wells))
-    tagged = not all(row.transductive for row in rows)
+    groups = list(dict.fromkeys(_group_key(row) for row in rows))
+    groups.sort(key=lambda group: (group[:2] != (main.level, main.wells), group[2]))
+    tagged = not all(row.transductive for row in rows if not row.layout)
     tables = [
-        _score_group([row for row in rows if (row.level, row.wells) == group], main=main, tagged=tagged)
-        for group in groups
+        _score_group([row for row in rows if _group_key(row) == group], main=main, tagged=tagged) for group in groups
     ]
-    return Content("sections/scores.html.j2", {"groups": tables, "sentences": _legend_sentences(rows, tagged=tagged)})
+    values = {
+        "groups": tables,
+        "sentences": _legend_sentences(rows, tagged=tagged) + _top_five(rows, main),
+        "calibration": calibration or "",
+    }
+    return Content("sections/scores.html.j2", values)
 
 
 def not_scored(data: ReportData) -> str:
@@ -61,6 +72,10 @@ def not_scored(data: ReportData) -> str:
             "new plates is unknown."
         )
     return "Nothing could be scored: no held-out well has a known and trained perturbation."
+
+
+def _group_key(row: ScoreRow) -> tuple[str, str, bool]:
+    return row.level, row.wells, row.layout != ""
 
 
 def score_bar(row: ScoreRow) -> Markup:
@@ -75,6 +90,18 @@ def command(verb: str, data: ReportData) -> str:
     return commands.get(verb, f"distangle {verb} {name}")
 
 
+def _top_five(rows: Sequence[ScoreRow], main: ScoreRow) -> list[str]:
+    """Return the top-5 accuracy of the rows of the main score as a sentence."""
+    same = {"metric": "top-5 accuracy", "subset": main.subset, "level": main.level, "views": main.views}
+    same |= {"wells": main.wells, "layout": main.layout}
+    found = [row for row in rows if all(getattr(row, name) == value for name, value in same.items())]
+    return [
+        f"In {percent(row.value)} of the {row.level}s of the score at the top, the true class is among the five most "
+        f"probable (chance {percent(row.chance)})."
+        for row in found[:1]
+    ]
+
+
 def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
     units = sorted({_group_name(row) for row in rows if row.interval is not None})
     units_without_interval = sorted({_group_name(row) for row in rows if row.interval is None and row.by_group})
@@ -86,7 +113,13 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
     sentences.append("Balanced: the mean over perturbations. Dashed tick: chance. Bold: the score at the top.")
     if baselines := _baseline_names(rows):
         sentences.append(f"Cell-free baselines: the balanced accuracy of {' · '.join(baselines)} alone.")
-    if any(row.transductive for row in rows):
+    if any(row.layout for row in rows):
+        sentences.append(
+            f"The table that {LAYOUT_TAG} knows which perturbations share a plate: plate group allows only those of "
+            "the group that the plate's wells point to; one perturbation per well moreover allows each once. It says "
+            "little about plates with another layout."
+        )
+    if any(row.transductive for row in rows if not row.layout):
         rows_text = "Rows marked transductive" if tagged else "All rows"
         sentences.append(f"{rows_text} used wells of the tested plates or experiments, without labels.")
     return sentences
@@ -95,14 +128,14 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
 def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> dict[str, Any]:
     baselines = _baseline_names(rows)
     interval_title = "95 % interval" if any(row.interval for row in rows) else f"by {_group_name(rows[0])}"
-    titles = ("", "views", "accuracy", "from 0 to 1", interval_title, "balanced", interval_title, "chance",
-              *(["cell-free baselines"] if baselines else []), "n", "groups")  # fmt: skip
+    titles = ("", "views", "accuracy", "from 0 to 1", interval_title, "balanced", interval_title,
+              "chance", *(["cell-free baselines"] if baselines else []), "n", "groups")  # fmt: skip
     # Accuracy and balanced accuracy of the same predictions share a line.
-    lines: dict[tuple[str, int, bool], dict[str, ScoreRow]] = {}
+    lines: dict[tuple[str, int, bool, str], dict[str, ScoreRow]] = {}
     for row in rows:
-        lines.setdefault((row.subset, row.views, row.transductive), {})[row.metric] = row
+        lines.setdefault((row.subset, row.views, row.transductive, row.layout), {})[row.metric] = row
     return {
-        "name": f"{rows[0].level}s · {rows[0].wells}",
+        "name": f"{rows[0].level}s · {rows[0].wells}{f' · {LAYOUT_TAG}' if rows[0].layout else ''}",
         "titles": titles,
         "has_baselines": bool(baselines),
         "lines": [_score_line(by_metric, main=main, tagged=tagged, names=baselines) for by_metric in lines.values()],
@@ -118,9 +151,9 @@ def _score_line(
     values = (balanced or row).baselines
     baselines = " · ".join(f"{100 * values[rule]:.1f}" if rule in values else "–" for rule in names)
     return {
-        "subset": row.subset,
+        "subset": ": ".join(filter(None, (row.layout, row.subset))),
         "is_main": any(other is main for other in by_metric.values()),
-        "tag": "transductive" if tagged and row.transductive else "",
+        "tag": "transductive" if tagged and row.transductive and not row.layout else "",
         "views": row.views,
         "accuracy": "–" if accuracy is None else percent(accuracy.value),
         "bar": "" if accuracy is None else score_bar(accuracy),

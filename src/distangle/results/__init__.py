@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from distangle.results.profile_result import ProfileResult
     from distangle.results.profiles import Profiles
     from distangle.results.run import RunFolder
-    from distangle.results.scores import ScoreRow, Scores
+    from distangle.results.scores import Calibration, ReliabilityBin, ScoreRow, Scores
     from distangle.results.verify import Mismatch, VerificationReport, refuse_altered, verify_run, verify_screen
 
 __all__ = [
     "STANDS_OUT",
     "Benchmark",
+    "Calibration",
     "Mismatch",
     "Explanation",
     "Faithfulness",
@@ -23,6 +24,7 @@ __all__ = [
     "Predictions",
     "ProfileResult",
     "Profiles",
+    "ReliabilityBin",
     "RunFolder",
     "ScoreRow",
     "Scores",
@@ -36,6 +38,7 @@ __all__ = [
 # Loaded lazily: pandas takes a second to import, and opening a run folder does not need it.
 _MODULES = {
     "Benchmark": "evidence",
+    "Calibration": "scores",
     "Mismatch": "verify",
     "Explanation": "explanation",
     "Faithfulness": "evidence",
@@ -43,6 +46,7 @@ _MODULES = {
     "Predictions": "predictions",
     "ProfileResult": "profile_result",
     "Profiles": "profiles",
+    "ReliabilityBin": "scores",
     "RunFolder": "run",
     "STANDS_OUT": "explanation",
     "ScoreRow": "scores",

@@ -19,7 +19,9 @@ class ScoreRow(BaseModel):
     `interval` is the 95 % `share_interval` over whole `interval_over` groups (experiments, or plates when there is
     only one experiment); None with too few groups, and then `by_group` has the value of each. `baselines` is the
     same metric over the same rows for cell-free predictors: `position` (row and column of the well), `plate` and
-    `intensity` (mean and standard deviation of every channel); empty if they could not be computed.
+    `intensity` (mean and standard deviation of every channel); empty if they could not be computed. `layout` names what
+    the prediction knows of the layout of the plate: "" is the network's prediction of the single row; `plate group`
+    allows only the perturbations of the plate's group, `one perturbation per well` moreover each at most once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,7 +30,7 @@ class ScoreRow(BaseModel):
     views: int
     wells: Literal["treatments", "with controls"]
     subset: str  # "all", "cell type HUVEC", "worst experiment HEPG2-08"
-    metric: Literal["accuracy", "balanced accuracy"]
+    metric: Literal["accuracy", "balanced accuracy", "top-5 accuracy"]
     value: float
     interval: tuple[float, float] | None
     interval_over: str
@@ -38,6 +40,7 @@ class ScoreRow(BaseModel):
     chance: float
     transductive: bool
     baselines: Mapping[str, float] = {}
+    layout: Literal["", "plate group", "one perturbation per well"] = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -48,6 +51,53 @@ class ScoreRow(BaseModel):
         """
         has_few_groups = isinstance(values, Mapping) and values.get("n_groups", MIN_GROUPS) < MIN_GROUPS
         return {**values, "interval": None} if has_few_groups else values
+
+
+class ReliabilityBin(BaseModel):
+    """Predictions with a confidence above `low`, up to `high`.
+
+    `confidence` and `accuracy` are means over `n` rows; None for an empty bin.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class Calibration(BaseModel):
+    """Confidence against accuracy of held-out treatments, by a temperature.
+
+    The temperature of each group (experiments, or plates of one experiment) was fitted on the other groups.
+
+    Attributes:
+        level: `site` or `well`.
+        views: Number of averaged views.
+        groups_over: Kind of group, `experiment` or `plate`.
+        n: Scored rows.
+        temperatures: By the group that each is applied to; empty if there are none.
+        ece_before: Expected calibration error of the confidences of the network, in [0, 1].
+        ece_after: The same after division of the logits by the temperature.
+        before: Reliability curve of the network.
+        after: Reliability curve after the temperature.
+        reason: Why there is no temperature; "" if there is one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: Literal["site", "well"]
+    views: int
+    groups_over: str
+    n: int
+    temperatures: Mapping[str, float] = {}
+    ece_before: float | None = None
+    ece_after: float | None = None
+    before: tuple[ReliabilityBin, ...] = ()
+    after: tuple[ReliabilityBin, ...] = ()
+    reason: str = ""
 
 
 class Scores(BaseModel):
@@ -62,6 +112,9 @@ class Scores(BaseModel):
         confusion: Over held-out sites: `{"perturbations": [...], "counts": [[...]]}`, rows true.
         controls: The checks of Sec. 2.2, one entry per role: numbers and a verdict.
         notes: Sentences that must be shown with the scores.
+        calibration: Of sites and wells with each number of views.
+        well_columns: Sentences on columns of `wells_views8.parquet` that use other wells: their origin, or why they are
+            absent. Keys: `layout` (`predicted_by_group`, `predicted_by_assignment`) and `unlike_training`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,6 +127,8 @@ class Scores(BaseModel):
     confusion: Mapping[str, object]
     controls: Mapping[str, Mapping[str, object]]
     notes: tuple[str, ...]
+    calibration: tuple[Calibration, ...] = ()
+    well_columns: Mapping[str, str] = {}
 
     def write(self, path: Path) -> Path:
         """Write as JSON; return the path."""

@@ -69,8 +69,9 @@ def warnings_of(data: ReportData) -> list[str]:
             f"{reason} The scores also reward batch effects that training and held-out wells share, so they do not "
             "estimate the accuracy on a new experiment."
         )
-    if "transductive" not in notes and any(row.transductive for row in scores.rows):
-        rows_text = "all" if all(row.transductive for row in scores.rows) else "some"
+    rows = [row for row in scores.rows if not row.layout]
+    if "transductive" not in notes and any(row.transductive for row in rows):
+        rows_text = "all" if all(row.transductive for row in rows) else "some"
         warnings.append(f"In {rows_text} rows of the score table the method saw the test plates (marked transductive).")
     if scores.never_trained and "no training well" not in notes:
         names = ", ".join(map(brief, scores.never_trained[:8])) + (", …" if len(scores.never_trained) > 8 else "")

@@ -1,0 +1,95 @@
+"""Calibrate confidences by temperatures that were fitted on other groups."""
+
+from collections.abc import Set
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from distangle.errors import ProfileError
+from distangle.inference.calibration import Reliability, fit_temperature, reliability
+from distangle.inference.evaluate import is_scored
+from distangle.results import Calibration, Predictions, ReliabilityBin
+from distangle.screen import CONTROLS, TRAIN
+
+N_BINS = 10
+MAX_ROWS = 2000  # of a fit of one number
+
+
+def cross_fit(predictions: Predictions, trained: Set[str]) -> tuple[Calibration, np.ndarray]:
+    """Calibrate each held-out group by a temperature fitted on the others.
+
+    Groups are experiments, or plates if there is one experiment. No well has a part in its own temperature, and no
+    well shares one with the wells of its experiment. Only treatments with a trained label are fitted and measured.
+
+    Args:
+        predictions: Sites or wells, with labels.
+        trained: Classes with a training site.
+
+    Returns:
+        The calibration, and the calibrated confidence of every row that was not used in training, float [row]; NaN for
+        the others. With fewer than two groups, or if no temperature fits, the calibration has the reason instead of
+        numbers, and every confidence is NaN.
+    """
+    table = predictions.table
+    is_readable = (table["reason"] == "").to_numpy()
+    scored = (is_scored(table, trained) & ~table["Metadata_Role"].isin(CONTROLS)).to_numpy()
+    unit, groups = _groups(table, scored)
+    confidence = np.full(len(table), np.nan)
+    names = list(dict.fromkeys(groups[scored].tolist()))
+    empty = Calibration(level=predictions.level, views=predictions.views, groups_over=unit, n=int(scored.sum()))
+    if len(names) < 2:
+        found = f"{len(names)} held-out {unit} has scored wells" if names else "no held-out well is scored"
+        reason = f"No temperature: {found}, and a temperature is fitted on other {unit}s than it is applied to."
+        return empty.model_copy(update={"reason": reason}), confidence
+    index = {name: k for k, name in enumerate(predictions.perturbations)}
+    labels = np.array([index.get(str(name), 0) for name in table["perturbation"]], dtype=np.int64)
+    temperatures: dict[str, float] = {}
+    calibrated = np.zeros((len(table), len(index)), dtype=np.float32)
+    usable = is_readable & (table["Metadata_Fold"] != TRAIN).to_numpy()
+    for name in dict.fromkeys(groups[usable].tolist()):
+        others = np.flatnonzero(scored & (groups != name))
+        others = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), MAX_ROWS)).astype(np.int64))]
+        try:
+            temperature = fit_temperature(predictions.logits[others], labels[others])
+        except ProfileError as error:
+            reason = f"No temperature for {unit} {name}, fitted on the others: {error}"
+            return empty.model_copy(update={"reason": reason}), np.full(len(table), np.nan)
+        members = np.flatnonzero(usable & (groups == name))
+        calibrated[members] = softmax(predictions.logits[members] / np.float32(temperature), axis=1)
+        if name in names:
+            temperatures[str(name)] = temperature
+    confidence[usable] = calibrated[usable].max(axis=1)
+    before = reliability(predictions.probabilities[scored], labels[scored], n_bins=N_BINS)
+    after = reliability(calibrated[scored], labels[scored], n_bins=N_BINS)
+    calibration = empty.model_copy(
+        update={
+            "temperatures": temperatures,
+            "ece_before": before.ece,
+            "ece_after": after.ece,
+            "before": _bins(before),
+            "after": _bins(after),
+        }
+    )
+    return calibration, confidence
+
+
+def _groups(table: pd.DataFrame, scored: np.ndarray) -> tuple[str, np.ndarray]:
+    """Return the kind of group, and the group of every row."""
+    experiments = table["Metadata_Experiment"].astype(str)
+    if experiments[scored].nunique() > 1:
+        return "experiment", experiments.to_numpy(dtype=object)
+    return "plate", (experiments + " plate " + table["Metadata_Plate"].astype(str)).to_numpy(dtype=object)
+
+
+def _bins(measured: Reliability) -> tuple[ReliabilityBin, ...]:
+    return tuple(
+        ReliabilityBin(
+            low=float(row["low"]),
+            high=float(row["high"]),
+            n=int(row["n_rows"]),
+            confidence=float(row["confidence"]) if row["n_rows"] else None,
+            accuracy=float(row["accuracy"]) if row["n_rows"] else None,
+        )
+        for row in measured.table.to_dict("records")
+    )

@@ -1,0 +1,121 @@
+"""Wells unlike the training: angles worked out by hand, ranks, and a planted class that was never trained."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from distangle.inference.open_set import ClassCenters, add_open_set_score, share_nearer
+from distangle.results import Predictions
+
+N_CLASSES, SIZE = 6, 12
+
+
+def at(*degrees: float) -> np.ndarray:
+    """Vectors in the plane, of several lengths."""
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.linspace(1, 3, len(degrees))[:, None]
+
+
+def test_distances_are_cosines_of_angles() -> None:
+    centers = ClassCenters.fit(at(0, 20, 90), np.array(["a", "a", "b"]))
+    assert centers.names == ("a", "b")
+    expected = [1 - np.cos(np.deg2rad(one)) for one in (0, 30, 10, 90)]
+    np.testing.assert_allclose(centers.distances(at(10, 40, 100, 180)), expected, atol=1e-12)
+
+
+def test_a_training_well_is_measured_without_itself() -> None:
+    embedding, labels = at(0, 20, 60), np.array(["a", "a", "b"])
+    centers = ClassCenters.fit(embedding, labels)
+    # 0 is 20 degrees from the other a; b has no other well, and its nearest mean is that of a, at 10.
+    expected = [1 - np.cos(np.deg2rad(one)) for one in (20, 20, 50)]
+    np.testing.assert_allclose(centers.distances(embedding, labels), expected, atol=1e-12)
+
+
+def test_ranks_are_counted_by_hand() -> None:
+    ranks = share_nearer(np.array([0.0, 1.0, 1.5, 9.0]), np.array([3.0, 1.0, 2.0, 1.0]))
+    assert ranks.tolist() == [0.0, 0.25, 0.5, 1.0]
+
+
+def planted(n_experiments: int, *, seed: int = 0) -> Predictions:
+    """Six trained classes and one that only held-out experiments have; the last experiments are held out."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(N_CLASSES + 1, SIZE))
+    rows = []
+    vectors = []
+    for experiment in range(n_experiments + 2):
+        held_out = experiment >= 2
+        for label in range(N_CLASSES + held_out):
+            for _ in range(8):
+                rows.append((f"E{experiment}", f"t{label}", "held_out" if held_out else "train"))
+                vectors.append(centers[label] + rng.normal(0, 0.45, SIZE))
+    table = pd.DataFrame(rows, columns=["Metadata_Experiment", "perturbation", "Metadata_Fold"])
+    table = table.assign(Metadata_Plate="1", Metadata_Role="treatment", reason="")
+    return Predictions(
+        level="well", table=table, logits=np.zeros((len(table), 1), np.float32),
+        embedding=np.array(vectors, dtype=np.float32), perturbations=("t0",), views=8,
+    )  # fmt: skip
+
+
+def test_a_planted_class_is_unlike_the_training() -> None:
+    wells = planted(3)
+    found, sentence = add_open_set_score(wells, wells)
+    held_out = found.table[found.table["Metadata_Fold"] == "held_out"]
+    is_new = held_out["perturbation"] == f"t{N_CLASSES}"
+    assert roc_auc_score(is_new, held_out["unlike_training"]) > 0.95
+    assert found.table["unlike_training"][found.table["Metadata_Fold"] == "train"].isna().all()
+    assert held_out["unlike_training"].between(0, 1).all()
+    # Known wells have uniform ranks, because the references are wells of other held-out experiments.
+    assert held_out["unlike_training"][~is_new].mean() == pytest.approx(0.5, abs=0.03)
+    assert sentence == "unlike_training is a rank among 144 held-out wells of other experiments."
+
+
+def test_references_are_of_other_experiments() -> None:
+    wells = planted(2)
+    first, _ = add_open_set_score(wells, wells)
+    is_last = (wells.table["Metadata_Experiment"] == "E3").to_numpy()
+    moved = wells.embedding.copy()
+    moved[is_last] = -moved[is_last]  # all of E3 lies elsewhere
+    changed = Predictions(**{**vars(wells), "embedding": moved})
+    second, _ = add_open_set_score(changed, changed)
+    assert second.table["unlike_training"][is_last].mean() > 0.9
+    is_second = (wells.table["Metadata_Experiment"] == "E2").to_numpy()
+    assert second.table["unlike_training"][is_second].mean() < first.table["unlike_training"][is_second].mean()
+
+
+def test_with_few_held_out_wells_training_wells_are_the_references() -> None:
+    wells = planted(2)
+    table = wells.table
+    keep = (
+        (table["Metadata_Fold"] == "train") | ((table.index % 8 < 1) & (table["Metadata_Experiment"] == "E2"))
+    ).values
+    few = Predictions(
+        **{
+            **vars(wells),
+            "table": table[keep].reset_index(drop=True),
+            "embedding": wells.embedding[keep],
+            "logits": wells.logits[keep],
+        }
+    )
+    found, sentence = add_open_set_score(few, few)
+    assert "7 wells is a rank among 96 training wells" in sentence
+    assert "use their order only" in sentence
+    assert found.table["unlike_training"].notna().sum() == 7
+
+
+def test_wells_of_another_screen_are_ranked_among_the_held_out_wells_of_the_run() -> None:
+    source = planted(3)
+    new = planted(3)
+    new.table["Metadata_Fold"] = "new"
+    found, sentence = add_open_set_score(new, source)
+    assert "144 held-out wells" in sentence
+    assert found.table["unlike_training"].notna().all()
+
+
+def test_without_training_wells_there_is_a_reason() -> None:
+    wells = planted(2)
+    found, sentence = add_open_set_score(wells, None)
+    assert found is wells
+    assert sentence.startswith("No well has a score for unlike wells: the run has no predictions")
+    wells.table["Metadata_Fold"] = "held_out"
+    assert "0 training wells of treatments are known, and it needs 20" in add_open_set_score(wells, wells)[1]
