@@ -5,25 +5,26 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from distangle.errors import ProfileError, brief, did_you_mean
 from distangle.profiles.alignment_checks import (
+    GROUP_COLUMNS,
+    Group,
     check_counts,
     check_perturbations,
     check_positions,
     check_profiles,
+    group_names,
     listing,
 )
 from distangle.profiles.sphering import Kind, Sphering, choose_epsilon, control_mask, fit_sphering, spread_of
 from distangle.profiles.tvn import TypicalVariation, fit_typical_variation
-from distangle.results.profiles import PLATE, Profiles
+from distangle.results.profiles import Profiles
 
-Group = Literal["plate", "experiment"]
 Wells = Literal["all", "controls"]
 Operation = Literal["center", "scale", "mad"]
 Values = Float[np.ndarray, "row feature"]
-_COLUMNS: Mapping[Group, tuple[str, ...]] = {"plate": PLATE, "experiment": PLATE[:1]}
 _MAD = 1.4826  # median absolute deviation to standard deviation of a normal distribution
 _ROUNDING = 1e-12  # a difference below this share of the value is rounding
 
@@ -67,9 +68,9 @@ class GroupStep:
         Raises:
             ProfileError: A group has too few wells, or a single perturbation that centering would erase.
         """
-        codes = profiles.codes(_COLUMNS[self.group])
+        codes = profiles.codes(GROUP_COLUMNS[self.group])
         controls = control_mask(profiles) if self.wells == "controls" else np.ones(len(profiles), dtype=bool)
-        names = _group_names(profiles, self.group, codes)
+        names = group_names(profiles, self.group, codes)
         least = 1 if self.operation == "center" else 2
         check_counts(
             self.name, names, np.bincount(codes[controls], minlength=len(names)), least=least, wells=self.wells
@@ -174,8 +175,8 @@ class TypicalVariationStep:
         Raises:
             ProfileError: A group has fewer than 2 controls.
         """
-        codes, controls = profiles.codes(_COLUMNS[self.group]), control_mask(profiles)
-        names = _group_names(profiles, self.group, codes)
+        codes, controls = profiles.codes(GROUP_COLUMNS[self.group]), control_mask(profiles)
+        names = group_names(profiles, self.group, codes)
         counts = np.bincount(codes[controls], minlength=len(names))
         check_counts(self.name, names, counts, least=2, wells="controls")
         values = self.variation.apply(np.asarray(profiles.features, dtype=np.float64), codes, controls)
@@ -346,13 +347,6 @@ def _standardize(
         scale = spread_of(reference)
     result = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
     return result, scale == 0
-
-
-def _group_names(profiles: Profiles, group: Group, codes: Int[np.ndarray, " row"]) -> list[str]:
-    """Return the name of every group, in the order of its number."""
-    _, first = np.unique(codes, return_index=True)
-    rows = profiles.table[list(_COLUMNS[group])].iloc[first]
-    return ["/".join(map(str, row)) for row in rows.itertuples(index=False)]
 
 
 def _axis_names(head: str, values: Values) -> tuple[str, ...]:
