@@ -18,6 +18,7 @@ from distangle.profiles.alignment_checks import (
     group_names,
     listing,
 )
+from distangle.profiles.harmony_step import fit_harmony_step
 from distangle.profiles.sphering import Kind, Sphering, choose_epsilon, control_mask, fit_sphering, spread_of
 from distangle.profiles.tvn import TypicalVariation, fit_typical_variation
 from distangle.results.profiles import Profiles
@@ -298,6 +299,10 @@ def _fit_tvn(group: Group) -> "Fit":
     return fit
 
 
+def _fit_harmony(group: Group) -> "Fit":
+    return lambda name, profiles, epsilon: fit_harmony_step(name, profiles, group)
+
+
 def _fit_position(name: str, profiles: Profiles, epsilon: float | None) -> Step:
     positions = profiles.codes("Metadata_Well")
     check_positions(name, profiles)
@@ -321,6 +326,8 @@ STEPS: Mapping[str, Fit] = {
     "position": _fit_position,
     "tvn": _fit_tvn("experiment"),
     "tvn-plate": _fit_tvn("plate"),
+    "harmony": _fit_harmony("experiment"),
+    "harmony-plate": _fit_harmony("plate"),
     **{f"sphere-{kind}": _fit_sphering(kind) for kind in get_args(Kind)},
 }
 """Name and fit of every step."""
