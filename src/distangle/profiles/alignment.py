@@ -1,6 +1,6 @@
 """Align the profiles of plates and experiments by a chain of steps with names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -227,12 +227,7 @@ class Alignment:
         for step in self.steps:
             current, entry = step.apply(current)
             entries.append({"step": step.name, **entry})
-        earlier = list(profiles.provenance.get("alignment", []))
-        return replace(
-            current,
-            features=np.asarray(current.features, dtype=np.float32),
-            provenance={**profiles.provenance, "alignment": earlier + entries},
-        )
+        return _with_entries(current, profiles, entries)
 
 
 def align(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = None) -> Profiles:
@@ -246,7 +241,12 @@ def align(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = N
     Raises:
         ProfileError: A step is unknown, or it cannot be done on these profiles.
     """
-    return fit_alignment(profiles, steps, epsilon=epsilon).apply(profiles)
+    entries: list[dict[str, Any]] = []
+    result = profiles
+    for step, current, entry in _fit_steps(profiles, steps, epsilon):
+        entries.append({"step": step.name, **entry})
+        result = current
+    return _with_entries(result, profiles, entries)
 
 
 def fit_alignment(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = None) -> Alignment:
@@ -260,17 +260,33 @@ def fit_alignment(profiles: Profiles, steps: Sequence[str], *, epsilon: float | 
     Raises:
         ProfileError: A step is unknown, or it cannot be done on these profiles.
     """
+    fitted = tuple(step for step, _, _ in _fit_steps(profiles, steps, epsilon))
+    return Alignment(steps=fitted, feature_names=profiles.feature_names)
+
+
+def _fit_steps(
+    profiles: Profiles, steps: Sequence[str], epsilon: float | None
+) -> Iterator[tuple[Step, Profiles, dict[str, Any]]]:
+    """Yield every step, fitted after those before it, with its result and entry."""
     for name in steps:
         if name not in STEPS:
             raise ProfileError(f"There is no step {brief(name)!r} of alignment. {did_you_mean(name, STEPS)}")
     check_profiles(profiles)
-    fitted: list[Step] = []
     current = profiles
     for name in steps:
         step = STEPS[name](name, current, epsilon)
-        current, _ = step.apply(current)
-        fitted.append(step)
-    return Alignment(steps=tuple(fitted), feature_names=profiles.feature_names)
+        current, entry = step.apply(current)
+        yield step, current, entry
+
+
+def _with_entries(profiles: Profiles, source: Profiles, entries: list[dict[str, Any]]) -> Profiles:
+    """Return profiles as float32, with the entries after those of their source."""
+    earlier = list(source.provenance.get("alignment", []))
+    return replace(
+        profiles,
+        features=np.asarray(profiles.features, dtype=np.float32),
+        provenance={**source.provenance, "alignment": earlier + entries},
+    )
 
 
 def _fit_group(operation: Operation, group: Group, wells: Wells) -> "Fit":
