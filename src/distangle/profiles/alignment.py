@@ -1,29 +1,31 @@
 """Align the profiles of plates and experiments by a chain of steps with names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from distangle.errors import ProfileError, brief, did_you_mean
 from distangle.profiles.alignment_checks import (
+    GROUP_COLUMNS,
+    Group,
     check_counts,
     check_perturbations,
     check_positions,
     check_profiles,
+    group_names,
     listing,
 )
+from distangle.profiles.harmony_step import fit_harmony_step
 from distangle.profiles.sphering import Kind, Sphering, choose_epsilon, control_mask, fit_sphering, spread_of
 from distangle.profiles.tvn import TypicalVariation, fit_typical_variation
-from distangle.results.profiles import PLATE, Profiles
+from distangle.results.profiles import Profiles
 
-Group = Literal["plate", "experiment"]
 Wells = Literal["all", "controls"]
 Operation = Literal["center", "scale", "mad"]
 Values = Float[np.ndarray, "row feature"]
-_COLUMNS: Mapping[Group, tuple[str, ...]] = {"plate": PLATE, "experiment": PLATE[:1]}
 _MAD = 1.4826  # median absolute deviation to standard deviation of a normal distribution
 _ROUNDING = 1e-12  # a difference below this share of the value is rounding
 
@@ -67,9 +69,9 @@ class GroupStep:
         Raises:
             ProfileError: A group has too few wells, or a single perturbation that centering would erase.
         """
-        codes = profiles.codes(_COLUMNS[self.group])
+        codes = profiles.codes(GROUP_COLUMNS[self.group])
         controls = control_mask(profiles) if self.wells == "controls" else np.ones(len(profiles), dtype=bool)
-        names = _group_names(profiles, self.group, codes)
+        names = group_names(profiles, self.group, codes)
         least = 1 if self.operation == "center" else 2
         check_counts(
             self.name, names, np.bincount(codes[controls], minlength=len(names)), least=least, wells=self.wells
@@ -174,8 +176,8 @@ class TypicalVariationStep:
         Raises:
             ProfileError: A group has fewer than 2 controls.
         """
-        codes, controls = profiles.codes(_COLUMNS[self.group]), control_mask(profiles)
-        names = _group_names(profiles, self.group, codes)
+        codes, controls = profiles.codes(GROUP_COLUMNS[self.group]), control_mask(profiles)
+        names = group_names(profiles, self.group, codes)
         counts = np.bincount(codes[controls], minlength=len(names))
         check_counts(self.name, names, counts, least=2, wells="controls")
         values = self.variation.apply(np.asarray(profiles.features, dtype=np.float64), codes, controls)
@@ -225,12 +227,7 @@ class Alignment:
         for step in self.steps:
             current, entry = step.apply(current)
             entries.append({"step": step.name, **entry})
-        earlier = list(profiles.provenance.get("alignment", []))
-        return replace(
-            current,
-            features=np.asarray(current.features, dtype=np.float32),
-            provenance={**profiles.provenance, "alignment": earlier + entries},
-        )
+        return _with_entries(current, profiles, entries)
 
 
 def align(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = None) -> Profiles:
@@ -244,7 +241,12 @@ def align(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = N
     Raises:
         ProfileError: A step is unknown, or it cannot be done on these profiles.
     """
-    return fit_alignment(profiles, steps, epsilon=epsilon).apply(profiles)
+    entries: list[dict[str, Any]] = []
+    result = profiles
+    for step, current, entry in _fit_steps(profiles, steps, epsilon):
+        entries.append({"step": step.name, **entry})
+        result = current
+    return _with_entries(result, profiles, entries)
 
 
 def fit_alignment(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = None) -> Alignment:
@@ -258,17 +260,33 @@ def fit_alignment(profiles: Profiles, steps: Sequence[str], *, epsilon: float | 
     Raises:
         ProfileError: A step is unknown, or it cannot be done on these profiles.
     """
+    fitted = tuple(step for step, _, _ in _fit_steps(profiles, steps, epsilon))
+    return Alignment(steps=fitted, feature_names=profiles.feature_names)
+
+
+def _fit_steps(
+    profiles: Profiles, steps: Sequence[str], epsilon: float | None
+) -> Iterator[tuple[Step, Profiles, dict[str, Any]]]:
+    """Yield every step, fitted after those before it, with its result and entry."""
     for name in steps:
         if name not in STEPS:
             raise ProfileError(f"There is no step {brief(name)!r} of alignment. {did_you_mean(name, STEPS)}")
     check_profiles(profiles)
-    fitted: list[Step] = []
     current = profiles
     for name in steps:
         step = STEPS[name](name, current, epsilon)
-        current, _ = step.apply(current)
-        fitted.append(step)
-    return Alignment(steps=tuple(fitted), feature_names=profiles.feature_names)
+        current, entry = step.apply(current)
+        yield step, current, entry
+
+
+def _with_entries(profiles: Profiles, source: Profiles, entries: list[dict[str, Any]]) -> Profiles:
+    """Return profiles as float32, with the entries after those of their source."""
+    earlier = list(source.provenance.get("alignment", []))
+    return replace(
+        profiles,
+        features=np.asarray(profiles.features, dtype=np.float32),
+        provenance={**source.provenance, "alignment": earlier + entries},
+    )
 
 
 def _fit_group(operation: Operation, group: Group, wells: Wells) -> "Fit":
@@ -297,6 +315,10 @@ def _fit_tvn(group: Group) -> "Fit":
     return fit
 
 
+def _fit_harmony(group: Group) -> "Fit":
+    return lambda name, profiles, epsilon: fit_harmony_step(name, profiles, group)
+
+
 def _fit_position(name: str, profiles: Profiles, epsilon: float | None) -> Step:
     positions = profiles.codes("Metadata_Well")
     check_positions(name, profiles)
@@ -320,6 +342,8 @@ STEPS: Mapping[str, Fit] = {
     "position": _fit_position,
     "tvn": _fit_tvn("experiment"),
     "tvn-plate": _fit_tvn("plate"),
+    "harmony": _fit_harmony("experiment"),
+    "harmony-plate": _fit_harmony("plate"),
     **{f"sphere-{kind}": _fit_sphering(kind) for kind in get_args(Kind)},
 }
 """Name and fit of every step."""
@@ -346,13 +370,6 @@ def _standardize(
         scale = spread_of(reference)
     result = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
     return result, scale == 0
-
-
-def _group_names(profiles: Profiles, group: Group, codes: Int[np.ndarray, " row"]) -> list[str]:
-    """Return the name of every group, in the order of its number."""
-    _, first = np.unique(codes, return_index=True)
-    rows = profiles.table[list(_COLUMNS[group])].iloc[first]
-    return ["/".join(map(str, row)) for row in rows.itertuples(index=False)]
 
 
 def _axis_names(head: str, values: Values) -> tuple[str, ...]:

@@ -1,11 +1,23 @@
 """Refuse alignments that have no wells to use, or that would erase perturbations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from distangle.errors import ProfileError, brief
 from distangle.results.profiles import PLATE, Profiles
+
+Group = Literal["plate", "experiment"]
+GROUP_COLUMNS: Mapping[Group, tuple[str, ...]] = {"plate": PLATE, "experiment": PLATE[:1]}
+"""Columns that name a group of rows that are aligned together."""
+
+
+def group_names(profiles: Profiles, group: Group, codes: np.ndarray) -> list[str]:
+    """Return the name of every group, in the order of its number."""
+    _, first = np.unique(codes, return_index=True)
+    rows = profiles.table[list(GROUP_COLUMNS[group])].iloc[first]
+    return ["/".join(map(str, row)) for row in rows.itertuples(index=False)]
 
 
 def listing(names: Sequence[str]) -> str:
