@@ -19,7 +19,7 @@ from distangle.profiles.alignment_checks import (
     listing,
 )
 from distangle.profiles.harmony_step import fit_harmony_step
-from distangle.profiles.sphering import Kind, Sphering, choose_epsilon, control_mask, fit_sphering, spread_of
+from distangle.profiles.sphering import Kind, Sphering, choose_epsilon, fit_sphering, reference_mask, spread_of
 from distangle.profiles.tvn import TypicalVariation, fit_typical_variation
 from distangle.results.profiles import Profiles
 
@@ -70,7 +70,7 @@ class GroupStep:
             ProfileError: A group has too few wells, or a single perturbation that centering would erase.
         """
         codes = profiles.codes(GROUP_COLUMNS[self.group])
-        controls = control_mask(profiles) if self.wells == "controls" else np.ones(len(profiles), dtype=bool)
+        controls = reference_mask(profiles) if self.wells == "controls" else np.ones(len(profiles), dtype=bool)
         names = group_names(profiles, self.group, codes)
         least = 1 if self.operation == "center" else 2
         check_counts(
@@ -176,7 +176,7 @@ class TypicalVariationStep:
         Raises:
             ProfileError: A group has fewer than 2 controls.
         """
-        codes, controls = profiles.codes(GROUP_COLUMNS[self.group]), control_mask(profiles)
+        codes, controls = profiles.codes(GROUP_COLUMNS[self.group]), reference_mask(profiles)
         names = group_names(profiles, self.group, codes)
         counts = np.bincount(codes[controls], minlength=len(names))
         check_counts(self.name, names, counts, least=2, wells="controls")
@@ -252,16 +252,36 @@ def align(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = N
 def fit_alignment(profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = None) -> Alignment:
     """Fit a chain of steps, every step on the result of the steps before it.
 
-    Args:
-        profiles: Sites or wells.
-        steps: Names of `STEPS` in their order.
-        epsilon: Addend of the singular values of sphering; None chooses it on held-out controls.
+    The arguments are those of `align`.
 
     Raises:
         ProfileError: A step is unknown, or it cannot be done on these profiles.
     """
     fitted = tuple(step for step, _, _ in _fit_steps(profiles, steps, epsilon))
     return Alignment(steps=fitted, feature_names=profiles.feature_names)
+
+
+def align_by_step(
+    profiles: Profiles, steps: Sequence[str], *, epsilon: float | None = None
+) -> Iterator[tuple[str, Profiles]]:
+    """Yield the profiles before the first step of a chain, and after every step.
+
+    Args:
+        profiles: Sites or wells.
+        steps: Names of `STEPS` in their order.
+        epsilon: As in `fit_alignment`.
+
+    Yields:
+        The steps so far, such as `none` or `center-plate + tvn`, and the profiles after them.
+
+    Raises:
+        ProfileError: A step is unknown, or it cannot be done on these profiles.
+    """
+    yield "none", profiles
+    entries: list[dict[str, Any]] = []
+    for number, (step, current, entry) in enumerate(_fit_steps(profiles, steps, epsilon)):
+        entries.append({"step": step.name, **entry})
+        yield " + ".join(steps[: number + 1]), _with_entries(current, profiles, entries)
 
 
 def _fit_steps(
@@ -295,7 +315,7 @@ def _fit_group(operation: Operation, group: Group, wells: Wells) -> "Fit":
 
 def _fit_sphering(kind: Kind) -> "Fit":
     def fit(name: str, profiles: Profiles, epsilon: float | None) -> Step:
-        controls = control_mask(profiles)
+        controls = reference_mask(profiles)
         choice = "given"
         if epsilon is None:
             chosen = choose_epsilon(profiles, kind)
@@ -309,7 +329,7 @@ def _fit_sphering(kind: Kind) -> "Fit":
 
 def _fit_tvn(group: Group) -> "Fit":
     def fit(name: str, profiles: Profiles, epsilon: float | None) -> Step:
-        values = np.asarray(profiles.features[control_mask(profiles)], dtype=np.float64)
+        values = np.asarray(profiles.features[reference_mask(profiles)], dtype=np.float64)
         return TypicalVariationStep(name=name, group=group, variation=fit_typical_variation(values))
 
     return fit
@@ -347,6 +367,8 @@ STEPS: Mapping[str, Fit] = {
     **{f"sphere-{kind}": _fit_sphering(kind) for kind in get_args(Kind)},
 }
 """Name and fit of every step."""
+CONTROL_STEPS = frozenset(name for name in STEPS if name.endswith("controls") or name.startswith(("tvn", "sphere")))
+"""Steps that are fitted on negative controls."""
 
 
 def _difference(values: Values, centre: np.ndarray) -> Values:

@@ -1,9 +1,9 @@
 """Compute from profiles what `distangle profile` reports."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,16 @@ from distangle.core.progress import no_progress
 from distangle.core.stats import mean_interval
 from distangle.errors import ProfileError
 from distangle.profiles.aggregate import aggregate
-from distangle.profiles.alignment import Alignment, fit_alignment
+from distangle.profiles.alignment import CONTROL_STEPS, align_by_step
 from distangle.profiles.batch_effects import measure_batch_effects
+from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
 from distangle.profiles.hits import NAME, hit_table
-from distangle.profiles.project import Method, is_installed, project, projections
+from distangle.profiles.map import map_profiles
+from distangle.profiles.project import Method, is_installed
 from distangle.profiles.readers import ProfilesFile
 from distangle.profiles.relations import nearest_and_opposite, recall_of_edges
 from distangle.profiles.retrieval import activity, consistency
+from distangle.profiles.similarity import find_clusters
 from distangle.profiles.sphering import control_mask
 from distangle.results.profile_result import BATCH_COLUMNS, ProfileResult
 from distangle.results.profiles import PLATE, Profiles
@@ -26,7 +29,6 @@ from distangle.results.profiles import PLATE, Profiles
 How = Literal["mean", "median", "medoid"]
 TAILS = ((0.05, 0.95), (0.1, 0.9))
 N_STAGES = 3  # stages of the progress besides the alignments
-_N_NEIGHBORS = 30  # of a 2-D map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,24 +83,30 @@ def compute_profiles(
         wells = aggregate(wells, to="well", how=options.aggregate)
     _check_wells(wells)
     notes = list(file.notes)
+    if set(options.alignment) & CONTROL_STEPS:
+        wells = part_controls(wells, seed=options.seed)
+        notes.append(sides_sentence(wells))
     rows = []
-    for name, stage in _stages(fit_alignment(wells, options.alignment), wells):
-        rows.append(_batch_rows(stage, name, seed=options.seed))
-        wells = stage
+    for name, stage in align_by_step(wells, options.alignment):
+        rows.append(_batch_rows(without_references(stage), name, seed=options.seed))
+        aligned = stage
         advance(f"alignment {name}")
-    known = wells.select((wells.table[NAME] != "").to_numpy(dtype=bool))
-    if len(known) < len(wells):
-        notes.append(f"{len(wells) - len(known)} of {len(wells)} wells have no perturbation; they are aligned only.")
+    wells = aligned
+    known = without_references(wells)
+    known = known.select((known.table[NAME] != "").to_numpy(dtype=bool))
+    if n_unnamed := int((wells.table[NAME] == "").sum()):
+        notes.append(f"{n_unnamed} of {len(wells)} wells have no perturbation; they are aligned only.")
     controls = control_mask(known)
     perturbations = aggregate(known, to="perturbation", how=options.aggregate)
     treated = perturbations.select(~control_mask(perturbations))
     neighbors = _neighbors(treated, options.n_neighbors)
+    grouping = find_clusters(treated.features) if len(treated) > 1 else None
     hits = hit_table(
         known,
         perturbations,
         neighbors,
         is_control=controls,
-        clusters={},
+        clusters={} if grouping is None else dict(zip(treated.table[NAME], grouping.labels.tolist(), strict=True)),
         channels=channels or {},
         n_draws=options.n_draws,
         seed=options.seed,
@@ -150,23 +158,6 @@ def _check_wells(wells: Profiles) -> None:
             f"None of {len(wells)} wells has a perturbation that is no negative control. Expected some. "
             "Name the column of the perturbation: `--perturbation COLUMN`."
         )
-
-
-def _stages(alignment: Alignment, wells: Profiles) -> Iterator[tuple[str, Profiles]]:
-    """Yield the name of every part of the chain, and the profiles after it."""
-    yield "none", wells
-    names: list[str] = []
-    entries: list[dict[str, Any]] = []
-    for step in alignment.steps:
-        wells, entry = step.apply(wells)
-        names.append(step.name)
-        entries.append({"step": step.name, **entry})
-        wells = replace(
-            wells,
-            features=np.asarray(wells.features, dtype=np.float32),
-            provenance={**wells.provenance, "alignment": list(entries)},
-        )
-        yield " + ".join(names), wells
 
 
 def _batch_rows(wells: Profiles, name: str, *, seed: int) -> pd.DataFrame:
@@ -261,16 +252,5 @@ def _coordinates(wells: Profiles, options: ProfileOptions) -> tuple[pd.DataFrame
     if len(wells) < 2:
         return None, ""
     method: Method = options.map or ("tsne" if is_installed("tsne") else "pca")
-    chosen = next(
-        iter(
-            projections(
-                len(wells),
-                methods=[method, "pca"],
-                seeds=[options.seed],
-                perplexities=[_N_NEIGHBORS],
-                neighbours=_N_NEIGHBORS,
-            )
-        )
-    )
-    points = project(wells.features, chosen)
-    return pd.DataFrame({"x": points[:, 0], "y": points[:, 1]}), chosen.name
+    places = map_profiles(wells.features, method=method, seed=options.seed)
+    return pd.DataFrame({"x": places.x, "y": places.y}), places.method

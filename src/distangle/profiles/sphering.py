@@ -17,6 +17,10 @@ EPSILONS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-5, 3,
 _MAX_FOLDS = 5
 
 
+CONTROL_SIDE = "Metadata_Control_Side"
+"""Column that gives a negative control to the `alignment` or to the `test`, if it is there."""
+
+
 def control_mask(profiles: Profiles) -> Bool[np.ndarray, " row"]:
     """Return which rows are negative controls.
 
@@ -29,6 +33,20 @@ def control_mask(profiles: Profiles) -> Bool[np.ndarray, " row"]:
             f"expected {' or '.join(NEGATIVE)}. Add the roles of the wells."
         )
     return profiles.table["Metadata_Role"].isin(list(NEGATIVE)).to_numpy(dtype=bool)
+
+
+def reference_mask(profiles: Profiles) -> Bool[np.ndarray, " row"]:
+    """Return which negative controls an alignment may be fitted on.
+
+    These are all, or those that `control_sides.part_controls` gave to the alignment.
+
+    Raises:
+        ProfileError: The table has no roles.
+    """
+    mask = control_mask(profiles)
+    if CONTROL_SIDE in profiles.table:
+        mask = mask & (profiles.table[CONTROL_SIDE] == "alignment").to_numpy(dtype=bool)
+    return mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +184,7 @@ def choose_epsilon(
     """
     if not candidates or min(candidates) <= 0:
         raise ProfileError(f"The candidates of epsilon are {list(candidates)}. Expected numbers above 0.")
-    controls = profiles.select(control_mask(profiles))
+    controls = profiles.select(reference_mask(profiles))
     held_out, batches = _batches(controls)
     n_folds = min(_MAX_FOLDS, int(batches.max()) + 1)
     values = np.asarray(controls.features, dtype=np.float64)
