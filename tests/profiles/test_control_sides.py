@@ -44,7 +44,7 @@ def p_values(steps: tuple[str, ...], *, parted: bool, n_controls: int, n_replica
             known.table["Metadata_Perturbation"].to_numpy(dtype=object),
             control_mask(known),
             known.codes(PLATE),
-            n_draws=499,
+            n_draws=199,
             seed=seed,
         )
         values += table["p"].tolist()
