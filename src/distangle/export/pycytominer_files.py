@@ -82,7 +82,7 @@ def _with_metadata_names(profiles: Profiles) -> Profiles:
     repeated = [name for name, count in Counter([*names, *profiles.feature_names]).items() if count > 1]
     if repeated:
         raise ProfileError(
-            f"The profiles have two columns that would be called {repeated[0]!r} in the file. Expected every name once. "
-            "Rename one of them."
+            f"The profiles have two columns that would be called {repeated[0]!r} in the file. Expected every name "
+            "once. Rename one of them."
         )
     return replace(profiles, table=profiles.table.set_axis(names, axis=1))
