@@ -1,4 +1,4 @@
-"""Export the network of a run to torch.export or ONNX, and compare it with the original."""
+"""Export the network of a run to torch.export or ONNX, and measure the parity."""
 
 import contextlib
 import importlib

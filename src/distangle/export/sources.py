@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from distangle.errors import ProfileError
+from distangle.export.folders import check_source, has_profiles, is_run
 from distangle.profiles.readers import read_profiles
-from distangle.results.profile_result import JSON_FILE, ProfileResult
+from distangle.results.profile_result import ProfileResult
 from distangle.results.profiles import Profiles
 from distangle.results.run import RunFolder
+from distangle.results.verify import refuse_altered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,26 +28,6 @@ class ProfileSource:
     coordinates: pd.DataFrame | None = None
 
 
-def is_run(source: Path) -> bool:
-    """Return whether a folder is a run."""
-    return (source / "run.json").is_file()
-
-
-def check_source(source: Path) -> None:
-    """Check that a folder is a run or a folder of profiles.
-
-    Raises:
-        ProfileError: It is neither.
-    """
-    if is_run(source) or (source / JSON_FILE).is_file():
-        return
-    found = "it does not exist" if not source.exists() else f"it has neither run.json nor {JSON_FILE}"
-    raise ProfileError(
-        f"{source} cannot be exported: {found}. Expected the folder of a run or its folder of profiles. `distangle "
-        "train SCREEN --out RUN` makes a run."
-    )
-
-
 def read_source(source: Path) -> list[ProfileSource]:
     """Read the profiles of a run or of a folder of profiles.
 
@@ -58,14 +39,15 @@ def read_source(source: Path) -> list[ProfileSource]:
 
     Raises:
         ProfileError: The folder is neither, or no site can be used.
-        RunError: The run has no predictions, or a file is damaged.
+        RunError: The run has no predictions, or a file is damaged or was changed.
     """
     check_source(source)
     if not is_run(source):
         return _result_of(source)
     run = RunFolder.open(source)
+    refuse_altered(run, "run.json", "predictions/sites", "profiles/")
     sources = [ProfileSource(name="embeddings", profiles=read_profiles(source).profiles)]
-    return sources + (_result_of(run.profiles) if (run.profiles / JSON_FILE).is_file() else [])
+    return sources + (_result_of(run.profiles) if has_profiles(run.profiles) else [])
 
 
 def _result_of(folder: Path) -> list[ProfileSource]:
