@@ -64,7 +64,8 @@ def test_whole_views_are_what_the_network_says_of_the_turned_image(
 def test_measuring_that_was_stopped_goes_on_to_the_same_bytes(
     screen: Screen, model: PerturbationClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distangle.model.features.SITES_PER_FILE", 10)
+    for module in ("model.features", "results.backbone_features"):
+        monkeypatch.setattr(f"distangle.{module}.SITES_PER_FILE", 10)
     store = ImageCache(screen, Preprocessing())
     measure_features(model, store, VIEWS, tmp_path / "whole")
     calls = []

@@ -134,7 +134,8 @@ def test_run(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {
             "Metadata_Experiment": "e", "Metadata_Plate": "1", "Metadata_Well": ["B02", "B03"], "Metadata_Site": "1",
-            "Metadata_Role": ["treatment", "untreated"], "perturbation": ["s1", ""], "predicted": "s1", "reason": "",
+            "Metadata_Role": ["treatment", "untreated"], "Metadata_Fold": "held_out", "perturbation": ["s1", ""],
+            "predicted": "s1", "reason": "",
         }
     )  # fmt: skip
     table.loc[1, "reason"] = "no file"

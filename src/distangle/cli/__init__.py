@@ -11,6 +11,7 @@ from distangle.cli.console import print_error, print_result
 from distangle.cli.damage import name_damaged_file
 from distangle.cli.explanations import ablate, explain, figures
 from distangle.cli.exports import export
+from distangle.cli.profiles import profile
 from distangle.cli.runs import demo, predict, report, train
 from distangle.cli.screens import folds, index, pack, simulate, statistics
 from distangle.core.progress import show_action, show_waiting
@@ -34,7 +35,7 @@ def help(verb: str | None = None) -> None:
 FUNCTIONS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
-        *(index, check, train, predict, explain, figures, report),
+        *(index, check, train, predict, explain, profile, figures, report),
         *(simulate, statistics, folds, pack, settings, export, verify, trust, ablate, demo, help, version),
     )
 }

@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[Group, str]] = {
     "train": (WORK, "distangle train screen --preset small --out runs/first"),
     "predict": (WORK, "distangle predict runs/first"),
     "explain": (WORK, "distangle explain runs/first --n-sites 48"),
+    "profile": (WORK, "distangle profile runs/first"),
     "figures": (WORK, "distangle figures runs/first"),
     "report": (WORK, "distangle report runs/first"),
     "simulate": (SCREEN, "distangle simulate plates --set n_treatments=8"),

@@ -20,6 +20,7 @@ from distangle.cli.console import (
     score_lines,
 )
 from distangle.cli.inputs import check_folder, compute_on, open_for_drawing, open_own_screen, open_screen
+from distangle.cli.profiles import print_profiles
 from distangle.core.progress import progress, show_action, shows_progress
 from distangle.errors import ConfigError, brief
 
@@ -385,6 +386,7 @@ def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
     from distangle.demo import run_demo
 
     result = run_demo(out, seed=seed, say=print_note)
+    print_profiles(result.profiles)
     for sentence in result.sentences:
         print_result(sentence)
     print_result(f"report: {result.report}")

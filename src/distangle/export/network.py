@@ -162,7 +162,7 @@ def _input_size(card: ModelCard, size: int | None) -> tuple[int, int]:
 
 
 def _random_inputs(model: PerturbationClassifier, *, height: int, width: int, n: int) -> dict[str, Tensor]:
-    """Return standardized images, one-hot cell types and references, as far as the network has them."""
+    """Return random values of every input that the network has."""
     generator = torch.Generator().manual_seed(n)
     config = model.config
     inputs = {"images": torch.randn(n, config.n_channels, height, width, generator=generator)}
@@ -202,7 +202,7 @@ def _run_openvino(path: Path, batches: list[dict[str, Tensor]]) -> list[tuple[np
 
 
 def _differences(expected: list[tuple[Tensor, ...]], found: list[tuple[np.ndarray, ...]]) -> tuple[float, float]:
-    """Return the largest absolute difference of logits and of embedding; infinite for other shapes."""
+    """Return the largest differences of logits and embedding; inf for other shapes."""
     largest = [0.0, 0.0]
     for pair, other in zip(expected, found, strict=True):
         for k, (tensor, array) in enumerate(zip(pair, other, strict=True)):
@@ -214,7 +214,7 @@ def _differences(expected: list[tuple[Tensor, ...]], found: list[tuple[np.ndarra
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what the exporters say about their own code and about packages that are not needed."""
+    """Hide what the exporters say about their own code and optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:

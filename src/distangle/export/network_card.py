@@ -1,4 +1,4 @@
-"""Describe an exported network: inputs, outputs, and the preprocessing to be done."""
+"""Describe an exported network: inputs, outputs and preprocessing."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -10,8 +10,8 @@ from distangle.inference.baselines import predict_without_cells
 from distangle.inference.predict import PredictionOptions, join_results, predict_by_views
 from distangle.model import ModelCard, PerturbationClassifier
 from distangle.model.device import inference_device
-from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder
+from distangle.results.backbone_features import CARD, Features
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.screen.folds.folds import EXCLUDED
 from distangle.screen.screen import WELL_COLUMNS

@@ -13,10 +13,10 @@ from distangle.core.progress import no_progress
 from distangle.errors import ConfigError, RunError
 from distangle.images import N_VIEWS, ImageCache, fit_normalization
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, control_features, eval_mode
-from distangle.model.features import Features
 from distangle.model.forward import BatchPlan, SiteInputs, site_outputs
 from distangle.model.modes import channels_last
 from distangle.results import Predictions
+from distangle.results.backbone_features import Features
 from distangle.screen import Screen, rename_columns
 from distangle.screen.screen import KEY_COLUMNS
 

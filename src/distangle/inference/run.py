@@ -20,8 +20,8 @@ from distangle.inference.predict import PredictionOptions, average_wells, predic
 from distangle.inference.statistics import save_statistics, statistics_for
 from distangle.model import ModelCard, PerturbationClassifier, load_model
 from distangle.model.device import inference_device
-from distangle.model.features import CARD, Features
 from distangle.results import Predictions, RunFolder, Scores
+from distangle.results.backbone_features import CARD, Features
 from distangle.results.run_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.plate_groups import AtTest

@@ -17,8 +17,8 @@ from distangle.core.shrinkage import (
 from distangle.images import ImageCache, control_rows, fit_normalization
 from distangle.model.classifier import PerturbationClassifier
 from distangle.model.device_batches import batches_to_device
-from distangle.model.features import Features
 from distangle.model.modes import eval_mode
+from distangle.results.backbone_features import Features
 from distangle.screen import Screen
 from distangle.screen.plate_groups import group_codes
 from distangle.screen.screen import WELL_COLUMNS

@@ -1,7 +1,6 @@
 """Compute the features of a frozen backbone in fixed augmentations of every site."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,10 @@ from distangle.images import Augmentation, ImageCache, augment, fit_normalizatio
 from distangle.images.augmentation import N_VIEWS
 from distangle.model.classifier import PerturbationClassifier
 from distangle.model.modes import eval_mode
+from distangle.results.backbone_features import CARD, SITES_PER_FILE, Features, chunk_paths
 from distangle.screen import Screen
 from distangle.screen.screen import KEY_COLUMNS
 
-CARD = "features.json"
-SITES_PER_FILE = 256
 BATCH_SIZE = 32
 
 
@@ -55,51 +53,6 @@ class FixedViews:
         view = random_augmentation(rng, height=height, width=width, min_share=self.min_crop)
         gain, offset = rng.normal(1.0, self.gain, channels), rng.normal(0.0, self.offset, channels)
         return view, gain.astype(np.float32), offset.astype(np.float32)
-
-
-class Features:
-    """The features of every site and view, in memory-mapped files.
-
-    Args:
-        folder: Written by `measure_features`.
-
-    Attributes:
-        reasons: By row of each unreadable site, why it could not be read.
-        statistics: float32 [site, 2, channel], mean and standard deviation of each image; NaN for unreadable sites.
-        n_sites: Sites of the screen.
-        n_views: Views of each site.
-        n_features: Features of each view.
-        card: How the features were computed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        self.card: Mapping[str, Any] = card
-        self.statistics: np.ndarray = np.load(folder / "statistics.npy")
-        self.reasons: dict[int, str] = {int(row): reason for row, reason in card["unreadable"].items()}
-        self.n_sites, self.n_views, self.n_features = card["shape"]
-        self._chunks = [np.load(path, mmap_mode="r") for path in _chunk_paths(folder, self.n_sites)]
-
-    def readable(self, rows: Sequence[int] | np.ndarray) -> list[int]:
-        """Return the readable rows, in their order."""
-        return [int(row) for row in rows if int(row) not in self.reasons]
-
-    def take(self, rows: Sequence[int] | np.ndarray, views: np.ndarray | int = 0) -> np.ndarray:
-        """Return the features of rows, each in its view, float32 [row, feature]."""
-        rows = np.asarray(rows, dtype=int)
-        view_numbers = np.broadcast_to(np.asarray(views, dtype=int), rows.shape)
-        values = np.empty((len(rows), self.n_features), dtype=np.float32)
-        chunk = rows // SITES_PER_FILE
-        for number in np.unique(chunk):
-            members = np.flatnonzero(chunk == number)
-            values[members] = self._chunks[number][rows[members] % SITES_PER_FILE, view_numbers[members]]
-        return values
-
-    def of_whole_images(self, rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
-        """Return the readable rows and the features of their whole images."""
-        readable = self.readable(rows)
-        return readable, self.take(readable)
 
 
 def read_features(store: ImageCache, views: FixedViews, folder: Path) -> Features | None:
@@ -154,7 +107,7 @@ def measure_features(
     n_sites = len(store.screen.sites)
     names = site_names(store.screen, range(n_sites))
     unreadable: dict[str, str] = {}
-    paths = _chunk_paths(folder, n_sites)
+    paths = chunk_paths(folder, n_sites)
     for number, path in enumerate(paths):
         rows = list(range(number * SITES_PER_FILE, min(n_sites, (number + 1) * SITES_PER_FILE)))
         readable, statistics = fit_normalization(store, rows)
@@ -232,7 +185,3 @@ def _augmented_shape(shape: tuple[int, ...], k: int) -> tuple[int, int]:
     if k < N_VIEWS:
         return (width, height) if k & 4 else (height, width)
     return min(height, width), min(height, width)
-
-
-def _chunk_paths(folder: Path, n_sites: int) -> list[Path]:
-    return [folder / f"{number:05d}.npy" for number in range(-(-n_sites // SITES_PER_FILE))]

@@ -13,8 +13,8 @@ from distangle.model.batch_norm import use_statistics
 from distangle.model.classifier import Outputs, PerturbationClassifier
 from distangle.model.control_centering import reference_rows
 from distangle.model.device_batches import batches_to_device
-from distangle.model.features import Features
 from distangle.model.plate_batch_norm import CellTypesOf, PlateBatchNorm, rows_by_statistics
+from distangle.results.backbone_features import Features
 
 
 def _no_cell_types(rows: Sequence[int]) -> Tensor | None:

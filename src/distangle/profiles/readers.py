@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import pandas as pd
 
 from distangle.core.untrusted_files import read_regular_file, reason_of
 from distangle.errors import ProfileError, brief
-from distangle.results.predictions import Predictions
+from distangle.profiles.metadata import join_metadata
+from distangle.profiles.run_reader import RunRows, Source, is_run, read_run
 from distangle.results.profiles import Profiles
-from distangle.results.run import RunFolder
 from distangle.screen.plates import split_well, well_name
 from distangle.screen.roles import Role, role_of
 
@@ -26,7 +26,7 @@ PERTURBATION_COLUMNS = (
     "Metadata_treatment",
 )
 """Columns that may name the perturbation, the preferred first."""
-_EXPERIMENTS = ("Metadata_Experiment", "Metadata_Batch", "Metadata_Week")
+_EXPERIMENTS = ("Metadata_Batch", "Metadata_Week")
 _DOSES = ("Metadata_Concentration", "Metadata_Dose", "Metadata_dose", "Metadata_mmoles_per_liter")
 _ROLES = ("Metadata_Role", "Metadata_control_type", "Metadata_pert_type")
 _NEGATIVE_NAMES = ("dmso", "vehicle", "mock")
@@ -45,53 +45,64 @@ class ProfilesFile:
         n_found: Rows found; a DeepProfiler file is a row.
         refused: Row or file, and the reason.
         left_out: Feature, and why it was left out of every row.
+        n_trained: Sites of a run that are not used because the network was trained on them.
+        notes: Sentences for the reader.
     """
 
     profiles: Profiles
     n_found: int
     refused: Refusals = ()
     left_out: Refusals = ()
+    n_trained: int = 0
+    notes: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """Return how many rows were found, used and refused."""
-        text = f"{self.n_found} rows found: {len(self.profiles)} used, {len(self.refused)} refused."
+        text = f"{self.n_found} rows found: {len(self.profiles)} used, {len(self.refused)} refused"
+        if self.n_trained:
+            text += f", {self.n_trained} left out (the network was trained on them)"
+        text += "."
         if self.left_out:
             text += f" {len(self.left_out)} features left out: {_names([name for name, _ in self.left_out])}."
         return text
 
 
-@dataclass(kw_only=True)
-class _Source:
-    """Rows of a source before any check; `labels` names the rows in messages."""
-
-    table: pd.DataFrame
-    features: pd.DataFrame
-    labels: list[str]
-    refused: list[tuple[str, str]] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-
-
-def read_profiles(path: Path, *, perturbation: str | None = None, negative_control: Sequence[str] = ()) -> ProfilesFile:
+def read_profiles(
+    path: Path,
+    *,
+    perturbation: str | None = None,
+    negative_control: Sequence[str] = (),
+    metadata: Path | None = None,
+    of_run: RunRows | None = None,
+) -> ProfilesFile:
     """Read profiles and check every row.
 
     Args:
         path: A CSV or Parquet table with `Metadata_*` columns or a folder of such tables, a DeepProfiler `.npz` file
-            or folder (`PLATE/WELL/SITE.npz` or `PLATE/WELL_SITE.npz`), an `.h5ad` file, or a run folder.
+            or folder (`PLATE/WELL/SITE.npz` or `PLATE/WELL_SITE.npz`), an `.h5ad` file, a run folder, or a folder of
+            predictions.
         perturbation: Column of the perturbation; None for the first of `PERTURBATION_COLUMNS`.
         negative_control: Perturbations that are negative controls.
+        metadata: Table with more columns of the plates and wells, such as the perturbation and the role.
+        of_run: Vectors and wells of a run; None for the embeddings of all wells.
 
     Raises:
-        ProfileError: The source is absent, damaged, empty or contradictory, or no row can be used.
+        ProfileError: The source is absent, damaged, empty or contradictory, or no row can be used; or it is no run, but
+            wells of a run are asked for.
         RunError: The run is incomplete.
     """
-    source = _source_of(path)
-    n_found = len(source.labels) + len(source.refused)
+    source = _source_of(path, of_run)
+    n_found = len(source.labels) + len(source.refused) + source.n_trained
     if not source.labels:
         reasons = f" First reason: {source.refused[0][1]}." if source.refused else ""
         raise ProfileError(
             f"{path} holds no usable row of {n_found}.{reasons} Expected one row per site or well. {_FIX}"
         )
     table = _standard_table(source.table, path)
+    if metadata is not None:
+        table, sentence = join_metadata(table, metadata)
+        source.notes.append(sentence)
+    _name_experiments(table)
     _label(table, path, perturbation=perturbation, negative_control=negative_control)
     features = _complete_features(source, path)
     reasons_of = _row_reasons(table, features.to_numpy(dtype=np.float64))
@@ -106,20 +117,32 @@ def read_profiles(path: Path, *, perturbation: str | None = None, negative_contr
         table=table[used].reset_index(drop=True),
         features=features.to_numpy(dtype=np.float64)[used].astype(np.float32),
         feature_names=tuple(map(str, features.columns)),
-        provenance={"source": path.name, "n_found": n_found, "n_refused": len(refused)},
+        provenance={"source": path.name, "n_found": n_found, "n_refused": len(refused), **source.provenance},
     )
-    return ProfilesFile(profiles=profiles, n_found=n_found, refused=tuple(refused), left_out=tuple(source.left_out))
+    return ProfilesFile(
+        profiles=profiles,
+        n_found=n_found,
+        refused=tuple(refused),
+        left_out=tuple(source.left_out),
+        n_trained=source.n_trained,
+        notes=tuple(source.notes),
+    )
 
 
-def _source_of(path: Path) -> _Source:
+def _source_of(path: Path, of_run: RunRows | None) -> Source:
     if not path.exists():
         raise ProfileError(f"{path} does not exist. Expected a table, a folder or a run. Check the path.")
+    if is_run(path):
+        return read_run(path, of_run or RunRows())
+    if of_run is not None and of_run != RunRows():
+        raise ProfileError(
+            f"{path} is no run, so there are no {of_run.features} features of {of_run.wells} wells. "
+            "Leave the options of a run out, or name a run."
+        )
     if path.is_file():
         if path.suffix == ".npz":
             return _read_cells([path])
         return _read_h5ad(path) if path.suffix == ".h5ad" else _read_table(path)
-    if (path / "run.json").exists():
-        return _read_run(path)
     tables = sorted(file for file in path.iterdir() if file.name.endswith((".csv", ".csv.gz", ".parquet")))
     cells = sorted(path.rglob("*.npz"))
     if bool(tables) == bool(cells):
@@ -132,7 +155,7 @@ def _source_of(path: Path) -> _Source:
     return _joined([(file.name, _read_table(file)) for file in tables])
 
 
-def _read_table(path: Path) -> _Source:
+def _read_table(path: Path) -> Source:
     with read_regular_file(path, fix=_FIX, error=ProfileError):
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
@@ -150,12 +173,12 @@ def _read_table(path: Path) -> _Source:
     table = frame[[name for name in frame.columns.map(str) if name.startswith("Metadata_")]]
     rest = frame.drop(columns=table.columns)
     features = rest.select_dtypes(include="number")
-    source = _Source(table=table, features=features, labels=[f"{path.name} row {n + 1}" for n in range(len(frame))])
+    source = Source(table=table, features=features, labels=[f"{path.name} row {n + 1}" for n in range(len(frame))])
     source.left_out += [(str(name), "it holds text") for name in rest if name not in features]
     return source
 
 
-def _read_cells(paths: Sequence[Path]) -> _Source:
+def _read_cells(paths: Sequence[Path]) -> Source:
     rows: list[dict[str, str]] = []
     means: list[np.ndarray] = []
     labels: list[str] = []
@@ -186,10 +209,10 @@ def _read_cells(paths: Sequence[Path]) -> _Source:
         labels.append(label)
     features = pd.DataFrame(np.array(means)).rename(columns=lambda number: f"feature_{number}")
     # A file with cells that are not finite refuses its own row only.
-    return _Source(table=pd.DataFrame(rows), features=features, labels=labels, refused=refused)
+    return Source(table=pd.DataFrame(rows), features=features, labels=labels, refused=refused)
 
 
-def _read_h5ad(path: Path) -> _Source:
+def _read_h5ad(path: Path) -> Source:
     try:
         anndata: Any = importlib.import_module("anndata")
     except ImportError as cause:
@@ -201,28 +224,10 @@ def _read_h5ad(path: Path) -> _Source:
             columns=lambda name: name if str(name).startswith("Metadata_") else f"Metadata_{name}"
         )
     features = pd.DataFrame(np.asarray(values, dtype=np.float64), columns=list(map(str, data.var_names)))
-    return _Source(table=table, features=features, labels=[f"{path.name} {name}" for name in data.obs_names])
+    return Source(table=table, features=features, labels=[f"{path.name} {name}" for name in data.obs_names])
 
 
-def _read_run(path: Path) -> _Source:
-    predictions = Predictions.read(RunFolder.open(path).predictions, level="site")
-    reasons = predictions.table["reason"].astype(str).tolist()
-    labels = [f"{path.name} row {n + 1}" for n in range(len(reasons))]
-    readable = np.array([not reason for reason in reasons], dtype=bool)
-    table = predictions.table[readable].reset_index(drop=True).rename(columns={"perturbation": "Metadata_Perturbation"})
-    table = table[[name for name in table if str(name).startswith("Metadata_")]]
-    features = pd.DataFrame(predictions.embedding[readable].astype(np.float64)).rename(
-        columns=lambda number: f"embedding_{number}"
-    )
-    return _Source(
-        table=table,
-        features=features,
-        labels=[label for label, reason in zip(labels, reasons, strict=True) if not reason],
-        refused=[(label, reason) for label, reason in zip(labels, reasons, strict=True) if reason],
-    )
-
-
-def _joined(parts: list[tuple[str, _Source]]) -> _Source:
+def _joined(parts: list[tuple[str, Source]]) -> Source:
     first_name, first = parts[0]
     for name, part in parts[1:]:
         for less, more, where in ((part, first, name), (first, part, first_name)):
@@ -232,7 +237,7 @@ def _joined(parts: list[tuple[str, _Source]]) -> _Source:
                     f"{where} lacks {len(absent)} features of the other tables: {_names(absent)}. Expected the same "
                     "features on every plate. Select features over all plates together."
                 )
-    return _Source(
+    return Source(
         table=pd.concat([part.table for _, part in parts], ignore_index=True),
         features=pd.concat([part.features[list(first.features)] for _, part in parts], ignore_index=True),
         labels=[label for _, part in parts for label in part.labels],
@@ -250,14 +255,19 @@ def _standard_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         )
     text = pd.DataFrame({str(name): [_text(value) for value in table[name]] for name in table})
     if "Metadata_Experiment" not in text:
-        source = next((name for name in _EXPERIMENTS if name in text), None)
-        text.insert(0, "Metadata_Experiment", text[source] if source else "")
+        text.insert(0, "Metadata_Experiment", "")
     if "Metadata_Site" in text and not text["Metadata_Site"].any():
         text = text.drop(columns="Metadata_Site")
     wells = [split_well(name) for name in text["Metadata_Well"]]
     pairs = zip(wells, text["Metadata_Well"], strict=True)
     text["Metadata_Well"] = [well_name(*well) if well else name for well, name in pairs]
     return text
+
+
+def _name_experiments(table: pd.DataFrame) -> None:
+    source = next((name for name in _EXPERIMENTS if name in table), None)
+    if source and not (table["Metadata_Experiment"] != "").any():
+        table["Metadata_Experiment"] = table[source]
 
 
 def _label(table: pd.DataFrame, path: Path, *, perturbation: str | None, negative_control: Sequence[str]) -> None:
@@ -290,7 +300,7 @@ def _label(table: pd.DataFrame, path: Path, *, perturbation: str | None, negativ
     table["Metadata_Perturbation"] = names
 
 
-def _complete_features(source: _Source, path: Path) -> pd.DataFrame:
+def _complete_features(source: Source, path: Path) -> pd.DataFrame:
     features = source.features
     if features.columns.has_duplicates:
         twice = _names(list(features.columns[features.columns.duplicated()]))

@@ -132,29 +132,38 @@ def nearest_and_opposite(features: Float[np.ndarray, "row feature"], names: Sequ
     )
 
 
-def energy_distance(a: Float[np.ndarray, "first feature"], b: Float[np.ndarray, "second feature"]) -> float:
-    """Return the energy distance of two clouds of points; 0 if they are equal.
+def energy_distance(
+    a: Float[np.ndarray, "first feature"], b: Float[np.ndarray, "second feature"], *, unbiased: bool = False
+) -> float:
+    """Return the energy distance of two clouds of points.
 
-    2 E|x - y| - E|x - x'| - E|y - y'| with Euclidean distances, over all pairs of rows, each with itself included.
+    2 E|x - y| - E|x - x'| - E|y - y'| with Euclidean distances.
 
     Source: Szekely & Rizzo 2013, Energy statistics: a class of statistics based on distances.
 
     Args:
         a: Points, at least one.
         b: Points, at least one.
+        unbiased: Take the means within a cloud over different points only: 0 on average for clouds of one
+            distribution, and sometimes below 0. Otherwise each point is a pair with itself too: 0 for equal clouds,
+            and never below, but larger for smaller clouds.
 
     Raises:
-        ProfileError: A cloud is empty or the numbers of features differ.
+        ProfileError: A cloud is empty, or holds one point only where it must be unbiased, or the numbers of features
+            differ.
     """
-    from scipy.spatial.distance import cdist
+    from scipy.spatial.distance import cdist, pdist
 
-    if not len(a) or not len(b) or a.shape[1] != b.shape[1]:
+    least = 2 if unbiased else 1
+    if min(len(a), len(b)) < least or a.shape[1] != b.shape[1]:
         raise ProfileError(
-            f"Clouds of shape {a.shape} and {b.shape}; expected at least one point each and equal numbers of features. "
-            "Give the same features of both."
+            f"Clouds of shape {a.shape} and {b.shape}; expected at least {least} point(s) each and equal numbers of "
+            "features. Give the same features of both."
         )
     first, second = a.astype(np.float64), b.astype(np.float64)
     between = cdist(first, second).mean()
+    if unbiased:
+        return float(2 * between - pdist(first).mean() - pdist(second).mean())
     return max(0.0, float(2 * between - cdist(first, first).mean() - cdist(second, second).mean()))
 
 

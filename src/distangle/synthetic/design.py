@@ -37,6 +37,7 @@ class SimulationConfig(BaseModel):
         description="Treatments in disjoint groups, one group per plate; else all treatments on all plates.",
     )
     n_treatments: int = Field(12, ge=1, description="Perturbations without the controls.")
+    n_inactive_treatments: int = Field(0, ge=0, description="How many of them have no effect, the last ones.")
     wells_per_treatment: int = Field(1, ge=1, description="On each plate that carries the treatment.")
     n_positive_controls: int = Field(4, ge=0, description="One well each on every plate.")
     n_negative_controls: int = Field(4, ge=1, description="Negative-control wells on every plate; one is always B02.")
@@ -145,6 +146,7 @@ def plan_screen(config: SimulationConfig) -> ScreenDesign:
         local_share=config.local_share,
         rng=rng_for(config.seed, "effects"),
     )
+    effects |= dict.fromkeys(treatments[len(treatments) - config.n_inactive_treatments :], Effect())
     effects[NEGATIVE_CONTROL] = Effect()
     if config.null or config.effect_strength == 0:
         effects = dict.fromkeys(effects, Effect())
@@ -189,6 +191,11 @@ def _check(config: SimulationConfig) -> None:
             f"n_test_experiments is {config.n_test_experiments}, expected at most {n_experiments - 1}: at least one of "
             f"{n_experiments} experiments must remain for training. Decrease it, or increase "
             "experiments_per_cell_type."
+        )
+    if config.n_inactive_treatments > config.n_treatments:
+        raise ScreenError(
+            f"n_inactive_treatments is {config.n_inactive_treatments}, but n_treatments is {config.n_treatments}: "
+            "expected at most as many. Decrease it, or increase n_treatments."
         )
     n_groups = config.plates_per_experiment if config.plate_groups else 1
     if n_groups > config.n_treatments:

@@ -14,7 +14,7 @@ from distangle.core.shrinkage import Correction
 from distangle.errors import FoldError
 from distangle.images import N_VIEWS, ImageCache
 from distangle.model import ReferenceWells, eval_mode, reference_wells, set_prior
-from distangle.model.features import Features
+from distangle.results.backbone_features import Features
 from distangle.screen import Screen
 from distangle.screen.folds.expectation import expected_groups
 from distangle.screen.folds.make import assign_groups

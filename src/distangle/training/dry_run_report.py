@@ -18,7 +18,8 @@ from distangle.core.shrinkage import Correction
 from distangle.errors import ConfigError
 from distangle.images import ImageCache
 from distangle.model import PerturbationClassifier, ReferenceWells, reference_wells
-from distangle.model.features import Features, FixedViews, measure_features
+from distangle.model.features import FixedViews, measure_features
+from distangle.results.backbone_features import Features
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.training.config import TrainingConfig
 from distangle.training.data.loader import BatchLoader

@@ -9,8 +9,9 @@ from distangle.core.distributed import is_first, wait_for_all
 from distangle.core.progress import count_items, no_progress
 from distangle.core.shrinkage import Correction
 from distangle.images import ImageCache
-from distangle.model.features import BATCH_SIZE, CARD, Features, FixedViews, measure_features, read_features
+from distangle.model.features import BATCH_SIZE, FixedViews, measure_features, read_features
 from distangle.results import RunFolder
+from distangle.results.backbone_features import CARD, Features
 from distangle.training.config import TrainingConfig
 from distangle.training.initial_state import build_network
 

@@ -23,8 +23,8 @@ from distangle.model import (
     reference_wells,
     set_prior,
 )
-from distangle.model.features import Features
 from distangle.results import RunFolder
+from distangle.results.backbone_features import Features
 from distangle.results.run_screen import own_card, own_screen
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.training.checkpointing.checkpoints import has_checkpoint

@@ -16,8 +16,8 @@ from distangle.model import (
     collect_plate_statistics,
     eval_mode,
 )
-from distangle.model.features import Features
 from distangle.model.forward import BatchPlan, SiteInputs, do_nothing, site_outputs
+from distangle.results.backbone_features import Features
 from distangle.screen import Screen
 from distangle.training.config import BatchNormConfig
 from distangle.training.data.sites import TrainingSites

@@ -28,7 +28,7 @@ from distangle.images import (
 from distangle.images.preprocessing import Transform
 from distangle.model import ReferenceWells
 from distangle.model.device_batches import affine, scale_and_offset, transform_statistics
-from distangle.model.features import Features
+from distangle.results.backbone_features import Features
 from distangle.training.config import TrainingConfig
 from distangle.training.data.cutmix import Box, mix_images, mix_rows, random_box, remaining_area
 from distangle.training.data.sampler import pure_batches, whole_batches

@@ -11,7 +11,8 @@ import pandas as pd
 from distangle.core.random import rng_for
 from distangle.errors import ConfigError, FoldError, did_you_mean
 from distangle.images import ImageCache, fit_normalization
-from distangle.model.features import Features, site_names
+from distangle.model.features import site_names
+from distangle.results.backbone_features import Features
 from distangle.screen import TRAIN, Folds, Screen, natural_sort_key
 from distangle.screen.folds.coverage import count_well_labels, target_columns
 from distangle.screen.plate_groups import control_rows, plates_of

@@ -8,7 +8,8 @@ import numpy as np
 
 from distangle.errors import ConfigError, FoldError
 from distangle.images import ImageCache, fit_normalization
-from distangle.model.features import Features, site_names
+from distangle.model.features import site_names
+from distangle.results.backbone_features import Features
 from distangle.screen import CONTROLS, TRAIN, UNLABELLED, Folds, Screen, refuse_reported
 from distangle.screen.screen import WELL_COLUMNS
 from distangle.training.config import TrainingConfig

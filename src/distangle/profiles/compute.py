@@ -1,0 +1,276 @@
+"""Compute from profiles what `distangle profile` reports."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from distangle.core.progress import no_progress
+from distangle.core.stats import mean_interval
+from distangle.errors import ProfileError
+from distangle.profiles.aggregate import aggregate
+from distangle.profiles.alignment import Alignment, fit_alignment
+from distangle.profiles.batch_effects import measure_batch_effects
+from distangle.profiles.hits import NAME, hit_table
+from distangle.profiles.project import Method, is_installed, project, projections
+from distangle.profiles.readers import ProfilesFile
+from distangle.profiles.relations import nearest_and_opposite, recall_of_edges
+from distangle.profiles.retrieval import activity, consistency
+from distangle.profiles.sphering import control_mask
+from distangle.results.profile_result import BATCH_COLUMNS, ProfileResult
+from distangle.results.profiles import PLATE, Profiles
+
+How = Literal["mean", "median", "medoid"]
+TAILS = ((0.05, 0.95), (0.1, 0.9))
+N_STAGES = 3  # stages of the progress besides the alignments
+_N_NEIGHBORS = 30  # of a 2-D map
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileOptions:
+    """What to compute from profiles.
+
+    Attributes:
+        alignment: Names of `alignment.STEPS` in their order; () for none.
+        aggregate: Center of the sites of a well, and of the wells of a perturbation.
+        label: Column of labels that perturbations share, such as the mechanism, `|` between several; "" for none.
+        not_same: Column in which positives of a label must differ too, such as the week; "" for none.
+        map: Method of the 2-D map of wells; None for t-SNE if it is installed, else PCA.
+        q: Level of a hit.
+        n_neighbors: Number of nearest and of opposite perturbations.
+        n_draws: Random draws of a p-value.
+        seed: Seed of draws, probes and the map.
+    """
+
+    alignment: tuple[str, ...] = ("center-plate",)
+    aggregate: How = "mean"
+    label: str = ""
+    not_same: str = ""
+    map: Method | None = None
+    q: float = 0.05
+    n_neighbors: int = 3
+    n_draws: int = 9999
+    seed: int = 0
+
+
+def compute_profiles(
+    file: ProfilesFile,
+    options: ProfileOptions,
+    *,
+    channels: Mapping[str, tuple[str, float]] | None = None,
+    edges: Sequence[tuple[str, str]] | None = None,
+    advance: Callable[[str], None] = no_progress,
+) -> ProfileResult:
+    """Align profiles, and compute hits, neighbors and batch effects.
+
+    Args:
+        file: Profiles of sites or wells with negative controls.
+        options: What to compute.
+        channels: Channel that moved and its Shapley value, by perturbation.
+        edges: Known relations, pairs of perturbations.
+        advance: Called with the name of every stage that is done.
+
+    Raises:
+        ProfileError: There is no control or no perturbation, a step cannot be done, or a column is absent.
+    """
+    wells = file.profiles
+    if wells.level == "site":
+        wells = aggregate(wells, to="well", how=options.aggregate)
+    _check_wells(wells)
+    notes = list(file.notes)
+    rows = []
+    for name, stage in _stages(fit_alignment(wells, options.alignment), wells):
+        rows.append(_batch_rows(stage, name, seed=options.seed))
+        wells = stage
+        advance(f"alignment {name}")
+    known = wells.select((wells.table[NAME] != "").to_numpy(dtype=bool))
+    if len(known) < len(wells):
+        notes.append(f"{len(wells) - len(known)} of {len(wells)} wells have no perturbation; they are aligned only.")
+    controls = control_mask(known)
+    perturbations = aggregate(known, to="perturbation", how=options.aggregate)
+    treated = perturbations.select(~control_mask(perturbations))
+    neighbors = _neighbors(treated, options.n_neighbors)
+    hits = hit_table(
+        known,
+        perturbations,
+        neighbors,
+        is_control=controls,
+        clusters={},
+        channels=channels or {},
+        n_draws=options.n_draws,
+        seed=options.seed,
+    )
+    advance("hits")
+    labels = _consistency(treated, known, options) if options.label else None
+    relations = None if edges is None else _relations(treated, edges, notes)
+    advance("relations")
+    coordinates, method = _coordinates(wells, options)
+    advance("map")
+    return ProfileResult(
+        wells=wells,
+        perturbations=perturbations,
+        hits=hits,
+        neighbors=neighbors,
+        batch_effects=pd.concat(rows, ignore_index=True)[list(BATCH_COLUMNS)],
+        refused=pd.DataFrame(file.refused, columns=["row", "reason"], dtype=object),
+        coordinates=coordinates,
+        consistency=labels,
+        relations=relations,
+        settings={
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
+            "map": method,
+            "source": wells.provenance.get("source", ""),
+            "level": file.profiles.level,
+            "n_found": file.n_found,
+            "n_used": len(file.profiles),
+            "n_refused": len(file.refused),
+            "n_trained": file.n_trained,
+            "left_out": [list(pair) for pair in file.left_out],
+            "notes": notes,
+            "sentence": file.sentence(),
+        },
+    )
+
+
+def _check_wells(wells: Profiles) -> None:
+    controls = control_mask(wells)
+    named = (wells.table[NAME] != "").to_numpy(dtype=bool)
+    if not controls.any():
+        found = sorted({name for name in wells.table[NAME] if name})
+        raise ProfileError(
+            f"None of {len(wells)} wells is a negative control; the perturbations are {', '.join(found[:8]) or 'empty'}"
+            f"{' and others' if len(found) > 8 else ''}. Expected controls on every plate. Name them: "
+            "`--negative-control NAME`, or give a column Metadata_Role with negative_control."
+        )
+    if not (named & ~controls).any():
+        raise ProfileError(
+            f"None of {len(wells)} wells has a perturbation that is no negative control. Expected some. "
+            "Name the column of the perturbation: `--perturbation COLUMN`."
+        )
+
+
+def _stages(alignment: Alignment, wells: Profiles) -> Iterator[tuple[str, Profiles]]:
+    """Yield the name of every part of the chain, and the profiles after it."""
+    yield "none", wells
+    names: list[str] = []
+    entries: list[dict[str, Any]] = []
+    for step in alignment.steps:
+        wells, entry = step.apply(wells)
+        names.append(step.name)
+        entries.append({"step": step.name, **entry})
+        wells = replace(
+            wells,
+            features=np.asarray(wells.features, dtype=np.float32),
+            provenance={**wells.provenance, "alignment": list(entries)},
+        )
+        yield " + ".join(names), wells
+
+
+def _batch_rows(wells: Profiles, name: str, *, seed: int) -> pd.DataFrame:
+    """Return the measures of batch effects of a stage, and the activity of its perturbations."""
+    table = measure_batch_effects(wells, seed=seed)
+    known = wells.select((wells.table[NAME] != "").to_numpy(dtype=bool))
+    active = activity(
+        known.features, known.table[NAME].to_numpy(dtype=object), control_mask(known), known.codes(PLATE), n_draws=0
+    )
+    values = active["mean_average_precision"].dropna().to_numpy()
+    low, high = mean_interval(values, np.arange(len(values))) or (np.nan, np.nan)
+    row = {
+        "name": "mAP",
+        "of": "perturbation",
+        "value": values.mean() if len(values) else np.nan,
+        "chance": active["expected"].mean(),
+        "low": low,
+        "high": high,
+        "range": "95 % interval",
+        "n": len(values),
+        "n_skipped": len(active) - len(values),
+        "reason": "" if len(values) else "No perturbation has two replicates on plates with controls.",
+    }
+    return pd.concat([table, pd.DataFrame([row])], ignore_index=True).assign(alignment=name)
+
+
+def _consistency(perturbations: Profiles, wells: Profiles, options: ProfileOptions) -> pd.DataFrame:
+    """Return the retrieval of every label by the profiles of perturbations, or of their blocks."""
+    profiles = perturbations
+    if options.not_same:
+        # One profile of a perturbation in each block, so that the block can differ.
+        wells = wells.select(~control_mask(wells))
+        codes = wells.codes(options.not_same)
+        parts = [aggregate(wells.select(codes == code), to="perturbation", how=options.aggregate) for code in
+                 np.unique(codes)]  # fmt: skip
+        profiles = replace(
+            parts[0],
+            table=pd.concat([part.table for part in parts], ignore_index=True),
+            features=np.concatenate([part.features for part in parts]),
+        )
+    profiles.codes(options.label)  # names the columns if it is absent
+    labels = [[part.strip() for part in str(text).split("|") if part.strip()] for text in profiles.table[options.label]]
+    not_same = profiles.codes(options.not_same) if options.not_same else None
+    same = "Metadata_Compound" if "Metadata_Compound" in profiles.table else NAME
+    _, table = consistency(profiles.features, profiles.table[same].tolist(), labels, not_same=not_same)
+    return table
+
+
+def _neighbors(perturbations: Profiles, n: int) -> pd.DataFrame:
+    names = perturbations.table[NAME].tolist()
+    if len(names) < 2:
+        return pd.DataFrame(columns=["name", "kind", "rank", "other", "cosine"])
+    return nearest_and_opposite(perturbations.features, names, k=min(n, len(names) - 1))
+
+
+def _relations(perturbations: Profiles, edges: Sequence[tuple[str, str]], notes: list[str]) -> pd.DataFrame:
+    names = perturbations.table[NAME].tolist()
+    if len(names) < 2:
+        raise ProfileError(f"There is 1 perturbation, {names[0]}. Expected two or more to compare with relations.")
+    rows = []
+    for tails in TAILS:
+        result = recall_of_edges(perturbations.features, names, edges, tails=tails)
+        rows.append({"low": tails[0], "high": tails[1], **asdict(result)})
+    if result.n_unknown:
+        notes.append(
+            f"{result.n_unknown} known relations have a name without a profile, such as {result.unknown[0]}: left out."
+        )
+    return pd.DataFrame(rows).drop(columns="unknown")
+
+
+def read_edges(path: Path) -> list[tuple[str, str]]:
+    """Read known relations: the first two columns of a CSV or Parquet table.
+
+    Raises:
+        ProfileError: The table cannot be read or has fewer than two columns.
+    """
+    from distangle.core.untrusted_files import read_regular_file
+
+    with read_regular_file(path, fix="Write two columns of names.", error=ProfileError):
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+    if len(frame.columns) < 2:
+        raise ProfileError(
+            f"{path} has {len(frame.columns)} column: {', '.join(map(str, frame.columns))}. Expected two, one name of "
+            "a perturbation in each. Separate them by commas."
+        )
+    pairs = frame.iloc[:, :2].dropna().astype(str)
+    return [(a.strip(), b.strip()) for a, b in pairs.itertuples(index=False, name=None)]
+
+
+def _coordinates(wells: Profiles, options: ProfileOptions) -> tuple[pd.DataFrame | None, str]:
+    """Return the 2-D map of wells and the name of its method."""
+    if len(wells) < 2:
+        return None, ""
+    method: Method = options.map or ("tsne" if is_installed("tsne") else "pca")
+    chosen = next(
+        iter(
+            projections(
+                len(wells),
+                methods=[method, "pca"],
+                seeds=[options.seed],
+                perplexities=[_N_NEIGHBORS],
+                neighbours=_N_NEIGHBORS,
+            )
+        )
+    )
+    points = project(wells.features, chosen)
+    return pd.DataFrame({"x": points[:, 0], "y": points[:, 1]}), chosen.name

@@ -1,0 +1,72 @@
+"""Profile a run: its sites become hits, neighbors and batch effects in its folder."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from distangle.core.progress import no_progress
+from distangle.core.result_files import MissingResultError
+from distangle.profiles.compute import ProfileOptions, compute_profiles
+from distangle.profiles.readers import ProfilesFile, read_profiles
+from distangle.profiles.run_reader import RunRows
+from distangle.results.explanation import Explanation
+from distangle.results.profile_result import ProfileResult
+from distangle.results.run import RunFolder
+
+OWN_ROWS = RunRows(features="auto", wells="auto")
+
+
+def profile_run(
+    run: RunFolder,
+    options: ProfileOptions,
+    *,
+    file: ProfilesFile | None = None,
+    edges: Sequence[tuple[str, str]] | None = None,
+    advance: Callable[[str], None] = no_progress,
+) -> ProfileResult:
+    """Compute the profiles of a run and write them into its folder.
+
+    Args:
+        run: A run with predictions.
+        options: What to compute.
+        file: Profiles that `read_profiles` read from the run; None for those of `OWN_ROWS`.
+        edges: Known relations, pairs of perturbations.
+        advance: Called with the name of every stage that is done.
+
+    Raises:
+        ProfileError: There is no control or no perturbation, or a step cannot be done.
+        RunError: The run has no predictions, or a file of it is damaged.
+    """
+    file = file or read_profiles(run.root, of_run=OWN_ROWS)
+    result = compute_profiles(file, options, channels=channels_of_run(run), edges=edges, advance=advance)
+    run.record(*result.write(run.profiles))
+    return result
+
+
+def channels_of_run(run: RunFolder) -> dict[str, tuple[str, float]]:
+    """Return the channel with the largest Shapley value of every perturbation.
+
+    The value is the mean over cell types, weighted by the wells that were explained.
+
+    Returns:
+        Name of the channel and the value, by perturbation; empty where the run was not explained.
+
+    Raises:
+        RunError: The explanation is damaged.
+    """
+    try:
+        explanation = Explanation.read(run.explanations)
+    except MissingResultError:
+        return {}
+    table, names = explanation.perturbations, list(explanation.settings.get("channels", ()))
+    if table is None or not names:
+        return {}
+    moved = {}
+    for name, rows in table.groupby("explained", sort=False):
+        weights = rows["wells"].to_numpy(dtype=np.float64)
+        values = rows[[f"shapley_{k + 1}" for k in range(len(names))]].to_numpy(dtype=np.float64)
+        mean = (weights[:, None] * values).sum(axis=0) / weights.sum()
+        top = int(mean.argmax())
+        if np.isfinite(mean).all() and mean[top] > 0:
+            moved[str(name)] = (str(names[top]), float(mean[top]))
+    return moved
