@@ -22,6 +22,7 @@ def predictions() -> Predictions:
     table = pd.DataFrame(rows, columns=names)
     table["Metadata_Role"] = ["negative_control", "negative_control", "treatment", "treatment"] * 2
     table["perturbation"] = ["DMSO", "DMSO", "taxol", "taxol"] * 2
+    table["Metadata_Fold"] = "held_out"
     table["predicted"], table["confidence"], table["reason"] = "DMSO", 0.5, ""
     values = rng.normal(size=(len(table), 5)).astype(np.float32)
     values[1] = np.nan

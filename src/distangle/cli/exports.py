@@ -76,7 +76,7 @@ def _export_network(source: Path, out: Path, *, format: Literal["torch", "onnx"]
     run = RunFolder.open(source)
     show_action("exporting the network")
     with new_folder(out) as folder:
-        network = export_network(run, folder / f"network{SUFFIXES[format]}", format=format, size=size)
+        network = export_network(run, folder / f"model{SUFFIXES[format]}", format=format, size=size)
     print_status(
         f"{network.path.name} differs from the network of the run by at most {network.logit_difference:.1g} in the "
         f"logits and {network.embedding_difference:.1g} in the embedding. {network.card.name} says how to use it."
