@@ -10,6 +10,7 @@ from distangle.cli.checks import check, trust, verify
 from distangle.cli.console import print_error, print_result
 from distangle.cli.damage import name_damaged_file
 from distangle.cli.explanations import ablate, explain, figures
+from distangle.cli.exports import export
 from distangle.cli.profiles import profile
 from distangle.cli.runs import demo, predict, report, train
 from distangle.cli.screens import folds, index, pack, simulate, statistics
@@ -35,7 +36,7 @@ FUNCTIONS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         *(index, check, train, predict, explain, profile, figures, report),
-        *(simulate, statistics, folds, pack, settings, verify, trust, ablate, demo, help, version),
+        *(simulate, statistics, folds, pack, settings, export, verify, trust, ablate, demo, help, version),
     )
 }
 for position, (name, (group, _)) in enumerate(VERBS.items()):

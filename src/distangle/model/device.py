@@ -22,7 +22,7 @@ def set_device(name: str | None) -> None:
     Raises:
         ConfigError: The device does not exist, or several ranks run, each of which has its own.
     """
-    _current.set(None if name is None else _parse_device(name))
+    _current.set(None if name is None else parse_device(name))
 
 
 def training_device() -> torch.device:
@@ -47,7 +47,15 @@ def describe_device(device: torch.device) -> str:
     return "the processor" if device.type == "cpu" else str(device)
 
 
-def _parse_device(name: str) -> torch.device:
+def parse_device(name: str) -> torch.device:
+    """Return the device of a name.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises:
+        ConfigError: The device does not exist, or several ranks run, each of which has its own.
+    """
     device_type, _, number = name.partition(":")
     if device_type not in DEVICE_TYPES or re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) is None:
         raise ConfigError(

@@ -1,0 +1,84 @@
+"""Run the verb that writes files for other programs: export."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from distangle.cli.console import print_note, print_result, print_status
+from distangle.core.progress import show_action
+from distangle.errors import ConfigError
+
+if TYPE_CHECKING:
+    from distangle.export import ProfileSource
+
+
+def export(
+    source: Path, *, format: Literal["h5ad", "pycytominer", "torch", "onnx"], out: Path, size: int | None = None
+) -> None:
+    """Write embeddings, profiles or the network as files of other programs.
+
+    A run gives the embeddings of its sites, and the profiles of its wells if it has any.
+
+    Args:
+        source: Folder of a run or of profiles; a run for `torch` and `onnx`.
+        format: Type of the files: `h5ad` (AnnData, for scanpy), `pycytominer` (one Parquet table per plate and one of
+            all plates), or the network as `torch` (torch.export) or `onnx`.
+        out: New folder for the files.
+        size: Height and width of the input of the network after binning, in pixels; the default is the size of the
+            images of the screen.
+    """
+    from distangle.export.folders import check_new, check_source
+
+    check_source(source, must_be_run=format in ("torch", "onnx"))
+    check_new(out)
+    if format == "torch" or format == "onnx":
+        _export_network(source, out, format=format, size=size)
+        return
+    if size is not None:
+        raise ConfigError(f"--size {size} is the size of the input of a network, and {format} has no network.")
+    _export_profiles(source, out, format=format)
+
+
+def _export_profiles(source: Path, out: Path, *, format: Literal["h5ad", "pycytominer"]) -> None:
+    show_action("reading the profiles")
+    from distangle.export import read_source, write_h5ad, write_plates
+    from distangle.export.folders import new_folder
+
+    sources = read_source(source)
+    with new_folder(out) as folder:
+        for one in sources:
+            show_action("writing", one.name)
+            if format == "h5ad":
+                write_h5ad(one.profiles, folder / f"{one.name}.h5ad", coordinates=one.coordinates)
+            elif one.profiles.level != "perturbation":
+                write_plates(one.profiles, folder / one.name)
+    for one in sources:
+        if format == "h5ad":
+            print_status(f"{one.name}.h5ad: {_size(one)}")
+        elif one.profiles.level != "perturbation":
+            print_status(f"{one.name}: {_size(one)}, one table per plate in plates/ and all in assembled.parquet")
+        else:
+            print_note("The profiles of perturbations have no plate and are not written; use `--format h5ad`.")
+    print_result(str(out))
+
+
+def _size(source: "ProfileSource") -> str:
+    n_rows, n_features = source.profiles.features.shape
+    return f"{n_rows} {source.profiles.level}s with {n_features} features"
+
+
+def _export_network(source: Path, out: Path, *, format: Literal["torch", "onnx"], size: int | None) -> None:
+    show_action("loading the network code")
+    from distangle.export import export_network
+    from distangle.export.folders import new_folder
+    from distangle.export.network import SUFFIXES
+    from distangle.results import RunFolder
+
+    run = RunFolder.open(source)
+    show_action("exporting the network")
+    with new_folder(out) as folder:
+        network = export_network(run, folder / f"model{SUFFIXES[format]}", format=format, size=size)
+    print_status(
+        f"{network.path.name} differs from the network of the run by at most {network.logit_difference:.1g} in the "
+        f"logits and {network.embedding_difference:.1g} in the embedding. {network.card.name} says how to use it."
+    )
+    print_result(str(out))

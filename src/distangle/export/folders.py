@@ -1,0 +1,82 @@
+"""Check the source of an export, and write a whole folder or none."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from distangle.core.io import make_folder
+from distangle.errors import ConfigError, ProfileError
+
+PROFILE_FILE = "profile.json"
+"""File that a folder of profiles has, as `results.profile_result.JSON_FILE`; that module loads pandas."""
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run."""
+    return (folder / "run.json").is_file()
+
+
+def has_profiles(folder: Path) -> bool:
+    """Return whether a folder holds the results of profiles."""
+    return (folder / PROFILE_FILE).is_file()
+
+
+def check_source(source: Path, *, must_be_run: bool = False) -> None:
+    """Check that a folder is a run or a folder of profiles.
+
+    Args:
+        source: The folder.
+        must_be_run: Whether it must be a run, because the network is exported.
+
+    Raises:
+        ProfileError: It is neither.
+    """
+    if is_run(source) or (has_profiles(source) and not must_be_run):
+        return
+    if must_be_run:
+        found = "it has no run.json" if source.exists() else "it does not exist"
+        raise ProfileError(f"{source} has no network: {found}. Expected the folder of a run. Name a run.")
+    found = f"it has neither run.json nor {PROFILE_FILE}" if source.exists() else "it does not exist"
+    raise ProfileError(
+        f"{source} cannot be exported: {found}. Expected the folder of a run or a folder of profiles. `distangle train "
+        "SCREEN --out RUN` makes a run."
+    )
+
+
+def check_new(out: Path) -> None:
+    """Check that nothing is at a path, or an empty folder.
+
+    Raises:
+        ConfigError: A file or files are there.
+    """
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise ConfigError(
+            f"{out} exists{' and is not empty' if out.is_dir() else ''}. Expected a new folder, so that no file is "
+            "replaced. Name another one with `--out`."
+        )
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to write into, which becomes `out` on success.
+
+    On failure nothing is left.
+
+    Args:
+        out: A new or empty folder.
+
+    Raises:
+        ConfigError: Files are at `out`.
+        StorageError: The folder cannot be made.
+    """
+    check_new(out)
+    whole = Path(os.path.abspath(out))  # noqa: PTH100 - `resolve` would follow links
+    temporary = whole.with_name(f".{whole.name}.tmp-{os.getpid()}")
+    make_folder(temporary)
+    try:
+        yield temporary
+        temporary.replace(whole)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
