@@ -16,6 +16,7 @@ from distangle.profiles.geometry import Vectors, unit
 Method = Literal["pca", "tsne", "umap"]
 Points = Float[np.ndarray, "vector 2"]
 PACKAGES = {"tsne": ("t-SNE", "openTSNE"), "umap": ("UMAP", "umap")}
+_MANY = 2_000  # vectors from which t-SNE sums the forces of distant points over larger cells
 MIN_VECTORS = 8  # vectors that t-SNE and UMAP need for meaningful neighborhoods
 
 
@@ -131,6 +132,7 @@ def _tsne(directions: Vectors, layout: Projection) -> Any:
         initialization="random",
         neighbors="exact",
         negative_gradient_method="bh",
+        theta=0.5 if len(directions) < _MANY else 0.8,
         random_state=layout.seed,
         n_jobs=1,
     )

@@ -1,0 +1,74 @@
+"""t-SNE of 10,000 profiles against scikit-learn's: CPU time, and nearest neighbors that stay neighbors in the plane.
+
+python benchmarks/maps.py        # 10,000 profiles of 1,024 features
+python benchmarks/maps.py 2500   # fewer
+"""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+import measure
+from distangle.profiles.geometry import unit
+from distangle.profiles.map import map_profiles
+
+ROWS, FEATURES, PERPLEXITY, NEIGHBOURS = 10_000, 1_024, 30, 15
+
+
+def profiles(rows: int) -> np.ndarray:
+    """Groups of ten replicates, with variation along 64 axes."""
+    rng = np.random.default_rng(0)
+    groups = rng.normal(size=(rows // 10 + 1, FEATURES))[np.arange(rows) % (rows // 10 + 1)]
+    return (3 * groups + 0.1 * rng.normal(size=(rows, 64)) @ rng.normal(size=(64, FEATURES))).astype(np.float32)
+
+
+def prepare(kind: str, given: np.ndarray) -> Callable[[], np.ndarray]:
+    """Return a map of the profiles by ours or the peer."""
+    if kind == "ours":
+
+        def ours() -> np.ndarray:
+            result = map_profiles(given, neighbours=PERPLEXITY)
+            return np.stack([result.x, result.y], axis=1)
+
+        return ours
+    from sklearn.manifold import TSNE
+
+    directions = unit(given).astype(np.float32)
+    return lambda: TSNE(perplexity=PERPLEXITY, init="random", random_state=0, n_jobs=1).fit_transform(directions)
+
+
+def nearest(values: np.ndarray) -> np.ndarray:
+    """Return the rows of the nearest others of every row."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=NEIGHBOURS).fit(values).kneighbors(return_distance=False)
+
+
+def main(rows: int) -> int:
+    """Print the times and the shares of neighbors that stay."""
+    given = profiles(rows)
+    map_profiles(given[:100])  # imports and compilation
+    calls, points = {kind: prepare(kind, given) for kind in ("scikit-learn", "ours")}, {}
+
+    def keep(kind: str) -> Callable[[], None]:
+        return lambda: points.update({kind: calls[kind]()})
+
+    times = measure.time_variants({kind: keep(kind) for kind in calls}, rounds=1, warmups=0)
+    measure.show_times(times)
+    full, kept = nearest(unit(given)), {}
+    for kind, places in points.items():
+        same = [len(np.intersect1d(a, b)) for a, b in zip(full, nearest(places), strict=True)]
+        kept[kind] = float(np.mean(same)) / NEIGHBOURS
+        print(f"{kind}: {kept[kind]:.3f} of {NEIGHBOURS} neighbors stay")
+    verdicts = [
+        measure.verdict(
+            "t-SNE, scikit-learn / ours", times["scikit-learn"].median / times["ours"].median, at_least=1.3
+        ),
+        measure.verdict("neighbors kept, ours / scikit-learn", kept["ours"] / kept["scikit-learn"], at_least=0.98),
+    ]
+    return 0 if all(verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS))
