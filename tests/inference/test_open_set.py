@@ -59,7 +59,7 @@ def planted(n_experiments: int, *, seed: int = 0) -> Predictions:
 
 def test_a_planted_class_is_unlike_the_training() -> None:
     wells = planted(3)
-    found, sentence = add_open_set_score(wells, wells)
+    found, sentence = add_open_set_score(wells, wells, is_same_screen=True)
     held_out = found.table[found.table["Metadata_Fold"] == "held_out"]
     is_new = held_out["perturbation"] == f"t{N_CLASSES}"
     assert roc_auc_score(is_new, held_out["unlike_training"]) > 0.95
@@ -72,12 +72,12 @@ def test_a_planted_class_is_unlike_the_training() -> None:
 
 def test_references_are_of_other_experiments() -> None:
     wells = planted(2)
-    first, _ = add_open_set_score(wells, wells)
+    first, _ = add_open_set_score(wells, wells, is_same_screen=True)
     is_last = (wells.table["Metadata_Experiment"] == "E3").to_numpy()
     moved = wells.embedding.copy()
     moved[is_last] = -moved[is_last]  # all of E3 lies elsewhere
     changed = Predictions(**{**vars(wells), "embedding": moved})
-    second, _ = add_open_set_score(changed, changed)
+    second, _ = add_open_set_score(changed, changed, is_same_screen=True)
     assert second.table["unlike_training"][is_last].mean() > 0.9
     is_second = (wells.table["Metadata_Experiment"] == "E2").to_numpy()
     assert second.table["unlike_training"][is_second].mean() < first.table["unlike_training"][is_second].mean()
@@ -97,7 +97,7 @@ def test_with_few_held_out_wells_training_wells_are_the_references() -> None:
             "logits": wells.logits[keep],
         }
     )
-    found, sentence = add_open_set_score(few, few)
+    found, sentence = add_open_set_score(few, few, is_same_screen=True)
     assert "7 wells is a rank among 96 training wells" in sentence
     assert "use their order only" in sentence
     assert found.table["unlike_training"].notna().sum() == 7
@@ -107,15 +107,18 @@ def test_wells_of_another_screen_are_ranked_among_the_held_out_wells_of_the_run(
     source = planted(3)
     new = planted(3)
     new.table["Metadata_Fold"] = "new"
-    found, sentence = add_open_set_score(new, source)
+    found, sentence = add_open_set_score(new, source, is_same_screen=False)
     assert "144 held-out wells" in sentence
     assert found.table["unlike_training"].notna().all()
 
 
 def test_without_training_wells_there_is_a_reason() -> None:
     wells = planted(2)
-    found, sentence = add_open_set_score(wells, None)
+    found, sentence = add_open_set_score(wells, None, is_same_screen=True)
     assert found is wells
     assert sentence.startswith("No well has a score for unlike wells: the run has no predictions")
     wells.table["Metadata_Fold"] = "held_out"
-    assert "0 training wells of treatments are known, and it needs 20" in add_open_set_score(wells, wells)[1]
+    assert (
+        "0 training wells of treatments are known, and it needs 20"
+        in add_open_set_score(wells, wells, is_same_screen=True)[1]
+    )

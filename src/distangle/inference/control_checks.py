@@ -6,11 +6,19 @@ import numpy as np
 import pandas as pd
 
 from distangle.results import Predictions
-from distangle.screen import NEGATIVE, Role
+from distangle.screen import NEGATIVE, TRAIN, Role
 
 UNSEEN = ("held_out", "new")  # folds whose sites were not used in training
 CONFIDENCE_THRESHOLD = 0.5  # probability above which a predicted treatment counts as confident
 MAX_CONFIDENT_SHARE = 0.10  # of negative-control sites may be predicted as a treatment with confidence
+
+
+def was_trained(table: pd.DataFrame) -> np.ndarray:
+    """Return whether each row was used in training with a label, bool [row].
+
+    Rows of the training fold without a label, such as the test wells of RxRx1, were not.
+    """
+    return np.asarray((table["Metadata_Fold"] == TRAIN) & (table["perturbation"] != ""))
 
 
 def evaluate_controls(

@@ -8,9 +8,10 @@ from scipy.special import softmax
 
 from distangle.errors import ProfileError
 from distangle.inference.calibration import Reliability, fit_temperature, reliability
+from distangle.inference.control_checks import was_trained
 from distangle.inference.evaluate import is_scored
 from distangle.results import Calibration, Predictions, ReliabilityBin
-from distangle.screen import CONTROLS, TRAIN
+from distangle.screen import CONTROLS
 
 N_BINS = 10
 MAX_ROWS = 2000  # of a fit of one number
@@ -46,7 +47,7 @@ def cross_fit(predictions: Predictions, trained: Set[str]) -> tuple[Calibration,
     labels = np.array([index.get(str(name), 0) for name in table["perturbation"]], dtype=np.int64)
     temperatures: dict[str, float] = {}
     calibrated = np.zeros((len(table), len(index)), dtype=np.float32)
-    usable = is_readable & (table["Metadata_Fold"] != TRAIN).to_numpy()
+    usable = is_readable & ~was_trained(table)
     for name in dict.fromkeys(groups[usable].tolist()):
         others = np.flatnonzero(scored & (groups != name))
         others = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), MAX_ROWS)).astype(np.int64))]

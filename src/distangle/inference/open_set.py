@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from distangle.inference.control_checks import UNSEEN
+from distangle.inference.control_checks import UNSEEN, was_trained
 from distangle.results import Predictions
-from distangle.screen import CONTROLS, TRAIN
+from distangle.screen import CONTROLS
 
 UNLIKE = "unlike_training"
 MIN_REFERENCES = 20  # wells; with fewer, steps of the score are larger than 0.05
@@ -76,7 +76,9 @@ def share_nearer(distances: np.ndarray, references: np.ndarray) -> np.ndarray:
     return np.asarray((below + up_to) / (2 * len(ranked)))
 
 
-def add_open_set_score(wells: Predictions, source: Predictions | None) -> tuple[Predictions, str]:
+def add_open_set_score(
+    wells: Predictions, source: Predictions | None, *, is_same_screen: bool
+) -> tuple[Predictions, str]:
     """Add `unlike_training`: how far a well lies from every trained class.
 
     The distance of a well is the cosine distance of its embedding to the nearest mean of the training wells of a
@@ -96,6 +98,7 @@ def add_open_set_score(wells: Predictions, source: Predictions | None) -> tuple[
         wells: Predicted wells.
         source: Predicted wells of the training screen, by the same network and number of views; `wells` itself for the
             training screen; None if there are none.
+        is_same_screen: Whether equal names of experiments and plates mean the same plates.
 
     Returns:
         The predictions with the column (NaN for training wells and unreadable wells), and a sentence on the references;
@@ -104,7 +107,7 @@ def add_open_set_score(wells: Predictions, source: Predictions | None) -> tuple[
     if source is None:
         return wells, "No well has a score for unlike wells: the run has no predictions of its own training wells."
     is_labeled = ((source.table["perturbation"] != "") & (source.table["reason"] == "")).to_numpy()
-    training = is_labeled & (source.table["Metadata_Fold"] == TRAIN).to_numpy()
+    training = is_labeled & was_trained(source.table)
     is_treatment = ~source.table["Metadata_Role"].isin(CONTROLS).to_numpy()
     if (training & is_treatment).sum() < MIN_REFERENCES:
         return wells, (
@@ -120,10 +123,10 @@ def add_open_set_score(wells: Predictions, source: Predictions | None) -> tuple[
     repeated = inside[centers.counts[np.searchsorted(centers.names, labels[inside])] > 1]
     inside = repeated if len(repeated) >= MIN_REFERENCES else inside
     of_training = centers.distances(source.embedding[inside], labels[inside])
-    rows = ((wells.table["reason"] == "") & (wells.table["Metadata_Fold"] != TRAIN)).to_numpy()
+    rows = (wells.table["reason"] == "").to_numpy() & ~was_trained(wells.table)
     scores, distances = np.full(len(wells.table), np.nan), np.full(len(wells.table), np.nan)
     distances[rows] = centers.distances(wells.embedding[rows])
-    unit, groups, reference_groups = _groups(wells.table, source.table, held_out, is_same=source is wells)
+    unit, groups, reference_groups = _groups(wells.table, source.table, held_out, is_same=is_same_screen)
     n_from_training = 0
     for name in dict.fromkeys(groups[rows].tolist()):
         members = rows & (groups == name)

@@ -9,8 +9,9 @@ from scipy.special import logsumexp
 
 from distangle.core.stats import positions_by_value
 from distangle.inference.assignment import assign_per_plate
+from distangle.inference.control_checks import was_trained
 from distangle.results import Predictions
-from distangle.screen import CONTROLS, TRAIN
+from distangle.screen import CONTROLS
 from distangle.screen.plate_layout import PlateLayout, find_layout
 
 BY_GROUP, BY_ASSIGNMENT, GROUP_SIZE = "predicted_by_group", "predicted_by_assignment", "group_size"
@@ -90,8 +91,7 @@ def plates_of_wells(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _is_predictable(table: pd.DataFrame) -> np.ndarray:
-    is_known = table["Metadata_Fold"] == TRAIN
-    return np.asarray(~is_known & ~table["Metadata_Role"].isin(CONTROLS) & (table["reason"] == ""))
+    return np.asarray(~was_trained(table) & ~table["Metadata_Role"].isin(CONTROLS) & (table["reason"] == ""))
 
 
 def _predict(

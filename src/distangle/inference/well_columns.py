@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from distangle.errors import RunError
+from distangle.inference.control_checks import was_trained
 from distangle.inference.cross_fit import cross_fit
 from distangle.inference.new_screen import training_wells
 from distangle.inference.open_set import add_open_set_score
@@ -13,7 +14,7 @@ from distangle.inference.out_of_fold import FOLD_COLUMN
 from distangle.inference.plate_layout import TrainingWells, add_layout_columns
 from distangle.model import ModelCard
 from distangle.results import Calibration, Predictions, RunFolder
-from distangle.screen import TRAIN
+from distangle.screen import CONTROLS, TRAIN
 
 CALIBRATED = "calibrated_confidence"
 _SEEN_ALL = (
@@ -58,25 +59,30 @@ def add_well_columns(
     with_layout, layout = add_layout_columns(wells, _training_parts(wells, run, card, is_own_screen=is_own_screen))
     if is_own_screen and FOLD_COLUMN in wells.table.columns:
         return with_layout, {"layout": layout, "unlike_training": _SEEN_ALL}
-    source = with_layout if is_own_screen else _stored_wells(run, views=wells.views)
-    complete, unlike = add_open_set_score(with_layout, source)
+    is_complete = is_own_screen and _has_trained_treatments(wells)  # a part of the screen may have none
+    source = with_layout if is_complete else _stored_wells(run, views=wells.views)
+    complete, unlike = add_open_set_score(with_layout, source, is_same_screen=is_own_screen)
     return complete, {"layout": layout, "unlike_training": unlike}
 
 
 def _training_parts(wells: Predictions, run: RunFolder, card: ModelCard, *, is_own_screen: bool) -> list[TrainingWells]:
     """Return the training wells of each network that predicted some wells."""
     everywhere = np.ones(len(wells.table), dtype=bool)
-    if not is_own_screen:
-        table = training_wells(run, card)
+    is_crossed = is_own_screen and FOLD_COLUMN in wells.table.columns
+    if not is_crossed:
+        is_complete = is_own_screen and _has_trained_treatments(wells)
+        table = wells.table[was_trained(wells.table)] if is_complete else training_wells(run, card)
         return [] if table is None else [TrainingWells(rows=everywhere, table=table)]
-    if FOLD_COLUMN not in wells.table.columns:
-        return [TrainingWells(rows=everywhere, table=wells.table[wells.table["Metadata_Fold"] == TRAIN])]
     numbers = wells.table[FOLD_COLUMN].astype(str).to_numpy()
     networks = sorted(set(numbers) - {""})
     return [
         TrainingWells(rows=numbers == network, table=wells.table[~np.isin(numbers, ["", "0", network])])
         for network in networks
     ]
+
+
+def _has_trained_treatments(wells: Predictions) -> bool:
+    return bool((was_trained(wells.table) & ~wells.table["Metadata_Role"].isin(CONTROLS)).any())
 
 
 def _stored_wells(run: RunFolder, *, views: int) -> Predictions | None:
