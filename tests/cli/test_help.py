@@ -14,7 +14,7 @@ from distangle.synthetic import SimulationConfig
 from distangle.training import settings
 from distangle.training.config_help import MEANINGS
 
-JOB = ("index", "check", "train", "predict", "explain", "figures", "report")
+JOB = ("index", "check", "train", "predict", "explain", "profile", "figures", "report")
 
 
 def run_verb(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -99,5 +99,5 @@ def test_a_package_that_is_not_there_is_named_with_what_installs_it(monkeypatch,
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExplanationError) as refused:
         project(two_groups(), Projection(method=method, neighbours=5))
-    assert str(refused.value) == f"{named}, which is not installed: pip install 'distangle[maps]'. PCA needs nothing."
+    assert str(refused.value) == f"{named}, which is not installed: pip install '.[maps]'. PCA needs nothing."
     assert project(two_groups(), Projection(method="pca")).shape == (20, 2)

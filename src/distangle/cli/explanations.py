@@ -165,7 +165,7 @@ def explain(
             with `--benchmark`. If the run held nothing out, training sites are explained.
         only: Filter of the sites by a column of the predictions, such as `well=B02,B03` or `plate=2`.
         perturbation: Perturbation to explain at every site; the default is the predicted one.
-        method: Attribution method of the maps; the last two use pixels and need `distangle[explain]`.
+        method: Attribution method of the maps; the last two use pixels and need the extra `explain`.
         layer: Layer of the backbone, such as `features.denseblock2`; the default is the last one with a spatial map.
         head: Output to explain: `softmax` or `arc`.
         removal: Replacement of an absent channel: `control` (from a control well of the plate; the default if every

@@ -1,4 +1,4 @@
-"""Run the verb for profiles: hits, neighbors and batch effects of a run or a table."""
+"""Run the verb `profile`: hits, neighbors and batch effects."""
 
 import shlex
 from collections.abc import Iterator

@@ -254,4 +254,4 @@ def _file_system(scheme: str, netloc: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(f"{scheme}://{netloc}/")[0], ""
     except ImportError:
         package = _PACKAGES.get(scheme, "fsspec")
-        return None, f"the package {package} is not installed: pip install 'distangle[cloud]'"
+        return None, f"the package {package} is not installed: pip install '.[cloud]'"

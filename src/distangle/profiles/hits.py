@@ -29,7 +29,7 @@ def hit_table(
     n_draws: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return one row per perturbation that is no negative control, the strongest first.
+    """Return one row per perturbation, without negative controls; strongest first.
 
     Args:
         wells: Aligned profiles of wells, each with a perturbation.

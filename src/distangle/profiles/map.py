@@ -72,9 +72,7 @@ def map_profiles(
         )
     if not is_installed(method):
         name, package = PACKAGES[method]
-        raise ProfileError(
-            f"{name} needs {package}, which is not installed: pip install 'distangle[maps]'. PCA needs nothing."
-        )
+        raise ProfileError(f"{name} needs {package}, which is not installed: pip install '.[maps]'. PCA needs nothing.")
     is_sampled = np.ones(len(features), dtype=bool)
     if method != "pca" and len(features) > max_rows:
         chosen = rng_for(seed, "map, sample").choice(len(features), max_rows, replace=False)

@@ -88,7 +88,7 @@ def project(vectors: Vectors, layout: Projection) -> Points:
     if not is_installed(layout.method):
         name, package = PACKAGES[layout.method]
         raise ExplanationError(
-            f"{name} needs {package}, which is not installed: pip install 'distangle[maps]'. PCA needs nothing."
+            f"{name} needs {package}, which is not installed: pip install '.[maps]'. PCA needs nothing."
         )
     # For vectors of length 1 the Euclidean distance has the order of the angle.
     directions = unit(vectors)

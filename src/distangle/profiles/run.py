@@ -1,4 +1,4 @@
-"""Profile a run: its sites become hits, neighbors and batch effects in its folder."""
+"""Profile a run: hits, neighbors and batch effects in its folder."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Results of `distangle profile`: hits, neighbors and batch effects; their files."""
+"""Results of `distangle profile`: hits, neighbors, batch effects, files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

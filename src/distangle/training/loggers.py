@@ -204,7 +204,7 @@ def check_loggers(names: Iterable[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
-                f"loggers names {name}, which is not installed. Install it (`pip install 'distangle[{name}]'`) "
+                f"loggers names {name}, which is not installed. Install it (`pip install '.[{name}]'`) "
                 f"or leave it out; metrics.csv is always written."
             )
 

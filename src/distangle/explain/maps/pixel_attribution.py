@@ -153,7 +153,7 @@ def captum_method(name: str) -> Any:
         from captum import attr
     except ImportError:
         raise ExplanationError(
-            f"{name} is computed by captum, which is not installed: pip install 'distangle[explain]'."
+            f"{name} is computed by captum, which is not installed: pip install '.[explain]'."
         ) from None
     return getattr(attr, name)
 

@@ -210,6 +210,6 @@ def _codec() -> Any:
         from numcodecs.zstd import Zstd
     except ImportError as error:
         raise ConfigError(
-            "Packed images are compressed with zstd, which needs a package: pip install 'distangle[zarr]'."
+            "Packed images are compressed with zstd, which needs a package: pip install '.[zarr]'."
         ) from error
     return Zstd

@@ -137,9 +137,7 @@ def _read_block(path: Path, header: ArrayHeader, indices: Sequence[Sequence[int]
     try:
         import zarr
     except ImportError as error:
-        raise ConfigError(
-            f"{path} is an array of Zarr, which needs a package: pip install 'distangle[zarr]'."
-        ) from error
+        raise ConfigError(f"{path} is an array of Zarr, which needs a package: pip install '.[zarr]'.") from error
     try:
         array = zarr.open_array(str(path), mode="r", zarr_format=header.zarr_format)
         leading: tuple[Any, ...] = tuple(list(ks) for ks in indices)
