@@ -7,11 +7,12 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from distangle.errors import ProfileError, brief, did_you_mean
+from distangle.errors import ProfileError
 from distangle.profiles.alignment_checks import (
     GROUP_COLUMNS,
     Group,
     check_counts,
+    check_names,
     check_perturbations,
     check_positions,
     check_profiles,
@@ -288,9 +289,7 @@ def _fit_steps(
     profiles: Profiles, steps: Sequence[str], epsilon: float | None
 ) -> Iterator[tuple[Step, Profiles, dict[str, Any]]]:
     """Yield every step, fitted after those before it, with its result and entry."""
-    for name in steps:
-        if name not in STEPS:
-            raise ProfileError(f"There is no step {brief(name)!r} of alignment. {did_you_mean(name, STEPS)}")
+    check_names(steps, known=STEPS)
     check_profiles(profiles)
     current = profiles
     for name in steps:

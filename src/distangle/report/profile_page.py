@@ -53,6 +53,8 @@ def _facts(result: ProfileResult, source: str) -> list[tuple[str, str]]:
         ("perturbations", len(result.perturbations)),
         ("features", len(result.wells.feature_names)),
     ]
+    if left_out := settings.get("left_out"):
+        pairs.append(("features left out", len(left_out)))
     return [(title, format_value(value)) for title, value in pairs]
 
 
