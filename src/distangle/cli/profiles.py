@@ -105,6 +105,8 @@ def profile(
         print_note(f"refused: {row}: {reason}")
     if len(file.refused) > 5:
         print_note(f"and {len(file.refused) - 5} more, in refused.csv")
+    for note in file.notes:
+        print_note(note)
     steps = () if align == "none" else tuple(step.strip() for step in align.split(",") if step.strip())
     options = ProfileOptions(
         alignment=steps,
@@ -125,7 +127,7 @@ def profile(
             channels, folder = channels_of_run(run) if run else {}, out or Path()
             result = compute_profiles(file, options, channels=channels, edges=pairs, advance=advance)
             page = _write(result, folder)
-    print_profiles(result)
+    print_profiles(result, told=file.notes)
     if run is not None and out is None:
         print_status(f"next: `distangle report {shlex.quote(str(source))}`")
     else:
@@ -168,11 +170,12 @@ def _column(name: str | None) -> str:
     return "" if not name else name if name.startswith("Metadata_") else f"Metadata_{name}"
 
 
-def print_profiles(result: "ProfileResult") -> None:
+def print_profiles(result: "ProfileResult", *, told: tuple[str, ...] = ()) -> None:
     """Print the strongest hits, the batch effects and the notes.
 
     Args:
         result: What `distangle profile` computed.
+        told: Notes that were printed before.
     """
     hits, level = result.hits, float(result.settings["q"])
     print_table(
@@ -223,7 +226,8 @@ def print_profiles(result: "ProfileResult") -> None:
             f"(chance {row.chance:.3f})."
         )
     for note in result.settings["notes"]:
-        print_note(note)
+        if note not in told:
+            print_note(note)
 
 
 def _batch_cells(name: object, rows: "pd.DataFrame") -> tuple[str, ...]:

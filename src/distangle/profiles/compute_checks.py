@@ -79,7 +79,7 @@ def well_notes(wells: Profiles) -> list[str]:
         n_wells = int((n_controls[codes] == 0).sum())
         notes.append(
             f"{len(without)} of {len(names)} plates {'has' if len(without) == 1 else 'have'} no negative control: "
-            f"{listing(without)}. Their {n_wells} wells are found as replicates, but no activity is measured from them."
+            f"{listing(without)}. {n_wells} wells there count as replicates to be found, but search for none."
         )
     constant = [name for name, varies in zip(wells.feature_names, _varies(wells), strict=True) if not varies]
     if constant:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from distangle.core.io import atomic_write, make_folder, write_json, write_text
@@ -137,9 +138,11 @@ class ProfileResult:
             for name, columns in _TABLES.items()
             if name in _REQUIRED or (folder / f"{name}.parquet").exists()
         }
-        if "coordinates" in tables and len(tables["coordinates"]) != len(wells):
+        if "coordinates" in tables:
             with read_regular_file(folder / "coordinates.parquet", fix=fix):
-                raise UnexpectedContent(f"it has {len(tables['coordinates'])} rows, expected {len(wells)}")
+                tables["coordinates"][["x", "y"]].to_numpy(dtype=np.float64)
+                if len(tables["coordinates"]) != len(wells):
+                    raise UnexpectedContent(f"it has {len(tables['coordinates'])} rows, expected {len(wells)}")
         return cls(wells=wells, perturbations=perturbations, settings=content["settings"], **tables)
 
 
@@ -167,9 +170,8 @@ def _remove(path: Path) -> None:
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table for CSV: names and text that are no formula of a spreadsheet."""
-    columns = {
-        name: [escape_formula(value) if isinstance(value, str) else value for value in table[name]]
-        for name in table
-        if not pd.api.types.is_numeric_dtype(table[name])
-    }
-    return table.assign(**columns).rename(columns=lambda name: escape_formula(str(name)))
+    plain = table.copy()
+    for name in table:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            plain[name] = [escape_formula(value) if isinstance(value, str) else value for value in table[name]]
+    return plain.rename(columns=lambda name: escape_formula(str(name)))
