@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from distangle.results import ProfileResult
 
 MAX_HITS = 20  # rows in the terminal
-PROFILE_INPUTS = ("run.json", "predictions/sites.", "explanations/perturbations.parquet")
+PROFILE_INPUTS = (
+    "run.json",
+    "predictions/sites.",
+    *(f"explanations/{name}." for name in ("explanation", "maps", "sites", "wells", "perturbations")),
+)
 MEASURES = (("probe accuracy", "experiment"), ("probe accuracy", "plate"), ("probe accuracy", "position"))
 
 
@@ -100,6 +104,8 @@ def profile(
         metadata=metadata,
         of_run=of_run,
     )
+    if run is not None and file.profiles.provenance.get("features") == "backbone":
+        refuse_altered(run, "features/")
     print_result(file.sentence())
     for row, reason in file.refused[:5]:
         print_note(f"refused: {row}: {reason}")
