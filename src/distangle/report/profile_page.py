@@ -46,8 +46,9 @@ def _facts(result: ProfileResult, source: str) -> list[tuple[str, str]]:
     pairs: list[tuple[str, Any]] = [("source", source), ("level", settings.get("level") or result.wells.level)]
     pairs += [(title, settings[name]) for name, title in _COUNTS.items() if name in settings]
     experiments, plates = texts(table, "Metadata_Experiment"), texts(table, "Metadata_Plate")
+    if any(experiments):
+        pairs.append(("experiments", len(set(experiments))))
     pairs += [
-        ("experiments", len(set(experiments))),
         ("plates", len(set(zip(experiments, plates, strict=True)))),
         ("wells", len(result.wells)),
         ("perturbations", len(result.perturbations)),
