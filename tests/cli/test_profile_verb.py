@@ -44,13 +44,13 @@ class Verb:
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capsys, self.out = folder, capsys, folder / "out"
 
-    def __call__(self, frame: Frame | None, *words: str, source: str = "t.csv") -> tuple[int, str]:
+    def __call__(self, frame: Frame | None, *words: str, source: str = "t.csv", out: str = "out") -> tuple[int, str]:
         """Return the exit status and everything that was printed, in one line."""
         if frame is not None:
             frame.to_csv(self.folder / source, index=False)
         status = 0
         try:
-            main(["profile", source, "--out", "out", *QUICK, *words])
+            main(["profile", source, "--out", out, *QUICK, *words])
         except SystemExit as ended:
             status = int(ended.code or 0)
         printed = self.capsys.readouterr()
@@ -113,6 +113,7 @@ assert "torch" not in sys.modules
 
 
 def _one_replicate(frame: Frame) -> Frame:
+    frame = frame[:16]
     treated = frame["Metadata_Perturbation"] != "DMSO"
     return pd.concat([frame[~treated], frame[treated].drop_duplicates("Metadata_Perturbation")])
 
@@ -176,7 +177,7 @@ def _two_labels(frame: Frame) -> Frame:
 
 
 def _one_well_by_three_names(frame: Frame) -> Frame:
-    wells = ("a1", "A1", "A01", "zz9", "")
+    wells = ("a1", "A1", "A01", "zz9x", "")
     return pd.concat([frame[1:], frame.iloc[[0] * 5].assign(Metadata_Well=wells)])
 
 
@@ -190,14 +191,14 @@ ROWS: dict[str, tuple[Callable[[Frame], Frame], dict[str, str]]] = {
     ),
     "two labels": (
         _two_labels,
-        {f"t.csv row {n}": "well B02 of plate P1 has the perturbations 'c' and 'zz'" for n in (6, 33)},
+        {f"t.csv row {n}": "well B02 of plate P1 has the perturbations 'b' and 'zz'" for n in (6, 33)},
     ),
     "a1, A1, A01": (
         _one_well_by_three_names,
         {
             "t.csv row 33": "well A01 of plate P1 has an earlier row",
             "t.csv row 34": "well A01 of plate P1 has an earlier row",
-            "t.csv row 35": "'zz9' is no well name, expected one such as B02",
+            "t.csv row 35": "'zz9x' is no well name, expected one such as B02",
             "t.csv row 36": "'' is no well name, expected one such as B02",
         },
     ),
@@ -358,7 +359,7 @@ def test_a_bad_table_is_refused_and_nothing_is_written(verb: Verb, kind: str) ->
         ("Metadata_Plate,Metadata_Well,f\n1,B02,3\n1,B03,3,4\n", "Line 3 of t.csv has 4 cells. Expected 3, as in the"),
         ("Metadata_Plate,Metadata_Well,f\n1,B02,3,4\n", "The rows of t.csv have more cells than its line of column"),
         ("Metadata_Plate,Metadata_Well\n1,B02\n", "t.csv has no numeric feature"),
-        ("\udcff\udcfe\udc00", "t.csv is damaged: byte 0 is not UTF-8 text."),
+        ("\udcff\udcfe", "t.csv is damaged: byte 0 is not UTF-8 text."),
     ],
 )
 def test_a_file_that_is_no_table_is_named(verb: Verb, content: str, expected: str) -> None:
@@ -432,7 +433,7 @@ def test_csv_files_are_readable_and_lack_nothing(verb: Verb) -> None:
             if pd.api.types.is_numeric_dtype(full[name]):
                 np.testing.assert_allclose(text[name].astype(float), full[name].astype(float), rtol=1e-7)
             else:
-                assert text[name].fillna("").tolist() == full[name].tolist(), (path.name, name)
+                assert text[name].astype(object).fillna("").tolist() == full[name].tolist(), (path.name, name)
     assert not re.search(r"\d\.\d{12,}", (verb.out / "hits.csv").read_text())
 
 
@@ -495,7 +496,7 @@ def test_a_folder_that_cannot_take_results_is_named_before_the_work(verb: Verb, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
     (tmp_path / "run" / "profiles").mkdir(parents=True)
     (tmp_path / "run" / "run.json").write_text("{}")
-    assert f"lies in the run {tmp_path / 'run'}" in verb(None, "--out", "run/profiles")[1]
+    assert f"lies in the run {tmp_path / 'run'}" in verb(None, out="run/profiles")[1]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

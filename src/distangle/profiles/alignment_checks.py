@@ -17,7 +17,7 @@ def group_names(profiles: Profiles, group: Group, codes: np.ndarray) -> list[str
     """Return the name of every group, in the order of its number."""
     _, first = np.unique(codes, return_index=True)
     rows = profiles.table[list(GROUP_COLUMNS[group])].iloc[first]
-    return ["/".join(map(str, row)) for row in rows.itertuples(index=False)]
+    return ["/".join(str(part) for part in row if part) for row in rows.itertuples(index=False)]
 
 
 def listing(names: Sequence[str]) -> str:

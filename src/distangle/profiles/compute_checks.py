@@ -74,7 +74,7 @@ def well_notes(wells: Profiles) -> list[str]:
     codes = wells.codes(GROUP_COLUMNS["plate"])
     names = group_names(wells, "plate", codes)
     n_controls = np.bincount(codes[control_mask(wells)], minlength=len(names))
-    without = [name.strip("/") for name, n in zip(names, n_controls, strict=True) if not n]
+    without = [name for name, n in zip(names, n_controls, strict=True) if not n]
     if without:
         n_wells = int((n_controls[codes] == 0).sum())
         notes.append(
