@@ -18,7 +18,7 @@ FAST = ProfileOptions(map="pca", n_draws=499)
 
 def compute(profiles: Profiles, options: ProfileOptions = FAST, **more: object) -> ProfileResult:
     file = ProfilesFile(profiles=profiles, n_found=len(profiles))
-    return compute_profiles(file, options, **more)  # type: ignore[arg-type]
+    return compute_profiles(file, options, **more)[0]  # type: ignore[arg-type]
 
 
 def measure(result: ProfileResult, name: str, of: str, *, alignment: str) -> pd.Series:

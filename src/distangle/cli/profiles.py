@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from distangle.cli.app import command_line
-from distangle.cli.arguments import RepeatedOption, check_minimum
+from distangle.cli.arguments import RepeatedOption, check_exclusive, check_minimum
 from distangle.cli.console import print_note, print_result, print_status, print_table
 from distangle.core.progress import progress, show_action
 from distangle.errors import ConfigError
@@ -27,7 +27,8 @@ def profile(
     source: Path,
     *,
     out: Path | None = None,
-    align: str = "center-plate",
+    align: str | None = None,
+    align_like: Path | None = None,
     aggregate: Literal["mean", "median", "medoid"] = "mean",
     perturbation: str | None = None,
     negative_control: Annotated[RepeatedOption, Parameter(negative=())] = (),
@@ -51,7 +52,9 @@ def profile(
         source: Run with predictions, folder of predictions, table (CSV or Parquet with `Metadata_Plate` and
             `Metadata_Well`), folder of tables, DeepProfiler `.npz` files, or `.h5ad` file.
         out: Folder of the results; the default is RUN/profiles for a run.
-        align: Steps of the alignment in their order, such as `center-plate,tvn`; `none` for no step.
+        align: Steps of the alignment in their order, such as `center-plate,tvn`; `none` for no step; the default is
+            `center-plate`.
+        align_like: Folder of an earlier `distangle profile`, whose alignment is applied to these plates.
         aggregate: Center of the sites of a well, and of the wells of a perturbation.
         perturbation: Column of the perturbation, if the source names it otherwise.
         negative_control: Perturbation that is a negative control, if no column states the role; can be repeated.
@@ -78,6 +81,7 @@ def profile(
     if out is not None and out.exists() and any(out.iterdir()) and not (out / "profile.json").exists():
         raise ConfigError(f"{out} is not empty and holds no profiles. Name another folder with `--out FOLDER`.")
     show_action("reading the profiles")
+    from distangle.profiles.alignment_file import FILE, read_alignment, write_alignment
     from distangle.profiles.compute import N_STAGES, ProfileOptions, compute_profiles, read_edges
     from distangle.profiles.readers import read_profiles
     from distangle.profiles.run import channels_of_run, profile_run
@@ -102,7 +106,12 @@ def profile(
         print_note(f"refused: {row}: {reason}")
     if len(file.refused) > 5:
         print_note(f"and {len(file.refused) - 5} more, in refused.csv")
-    steps = () if align == "none" else tuple(step.strip() for step in align.split(",") if step.strip())
+    if align_like is not None:
+        check_exclusive(f"--align-like {align_like}", {"--align": align}, "The steps are those of that alignment.")
+    alignment = None if align_like is None else read_alignment(align_like)
+    steps = (
+        () if align == "none" else tuple(step.strip() for step in (align or "center-plate").split(",") if step.strip())
+    )
     options = ProfileOptions(
         alignment=steps,
         aggregate=aggregate,
@@ -114,13 +123,19 @@ def profile(
         seed=seed,
     )
     pairs = None if relations is None else read_edges(relations)
-    with progress("profile", len(steps) + 1 + N_STAGES, unit="stage") as advance:
+    with progress(
+        "profile", (len(alignment.steps) if alignment else len(steps)) + 1 + N_STAGES, unit="stage"
+    ) as advance:
         if run is not None and out is None:
-            result, folder = profile_run(run, options, file=file, edges=pairs, advance=advance), run.profiles
+            result = profile_run(run, options, file=file, edges=pairs, alignment=alignment, advance=advance)
+            folder = run.profiles
             run.add_command(command_line())
         else:
             channels, folder = channels_of_run(run) if run else {}, out or Path()
-            result = compute_profiles(file, options, channels=channels, edges=pairs, advance=advance)
+            result, fitted = compute_profiles(
+                file, options, channels=channels, edges=pairs, alignment=alignment, advance=advance
+            )
+            write_alignment(fitted, folder / FILE)
             result.write(folder)
     print_profiles(result)
     if run is not None and out is None:

@@ -12,7 +12,7 @@ from distangle.core.progress import no_progress
 from distangle.core.stats import mean_interval
 from distangle.errors import ProfileError
 from distangle.profiles.aggregate import aggregate
-from distangle.profiles.alignment import CONTROL_STEPS, align_by_step
+from distangle.profiles.alignment import CONTROL_STEPS, Alignment, fit_by_step
 from distangle.profiles.batch_effects import measure_batch_effects
 from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
 from distangle.profiles.hits import NAME, hit_table
@@ -64,8 +64,9 @@ def compute_profiles(
     *,
     channels: Mapping[str, tuple[str, float]] | None = None,
     edges: Sequence[tuple[str, str]] | None = None,
+    alignment: Alignment | None = None,
     advance: Callable[[str], None] = no_progress,
-) -> ProfileResult:
+) -> tuple[ProfileResult, Alignment]:
     """Align profiles, and compute hits, neighbors and batch effects.
 
     Args:
@@ -73,7 +74,11 @@ def compute_profiles(
         options: What to compute.
         channels: Channel that moved and its Shapley value, by perturbation.
         edges: Known relations, pairs of perturbations.
+        alignment: Chain that was fitted on other plates; None to fit `options.alignment` on these.
         advance: Called with the name of every stage that is done.
+
+    Returns:
+        The result, and the chain.
 
     Raises:
         ProfileError: There is no control or no perturbation, a step cannot be done, or a column is absent.
@@ -83,14 +88,18 @@ def compute_profiles(
         wells = aggregate(wells, to="well", how=options.aggregate)
     _check_wells(wells)
     notes = list(file.notes)
-    if set(options.alignment) & CONTROL_STEPS:
+    steps = options.alignment if alignment is None else tuple(step.name for step in alignment.steps)
+    if set(steps) & CONTROL_STEPS:
         wells = part_controls(wells, seed=options.seed)
         notes.append(sides_sentence(wells))
     rows = []
-    for name, stage in align_by_step(wells, options.alignment):
-        rows.append(_batch_rows(without_references(stage), name, seed=options.seed))
-        aligned = stage
-        advance(f"alignment {name}")
+    if alignment is not None:
+        notes.append(f"The alignment ({alignment.name}) was fitted on other plates.")
+    chains = fit_by_step(wells, steps) if alignment is None else alignment.by_step(wells)
+    for chain, stage in chains:
+        rows.append(_batch_rows(without_references(stage), chain.name, seed=options.seed))
+        fitted, aligned = chain, stage
+        advance(f"alignment {chain.name}")
     wells = aligned
     known = without_references(wells)
     known = known.select((known.table[NAME] != "").to_numpy(dtype=bool))
@@ -117,7 +126,7 @@ def compute_profiles(
     advance("relations")
     coordinates, method = _coordinates(wells, options)
     advance("map")
-    return ProfileResult(
+    result = ProfileResult(
         wells=wells,
         perturbations=perturbations,
         hits=hits,
@@ -139,8 +148,10 @@ def compute_profiles(
             "left_out": [list(pair) for pair in file.left_out],
             "notes": notes,
             "sentence": file.sentence(),
+            "alignment": list(steps),
         },
     )
+    return result, fitted
 
 
 def _check_wells(wells: Profiles) -> None:

@@ -216,9 +216,7 @@ def _read_h5ad(path: Path) -> Source:
     try:
         anndata: Any = importlib.import_module("anndata")
     except ImportError as cause:
-        raise ProfileError(
-            f"{path.name} needs the package anndata. Run `pip install '.[profiles]'`."
-        ) from cause
+        raise ProfileError(f"{path.name} needs the package anndata. Run `pip install '.[profiles]'`.") from cause
     with read_regular_file(path, fix=_FIX, error=ProfileError):
         data = anndata.read_h5ad(path)
         values = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
