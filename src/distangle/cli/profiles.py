@@ -171,7 +171,7 @@ def print_profiles(result: "ProfileResult") -> None:
                 _number(row.replicate_agreement),
                 _number(row.effect_size),
                 str(row.n_wells),
-                str(row.channel) or "-",
+                str(row.channel) if row.channel and row.q <= level else "-",
                 _other(row.nearest, row.nearest_cosine),
                 _other(row.opposite, row.opposite_cosine),
             )

@@ -21,13 +21,14 @@ from distangle.profiles.project import Method, is_installed
 from distangle.profiles.readers import ProfilesFile
 from distangle.profiles.relations import nearest_and_opposite, recall_of_edges
 from distangle.profiles.retrieval import activity, consistency
-from distangle.profiles.similarity import find_clusters
+from distangle.profiles.similarity import Clusters, find_clusters, similarity_matrix
 from distangle.profiles.sphering import control_mask
 from distangle.results.profile_result import BATCH_COLUMNS, ProfileResult
 from distangle.results.profiles import PLATE, Profiles
 
 How = Literal["mean", "median", "medoid"]
 TAILS = ((0.05, 0.95), (0.1, 0.9))
+MAX_SIMILARITY = 2000  # perturbations of a written similarity matrix
 N_STAGES = 3  # stages of the progress besides the alignments
 
 
@@ -136,6 +137,7 @@ def compute_profiles(
         coordinates=coordinates,
         consistency=labels,
         relations=relations,
+        similarity=_similarity(treated, grouping, notes),
         settings={
             **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
             "map": method,
@@ -179,7 +181,7 @@ def _batch_rows(wells: Profiles, name: str, *, seed: int) -> pd.DataFrame:
         known.features, known.table[NAME].to_numpy(dtype=object), control_mask(known), known.codes(PLATE), n_draws=0
     )
     values = active["mean_average_precision"].dropna().to_numpy()
-    low, high = mean_interval(values, np.arange(len(values))) or (np.nan, np.nan)
+    low, high = np.clip(mean_interval(values, np.arange(len(values))) or (np.nan, np.nan), 0, 1)
     row = {
         "name": "mAP",
         "of": "perturbation",
@@ -256,6 +258,21 @@ def read_edges(path: Path) -> list[tuple[str, str]]:
         )
     pairs = frame.iloc[:, :2].dropna().astype(str)
     return [(a.strip(), b.strip()) for a, b in pairs.itertuples(index=False, name=None)]
+
+
+def _similarity(perturbations: Profiles, grouping: Clusters | None, notes: list[str]) -> pd.DataFrame | None:
+    """Return the cosines of all pairs in the order of the tree."""
+    if grouping is None:
+        return None
+    if len(perturbations) > MAX_SIMILARITY:
+        notes.append(
+            f"The similarity of {len(perturbations)} perturbations is not written, only that of nearest and opposite "
+            f"ones: expected at most {MAX_SIMILARITY}."
+        )
+        return None
+    names = [perturbations.table[NAME].iloc[row] for row in grouping.order]
+    matrix = similarity_matrix(perturbations.features[grouping.order], names)
+    return matrix.rename_axis("perturbation").reset_index()
 
 
 def _coordinates(wells: Profiles, options: ProfileOptions) -> tuple[pd.DataFrame | None, str]:
