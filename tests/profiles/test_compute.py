@@ -71,7 +71,7 @@ def test_the_similarity_has_alike_perturbations_beside_each_other() -> None:
     assert [name[1:] for name in names[::2]] == [name[1:] for name in names[1::2]]
     square = result.similarity[names].to_numpy()
     np.testing.assert_allclose(np.diag(square), 1, atol=1e-6)
-    np.testing.assert_array_equal(square, square.T)
+    np.testing.assert_allclose(square, square.T, atol=1e-12)
     cluster = result.hits.set_index("perturbation")["cluster"]
     assert all(cluster[f"a{k}"] == cluster[f"b{k}"] for k in range(5))
 
