@@ -11,7 +11,7 @@ import pandas as pd
 from distangle.core.progress import no_progress
 from distangle.core.stats import mean_interval
 from distangle.errors import ProfileError
-from distangle.profiles.aggregate import aggregate
+from distangle.profiles.aggregation import aggregate
 from distangle.profiles.alignment import CONTROL_STEPS, Alignment, fit_by_step
 from distangle.profiles.batch_effects import measure_batch_effects
 from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
