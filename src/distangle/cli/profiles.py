@@ -194,7 +194,11 @@ def print_profiles(result: "ProfileResult") -> None:
     if result.consistency is not None:
         known = result.consistency[result.consistency["reason"] == ""]
         mean, expected = known["mean_average_precision"].mean(), known["expected"].mean()
-        print_result(f"consistency: mean mAP of {len(known)} labels {mean:.3f} (chance {expected:.3f}).")
+        n_found = int((known["q"] <= level).sum())
+        print_result(
+            f"consistency: mean mAP of {len(known)} labels {mean:.3f} (chance {expected:.3f}); {n_found} of them find "
+            f"each other at a false discovery rate of {level:g}."
+        )
     for row in () if result.relations is None else _rows(result.relations):
         print_result(
             f"relations: {_number(row.recall)} of {row.n_edges} in the tails {row.low:g} and {row.high:g} "

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from distangle.profiles.batch_effects import measure_batch_effects
     from distangle.profiles.compute import ProfileOptions, compute_profiles
     from distangle.profiles.control_sides import part_controls, without_references
+    from distangle.profiles.label_retrieval import consistency
     from distangle.profiles.map import map_profiles
     from distangle.profiles.multiple_testing import benjamini_hochberg, combine_doses, simes
     from distangle.profiles.readers import ProfilesFile, read_profiles
     from distangle.profiles.relations import energy_distance, nearest_and_opposite, recall_of_edges
-    from distangle.profiles.retrieval import activity, consistency
+    from distangle.profiles.retrieval import activity
     from distangle.profiles.run import profile_run
     from distangle.profiles.run_reader import RunRows
     from distangle.profiles.similarity import find_clusters, similarity_matrix
@@ -62,7 +63,7 @@ _MODULES = {
     "benjamini_hochberg": "multiple_testing",
     "combine_doses": "multiple_testing",
     "compute_profiles": "compute",
-    "consistency": "retrieval",
+    "consistency": "label_retrieval",
     "energy_distance": "relations",
     "find_clusters": "similarity",
     "fit_alignment": "alignment",

@@ -16,11 +16,12 @@ from distangle.profiles.alignment import CONTROL_STEPS, Alignment, fit_by_step
 from distangle.profiles.batch_effects import measure_batch_effects
 from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
 from distangle.profiles.hits import NAME, hit_table
+from distangle.profiles.label_retrieval import consistency
 from distangle.profiles.map import map_profiles
 from distangle.profiles.project import Method, is_installed
 from distangle.profiles.readers import ProfilesFile
 from distangle.profiles.relations import nearest_and_opposite, recall_of_edges
-from distangle.profiles.retrieval import activity, consistency
+from distangle.profiles.retrieval import activity
 from distangle.profiles.similarity import Clusters, find_clusters, similarity_matrix
 from distangle.profiles.sphering import control_mask
 from distangle.results.profile_result import BATCH_COLUMNS, ProfileResult
@@ -28,6 +29,7 @@ from distangle.results.profiles import PLATE, Profiles
 
 How = Literal["mean", "median", "medoid"]
 TAILS = ((0.05, 0.95), (0.1, 0.9))
+MAX_LABEL_DRAWS = 999  # permutations of labels
 MAX_SIMILARITY = 2000  # perturbations of a written similarity matrix
 N_STAGES = 3  # stages of the progress besides the alignments
 
@@ -215,7 +217,14 @@ def _consistency(perturbations: Profiles, wells: Profiles, options: ProfileOptio
     labels = [[part.strip() for part in str(text).split("|") if part.strip()] for text in profiles.table[options.label]]
     not_same = profiles.codes(options.not_same) if options.not_same else None
     same = "Metadata_Compound" if "Metadata_Compound" in profiles.table else NAME
-    _, table = consistency(profiles.features, profiles.table[same].tolist(), labels, not_same=not_same)
+    _, table = consistency(
+        profiles.features,
+        profiles.table[same].tolist(),
+        labels,
+        not_same=not_same,
+        n_draws=min(options.n_draws, MAX_LABEL_DRAWS),
+        seed=options.seed,
+    )
     return table
 
 
