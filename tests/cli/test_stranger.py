@@ -5,13 +5,15 @@ message names the file and the next step.
 """
 
 import json
+import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import stranger
@@ -24,8 +26,8 @@ from stranger import ADVICE, ATTACKS, Lab, copy_of, file_names, finished_lab, le
 
 # Every file of a run, and the verbs that rest on it. `verify` reads them all.
 READERS = {
-    "run.json": ("resume", "from", "predict", "explain", "figures", "report"),
-    "manifest.json": ("resume", "from", "predict", "explain", "figures", "report"),
+    "run.json": ("resume", "from", "predict", "explain", "profile", "export", "figures", "report"),
+    "manifest.json": ("resume", "from", "predict", "explain", "profile", "export", "figures", "report"),
     "config.yaml": ("resume", "from", "report"),
     "screen.json": ("resume", "from", "predict", "explain", "report"),
     "folds.parquet": ("resume", "from", "predict", "explain"),
@@ -37,19 +39,19 @@ READERS = {
     "checkpoints/model.json": (),
     "checkpoints/model.safetensors": ("predict", "explain"),
     "predictions/scores.json": ("report",),
-    "predictions/sites.parquet": ("explain",),
-    "predictions/sites.safetensors": ("explain",),
+    "predictions/sites.parquet": ("explain", "profile", "export"),
+    "predictions/sites.safetensors": ("explain", "profile", "export"),
     "predictions/sites_views8.parquet": (),
     "predictions/sites_views8.safetensors": (),
     "predictions/wells.parquet": ("report",),
     "predictions/wells.safetensors": ("report",),
     "predictions/wells_views8.parquet": (),
     "predictions/wells_views8.safetensors": (),
-    "explanations/explanation.json": ("figures", "report"),
-    "explanations/maps.npz": ("figures", "report"),
-    "explanations/sites.parquet": ("report",),
-    "explanations/wells.parquet": ("report",),
-    "explanations/perturbations.parquet": ("report",),
+    "explanations/explanation.json": ("figures", "report", "profile"),
+    "explanations/maps.npz": ("figures", "report", "profile"),
+    "explanations/sites.parquet": ("report", "profile"),
+    "explanations/wells.parquet": ("report", "profile"),
+    "explanations/perturbations.parquet": ("report", "profile"),
     "explanations/faithfulness.json": ("report",),
     "explanations/faithfulness.npz": ("report",),
     "explanations/templates.json": ("report",),
@@ -57,6 +59,19 @@ READERS = {
     "explanations/embeddings.parquet": ("report",),
     "explanations/filters.json": ("report",),
     "explanations/filters.safetensors": ("report",),
+    **dict.fromkeys(
+        (
+            "profiles/profile.json",
+            "profiles/wells.parquet",
+            "profiles/perturbations.parquet",
+            *(
+                f"profiles/{name}.{kind}"
+                for name in ("hits", "neighbors", "batch_effects", "coordinates", "refused")
+                for kind in ("parquet", "csv")
+            ),
+        ),
+        ("export", "report"),
+    ),
 }
 # A file that is gone may never have been made, and a checkpoint that does not count is no damage.
 MAY_BE_ABSENT = ("manifest.json", "metrics.csv", "timing.csv", "checkpoints/epoch-0001.json")
@@ -69,7 +84,10 @@ EVERY = [
     and not (attack == "stray" and name == "folds.parquet" and verb in ("resume", "from"))  # by the hash of its rows
 ]
 QUICK = [one for k, one in enumerate(EVERY) if k % 41 == 4]
-NEXT_STEP = re.compile(r"`[^`]+`|[Rr]estore|[Rr]emove|[Ii]ndex the source again|Known: |input should be")
+NEXT_STEP = re.compile(
+    r"`[^`]+`|[Rr]estore|[Rr]emove|[Ii]ndex the source again|Known: |input should be|Write the file again|"
+    r"[Nn]ame another"
+)
 
 
 @pytest.fixture(scope="session")
@@ -159,6 +177,12 @@ CONSISTENT = [
     ("run.json", '{"screen": "../../screen", "features": "../../../victim"}', "explain"),
     ("screen.json", '{"channels": [{}], "sites_sha256": "", "perturbations_sha256": ""}', "report"),
     ("config.yaml", "- 1\n", "report"),
+    ("profiles/profile.json", '{"settings": []}', "export"),
+    ("profiles/profile.json", "{}", "export"),
+    ("profiles/wells.parquet", "PAR1", "export"),
+    ("profiles/coordinates.parquet", "", "export"),
+    ("explanations/perturbations.parquet", "PAR1", "profile"),
+    ("explanations/explanation.json", '{"settings": [], "summary": {}, "planted": null}', "profile"),
 ]
 
 
@@ -177,6 +201,7 @@ def test_a_file_that_was_altered_and_listed_again_is_refused_all_the_same(
     [
         *(("report", "report"), ("report/figures", "report"), ("checkpoints", "resume")),
         *(("explanations", "explain"), ("predictions", "predict"), ("report", "predict")),
+        *(("profiles", "profile"), ("profiles", "export"), ("features", "profile")),
     ],
 )
 def test_a_folder_that_is_a_link_out_of_the_run_is_not_written_to(
@@ -188,6 +213,74 @@ def test_a_folder_that_is_a_link_out_of_the_run_is_not_written_to(
     (lab.run / folder).symlink_to(lab.victim, target_is_directory=True)
     refused(stranger.verbs_of_a_run(lab)[verb], lab, capsys, names=f"{folder} is a link that leads out of the run")
     assert (lab.victim / "holiday.png").exists()
+
+
+class Bomb:
+    """An object that makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+def bomb(path: Path) -> None:
+    np.save(path, np.array([Bomb()], dtype=object), allow_pickle=True)
+
+
+def write_card(content: str) -> Callable[[Path], None]:
+    return lambda path: path.with_name("features.json").write_text(content) and None
+
+
+FEATURES = {
+    "pickle": ("00000.npy", bomb),
+    "pickle of statistics": ("statistics.npy", bomb),
+    "another size": ("00000.npy", lambda path: np.save(path, np.zeros((2, 1, 3), np.float32))),
+    "text": ("00000.npy", lambda path: np.save(path, np.full((18, 1, 3), "x"))),
+    "cut": ("00000.npy", lambda path: path.write_bytes(path.read_bytes()[:100])),
+    "absent": ("00000.npy", lambda path: path.unlink()),
+    "absent statistics": ("statistics.npy", lambda path: path.unlink()),
+    "endless": ("features", write_card('{"shape": [1000000000000, 1, 3], "unreadable": {}}')),
+    "wide": ("00000.npy", write_card('{"shape": [18, 1, 1000000000000], "unreadable": {}}')),
+    "text in the shape": ("features.json", write_card('{"shape": ["18", 1, 3], "unreadable": {}}')),
+    "list for names": ("features.json", write_card('{"shape": [18, 1, 3], "unreadable": [1]}')),
+    "no shape": ("features.json", write_card("{}")),
+    "one number": ("features.json", write_card('{"shape": 18, "unreadable": {}}')),
+}
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_features_of_a_backbone_from_a_stranger_are_refused(
+    lab: Lab, capsys: pytest.CaptureFixture[str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lab.root)
+    folder = lab.run / "features"
+    folder.mkdir()
+    write_card('{"shape": [18, 1, 3], "unreadable": {}}')(folder / "00000.npy")
+    np.save(folder / "statistics.npy", np.zeros((18, 2, 2), np.float32))
+    np.save(folder / "00000.npy", np.random.default_rng(0).normal(size=(18, 1, 3)).astype(np.float32))
+    arguments = [*stranger.verbs_of_a_run(lab)["profile"], "--features", "backbone"]
+    assert status_of(arguments) == 0
+    capsys.readouterr()
+    name, attack = FEATURES[kind]
+    attack(folder / "00000.npy" if "." not in name else folder / name)
+    listed_again(lab)
+    refused(arguments, lab, capsys, names=name)
+    assert not (lab.root / "pwned").exists()
+
+
+def test_a_table_from_a_stranger_is_read_as_data(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lab.root)
+    np.savez(lab.root / "1.npz", features=np.array([Bomb()], dtype=object))
+    (lab.root / "t.parquet").write_bytes(b"PAR1" * 9)
+    for source in ("1.npz", "t.parquet"):
+        refused(["profile", source, "--out", "new"], lab, capsys, names=source)
+    (lab.root / "new").symlink_to(lab.victim, target_is_directory=True)
+    table = "Metadata_Plate,Metadata_Well,f\n1,B02,1\n"
+    (lab.root / "t.csv").write_text(table)
+    refused(["profile", "t.csv", "--out", "new"], lab, capsys, names="new is not empty")
+    refused(["profile", "t.csv", "--out", str(lab.run / "profiles")], lab, capsys, names="lies in the run")
+    assert not (lab.root / "pwned").exists()
 
 
 @pytest.mark.slow

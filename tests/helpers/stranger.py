@@ -15,14 +15,17 @@ from tiny_run import go_on, tiny_screen, tiny_start
 # Words of libraries that tell a reader to switch a protection off.
 ADVICE = ("allow_pickle", "weights_only", "trust the file", "unsafe", "--force", "verify=False", "safe_globals")
 
+QUICK_PROFILE = ("--draws", "99", "--map", "pca")
+
 
 def finished_lab(root: Path) -> Path:
-    """Write plates/, screen/ and runs/a, which was trained, predicted and explained."""
+    """Write plates/, screen/ and runs/a, which was trained, predicted, explained and profiled."""
     screen = tiny_screen(root, n_wells=6, hash_files=True)
     run = tiny_start(screen, root / "runs" / "a", epochs=1)
     go_on(run)
     main(["predict", str(run.root)])
     main(["explain", str(run.root), "--n-sites", "2"])
+    main(["profile", str(run.root), *QUICK_PROFILE])
     return root
 
 
@@ -137,6 +140,8 @@ def verbs_of_a_run(lab: Lab) -> Mapping[str, list[str]]:
         "from": ["train", "--from", run, "--out", str(lab.root / "runs" / "new"), "--dry-run", "2"],
         "predict": ["predict", run],
         "explain": ["explain", run, "--n-sites", "1", "--parts", "none"],
+        "profile": ["profile", run, *QUICK_PROFILE],
+        "export": ["export", run, "--format", "pycytominer", "--out", str(lab.root / "exported")],
         "figures": ["figures", run, "--only", "12"],
         "report": ["report", run],
         "verify": ["verify", run],

@@ -84,7 +84,7 @@ def test_labels_and_relations_that_were_planted_are_found() -> None:
     assert result.consistency["mean_average_precision"].tolist() == [1.0] * 6
     assert result.relations is not None
     assert result.relations.loc[1, ["recall", "n_edges", "n_unknown"]].tolist() == [1.0, 6, 1]
-    assert "1 known relations have a name without a profile, such as lost: left out." in result.settings["notes"]
+    assert "1 known relation has a name without a profile, such as lost: left out." in result.settings["notes"]
     other = compute(profiles, replace(FAST, label="Metadata_Gene", not_same="Metadata_Experiment"))
     assert other.consistency is not None
     assert other.consistency["n_queries"].tolist() == [8] * 6  # two perturbations in each of four experiments
@@ -132,7 +132,7 @@ def test_one_perturbation_has_no_neighbor() -> None:
     profiles = planted_profiles(0, n_pairs=0, n_inactive=1)
     result = compute(profiles)
     assert result.hits[["nearest", "opposite"]].iloc[0].tolist() == ["", ""]
-    with pytest.raises(ProfileError, match="There is 1 perturbation, none0. Expected two or more"):
+    with pytest.raises(ProfileError, match="None of 1 known relations joins two perturbations with profiles"):
         compute(profiles, edges=[("a", "b")])
 
 

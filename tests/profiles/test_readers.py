@@ -80,7 +80,8 @@ def test_refused_rows(tmp_path: Path) -> None:
     sums(file)
     reasons = dict(file.refused)
     assert list(reasons) == [f"t.csv row {n}" for n in (2, 3, 4, 5, 6, 80)]
-    assert reasons["t.csv row 2"] == reasons["t.csv row 3"] == "1 features are NaN or infinite"
+    assert reasons["t.csv row 2"] == "1 of 2 features NaN, infinite or too large: f"
+    assert reasons["t.csv row 3"] == "1 of 2 features NaN, infinite or too large: g"
     assert reasons["t.csv row 4"] == "'well' is no well name, expected one such as B02"
     assert reasons["t.csv row 5"] == "well A05 of plate 1 has the perturbations 'NA@4' and 'NA@5'"
     assert "has an earlier row" in reasons["t.csv row 80"]
@@ -90,7 +91,7 @@ def test_refused_rows(tmp_path: Path) -> None:
 def test_contradictory_tables(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=r"no column Metadata_Plate.*Metadata_Well, Metadata_Compound.*Rename"):
         read_profiles(write(tmp_path / "t.csv", frame().drop(columns="Metadata_Plate")))
-    with pytest.raises(ProfileError, match="no usable row of 0"):
+    with pytest.raises(ProfileError, match="holds no row"):
         read_profiles(write(tmp_path / "t.csv", frame()[:0]))
     with pytest.raises(ProfileError, match="no numeric feature"):
         read_profiles(write(tmp_path / "t.csv", frame().drop(columns=["f", "g"])))

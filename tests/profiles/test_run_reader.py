@@ -98,7 +98,7 @@ def test_what_a_source_lacks_is_named(tmp_path: Path) -> None:
         read_profiles(run, of_run=RunRows(features="backbone"))
     table = tmp_path / "table.csv"
     table.write_text("Metadata_Plate,Metadata_Well,f\n1,B02,1\n")
-    with pytest.raises(ProfileError, match=r"is no run, so there are no backbone features of all wells"):
+    with pytest.raises(ProfileError, match=r"is no run, but features or wells of a run are asked for"):
         read_profiles(table, of_run=RunRows(features="backbone"))
     other = make_run(tmp_path / "other", ["held_out"] * 4, backbone=True)
     card = other / "features" / "features.json"

@@ -1,5 +1,6 @@
 """Run the verb `profile`: hits, neighbors and batch effects."""
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from distangle.cli.app import command_line
 from distangle.cli.arguments import RepeatedOption, check_exclusive, check_minimum
 from distangle.cli.console import print_note, print_result, print_status, print_table
 from distangle.core.progress import progress, show_action
-from distangle.errors import ConfigError
+from distangle.errors import ConfigError, brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from distangle.results import ProfileResult
 
 MAX_HITS = 20  # rows in the terminal
-PROFILE_INPUTS = ("run.json", "predictions/sites.", "explanations/perturbations.parquet")
+PROFILE_INPUTS = (
+    "run.json",
+    "predictions/sites.",
+    *(f"explanations/{name}." for name in ("explanation", "maps", "sites", "wells", "perturbations")),
+)
 MEASURES = (("probe accuracy", "experiment"), ("probe accuracy", "plate"), ("probe accuracy", "position"))
 
 
@@ -78,8 +83,10 @@ def profile(
     is_run = (source / "run.json").exists()
     if not is_run and out is None:
         raise ConfigError(f"Name a folder for the results of {source}: `distangle profile {source} --out FOLDER`.")
-    if out is not None and out.exists() and any(out.iterdir()) and not (out / "profile.json").exists():
-        raise ConfigError(f"{out} is not empty and holds no profiles. Name another folder with `--out FOLDER`.")
+    if not_same and not label:
+        raise ConfigError(f"--not-same {not_same} needs labels. Name their column with `--label COLUMN`.")
+    if out is not None:
+        _check_out(out)
     show_action("reading the profiles")
     from distangle.profiles.alignment_file import FILE, read_alignment, write_alignment
     from distangle.profiles.compute import N_STAGES, ProfileOptions, compute_profiles, read_edges
@@ -96,22 +103,25 @@ def profile(
         of_run = RunRows(features=features or "auto", wells=_wells(wells))
     file = read_profiles(
         source,
-        perturbation=perturbation,
+        perturbation=_column(perturbation) or None,
         negative_control=negative_control,
         metadata=metadata,
         of_run=of_run,
     )
+    if run is not None and file.profiles.provenance.get("features") == "backbone":
+        refuse_altered(run, "features/")
     print_result(file.sentence())
     for row, reason in file.refused[:5]:
         print_note(f"refused: {row}: {reason}")
     if len(file.refused) > 5:
         print_note(f"and {len(file.refused) - 5} more, in refused.csv")
+    for note in file.notes:
+        print_note(note)
     if align_like is not None:
         check_exclusive(f"--align-like {align_like}", {"--align": align}, "The steps are those of that alignment.")
     alignment = None if align_like is None else read_alignment(align_like)
-    steps = (
-        () if align == "none" else tuple(step.strip() for step in (align or "center-plate").split(",") if step.strip())
-    )
+    names = (align or "center-plate").split(",")
+    steps = () if align == "none" else tuple(name.strip() for name in names if name.strip())
     options = ProfileOptions(
         alignment=steps,
         aggregate=aggregate,
@@ -136,11 +146,39 @@ def profile(
                 file, options, channels=channels, edges=pairs, alignment=alignment, advance=advance
             )
             write_alignment(fitted, folder / FILE)
-            result.write(folder)
-    print_profiles(result)
+            page = _write(result, folder)
+    print_profiles(result, earlier=file.notes)
     if run is not None and out is None:
         print_status(f"next: `distangle report {shlex.quote(str(source))}`")
+    else:
+        print_result(str(page))
     print_result(str(folder / "hits.csv"))
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder that has other files, belongs to a run or cannot be written, before the work begins."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file. Expected a folder for the results. Name another one with `--out FOLDER`.")
+    run = next((folder for folder in out.resolve().parents if (folder / "run.json").exists()), None)
+    if run is not None:
+        raise ConfigError(
+            f"{out} lies in the run {run}. Expected a folder outside of a run. Name another one, or leave `--out` out: "
+            f"the profiles of a run are written to {run / 'profiles'}."
+        )
+    if out.exists() and any(out.iterdir()) and not (out / "profile.json").exists():
+        raise ConfigError(f"{out} is not empty and holds no profiles. Name another folder with `--out FOLDER`.")
+    existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{existing} is not writable. Name another folder with `--out FOLDER`.")
+
+
+def _write(result: "ProfileResult", folder: Path) -> Path:
+    """Write profiles that belong to no run, and their page."""
+    from distangle.report.profile_page import FILE, build_profile_page
+
+    (folder / FILE).unlink(missing_ok=True)  # the page of earlier profiles
+    result.write(folder)
+    return build_profile_page(folder, result)
 
 
 def _wells(wells: str | None) -> Literal["all", "held_out", "auto"]:
@@ -152,18 +190,19 @@ def _column(name: str | None) -> str:
     return "" if not name else name if name.startswith("Metadata_") else f"Metadata_{name}"
 
 
-def print_profiles(result: "ProfileResult") -> None:
+def print_profiles(result: "ProfileResult", *, earlier: tuple[str, ...] = ()) -> None:
     """Print the strongest hits, the batch effects and the notes.
 
     Args:
         result: What `distangle profile` computed.
+        earlier: Notes that were printed before.
     """
     hits, level = result.hits, float(result.settings["q"])
     print_table(
         ("perturbation", "mAP", "chance", "p", "q", "agreement", "effect", "wells", "channel", "nearest", "opposite"),
         (
             (
-                str(row.perturbation),
+                _name(row.perturbation),
                 _number(row.mean_average_precision),
                 _number(row.expected),
                 _number(row.p, 4),
@@ -171,7 +210,7 @@ def print_profiles(result: "ProfileResult") -> None:
                 _number(row.replicate_agreement),
                 _number(row.effect_size),
                 str(row.n_wells),
-                str(row.channel) if row.channel and row.q <= level else "-",
+                _name(row.channel) if row.channel and row.q <= level else "-",
                 _other(row.nearest, row.nearest_cosine),
                 _other(row.opposite, row.opposite_cosine),
             )
@@ -185,27 +224,34 @@ def print_profiles(result: "ProfileResult") -> None:
         f"hits: {int((hits['q'] <= level).sum())} of {tested} perturbations at a false discovery rate of {level:g}."
     )
     for reason, count in hits.loc[hits["reason"] != "", "reason"].value_counts().items():
-        print_note(f"{count} perturbations are not tested: {reason}.")
+        print_note(f"{_count(count, 'perturbation')} {'is' if count == 1 else 'are'} not tested: {reason}.")
     print_table(
         ("alignment", *(f"{of}" for _, of in MEASURES), "activity (mAP)"),
         (_batch_cells(name, rows) for name, rows in result.batch_effects.groupby("alignment", sort=False)),
     )
     print_result("Accuracy of a probe for experiment, plate and position (chance in brackets), and mean activity.")
+    for reason, parts in _absent_measures(result.batch_effects).items():
+        print_note(f"no accuracy of {', '.join(parts)}: {reason}")
     if result.consistency is not None:
-        known = result.consistency[result.consistency["reason"] == ""]
+        known_rows = result.consistency["reason"] == ""
+        known = result.consistency[known_rows]
         mean, expected = known["mean_average_precision"].mean(), known["expected"].mean()
+        of = f"{len(known)} of {_count(len(result.consistency), 'label')}"
         n_found = int((known["q"] <= level).sum())
         print_result(
-            f"consistency: mean mAP of {len(known)} labels {mean:.3f} (chance {expected:.3f}); {n_found} of them find "
-            f"each other at a false discovery rate of {level:g}."
+            f"consistency: mean mAP of {of} {_number(mean)} (chance {_number(expected)}); {n_found} find their own at "
+            f"a false discovery rate of {level:g}."
         )
+        for reason, count in result.consistency.loc[~known_rows, "reason"].value_counts().items():
+            print_note(f"{_count(count, 'label')} {'has' if count == 1 else 'have'} no value: {reason}")
     for row in () if result.relations is None else _rows(result.relations):
         print_result(
             f"relations: {_number(row.recall)} of {row.n_edges} in the tails {row.low:g} and {row.high:g} "
             f"(chance {row.chance:.3f})."
         )
     for note in result.settings["notes"]:
-        print_note(note)
+        if note not in earlier:
+            print_note(note)
 
 
 def _batch_cells(name: object, rows: "pd.DataFrame") -> tuple[str, ...]:
@@ -214,6 +260,17 @@ def _batch_cells(name: object, rows: "pd.DataFrame") -> tuple[str, ...]:
         row = rows[(rows["name"] == measure) & (rows["of"] == of)].iloc[0]
         cells.append("-" if row["reason"] else f"{row['value']:.3f} ({row['chance']:.3f})")
     return tuple(cells)
+
+
+def _absent_measures(batch_effects: "pd.DataFrame") -> dict[str, list[str]]:
+    """Return the probes without a value after the last step, by reason."""
+    last = batch_effects[batch_effects["alignment"] == batch_effects["alignment"].iloc[-1]]
+    parts: dict[str, list[str]] = {}
+    for measure, of in MEASURES:
+        for reason in last.loc[(last["name"] == measure) & (last["of"] == of), "reason"]:
+            if reason:
+                parts.setdefault(str(reason), []).append(of)
+    return parts
 
 
 def _rows(table: "pd.DataFrame") -> Iterator[Any]:
@@ -225,4 +282,13 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _other(name: object, cosine: float) -> str:
-    return f"{name} ({cosine:.2f})" if name else "-"
+    return f"{_name(name)} ({cosine:.2f})" if name else "-"
+
+
+def _name(name: object) -> str:
+    """Return a name on one line, shortened when it is very long."""
+    return brief(" ".join(str(name).split()), max_length=40)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from distangle.errors import ProfileError, brief, did_you_mean
-from distangle.profiles.alignment_checks import Group, check_positions, check_profiles
+from distangle.errors import ProfileError
+from distangle.profiles.alignment_checks import Group, check_names, check_positions, check_profiles
 from distangle.profiles.alignment_steps import (
     GroupStep,
     Operation,
@@ -133,9 +133,7 @@ def _fit_steps(
     profiles: Profiles, steps: Sequence[str], epsilon: float | None
 ) -> Iterator[tuple[Step, Profiles, dict[str, Any]]]:
     """Yield every step, fitted after those before it, with its result and entry."""
-    for name in steps:
-        if name not in STEPS:
-            raise ProfileError(f"There is no step {brief(name)!r} of alignment. {did_you_mean(name, STEPS)}")
+    check_names(steps, known=STEPS)
     check_profiles(profiles)
     current = profiles
     for name in steps:

@@ -1,11 +1,11 @@
 """Refuse alignments that have no wells to use, or that would erase perturbations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from distangle.errors import ProfileError, brief
+from distangle.errors import ProfileError, brief, did_you_mean
 from distangle.results.profiles import PLATE, Profiles
 
 Group = Literal["plate", "experiment"]
@@ -23,6 +23,14 @@ def group_names(profiles: Profiles, group: Group, codes: np.ndarray) -> list[str
 def listing(names: Sequence[str]) -> str:
     """Return the first names and the number of the others."""
     return ", ".join(map(brief, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def check_names(steps: Sequence[str], *, known: Iterable[str]) -> None:
+    """Refuse steps that do not exist."""
+    names = list(known)
+    for name in steps:
+        if name not in names:
+            raise ProfileError(f"There is no step {brief(name)!r} of alignment. {did_you_mean(name, names)}")
 
 
 def check_profiles(profiles: Profiles) -> None:

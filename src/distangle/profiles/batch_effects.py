@@ -257,6 +257,8 @@ def _measure_factor(
     grouped, no_groups = _known(some, groups)
     if not reason and no_groups:
         row["reason"] = no_groups
+    elif not reason and not batches.any():
+        row["reason"] = f"There is one {of}."
     elif not reason:
         inside = some.select(grouped)
         try:
@@ -270,12 +272,13 @@ def _measure_factor(
 
 
 def _known(profiles: Profiles, columns: tuple[str, ...]) -> tuple[np.ndarray, str]:
-    """Return which rows have values in all columns, and why none has."""
+    """Return which rows have values in all columns, and why none has; a plate needs no experiment."""
     missing = [name for name in columns if name not in profiles.table]
     if missing:
         return np.zeros(len(profiles), bool), f"The profiles have no column {', '.join(missing)}."
-    known = (profiles.table[list(columns)].fillna("").astype(str) != "").all(axis=1).to_numpy(dtype=bool)
-    return known, "" if known.any() else f"No row has a value of {', '.join(columns)}."
+    needed = [name for name in columns if columns != PLATE or name != PLATE[0]]
+    known = (profiles.table[needed].fillna("").astype(str) != "").all(axis=1).to_numpy(dtype=bool)
+    return known, "" if known.any() else f"No row has a value of {', '.join(needed)}."
 
 
 def _is_one_to_one(profiles: Profiles) -> bool:

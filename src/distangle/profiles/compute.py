@@ -10,10 +10,12 @@ import pandas as pd
 
 from distangle.core.progress import no_progress
 from distangle.core.stats import mean_interval
-from distangle.errors import ProfileError
+from distangle.core.untrusted_files import read_regular_file
+from distangle.errors import ProfileError, brief
 from distangle.profiles.aggregation import aggregate
 from distangle.profiles.alignment import CONTROL_STEPS, Alignment, fit_by_step
 from distangle.profiles.batch_effects import measure_batch_effects
+from distangle.profiles.compute_checks import check_edges, check_wells, label_note, well_notes
 from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
 from distangle.profiles.hits import NAME, hit_table
 from distangle.profiles.label_retrieval import consistency
@@ -89,9 +91,11 @@ def compute_profiles(
     wells = file.profiles
     if wells.level == "site":
         wells = aggregate(wells, to="well", how=options.aggregate)
-    _check_wells(wells)
-    notes = list(file.notes)
     steps = options.alignment if alignment is None else tuple(step.name for step in alignment.steps)
+    check_wells(wells, steps=steps, columns=(options.label, options.not_same))
+    notes = [*file.notes, *well_notes(wells)]
+    if edges is not None:
+        check_edges([name for name in dict.fromkeys(wells.table[NAME][~control_mask(wells)]) if name], edges)
     if set(steps) & CONTROL_STEPS:
         wells = part_controls(wells, seed=options.seed)
         notes.append(sides_sentence(wells))
@@ -124,7 +128,11 @@ def compute_profiles(
         seed=options.seed,
     )
     advance("hits")
-    labels = _consistency(treated, known, options) if options.label else None
+    labels = None
+    if options.label:
+        if not options.not_same and (note := label_note(known.select(~controls), options.label)):
+            notes.append(note)
+        labels = _consistency(treated, known, options)
     relations = None if edges is None else _relations(treated, edges, notes)
     advance("relations")
     coordinates, method = _coordinates(wells, options)
@@ -156,23 +164,6 @@ def compute_profiles(
         },
     )
     return result, fitted
-
-
-def _check_wells(wells: Profiles) -> None:
-    controls = control_mask(wells)
-    named = (wells.table[NAME] != "").to_numpy(dtype=bool)
-    if not controls.any():
-        found = sorted({name for name in wells.table[NAME] if name})
-        raise ProfileError(
-            f"None of {len(wells)} wells is a negative control; the perturbations are {', '.join(found[:8]) or 'empty'}"
-            f"{' and others' if len(found) > 8 else ''}. Expected controls on every plate. Name them: "
-            "`--negative-control NAME`, or give a column Metadata_Role with negative_control."
-        )
-    if not (named & ~controls).any():
-        raise ProfileError(
-            f"None of {len(wells)} wells has a perturbation that is no negative control. Expected some. "
-            "Name the column of the perturbation: `--perturbation COLUMN`."
-        )
 
 
 def _batch_rows(wells: Profiles, name: str, *, seed: int) -> pd.DataFrame:
@@ -213,8 +204,12 @@ def _consistency(perturbations: Profiles, wells: Profiles, options: ProfileOptio
             table=pd.concat([part.table for part in parts], ignore_index=True),
             features=np.concatenate([part.features for part in parts]),
         )
-    profiles.codes(options.label)  # names the columns if it is absent
     labels = [[part.strip() for part in str(text).split("|") if part.strip()] for text in profiles.table[options.label]]
+    if not any(labels):
+        raise ProfileError(
+            f"None of {len(perturbations)} perturbations has one value of {options.label} in all its wells. Expected "
+            "the same value in every well of a perturbation. Complete the column."
+        )
     not_same = profiles.codes(options.not_same) if options.not_same else None
     same = "Metadata_Compound" if "Metadata_Compound" in profiles.table else NAME
     _, table = consistency(
@@ -244,8 +239,10 @@ def _relations(perturbations: Profiles, edges: Sequence[tuple[str, str]], notes:
         result = recall_of_edges(perturbations.features, names, edges, tails=tails)
         rows.append({"low": tails[0], "high": tails[1], **asdict(result)})
     if result.n_unknown:
+        one = result.n_unknown == 1
         notes.append(
-            f"{result.n_unknown} known relations have a name without a profile, such as {result.unknown[0]}: left out."
+            f"{result.n_unknown} known relation{' has' if one else 's have'} a name without a profile, such as "
+            f"{brief(result.unknown[0])}: left out."
         )
     return pd.DataFrame(rows).drop(columns="unknown")
 
@@ -256,16 +253,25 @@ def read_edges(path: Path) -> list[tuple[str, str]]:
     Raises:
         ProfileError: The table cannot be read or has fewer than two columns.
     """
-    from distangle.core.untrusted_files import read_regular_file
-
+    if not path.is_file():
+        raise ProfileError(f"{path} is no file. Expected a table of known relations. Check the path.")
     with read_regular_file(path, fix="Write two columns of names.", error=ProfileError):
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+        frame = (
+            pd.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+        )
     if len(frame.columns) < 2:
         raise ProfileError(
             f"{path} has {len(frame.columns)} column: {', '.join(map(str, frame.columns))}. Expected two, one name of "
             "a perturbation in each. Separate them by commas."
         )
     pairs = frame.iloc[:, :2].dropna().astype(str)
+    if not len(pairs):
+        raise ProfileError(
+            f"{path} has {len(frame)} rows, and none with two names. Expected one known relation in each row. Fill the "
+            "first two columns."
+        )
     return [(a.strip(), b.strip()) for a, b in pairs.itertuples(index=False, name=None)]
 
 

@@ -31,10 +31,16 @@ def join_metadata(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
         ProfileError: The metadata have neither plate nor well, two different rows of one key, no row in common with the
             profiles, or another value in a column of the profiles.
     """
+    if not path.is_file():
+        raise ProfileError(f"{path} is no file. Expected a table of plates and wells. Check the path.")
     with read_regular_file(path, fix=_FIX, error=ProfileError):
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+        frame = (
+            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+        )
     frame = frame.rename(columns=lambda name: name if str(name).startswith(_HEAD) else f"{_HEAD}{name}")
     frame = frame.rename(columns={name: standard for name in frame for standard in [_standard(str(name))] if standard})
+    if twice := sorted({str(name) for name in frame.columns[frame.columns.duplicated()]}):
+        raise ProfileError(f"{path} has two columns {', '.join(map(brief, twice))}. Expected one. Remove the other.")
     frame = frame.astype(object).where(frame.notna(), "").map(lambda value: str(value).strip()).drop_duplicates()
     keys = [name for name in _KEYS if name in frame and name in table and (table[name] != "").any()]
     if not set(_KEYS[1:]) & set(keys):

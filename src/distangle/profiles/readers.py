@@ -13,6 +13,7 @@ from distangle.core.untrusted_files import read_regular_file, reason_of
 from distangle.errors import ProfileError, brief
 from distangle.profiles.metadata import join_metadata
 from distangle.profiles.run_reader import RunRows, Source, is_run, read_run
+from distangle.profiles.table_reader import FIX, read_feature_table
 from distangle.results.profiles import Profiles
 from distangle.screen.plates import split_well, well_name
 from distangle.screen.roles import Role, role_of
@@ -31,8 +32,6 @@ _DOSES = ("Metadata_Concentration", "Metadata_Dose", "Metadata_dose", "Metadata_
 _ROLES = ("Metadata_Role", "Metadata_control_type", "Metadata_pert_type")
 _NEGATIVE_NAMES = ("dmso", "vehicle", "mock")
 _MOST_MISSING = 0.05
-_MISSING_WORDS = ["", "nan", "NaN", "NA", "N/A", "null"]
-_FIX = "Write the file again, or leave it out."
 Refusals = tuple[tuple[str, str], ...]
 
 
@@ -63,7 +62,9 @@ class ProfilesFile:
             text += f", {self.n_trained} left out (the network was trained on them)"
         text += "."
         if self.left_out:
-            text += f" {len(self.left_out)} features left out: {_names([name for name, _ in self.left_out])}."
+            n = len(self.left_out)
+            features = _names([f"{brief(name)} ({reason})" for name, reason in self.left_out], max_length=160)
+            text += f" {n} feature{'' if n == 1 else 's'} left out: {features}."
         return text
 
 
@@ -95,9 +96,8 @@ def read_profiles(
     n_found = len(source.labels) + len(source.refused) + source.n_trained
     if not source.labels:
         reasons = f" First reason: {source.refused[0][1]}." if source.refused else ""
-        raise ProfileError(
-            f"{path} holds no usable row of {n_found}.{reasons} Expected one row per site or well. {_FIX}"
-        )
+        found = f"no usable row of {n_found}" if n_found else "no row"
+        raise ProfileError(f"{path} holds {found}.{reasons} Expected one row per site or well. {FIX}")
     table = _standard_table(source.table, path)
     if metadata is not None:
         table, sentence = join_metadata(table, metadata)
@@ -105,13 +105,11 @@ def read_profiles(
     _name_experiments(table)
     _label(table, path, perturbation=perturbation, negative_control=negative_control)
     features = _complete_features(source, path)
-    reasons_of = _row_reasons(table, features.to_numpy(dtype=np.float64))
+    reasons_of = _row_reasons(table, features)
     used = np.array([not reason for reason in reasons_of])
     refused = source.refused + [(label, why) for label, why in zip(source.labels, reasons_of, strict=True) if why]
     if not used.any():
-        raise ProfileError(
-            f"No row of {n_found} in {path} can be used. First: {refused[0][0]}: {refused[0][1]}. {_FIX}"
-        )
+        raise ProfileError(f"No row of {n_found} in {path} can be used. First: {refused[0][0]}: {refused[0][1]}. {FIX}")
     profiles = Profiles(
         level="site" if "Metadata_Site" in table else "well",
         table=table[used].reset_index(drop=True),
@@ -136,13 +134,13 @@ def _source_of(path: Path, of_run: RunRows | None) -> Source:
         return read_run(path, of_run or RunRows())
     if of_run is not None and of_run != RunRows():
         raise ProfileError(
-            f"{path} is no run, so there are no {of_run.features} features of {of_run.wells} wells. "
-            "Leave the options of a run out, or name a run."
+            f"{path} is no run, but features or wells of a run are asked for. Leave `--features` and `--wells` out, or "
+            "name a run."
         )
     if path.is_file():
         if path.suffix == ".npz":
             return _read_cells([path])
-        return _read_h5ad(path) if path.suffix == ".h5ad" else _read_table(path)
+        return _read_h5ad(path) if path.suffix == ".h5ad" else read_feature_table(path)
     tables = sorted(file for file in path.iterdir() if file.name.endswith((".csv", ".csv.gz", ".parquet")))
     cells = sorted(path.rglob("*.npz"))
     if bool(tables) == bool(cells):
@@ -152,30 +150,7 @@ def _source_of(path: Path, of_run: RunRows | None) -> Source:
         )
     if cells:
         return _read_cells(cells)
-    return _joined([(file.name, _read_table(file)) for file in tables])
-
-
-def _read_table(path: Path) -> Source:
-    with read_regular_file(path, fix=_FIX, error=ProfileError):
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-        elif path.name.endswith((".csv", ".csv.gz")):
-            names = list(pd.read_csv(path, nrows=0).columns)
-            metadata = [name for name in names if name.startswith("Metadata_")]
-            others = {name: _MISSING_WORDS for name in names if not name.startswith("Metadata_")}
-            types: Any = dict.fromkeys(metadata, str)
-            frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=others, low_memory=False)
-        else:
-            raise ProfileError(
-                f"{path.name} has an unknown ending. Expected .csv, .parquet, .npz or .h5ad. Convert it."
-            )
-    frame.columns = frame.columns.map(str)
-    table = frame[[name for name in frame.columns.map(str) if name.startswith("Metadata_")]]
-    rest = frame.drop(columns=table.columns)
-    features = rest.select_dtypes(include="number")
-    source = Source(table=table, features=features, labels=[f"{path.name} row {n + 1}" for n in range(len(frame))])
-    source.left_out += [(str(name), "it holds text") for name in rest if name not in features]
-    return source
+    return _joined([(file.name, read_feature_table(file)) for file in tables])
 
 
 def _read_cells(paths: Sequence[Path]) -> Source:
@@ -217,7 +192,7 @@ def _read_h5ad(path: Path) -> Source:
         anndata: Any = importlib.import_module("anndata")
     except ImportError as cause:
         raise ProfileError(f"{path.name} needs the package anndata. Run `pip install '.[profiles]'`.") from cause
-    with read_regular_file(path, fix=_FIX, error=ProfileError):
+    with read_regular_file(path, fix=FIX, error=ProfileError):
         data = anndata.read_h5ad(path)
         values = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
         table = data.obs.reset_index(drop=True).rename(
@@ -314,14 +289,14 @@ def _complete_features(source: Source, path: Path) -> pd.DataFrame:
     if not len(features.columns):
         raise ProfileError(
             f"{path} has no numeric feature without many NaN. Expected numeric columns without the head Metadata_. "
-            f"{len(source.left_out)} were left out: {_names([name for name, _ in source.left_out])}. {_FIX}"
+            f"{len(source.left_out)} were left out: {_names([name for name, _ in source.left_out])}. {FIX}"
         )
     return features
 
 
-def _row_reasons(table: pd.DataFrame, values: np.ndarray) -> list[str]:
+def _row_reasons(table: pd.DataFrame, features: pd.DataFrame) -> list[str]:
     """Return why each row is refused; "" for a row that is used."""
-    bad = ~(np.abs(values) <= np.finfo(np.float32).max)
+    bad = ~(np.abs(features.to_numpy(dtype=np.float64)) <= np.finfo(np.float32).max)
     plates = list(zip(table["Metadata_Experiment"], table["Metadata_Plate"], table["Metadata_Well"], strict=True))
     sites = table["Metadata_Site"].tolist() if "Metadata_Site" in table else [""] * len(table)
     labels_of: dict[tuple[str, str, str], list[str]] = {}
@@ -338,13 +313,17 @@ def _row_reasons(table: pd.DataFrame, values: np.ndarray) -> list[str]:
         elif split_well(place[2]) is None:
             reason = f"{brief(place[2])!r} is no well name, expected one such as B02"
         elif len(labels_of[place]) > 1:
-            both = " and ".join(repr(label) for label in labels_of[place])
+            both = " and ".join(repr(brief(label)) for label in labels_of[place])
             reason = f"well {place[2]} of plate {place[1]} has the perturbations {both}"
         elif bad[number].any():
-            reason = f"{int(bad[number].sum())} features are NaN or infinite"
+            names = [str(name) for name in features.columns[bad[number]]]
+            reason = f"{len(names)} of {bad.shape[1]} features NaN, infinite or too large: {_names(names, 3)}"
         elif (place, sites[number]) in seen:
             what = f"site {sites[number]} of well {place[2]}" if sites[number] else f"well {place[2]}"
-            reason = f"{what} of plate {place[1]} has an earlier row, expected one (name sites in Metadata_Site)"
+            reason = (
+                f"{what} of plate {place[1]} has an earlier row; name sites in Metadata_Site, experiments in "
+                "Metadata_Experiment"
+            )
         else:
             seen.add((place, sites[number]))
         reasons.append(reason)
@@ -364,6 +343,6 @@ def _dose(text: str) -> str:
         return text
 
 
-def _names(names: Sequence[object], most: int = 10) -> str:
-    shown = ", ".join(brief(str(name)) for name in names[:most])
+def _names(names: Sequence[object], most: int = 10, *, max_length: int = 60) -> str:
+    shown = ", ".join(brief(str(name), max_length=max_length) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")

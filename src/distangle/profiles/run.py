@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from distangle.core.progress import no_progress
-from distangle.core.result_files import MissingResultError
+from distangle.core.result_files import MissingResultError, rebuild_hint
+from distangle.core.untrusted_files import read_regular_file
 from distangle.profiles.alignment import Alignment
 from distangle.profiles.alignment_file import FILE, write_alignment
 from distangle.profiles.compute import ProfileOptions, compute_profiles
@@ -64,11 +66,15 @@ def channels_of_run(run: RunFolder) -> dict[str, tuple[str, float]]:
         explanation = Explanation.read(run.explanations)
     except MissingResultError:
         return {}
-    table, names = explanation.perturbations, list(explanation.settings.get("channels", ()))
-    if table is None or not names:
+    if explanation.perturbations is None:
         return {}
-    moved = {}
-    for name, rows in table.groupby("explained", sort=False):
+    with read_regular_file(run.explanations / "perturbations.parquet", fix=rebuild_hint(run.explanations)):
+        return _channels_that_moved(explanation.perturbations, list(explanation.settings.get("channels", ())))
+
+
+def _channels_that_moved(table: pd.DataFrame, names: list[str]) -> dict[str, tuple[str, float]]:
+    moved: dict[str, tuple[str, float]] = {}
+    for name, rows in table.groupby("explained", sort=False) if names else ():
         weights = rows["wells"].to_numpy(dtype=np.float64)
         values = rows[[f"shapley_{k + 1}" for k in range(len(names))]].to_numpy(dtype=np.float64)
         mean = (weights[:, None] * values).sum(axis=0) / weights.sum()

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from distangle.core.untrusted_files import read_regular_file
+from distangle.core.untrusted_files import UnexpectedContent, check_type, read_json, read_regular_file
 from distangle.errors import ProfileError
-from distangle.results.backbone_features import CARD, Features
+from distangle.results.backbone_features import CARD, SITES_PER_FILE, Features, chunk_paths
 from distangle.results.predictions import Predictions
 from distangle.results.run import RunFolder
 
@@ -124,11 +124,21 @@ def _frame(values: np.ndarray, kind: str) -> pd.DataFrame:
 
 
 def _backbone(run: RunFolder, rows: Sequence[int] | np.ndarray, n_rows: int) -> np.ndarray:
-    with read_regular_file(run.features / CARD, fix="Train the run again into a new folder."):
-        features = Features(run.features)
-    if features.n_sites != n_rows:
+    folder, fix = run.features, "Restore it from a copy, or use the embeddings: `--features embedding`."
+    card = read_json(folder / CARD, fix=fix)
+    with read_regular_file(folder / CARD, fix=fix):
+        check_type(card["unreadable"], dict, name="unreadable")
+        n_sites, n_views, n_features = (check_type(n, int, name="shape") for n in card["shape"])
+    if n_sites != n_rows:
         raise ProfileError(
-            f"{run.features} has the features of {features.n_sites} sites, but the predictions have {n_rows} rows. "
+            f"{folder} has the features of {n_sites} sites, but the predictions have {n_rows} rows. "
             "Expected equal numbers. Predict the run's own screen again: `distangle predict RUN`."
         )
-    return features.take(rows)
+    for number, path in enumerate(chunk_paths(folder, n_sites)):
+        expected = (min(SITES_PER_FILE, n_sites - number * SITES_PER_FILE), n_views, n_features)
+        with read_regular_file(path, fix=fix):
+            chunk = np.load(path, mmap_mode="r", allow_pickle=False)
+            if chunk.shape != expected or chunk.dtype.kind != "f":
+                raise UnexpectedContent(f"it has {chunk.dtype} {chunk.shape}, expected float32 {expected}")
+    with read_regular_file(folder / "statistics.npy", fix=fix):
+        return Features(folder).take(rows)

@@ -123,7 +123,10 @@ def map_charts(result: ProfileResult, level: float) -> list[Chart]:
     table = result.wells.table
     experiments, plates = texts(table, "Metadata_Experiment"), texts(table, "Metadata_Plate")
     by_experiment = len({experiments[row] for row in rows}) > 1
-    places = [" · plate ".join(pair) for pair in zip(experiments, plates, strict=True)]
+    places = [
+        f"{experiment} · plate {plate}" if experiment else f"plate {plate}"
+        for experiment, plate in zip(experiments, plates, strict=True)
+    ]
     perturbations, roles = texts(table, "Metadata_Perturbation"), texts(table, "Metadata_Role")
     wells = texts(table, "Metadata_Well")
     tooltips = [

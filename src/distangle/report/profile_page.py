@@ -46,13 +46,16 @@ def _facts(result: ProfileResult, source: str) -> list[tuple[str, str]]:
     pairs: list[tuple[str, Any]] = [("source", source), ("level", settings.get("level") or result.wells.level)]
     pairs += [(title, settings[name]) for name, title in _COUNTS.items() if name in settings]
     experiments, plates = texts(table, "Metadata_Experiment"), texts(table, "Metadata_Plate")
+    if any(experiments):
+        pairs.append(("experiments", len(set(experiments))))
     pairs += [
-        ("experiments", len(set(experiments))),
         ("plates", len(set(zip(experiments, plates, strict=True)))),
         ("wells", len(result.wells)),
         ("perturbations", len(result.perturbations)),
         ("features", len(result.wells.feature_names)),
     ]
+    if left_out := settings.get("left_out"):
+        pairs.append(("features left out", len(left_out)))
     return [(title, format_value(value)) for title, value in pairs]
 
 

@@ -35,10 +35,10 @@ class Features:
         self.folder = folder
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         self.card: Mapping[str, Any] = card
-        self.statistics: np.ndarray = np.load(folder / "statistics.npy")
+        self.statistics: np.ndarray = np.load(folder / "statistics.npy", allow_pickle=False)
         self.reasons: dict[int, str] = {int(row): reason for row, reason in card["unreadable"].items()}
         self.n_sites, self.n_views, self.n_features = card["shape"]
-        self._chunks = [np.load(path, mmap_mode="r") for path in chunk_paths(folder, self.n_sites)]
+        self._chunks = [np.load(path, mmap_mode="r", allow_pickle=False) for path in chunk_paths(folder, self.n_sites)]
 
     def readable(self, rows: Sequence[int] | np.ndarray) -> list[int]:
         """Return the readable rows, in their order."""

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from distangle.core.io import atomic_write, write_json
-from distangle.core.result_files import Kinds, MissingResultError, read_table
+from distangle.core.io import atomic_write, make_folder, write_json, write_text
+from distangle.core.result_files import Kinds, MissingResultError, read_table, rebuild_hint
 from distangle.core.untrusted_files import UnexpectedContent, check_type, read_json, read_regular_file
+from distangle.errors import StorageError
 from distangle.results.profiles import Profiles
+from distangle.screen.screen import escape_formula
 
 JSON_FILE = "profile.json"
 HIT_COLUMNS = (
@@ -89,11 +92,14 @@ class ProfileResult:
     def write(self, folder: Path) -> list[Path]:
         """Write all files into a folder, the tables as Parquet and as CSV.
 
-        A table that was not computed is removed.
+        A table that was not computed is removed. The JSON file is removed first and written last: without it there are
+        no profiles, so that nobody reads tables of two computations. CSV files have 8 digits, and a quote before a
+        text that a spreadsheet would take for a formula; Parquet has all digits and the text as it is.
 
         Returns:
             The paths of all files, removed ones included.
         """
+        _remove(folder / JSON_FILE)
         paths = [
             self.wells.write(folder / "wells.parquet"),
             self.perturbations.write(folder / "perturbations.parquet"),
@@ -103,13 +109,12 @@ class ProfileResult:
             parquet, csv = folder / f"{name}.parquet", folder / f"{name}.csv"
             paths += [parquet, csv]
             if table is None:
-                parquet.unlink(missing_ok=True)
-                csv.unlink(missing_ok=True)
+                _remove(parquet)
+                _remove(csv)
                 continue
             with atomic_write(parquet) as temporary:
                 table.to_parquet(temporary, index=False)
-            with atomic_write(csv) as temporary:
-                table.to_csv(temporary, index=False)
+            write_text(csv, _plain(table).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
         write_json(folder / JSON_FILE, {"settings": dict(self.settings)})
         return [*paths, folder / JSON_FILE]
 
@@ -124,7 +129,7 @@ class ProfileResult:
         path = folder / JSON_FILE
         if not path.exists():
             raise MissingResultError(f"No profiles at {path}. Run `distangle profile` first.")
-        fix = "Make it again: `distangle profile`."
+        fix = _fix(folder)
         content = read_json(path, fix=fix)
         with read_regular_file(path, fix=fix):
             for name, kind in _KINDS.items():
@@ -137,7 +142,40 @@ class ProfileResult:
             for name, columns in _TABLES.items()
             if name in _REQUIRED or (folder / f"{name}.parquet").exists()
         }
-        if "coordinates" in tables and len(tables["coordinates"]) != len(wells):
+        if "coordinates" in tables:
             with read_regular_file(folder / "coordinates.parquet", fix=fix):
-                raise UnexpectedContent(f"it has {len(tables['coordinates'])} rows, expected {len(wells)}")
+                tables["coordinates"][["x", "y"]].to_numpy(dtype=np.float64)
+                if len(tables["coordinates"]) != len(wells):
+                    raise UnexpectedContent(f"it has {len(tables['coordinates'])} rows, expected {len(wells)}")
         return cls(wells=wells, perturbations=perturbations, settings=content["settings"], **tables)
+
+
+def _fix(folder: Path) -> str:
+    if (folder.parent / "run.json").exists():
+        return rebuild_hint(folder, command="profile")
+    return f"Make it again: `distangle profile SOURCE --out {folder}`."
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, if it exists.
+
+    Raises:
+        StorageError: The folder is not writable.
+    """
+    make_folder(path.parent)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path} was not removed: {(error.strerror or str(error)).lower()}. Make {path.parent} writable, or name "
+            "another folder."
+        ) from error
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table for CSV: names and text that are no formula of a spreadsheet."""
+    plain = table.copy()
+    for name in table:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            plain[name] = [escape_formula(value) if isinstance(value, str) else value for value in table[name]]
+    return plain.rename(columns=lambda name: escape_formula(str(name)))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distangle.core.io import atomic_write
-from distangle.core.untrusted_files import UnexpectedContent, read_regular_file
+from distangle.core.untrusted_files import UnexpectedContent, check_type, read_regular_file
 from distangle.errors import ProfileError
 
 Level = Literal["site", "well", "perturbation"]
@@ -128,7 +128,13 @@ class Profiles:
             if _PROVENANCE not in metadata:
                 raise UnexpectedContent("it was not written by `Profiles.write`")
             content = json.loads(metadata[_PROVENANCE])
-            n_metadata = int(content["n_metadata"])
+            for name, kind in (("n_metadata", int), ("level", str), ("provenance", dict)):
+                check_type(content[name], kind, name=name)
+            if content["level"] not in get_args(Level):
+                raise UnexpectedContent(f"the level is {content['level'][:60]!r}")
+            n_metadata = content["n_metadata"]
+            if not 0 <= n_metadata <= len(table.column_names):
+                raise UnexpectedContent(f"expected {n_metadata} metadata columns, found {len(table.column_names)}")
             names = table.column_names
             rows = table.select(names[:n_metadata]).to_pandas()
             features = [np.asarray(table.column(number), dtype=np.float32) for number in range(n_metadata, len(names))]

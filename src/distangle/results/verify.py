@@ -127,7 +127,7 @@ def refuse_altered(run: RunFolder, *parts: str) -> None:
             what = "is damaged: it was changed since it was written (its SHA-256 is not that of the manifest)"
         else:
             continue
-        verb = {"predictions": "predict", "explanations": "explain"}.get(name.partition("/")[0])
+        verb = {"predictions": "predict", "explanations": "explain", "profiles": "profile"}.get(name.partition("/")[0])
         fix = f"Make it again: `distangle {verb} {run.root}`." if verb else "Restore it from a copy."
         raise RunError(f"{path} {what}. {fix} `distangle verify {run.root}` names what else differs.")
 

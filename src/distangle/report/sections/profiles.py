@@ -133,7 +133,7 @@ def hit_table(hits: pd.DataFrame, level: float) -> Table:
 
 
 def batch_table(batch_effects: pd.DataFrame) -> Table | None:
-    """Return all measures without alignment and after the last step."""
+    """Return the measures that have a value, without alignment and after the last step."""
     stages = list(dict.fromkeys(texts(batch_effects, "alignment")))
     if not stages:
         return None
@@ -165,9 +165,11 @@ def batch_table(batch_effects: pd.DataFrame) -> Table | None:
             *(by_stage.get(stage, _NO_VALUE) for stage in shown), chances[of, name],
         )
         for (of, name), by_stage in cells.items()
+        if set(by_stage.values()) != {_NO_VALUE}
     ]  # fmt: skip
     titles = ["no alignment" if stage == "none" else f"after {stage}" for stage in shown]
-    return Table(columns=["of", "measure", "better is", *titles, "chance"], rows=rows, numeric=range(3, 4 + len(shown)))
+    headings = ["of", "measure", "better is", *titles, "chance"]
+    return Table(columns=headings, rows=rows, numeric=range(3, 4 + len(shown))) if rows else None
 
 
 def _stage_table(batch_effects: pd.DataFrame) -> Table | None:
