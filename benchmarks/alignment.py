@@ -1,5 +1,8 @@
 """Time and memory of TVN and Harmony on as many wells as RxRx1 has, 62,755 x 1,024 in 51 experiments."""
 
+import measure  # before numpy: it holds the threads at one
+
+# isort: split
 import sys
 import time
 from collections.abc import Callable
@@ -7,7 +10,6 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-import measure
 from distangle.profiles.alignment import align
 from distangle.results.profiles import Profiles
 

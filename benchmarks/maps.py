@@ -1,15 +1,16 @@
 """t-SNE of 10,000 profiles against scikit-learn's: CPU time, and nearest neighbors that stay neighbors in the plane.
 
-python benchmarks/maps.py        # 10,000 profiles of 1,024 features
-python benchmarks/maps.py 2500   # fewer
+A number as argument takes other rows than 10,000: `python benchmarks/maps.py 2500`.
 """
 
+import measure  # before numpy: it holds the threads at one
+
+# isort: split
 import sys
 from collections.abc import Callable
 
 import numpy as np
 
-import measure
 from distangle.profiles.geometry import unit
 from distangle.profiles.map import map_profiles
 

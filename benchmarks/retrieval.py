@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 import measure
-from distangle.profiles.retrieval import activity, consistency
+from distangle.profiles.label_retrieval import consistency
+from distangle.profiles.retrieval import activity
 
 GROUPS = 600
 DRAWS = 199

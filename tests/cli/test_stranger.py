@@ -85,7 +85,8 @@ EVERY = [
 ]
 QUICK = [one for k, one in enumerate(EVERY) if k % 41 == 4]
 NEXT_STEP = re.compile(
-    r"`[^`]+`|[Rr]estore|[Rr]emove|[Ii]ndex the source again|Known: |input should be|Write the file again|[Nn]ame another"
+    r"`[^`]+`|[Rr]estore|[Rr]emove|[Ii]ndex the source again|Known: |input should be|Write the file again|"
+    r"[Nn]ame another"
 )
 
 

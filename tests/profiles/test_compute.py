@@ -18,7 +18,7 @@ FAST = ProfileOptions(map="pca", n_draws=499)
 
 def compute(profiles: Profiles, options: ProfileOptions = FAST, **more: object) -> ProfileResult:
     file = ProfilesFile(profiles=profiles, n_found=len(profiles))
-    return compute_profiles(file, options, **more)  # type: ignore[arg-type]
+    return compute_profiles(file, options, **more)[0]  # type: ignore[arg-type]
 
 
 def measure(result: ProfileResult, name: str, of: str, *, alignment: str) -> pd.Series:
@@ -61,6 +61,19 @@ def test_files_come_back_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / "hits.parquet").write_bytes(b"PAR1")
     with pytest.raises(RunError, match="hits.parquet"):
         ProfileResult.read(tmp_path)
+
+
+def test_the_similarity_has_alike_perturbations_beside_each_other() -> None:
+    result = compute(planted_profiles(0, n_pairs=5, n_inactive=0))
+    assert result.similarity is not None
+    names = result.similarity["perturbation"].tolist()
+    assert list(result.similarity.columns) == ["perturbation", *names]
+    assert [name[1:] for name in names[::2]] == [name[1:] for name in names[1::2]]
+    square = result.similarity[names].to_numpy()
+    np.testing.assert_allclose(np.diag(square), 1, atol=1e-6)
+    np.testing.assert_allclose(square, square.T, atol=1e-12)
+    cluster = result.hits.set_index("perturbation")["cluster"]
+    assert all(cluster[f"a{k}"] == cluster[f"b{k}"] for k in range(5))
 
 
 def test_labels_and_relations_that_were_planted_are_found() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distangle.profiles.aggregate import aggregate
+from distangle.profiles.aggregation import aggregate
 from distangle.profiles.hits import hit_table, replicate_agreement
 from distangle.profiles.relations import nearest_and_opposite
 from distangle.profiles.sphering import control_mask

@@ -6,7 +6,8 @@ import pytest
 
 from distangle.errors import ProfileError
 from distangle.profiles import retrieval
-from distangle.profiles.retrieval import activity, average_precision, consistency, expected_average_precision
+from distangle.profiles.label_retrieval import consistency
+from distangle.profiles.retrieval import activity, average_precision, expected_average_precision
 
 
 def rays(*degrees):

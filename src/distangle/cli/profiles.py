@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from distangle.cli.app import command_line
-from distangle.cli.arguments import RepeatedOption, check_minimum
+from distangle.cli.arguments import RepeatedOption, check_exclusive, check_minimum
 from distangle.cli.console import print_note, print_result, print_status, print_table
 from distangle.core.progress import progress, show_action
 from distangle.errors import ConfigError, brief
@@ -32,7 +32,8 @@ def profile(
     source: Path,
     *,
     out: Path | None = None,
-    align: str = "center-plate",
+    align: str | None = None,
+    align_like: Path | None = None,
     aggregate: Literal["mean", "median", "medoid"] = "mean",
     perturbation: str | None = None,
     negative_control: Annotated[RepeatedOption, Parameter(negative=())] = (),
@@ -56,7 +57,9 @@ def profile(
         source: Run with predictions, folder of predictions, table (CSV or Parquet with `Metadata_Plate` and
             `Metadata_Well`), folder of tables, DeepProfiler `.npz` files, or `.h5ad` file.
         out: Folder of the results; the default is RUN/profiles for a run.
-        align: Steps of the alignment in their order, such as `center-plate,tvn`; `none` for no step.
+        align: Steps of the alignment in their order, such as `center-plate,tvn`; `none` for no step; the default is
+            `center-plate`.
+        align_like: Folder of an earlier `distangle profile`, whose alignment is applied to these plates.
         aggregate: Center of the sites of a well, and of the wells of a perturbation.
         perturbation: Column of the perturbation, if the source names it otherwise.
         negative_control: Perturbation that is a negative control, if no column states the role; can be repeated.
@@ -85,6 +88,7 @@ def profile(
     if out is not None:
         _check_out(out)
     show_action("reading the profiles")
+    from distangle.profiles.alignment_file import FILE, read_alignment, write_alignment
     from distangle.profiles.compute import N_STAGES, ProfileOptions, compute_profiles, read_edges
     from distangle.profiles.readers import read_profiles
     from distangle.profiles.run import channels_of_run, profile_run
@@ -113,7 +117,11 @@ def profile(
         print_note(f"and {len(file.refused) - 5} more, in refused.csv")
     for note in file.notes:
         print_note(note)
-    steps = () if align == "none" else tuple(step.strip() for step in align.split(",") if step.strip())
+    if align_like is not None:
+        check_exclusive(f"--align-like {align_like}", {"--align": align}, "The steps are those of that alignment.")
+    alignment = None if align_like is None else read_alignment(align_like)
+    names = (align or "center-plate").split(",")
+    steps = () if align == "none" else tuple(name.strip() for name in names if name.strip())
     options = ProfileOptions(
         alignment=steps,
         aggregate=aggregate,
@@ -125,15 +133,21 @@ def profile(
         seed=seed,
     )
     pairs = None if relations is None else read_edges(relations)
-    with progress("profile", len(steps) + 1 + N_STAGES, unit="stage") as advance:
+    with progress(
+        "profile", (len(alignment.steps) if alignment else len(steps)) + 1 + N_STAGES, unit="stage"
+    ) as advance:
         if run is not None and out is None:
-            result, folder = profile_run(run, options, file=file, edges=pairs, advance=advance), run.profiles
+            result = profile_run(run, options, file=file, edges=pairs, alignment=alignment, advance=advance)
+            folder = run.profiles
             run.add_command(command_line())
         else:
             channels, folder = channels_of_run(run) if run else {}, out or Path()
-            result = compute_profiles(file, options, channels=channels, edges=pairs, advance=advance)
+            result, fitted = compute_profiles(
+                file, options, channels=channels, edges=pairs, alignment=alignment, advance=advance
+            )
+            write_alignment(fitted, folder / FILE)
             page = _write(result, folder)
-    print_profiles(result, told=file.notes)
+    print_profiles(result, earlier=file.notes)
     if run is not None and out is None:
         print_status(f"next: `distangle report {shlex.quote(str(source))}`")
     else:
@@ -176,12 +190,12 @@ def _column(name: str | None) -> str:
     return "" if not name else name if name.startswith("Metadata_") else f"Metadata_{name}"
 
 
-def print_profiles(result: "ProfileResult", *, told: tuple[str, ...] = ()) -> None:
+def print_profiles(result: "ProfileResult", *, earlier: tuple[str, ...] = ()) -> None:
     """Print the strongest hits, the batch effects and the notes.
 
     Args:
         result: What `distangle profile` computed.
-        told: Notes that were printed before.
+        earlier: Notes that were printed before.
     """
     hits, level = result.hits, float(result.settings["q"])
     print_table(
@@ -196,7 +210,7 @@ def print_profiles(result: "ProfileResult", *, told: tuple[str, ...] = ()) -> No
                 _number(row.replicate_agreement),
                 _number(row.effect_size),
                 str(row.n_wells),
-                _name(row.channel) or "-",
+                _name(row.channel) if row.channel and row.q <= level else "-",
                 _other(row.nearest, row.nearest_cosine),
                 _other(row.opposite, row.opposite_cosine),
             )
@@ -223,7 +237,11 @@ def print_profiles(result: "ProfileResult", *, told: tuple[str, ...] = ()) -> No
         known = result.consistency[known_rows]
         mean, expected = known["mean_average_precision"].mean(), known["expected"].mean()
         of = f"{len(known)} of {_count(len(result.consistency), 'label')}"
-        print_result(f"consistency: mean mAP of {of} {_number(mean)} (chance {_number(expected)}).")
+        n_found = int((known["q"] <= level).sum())
+        print_result(
+            f"consistency: mean mAP of {of} {_number(mean)} (chance {_number(expected)}); {n_found} find their own at "
+            f"a false discovery rate of {level:g}."
+        )
         for reason, count in result.consistency.loc[~known_rows, "reason"].value_counts().items():
             print_note(f"{_count(count, 'label')} {'has' if count == 1 else 'have'} no value: {reason}")
     for row in () if result.relations is None else _rows(result.relations):
@@ -232,7 +250,7 @@ def print_profiles(result: "ProfileResult", *, told: tuple[str, ...] = ()) -> No
             f"(chance {row.chance:.3f})."
         )
     for note in result.settings["notes"]:
-        if note not in told:
+        if note not in earlier:
             print_note(note)
 
 

@@ -12,24 +12,27 @@ from distangle.core.progress import no_progress
 from distangle.core.stats import mean_interval
 from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import ProfileError, brief
-from distangle.profiles.aggregate import aggregate
-from distangle.profiles.alignment import CONTROL_STEPS, align_by_step
+from distangle.profiles.aggregation import aggregate
+from distangle.profiles.alignment import CONTROL_STEPS, Alignment, fit_by_step
 from distangle.profiles.batch_effects import measure_batch_effects
 from distangle.profiles.compute_checks import check_edges, check_wells, label_note, well_notes
 from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
 from distangle.profiles.hits import NAME, hit_table
+from distangle.profiles.label_retrieval import consistency
 from distangle.profiles.map import map_profiles
 from distangle.profiles.project import Method, is_installed
 from distangle.profiles.readers import ProfilesFile
 from distangle.profiles.relations import nearest_and_opposite, recall_of_edges
-from distangle.profiles.retrieval import activity, consistency
-from distangle.profiles.similarity import find_clusters
+from distangle.profiles.retrieval import activity
+from distangle.profiles.similarity import Clusters, find_clusters, similarity_matrix
 from distangle.profiles.sphering import control_mask
 from distangle.results.profile_result import BATCH_COLUMNS, ProfileResult
 from distangle.results.profiles import PLATE, Profiles
 
 How = Literal["mean", "median", "medoid"]
 TAILS = ((0.05, 0.95), (0.1, 0.9))
+MAX_LABEL_DRAWS = 999  # permutations of labels
+MAX_SIMILARITY = 2000  # perturbations of a written similarity matrix
 N_STAGES = 3  # stages of the progress besides the alignments
 
 
@@ -66,8 +69,9 @@ def compute_profiles(
     *,
     channels: Mapping[str, tuple[str, float]] | None = None,
     edges: Sequence[tuple[str, str]] | None = None,
+    alignment: Alignment | None = None,
     advance: Callable[[str], None] = no_progress,
-) -> ProfileResult:
+) -> tuple[ProfileResult, Alignment]:
     """Align profiles, and compute hits, neighbors and batch effects.
 
     Args:
@@ -75,7 +79,11 @@ def compute_profiles(
         options: What to compute.
         channels: Channel that moved and its Shapley value, by perturbation.
         edges: Known relations, pairs of perturbations.
+        alignment: Chain that was fitted on other plates; None to fit `options.alignment` on these.
         advance: Called with the name of every stage that is done.
+
+    Returns:
+        The result, and the chain.
 
     Raises:
         ProfileError: There is no control or no perturbation, a step cannot be done, or a column is absent.
@@ -83,18 +91,22 @@ def compute_profiles(
     wells = file.profiles
     if wells.level == "site":
         wells = aggregate(wells, to="well", how=options.aggregate)
-    check_wells(wells, steps=options.alignment, columns=(options.label, options.not_same))
+    steps = options.alignment if alignment is None else tuple(step.name for step in alignment.steps)
+    check_wells(wells, steps=steps, columns=(options.label, options.not_same))
     notes = [*file.notes, *well_notes(wells)]
     if edges is not None:
         check_edges([name for name in dict.fromkeys(wells.table[NAME][~control_mask(wells)]) if name], edges)
-    if set(options.alignment) & CONTROL_STEPS:
+    if set(steps) & CONTROL_STEPS:
         wells = part_controls(wells, seed=options.seed)
         notes.append(sides_sentence(wells))
     rows = []
-    for name, stage in align_by_step(wells, options.alignment):
-        rows.append(_batch_rows(without_references(stage), name, seed=options.seed))
-        aligned = stage
-        advance(f"alignment {name}")
+    if alignment is not None:
+        notes.append(f"The alignment ({alignment.name}) was fitted on other plates.")
+    chains = fit_by_step(wells, steps) if alignment is None else alignment.by_step(wells)
+    for chain, stage in chains:
+        rows.append(_batch_rows(without_references(stage), chain.name, seed=options.seed))
+        fitted, aligned = chain, stage
+        advance(f"alignment {chain.name}")
     wells = aligned
     known = without_references(wells)
     known = known.select((known.table[NAME] != "").to_numpy(dtype=bool))
@@ -125,7 +137,7 @@ def compute_profiles(
     advance("relations")
     coordinates, method = _coordinates(wells, options)
     advance("map")
-    return ProfileResult(
+    result = ProfileResult(
         wells=wells,
         perturbations=perturbations,
         hits=hits,
@@ -135,6 +147,7 @@ def compute_profiles(
         coordinates=coordinates,
         consistency=labels,
         relations=relations,
+        similarity=_similarity(treated, grouping, notes),
         settings={
             **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
             "map": method,
@@ -147,8 +160,10 @@ def compute_profiles(
             "left_out": [list(pair) for pair in file.left_out],
             "notes": notes,
             "sentence": file.sentence(),
+            "alignment": list(steps),
         },
     )
+    return result, fitted
 
 
 def _batch_rows(wells: Profiles, name: str, *, seed: int) -> pd.DataFrame:
@@ -159,7 +174,7 @@ def _batch_rows(wells: Profiles, name: str, *, seed: int) -> pd.DataFrame:
         known.features, known.table[NAME].to_numpy(dtype=object), control_mask(known), known.codes(PLATE), n_draws=0
     )
     values = active["mean_average_precision"].dropna().to_numpy()
-    low, high = mean_interval(values, np.arange(len(values))) or (np.nan, np.nan)
+    low, high = np.clip(mean_interval(values, np.arange(len(values))) or (np.nan, np.nan), 0, 1)
     row = {
         "name": "mAP",
         "of": "perturbation",
@@ -197,7 +212,14 @@ def _consistency(perturbations: Profiles, wells: Profiles, options: ProfileOptio
         )
     not_same = profiles.codes(options.not_same) if options.not_same else None
     same = "Metadata_Compound" if "Metadata_Compound" in profiles.table else NAME
-    _, table = consistency(profiles.features, profiles.table[same].tolist(), labels, not_same=not_same)
+    _, table = consistency(
+        profiles.features,
+        profiles.table[same].tolist(),
+        labels,
+        not_same=not_same,
+        n_draws=min(options.n_draws, MAX_LABEL_DRAWS),
+        seed=options.seed,
+    )
     return table
 
 
@@ -251,6 +273,21 @@ def read_edges(path: Path) -> list[tuple[str, str]]:
             "first two columns."
         )
     return [(a.strip(), b.strip()) for a, b in pairs.itertuples(index=False, name=None)]
+
+
+def _similarity(perturbations: Profiles, grouping: Clusters | None, notes: list[str]) -> pd.DataFrame | None:
+    """Return the cosines of all pairs in the order of the tree."""
+    if grouping is None:
+        return None
+    if len(perturbations) > MAX_SIMILARITY:
+        notes.append(
+            f"The similarity of {len(perturbations)} perturbations is not written, only that of nearest and opposite "
+            f"ones: expected at most {MAX_SIMILARITY}."
+        )
+        return None
+    names = [perturbations.table[NAME].iloc[row] for row in grouping.order]
+    matrix = similarity_matrix(perturbations.features[grouping.order], names)
+    return matrix.rename_axis("perturbation").reset_index()
 
 
 def _coordinates(wells: Profiles, options: ProfileOptions) -> tuple[pd.DataFrame | None, str]:

@@ -329,14 +329,14 @@ def _assign(
     Args:
         shares: Shares before, and after.
         kernel: Closeness of rows and centroids.
-        codes: Batch of every row.
+        codes: Batch of every row, in ascending order.
         theta: Weight of the penalty.
         rng: Order of the rows.
         expected: Expected sizes; None makes them of the shares of all rows.
     """
     n_batches = int(codes.max()) + 1
     ones = np.eye(n_batches, dtype=shares.dtype)
-    sizes = np.stack([shares[codes == batch].sum(axis=0, dtype=np.float64) for batch in range(n_batches)])
+    sizes = np.add.reduceat(shares, np.searchsorted(codes, np.arange(n_batches)), axis=0, dtype=np.float64)
     n_rows = np.bincount(codes)[:, None] / len(codes)
     for rows in _blocks(len(codes), rng):
         own = codes[rows]

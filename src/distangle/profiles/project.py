@@ -16,7 +16,7 @@ from distangle.profiles.geometry import Vectors, unit
 Method = Literal["pca", "tsne", "umap"]
 Points = Float[np.ndarray, "vector 2"]
 PACKAGES = {"tsne": ("t-SNE", "openTSNE"), "umap": ("UMAP", "umap")}
-_MANY = 2_000  # vectors from which t-SNE sums the forces of distant points over larger cells
+_MANY = 2_000  # vectors from which t-SNE takes more steps, with the forces of distant points summed over larger cells
 MIN_VECTORS = 8  # vectors that t-SNE and UMAP need for meaningful neighborhoods
 
 
@@ -127,12 +127,14 @@ def _tsne(directions: Vectors, layout: Projection) -> Any:
     from openTSNE import TSNE
 
     # Exact neighbors: the approximate search compiles for 10 s and saves no time for some thousand vectors.
+    is_large = len(directions) >= _MANY
     tsne = TSNE(
         perplexity=layout.neighbours,
         initialization="random",
         neighbors="exact",
         negative_gradient_method="bh",
-        theta=0.5 if len(directions) < _MANY else 0.8,
+        theta=0.8 if is_large else 0.5,
+        n_iter=750 if is_large else 500,
         random_state=layout.seed,
         n_jobs=1,
     )

@@ -1,8 +1,8 @@
-"""Measure by mean average precision whether replicates and labels find their own."""
+"""Measure by mean average precision whether replicates find each other."""
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ Features = Float[np.ndarray, "row feature"]
 EXACT_DRAWS = 10_000
 """Up to so many draws all are enumerated."""
 _TOLERANCE = 1e-9
-_DECIMALS = 6  # cosines closer than this are ties
+DECIMALS = 6  # cosines closer than this are ties
 _ROWS = 512  # rows of the similarity matrix at once
 _ENTRIES = 2_000_000  # entries of a batch of draws
 
@@ -92,7 +92,7 @@ class _Pool:
         is_control = np.concatenate([np.arange(s) < s - m for m, s in zip(members, sizes, strict=True)])
         tie = np.argsort(~is_control, kind="stable")
         rank, above = np.empty((n, n), np.int32), np.empty((n, n), np.int32)
-        for start, similarity in _similarity(directions):
+        for start, similarity in similarity_rows(directions):
             rows = np.arange(start, start + len(similarity))
             order = tie[np.argsort(-similarity[:, tie], axis=1, kind="stable")]
             own = (block[order] == block[rows][:, None]) & (order != rows[:, None])
@@ -165,12 +165,24 @@ class _Pool:
         return (1 + reached) / (1 + n_draws), n_draws
 
 
-def _similarity(directions: Float[np.ndarray, "row feature"]) -> Iterator[tuple[int, Float[np.ndarray, "chunk row"]]]:
+def similarity_rows(
+    directions: Float[np.ndarray, "row feature"],
+) -> Iterator[tuple[int, Float[np.ndarray, "chunk row"]]]:
+    """Yield the number of a row, and the cosines of it and the next rows with all."""
     for start in range(0, len(directions), _ROWS):
-        yield start, np.round(directions[start : start + _ROWS] @ directions.T, _DECIMALS)
+        yield start, np.round(directions[start : start + _ROWS] @ directions.T, DECIMALS)
 
 
-def _directions(features: Features, **sizes: int) -> Float[np.ndarray, "row feature"]:
+def directions_of(features: Features, **sizes: int) -> Float[np.ndarray, "row feature"]:
+    """Return rows of length 1.
+
+    Args:
+        features: Finite.
+        sizes: Number of values of other arguments, by name.
+
+    Raises:
+        ProfileError: Sizes differ, or features are not finite.
+    """
     for name, size in sizes.items():
         if size != len(features):
             raise ProfileError(
@@ -221,7 +233,9 @@ def activity(
     Source:
         Kalinin et al. 2025, Nature Communications 16, 5181.
     """
-    directions = _directions(features, perturbations=len(perturbations), is_control=len(is_control), blocks=len(blocks))
+    directions = directions_of(
+        features, perturbations=len(perturbations), is_control=len(is_control), blocks=len(blocks)
+    )
     if n_draws < 0:
         raise ProfileError(f"n_draws is {n_draws}. Expected 0 or more. Pass 9999 for p-values down to 0.0001.")
     if not is_control.any():
@@ -302,89 +316,3 @@ def _active(
             "n_draws": n_drawn,
         }
     )
-
-
-def consistency(
-    features: Features,
-    perturbations: Sequence[Hashable] | np.ndarray,
-    labels: Sequence[Iterable[str]],
-    *,
-    not_same: Int[np.ndarray, " row"] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure how well rows of a label find other perturbations of that label.
-
-    Positives of a row and a label are the rows with that label and another perturbation; negatives share no label with
-    the row, so rows without a label are negatives of all. Similarity is the cosine.
-
-    Args:
-        features: Finite.
-        perturbations: Perturbation of every row.
-        labels: Labels of every row, none, one or several.
-        not_same: Code of a block, such as the week, in which positives must differ too; None for no such block.
-
-    Returns:
-        One row per row and label: `row`, `label`, `n_positives`, `n_negatives`, `average_precision`, `expected`,
-        `normalised`, `reason` (why there is no value, else ""); and one row per label, in sorted order: `label`,
-        `n_queries` (rows with a value), `n_perturbations`, `mean_average_precision`, `expected`, `normalised`,
-        `reason`.
-
-    Raises:
-        ProfileError: Sizes differ, features are not finite, labels are one text, or there is no label.
-    """
-    blocks = np.arange(len(features)) if not_same is None else np.asarray(not_same)
-    directions = _directions(features, perturbations=len(perturbations), labels=len(labels), not_same=len(blocks))
-    text = next((one for one in labels if isinstance(one, str)), None)
-    if text is not None:
-        raise ProfileError(f"The labels of a row are the text {text!r}. Expected a set of labels. Pass {{{text!r}}}.")
-    sets = [sorted(set(one)) for one in labels]
-    vocabulary = sorted(set(itertools.chain.from_iterable(sets)))
-    if not vocabulary:
-        raise ProfileError(f"None of {len(sets)} rows has a label. Expected some. Check the names of perturbations.")
-    number = {label: column for column, label in enumerate(vocabulary)}
-    has = np.zeros((len(sets), len(vocabulary)), dtype=np.float32)
-    for row, own in enumerate(sets):
-        has[row, [number[label] for label in own]] = 1
-    codes, _ = pd.factorize(pd.Series(list(perturbations), dtype=object), use_na_sentinel=False)
-    values = []
-    for start, similarity in _similarity(directions):
-        shares = has[start : start + len(similarity)] @ has.T > 0
-        for row, (near, shared) in enumerate(zip(similarity, shares, strict=True), start=start):
-            other = codes != codes[row]
-            if not_same is not None:
-                other &= blocks != blocks[row]
-            negatives = near[~shared] if sets[row] else near[:0]
-            for label in sets[row]:
-                positives = near[other & (has[:, number[label]] > 0)]
-                values.append({"row": row, "label": label} | _consistent(positives, negatives))
-    rows = pd.DataFrame(values)
-    rows_of = rows.assign(perturbation=codes[rows["row"]]).groupby("label")
-    return rows, pd.DataFrame([{"label": label} | _summary(own) for label, own in rows_of])
-
-
-def _consistent(positives: Float[np.ndarray, " positive"], negatives: Float[np.ndarray, " negative"]) -> dict[str, Any]:
-    value: dict[str, Any] = {"n_positives": len(positives), "n_negatives": len(negatives)}
-    reason = "no other perturbation has the label" if not len(positives) else ""
-    reason = reason or ("every row shares a label" if not len(negatives) else "")
-    found = expected = normalised = float("nan")
-    if not reason:
-        found = average_precision(positives, negatives)
-        expected = expected_average_precision(len(positives), len(negatives))
-        normalised = normalise(found, expected)
-    return value | {
-        "average_precision": found,
-        "expected": expected,
-        "normalised": normalised,
-        "reason": reason,
-    }
-
-
-def _summary(rows: pd.DataFrame) -> dict[str, Any]:
-    known = rows[rows["reason"] == ""]
-    return {
-        "n_queries": len(known),
-        "n_perturbations": known["perturbation"].nunique(),
-        "mean_average_precision": known["average_precision"].mean(),
-        "expected": known["expected"].mean(),
-        "normalised": known["normalised"].mean(),
-        "reason": "" if len(known) else rows["reason"].iloc[0],
-    }

@@ -8,6 +8,8 @@ import pandas as pd
 from distangle.core.progress import no_progress
 from distangle.core.result_files import MissingResultError, rebuild_hint
 from distangle.core.untrusted_files import read_regular_file
+from distangle.profiles.alignment import Alignment
+from distangle.profiles.alignment_file import FILE, write_alignment
 from distangle.profiles.compute import ProfileOptions, compute_profiles
 from distangle.profiles.readers import ProfilesFile, read_profiles
 from distangle.profiles.run_reader import RunRows
@@ -24,6 +26,7 @@ def profile_run(
     *,
     file: ProfilesFile | None = None,
     edges: Sequence[tuple[str, str]] | None = None,
+    alignment: Alignment | None = None,
     advance: Callable[[str], None] = no_progress,
 ) -> ProfileResult:
     """Compute the profiles of a run and write them into its folder.
@@ -33,6 +36,7 @@ def profile_run(
         options: What to compute.
         file: Profiles that `read_profiles` read from the run; None for those of `OWN_ROWS`.
         edges: Known relations, pairs of perturbations.
+        alignment: Chain that was fitted on other plates.
         advance: Called with the name of every stage that is done.
 
     Raises:
@@ -40,8 +44,10 @@ def profile_run(
         RunError: The run has no predictions, or a file of it is damaged.
     """
     file = file or read_profiles(run.root, of_run=OWN_ROWS)
-    result = compute_profiles(file, options, channels=channels_of_run(run), edges=edges, advance=advance)
-    run.record(*result.write(run.profiles))
+    result, fitted = compute_profiles(
+        file, options, channels=channels_of_run(run), edges=edges, alignment=alignment, advance=advance
+    )
+    run.record(write_alignment(fitted, run.profiles / FILE), *result.write(run.profiles))
     return result
 
 

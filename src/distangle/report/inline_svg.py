@@ -34,7 +34,7 @@ def interval_bar(
             parts.append(tag("circle", cx=at(group_value), cy=middle, r=3, class_="group"))
             description += f", {name} {group_value:.3f}"
     parts.append(tag("circle", cx=at(value), cy=middle, r=4, class_="value"))
-    return _draw_svg(parts, width=width, height=20.0, description=description, class_="interval-bar")
+    return draw_svg(parts, width=width, height=20.0, description=description, class_="interval-bar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def bars(items: Sequence[Bar], *, description: str, width: float = 320.0, row: f
             parts.append(tag("line", x1=at(interval[0]), x2=at(interval[1]), y1=middle, y2=middle, class_="whisker"))
     height = row * len(items)
     parts.append(tag("line", x1=at(0.0), x2=at(0.0), y1=0, y2=height, class_="zero"))
-    return _draw_svg(parts, width=width, height=height, description=description, class_="bars")
+    return draw_svg(parts, width=width, height=height, description=description, class_="bars")
 
 
 def plate_map(grid: PlateGrid) -> Markup:
@@ -121,7 +121,7 @@ def plate_map(grid: PlateGrid) -> Markup:
         f"Plate map of {grid.experiment}, plate {grid.plate}: {grid.n_correct} of {grid.n_scored} wells correct"
     )
     width, height = left + columns * size + 4, top + rows * size + 4
-    return _draw_svg(parts, width=width, height=height, description=description, class_="plate")
+    return draw_svg(parts, width=width, height=height, description=description, class_="plate")
 
 
 def _draw_well(grid: PlateGrid, row: int, column: int, *, x: float, y: float, size: float) -> Markup:
@@ -153,7 +153,16 @@ def _draw_rectangle(start: float, end: float, y: float, height: float, *, class_
     return tag("rect", x=min(start, end), y=y, width=abs(end - start), height=height, class_=class_)
 
 
-def _draw_svg(parts: Sequence[Markup], *, width: float, height: float, description: str, class_: str) -> Markup:
+def draw_svg(parts: Sequence[Markup], *, width: float, height: float, description: str, class_: str) -> Markup:
+    """Return a drawing of elements.
+
+    Args:
+        parts: The elements.
+        width: Width in pixels.
+        height: Height in pixels.
+        description: What the drawing shows, for screen readers.
+        class_: Class of the style sheet.
+    """
     return tag(
         "svg", *parts, viewBox=f"0 0 {width:g} {height:g}", width=width, height=height, role="img",
         aria_label=description, class_=class_,

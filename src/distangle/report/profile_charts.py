@@ -9,10 +9,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from distangle.report.html import count
-from distangle.report.scatter import Frame, Point, scatter
+from distangle.report.inline_svg import draw_svg, tag
+from distangle.report.scatter import Frame, Point, scatter, shorten, text_width
 from distangle.results.profile_result import ProfileResult
 from distangle.screen import NEGATIVE, Role
 
+MAX_CELLS = 40  # perturbations of the similarity matrix
 MAX_LABELS = 12  # of the activity chart
 MAX_POINTS = 3000  # of a chart
 N_HUES = 7  # colors of a map; the rest is grey
@@ -314,3 +316,61 @@ def trade_off_chart(batch_effects: pd.DataFrame) -> Chart | None:
     )
     legend = [("hit", "no other step beats it"), ("other", "another step beats it")]
     return Chart(drawing=scatter(points, frame), caption=caption, legend=legend)
+
+
+def similarity_chart(similarity: pd.DataFrame | None, hits: pd.DataFrame) -> Chart | None:
+    """Draw the cosines of the strongest perturbations as a matrix.
+
+    Args:
+        similarity: Of `ProfileResult`, in the order of its tree.
+        hits: Table of hits, the strongest first.
+
+    Returns:
+        The matrix; None for fewer than three perturbations.
+    """
+    if similarity is None:
+        return None
+    strongest = set(texts(hits, "perturbation")[:MAX_CELLS])
+    names = [name for name in texts(similarity, "perturbation") if name in strongest and name in similarity]
+    if len(names) < 3:
+        return None
+    square = similarity.set_index("perturbation").loc[names, names].to_numpy(dtype=np.float64)
+    shown = [shorten(name, 16) for name in names]
+    margin, size = max(map(text_width, shown)) + 8, min(24.0, 560.0 / len(names))
+    side = margin + size * len(names)
+    parts = [
+        tag("text", label, x=margin - 5, y=margin + size * (row + 0.5) + 4, class_="end")
+        for row, label in enumerate(shown)
+    ]
+    parts += [
+        tag("text", label, transform=f"translate({margin + size * (k + 0.5) + 4:.1f} {margin - 5:.1f}) rotate(-90)")
+        for k, label in enumerate(shown)
+    ]
+    for row, name in enumerate(names):
+        for column, other in enumerate(names):
+            cosine = float(np.clip(square[row, column], -1, 1))
+            parts.append(
+                tag(
+                    "rect",
+                    tag("title", f"{name} and {other}: {cosine:.2f}"),
+                    x=margin + size * column,
+                    y=margin + size * row,
+                    width=size,
+                    height=size,
+                    class_="alike" if cosine > 0 else "unlike",
+                    fill_opacity=abs(cosine),
+                )
+            )
+    drawing = draw_svg(
+        parts,
+        width=side + 2,
+        height=side + 2,
+        description=f"Cosines of {count(len(names), 'perturbation')}",
+        class_="scatter matrix",
+    )
+    which = "All" if len(names) == len(similarity) else f"The {len(names)} strongest of {len(similarity):,}"
+    caption = (
+        f"Similarity. {which} perturbations, in the order of a tree. The stronger the color, the nearer the cosine of "
+        "the two profiles is to 1 (blue, alike) or to -1 (orange, opposite)."
+    )
+    return Chart(drawing=drawing, caption=caption)

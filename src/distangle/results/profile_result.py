@@ -44,6 +44,7 @@ _TABLES = {
     "coordinates": ("x", "y"),
     "consistency": ("label", "mean_average_precision"),
     "relations": ("low", "high", "recall"),
+    "similarity": ("perturbation",),
     "refused": ("row", "reason"),
 }
 _REQUIRED = ("hits", "neighbors", "batch_effects", "refused")
@@ -69,6 +70,8 @@ class ProfileResult:
         coordinates: `x` and `y` of every row of `wells` in a 2-D map; None where it was not computed.
         consistency: Mean average precision of every label, such as a mechanism; None without labels.
         relations: Recall of known relations: `low`, `high` (quantiles), `recall`, ...; None without them.
+        similarity: Cosine of every pair of perturbations: `perturbation`, then a column for each, both in the order of
+            a tree; None for one perturbation, or too many.
         refused: `row` (or file) of the source and the `reason`.
         settings: `source`, `level`, `alignment` (list), `aggregate`, `map` (method of the 2-D map), `q` (level of a
             hit), `notes` (sentences for the reader), counts `n_found`, `n_used`, `n_refused`, and the like.
@@ -84,6 +87,7 @@ class ProfileResult:
     coordinates: pd.DataFrame | None = None
     consistency: pd.DataFrame | None = None
     relations: pd.DataFrame | None = None
+    similarity: pd.DataFrame | None = None
 
     def write(self, folder: Path) -> list[Path]:
         """Write all files into a folder, the tables as Parquet and as CSV.

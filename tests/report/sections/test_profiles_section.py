@@ -10,7 +10,15 @@ import pytest
 
 from distangle.errors import RunError
 from distangle.report import build_report
-from distangle.report.profile_charts import Stage, activity_chart, front, map_charts, trade_off, trade_off_chart
+from distangle.report.profile_charts import (
+    Stage,
+    activity_chart,
+    front,
+    map_charts,
+    similarity_chart,
+    trade_off,
+    trade_off_chart,
+)
 from distangle.report.sections.profiles import batch_table, hit_table, lead, profiles
 from distangle.results.profile_result import ProfileResult
 from profile_results import NO_POSITION, profile_result
@@ -266,3 +274,21 @@ def test_the_report_of_a_run_has_the_section_and_refuses_damaged_profiles(tmp_pa
     (made.run.profiles / "hits.parquet").write_bytes(b"no parquet")
     with pytest.raises(RunError, match=r"hits\.parquet is damaged"):
         build_report(made.run, made.screen)
+
+
+def test_the_matrix_shows_alike_and_opposite_perturbations() -> None:
+    hits = pd.DataFrame({"perturbation": ["a", "<b>", "c"]})
+    square = pd.DataFrame(
+        {"perturbation": ["<b>", "a", "c"], "<b>": [1, 0.5, -0.25], "a": [0.5, 1, 0], "c": [-0.25, 0, 1]}
+    )
+    chart = similarity_chart(square, hits)
+    assert chart is not None
+    drawing = str(chart.drawing)
+    assert drawing.count("<rect") == 9
+    assert "<b>" not in drawing
+    cells = re.findall(r'class="(\w+)" fill-opacity="([\d.]+)"><title>([^<]*)</title>', drawing)
+    assert ("alike", "0.5", "&lt;b&gt; and a: 0.50") in cells
+    assert ("unlike", "0.25", "c and &lt;b&gt;: -0.25") in cells
+    assert chart.caption.startswith("Similarity. All perturbations")
+    assert similarity_chart(square.iloc[:2], hits.iloc[:2]) is None
+    assert similarity_chart(None, hits) is None

@@ -13,6 +13,7 @@ from distangle.report.profile_charts import (
     front,
     map_charts,
     numbers,
+    similarity_chart,
     texts,
     trade_off,
     trade_off_chart,
@@ -62,6 +63,7 @@ def profiles(result: ProfileResult | None, *, command: str, file: str, linked: b
         "activity": activity_chart(hits, level) or "",
         "maps": map_charts(result, level),
         "trade_off": trade_off_chart(result.batch_effects) or "",
+        "similarity": similarity_chart(result.similarity, hits) or "",
         "stages": _stage_table(result.batch_effects),
         "batch": batch_table(result.batch_effects),
         "batch_sentence": _batch_sentence(result.batch_effects),
@@ -113,7 +115,9 @@ def hit_table(hits: pd.DataFrame, level: float) -> Table:
     }
     numeric = set(range(1, len(columns)))
     words = {
-        "channel that moved": [brief(name) for name in texts(table, "channel")],
+        "channel that moved": [
+            brief(name) if one <= level else "" for name, one in zip(texts(table, "channel"), q, strict=True)
+        ],
         "nearest (cosine)": _neighbors(table, "nearest"),
         "most opposite (cosine)": _neighbors(table, "opposite"),
         "no value because": texts(table, "reason"),
@@ -164,8 +168,8 @@ def batch_table(batch_effects: pd.DataFrame) -> Table | None:
         if set(by_stage.values()) != {_NO_VALUE}
     ]  # fmt: skip
     titles = ["no alignment" if stage == "none" else f"after {stage}" for stage in shown]
-    columns = ["of", "measure", "better is", *titles, "chance"]
-    return Table(columns=columns, rows=rows, numeric=range(3, 4 + len(shown))) if rows else None
+    headings = ["of", "measure", "better is", *titles, "chance"]
+    return Table(columns=headings, rows=rows, numeric=range(3, 4 + len(shown))) if rows else None
 
 
 def _stage_table(batch_effects: pd.DataFrame) -> Table | None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from distangle.errors import ProfileError
-from distangle.profiles.aggregate import aggregate
+from distangle.profiles.aggregation import aggregate
 from distangle.results.profiles import Profiles
 
 

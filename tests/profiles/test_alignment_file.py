@@ -1,0 +1,81 @@
+"""A fitted alignment goes into a file and comes back for new plates."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from distangle.errors import ProfileError
+from distangle.profiles.alignment import STEPS, fit_alignment
+from distangle.profiles.alignment_file import FILE, read_alignment, write_alignment
+from distangle.profiles.compute import ProfileOptions, compute_profiles
+from distangle.profiles.readers import ProfilesFile
+from distangle.results.profiles import Profiles
+from planted_profiles import planted_profiles
+
+
+def halves() -> tuple[Profiles, Profiles]:
+    """Return the plates of two experiments, and those of the other two."""
+    profiles = planted_profiles(0, n_pairs=8, n_inactive=10)
+    first = profiles.table["Metadata_Experiment"].isin(["E0", "E1"]).to_numpy()
+    return profiles.select(first), profiles.select(~first)
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "position"])
+def test_every_step_comes_back_and_aligns_new_plates_alike(step: str, tmp_path: Path) -> None:
+    plates, new = halves()
+    alignment = fit_alignment(plates, ["center-plate", step], epsilon=1e-2)
+    again = read_alignment(write_alignment(alignment, tmp_path / FILE))
+    assert again.name == f"center-plate + {step}"
+    for wells in (plates, new):
+        expected, result = alignment.apply(wells), again.apply(wells)
+        np.testing.assert_array_equal(result.features, expected.features)
+        assert result.feature_names == expected.feature_names
+        assert json.dumps(result.provenance["alignment"]) == json.dumps(expected.provenance["alignment"])
+
+
+def test_the_means_of_positions_come_back(tmp_path: Path) -> None:
+    plates, _ = halves()
+    alignment = fit_alignment(plates, ["position"])
+    again = read_alignment(write_alignment(alignment, tmp_path / FILE))
+    np.testing.assert_array_equal(again.apply(plates).features, alignment.apply(plates).features)
+
+
+def test_new_plates_keep_the_sphering_of_the_fit() -> None:
+    plates, new = halves()
+    options = ProfileOptions(alignment=("center-plate", "sphere-zca"), map="pca", n_draws=99)
+    _, alignment = compute_profiles(ProfilesFile(profiles=plates, n_found=len(plates)), options)
+    result, _ = compute_profiles(ProfilesFile(profiles=new, n_found=len(new)), options, alignment=alignment)
+    sphering = [step for step in result.wells.provenance["alignment"] if step["step"] == "sphere-zca"][0]
+    # 2 experiments x 2 plates x 16 controls, half of them for the test.
+    assert sphering["n_controls"] == 32
+    assert "The alignment (center-plate + sphere-zca) was fitted on other plates." in result.settings["notes"]
+    active = result.hits[result.hits["perturbation"].str[0].isin(["a", "b"])]
+    assert (active["q"] <= 0.05).mean() >= 0.95
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"alignment.safetensors does not exist. Expected the folder of an earlier"):
+        read_alignment(tmp_path)
+    plates, _ = halves()
+    path = write_alignment(fit_alignment(plates, ["sphere-zca"], epsilon=0.1), tmp_path / FILE)
+    arrays = load_file(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    with pytest.raises(ProfileError, match="alignment.safetensors"):
+        read_alignment(path)
+    for content in (
+        {"class": "Popen", "fields": {"args": "true"}},
+        {"class": "GroupStep", "fields": {}},
+        {"class": "Sphering", "fields": {"kind": "zca"}},
+        [1, 2],
+        {"class": "Alignment", "fields": {"steps": [1], "feature_names": []}},
+    ):
+        save_file(arrays, path, metadata={"alignment": json.dumps(content)})
+        with pytest.raises(ProfileError, match="alignment.safetensors"):
+            read_alignment(path)
+    save_file(arrays, path)
+    with pytest.raises(ProfileError, match="alignment.safetensors"):
+        read_alignment(path)
