@@ -256,6 +256,9 @@ def test_batches_of_one_perturbation_are_refused():
         with pytest.raises(ProfileError, match=r"erase the perturbation, as there is only one on a/1 \(x\)\. Expected"):
             align(profiles, [step])
     assert len(align(profiles, ["center-experiment"])) == 4
+    controls = profiles.table["Metadata_Perturbation"].eq("x").map({True: "negative_control", False: "treatment"})
+    plate_of_controls = dataclasses.replace(profiles, table=profiles.table.assign(Metadata_Role=controls))
+    np.testing.assert_allclose(align(plate_of_controls, ["center-plate"]).features[:2, 0], [-0.5, 0.5])
 
 
 def test_unknown_steps_and_unfit_profiles_are_refused():

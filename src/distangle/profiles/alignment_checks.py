@@ -7,6 +7,7 @@ import numpy as np
 
 from distangle.errors import ProfileError, brief, did_you_mean
 from distangle.results.profiles import PLATE, Profiles
+from distangle.screen.roles import NEGATIVE
 
 Group = Literal["plate", "experiment"]
 GROUP_COLUMNS: Mapping[Group, tuple[str, ...]] = {"plate": PLATE, "experiment": PLATE[:1]}
@@ -59,13 +60,20 @@ def check_counts(step: str, names: Sequence[str], counts: np.ndarray, *, least: 
 
 
 def check_perturbations(step: str, profiles: Profiles, codes: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse groups of one perturbation: their mean is the perturbation."""
+    """Refuse groups of one perturbation: their mean is the perturbation.
+
+    A group of negative controls alone is none: there is nothing to erase.
+    """
     perturbations = profiles.codes("Metadata_Perturbation")
+    if "Metadata_Role" in profiles.table:
+        is_control = profiles.table["Metadata_Role"].isin(list(NEGATIVE)).to_numpy(dtype=bool)
+    else:
+        is_control = np.zeros(len(profiles), dtype=bool)
     labels = profiles.table["Metadata_Perturbation"].astype(str).to_numpy()
     single = []
     for code, name in enumerate(names):
         rows = np.flatnonzero(codes == code)
-        if len(np.unique(perturbations[rows])) == 1 and labels[rows[0]]:
+        if len(np.unique(perturbations[rows])) == 1 and labels[rows[0]] and not is_control[rows].all():
             single.append(f"{name} ({brief(labels[rows[0]])})")
     if single:
         raise ProfileError(
