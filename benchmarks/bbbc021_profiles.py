@@ -1,18 +1,20 @@
 """Retrieval of mechanisms from profiles of BBBC021, for each chain of alignment, with intervals over compounds.
 
 python benchmarks/bbbc021_profiles.py --table BBBC021_feature_selected_mad_robustize.csv
-python benchmarks/bbbc021_profiles.py --run RUN --wells lab/metadata.csv --features backbone
+python benchmarks/bbbc021_profiles.py --run RUN --wells lab/metadata.csv
+python benchmarks/bbbc021_profiles.py --run A B --wells lab/metadata.csv --features embedding --queries held_out
 """
 
 import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
-import measure  # noqa: F401 - before numpy: it holds the thread pools at one
 import numpy as np
 import pandas as pd
 
+import measure  # noqa: F401 - before numpy: it holds the thread pools at one
 from distangle.core.random import rng_for
 from distangle.errors import ProfileError
 from distangle.profiles.aggregate import aggregate
@@ -25,23 +27,25 @@ from distangle.profiles.sphering import control_mask
 from distangle.results.profiles import Profiles
 
 CHAINS = (
-    (),
-    ("center-plate",),
-    ("center-controls",),
-    ("center-plate", "sphere-zca"),
-    ("center-plate", "sphere-zca-cor"),
-    ("tvn",),
-    ("center-plate", "harmony"),
+    "center-plate",
+    "center-controls",
+    "center-experiment",
+    "center-plate,sphere-zca",
+    "center-plate,sphere-zca-cor",
+    "center-controls,sphere-zca",
+    "sphere-zca",
+    "tvn",
+    "tvn-plate",
+    "harmony",
+    "center-plate,harmony",
+    "center-controls,harmony",
+    "tvn,harmony",
 )
 DRAWS = 10_000
 KINDS = ("compound", "compound and week")
 MEASURES = ("mAP", "1-NN")
-MECHANISM, COMPOUND, NAME, WEEK = (
-    "Metadata_moa",
-    "Metadata_Compound",
-    "Metadata_Perturbation",
-    "Metadata_Experiment",
-)
+MECHANISM, COMPOUND, NAME = "Metadata_moa", "Metadata_Compound", "Metadata_Perturbation"
+WEEK, FOLD = "Metadata_Experiment", "Metadata_Fold"
 
 
 def read_table(path: Path) -> Profiles:
@@ -56,15 +60,15 @@ def read_table(path: Path) -> Profiles:
     return file.profiles
 
 
-def read_run(path: Path, wells: Path, rows: RunRows) -> Profiles:
-    """Read sites of a run as wells, with the compounds of the lab's table."""
+def read_run(path: Path, wells: Path, features: Literal["backbone", "embedding"]) -> Profiles:
+    """Read all sites of a run as wells, with the compounds of the lab's table."""
     table = pd.read_csv(wells, dtype=str).rename(
         columns={"compound": "Compound", "concentration_uM": "Concentration", "perturbation": "moa"}
     )
     with tempfile.TemporaryDirectory() as folder:
         metadata = Path(folder) / "wells.csv"
         table[["plate", "well", "Compound", "Concentration", "moa"]].drop_duplicates().to_csv(metadata, index=False)
-        file = read_profiles(path, metadata=metadata, perturbation=COMPOUND, of_run=rows)
+        file = read_profiles(path, metadata=metadata, perturbation=COMPOUND, of_run=RunRows(features=features))
     print(file.sentence(), *file.notes, sep="\n")
     return aggregate(file.profiles, to="well", how="mean")
 
@@ -80,7 +84,8 @@ def comparable(wells: Profiles, *, need_controls: bool) -> Profiles:
     print(
         f"{int((~kept).sum())} of {len(kept)} plates are left out of all chains: "
         f"{int((left_out & control_mask(wells)).sum())} wells of controls, "
-        f"{int((left_out & ~control_mask(wells)).sum())} of compounds."
+        f"{int((left_out & ~control_mask(wells)).sum())} of compounds. "
+        f"{int(kept[plates].sum())} wells stay, {int((~left_out & control_mask(wells)).sum())} of controls."
     )
     return wells.select(kept[plates])
 
@@ -96,6 +101,7 @@ def queries_of(profiles: Profiles) -> pd.DataFrame:
     """Return for every profile the values of both measures with both kinds of positives, and their chance."""
     compounds, mechanisms, weeks = (profiles.codes(name) for name in (COMPOUND, MECHANISM, WEEK))
     table = profiles.table[[NAME, COMPOUND, MECHANISM]].copy()
+    table[FOLD] = profiles.table[FOLD] if FOLD in profiles.table else ""
     labels = [{label} for label in table[MECHANISM]]
     directions = unit(np.asarray(profiles.features, dtype=np.float64))
     similarity = directions @ directions.T
@@ -144,82 +150,86 @@ def draws_of(groups: np.ndarray, seed: int) -> np.ndarray:
     return np.stack([np.bincount(one, minlength=len(names)) for one in drawn]).astype(float)[:, codes]
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> str:
-    """Return a percentile interval as text."""
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return a percentile interval."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return f"{low:+.3f} to {high:+.3f}" if low < 0 else f"{low:.3f} to {high:.3f}"
+    return float(low), float(high)
 
 
-def show(found: dict[str, pd.DataFrame], column: str, seed: int) -> None:
-    """Print a table of every chain, and its difference from no alignment."""
-    first = by_compound(next(iter(found.values())), column)
-    if not len(first):
-        print(f"\n{column}: no query has a positive.")
-        return
-    compounds, mechanisms = (draws_of(first[name].to_numpy(), seed) for name in (COMPOUND, MECHANISM))
+def cells(found: dict[str, pd.DataFrame], column: str, seed: int) -> dict[str, str]:
+    """Return the value and the difference from no alignment of every chain, as cells of a table."""
+    first = by_compound(found["none"], column)
+    draws = [draws_of(first[name].to_numpy(), seed) for name in (COMPOUND, MECHANISM)]
     once = np.ones((1, len(first)))
-    queries = next(iter(found.values()))
-    chance = mean_of(column, by_compound(queries, f"{column} chance"), once)[0]
-    n_queries = int(first["size"].sum())
+    base = mean_of(column, first, once)[0]
+    chance = mean_of(column, by_compound(found["none"], f"{column} chance"), once)[0]
     print(
-        f"\n{column}: {n_queries} of {len(queries)} queries, {len(first)} compounds, "
+        f"{column}: {int(first['size'].sum())} of {len(found['none'])} queries, {len(first)} compounds, "
         f"{first[MECHANISM].nunique()} mechanisms; chance {chance:.3f}"
     )
-    print("| chain | value | 95 % over compounds | minus none | 95 % over compounds | 95 % over mechanisms | certain |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    n_others = len(found) - 1
+    lines = {}
     for name, table in found.items():
         own = by_compound(table, column)
-        value, drawn = mean_of(column, own, once)[0], mean_of(column, own, compounds)
-        line = f"| {name} | {value:.3f} | {interval(drawn)} |"
+        value, (low, high) = mean_of(column, own, once)[0], interval(mean_of(column, own, draws[0]))
+        lines[name] = f"{value:.3f} ({low:.3f} to {high:.3f}) |"
         if name != "none":
-            gap = value - mean_of(column, first, once)[0]
-            over = [mean_of(column, own, draw) - mean_of(column, first, draw) for draw in (compounds, mechanisms)]
-            wide = np.quantile(over, [0.025 / n_others, 1 - 0.025 / n_others], axis=1)
-            certain = "better" if (wide[0] > 0).all() else "worse" if (wide[1] < 0).all() else "no"
-            line += f" {gap:+.3f} | {interval(over[0])} | {interval(over[1])} | {certain} |"
-        print(line + (" | | | |" if name == "none" else ""))
+            gaps = [mean_of(column, own, draw) - mean_of(column, first, draw) for draw in draws]
+            low, high = interval(gaps[0])
+            wide = [interval(gap, 1 - 0.05 / (len(found) - 1)) for gap in gaps]
+            sign = "**" if all(w[0] > 0 for w in wide) or all(w[1] < 0 for w in wide) else ""
+            lines[name] += f" {sign}{value - base:+.3f}{sign} ({low:+.3f} to {high:+.3f})"
+    return lines
+
+
+def show(found: dict[str, pd.DataFrame], measure_name: str, seed: int) -> None:
+    """Print a table of every chain; a difference in bold is certain."""
+    print()
+    columns = [cells(found, f"{measure_name} {kind}", seed) for kind in KINDS]
+    print(f"\n| {measure_name} | other compound | minus none | other compound, other week | minus none |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in found:
+        print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
 
 
 def main() -> int:
     """Print the tables of a source."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--table", type=Path, help="CellProfiler profiles of wells")
-    parser.add_argument("--run", type=Path, help="run of the single-cell crops")
+    parser.add_argument("--run", type=Path, nargs="+", help="runs of the single-cell crops")
     parser.add_argument("--wells", type=Path, help="table of the lab with the compound of every well; for --run")
     parser.add_argument("--features", choices=("backbone", "embedding"), default="backbone")
-    parser.add_argument("--rows", choices=("all", "held_out"), default="all", help="wells of the run")
+    parser.add_argument("--queries", choices=("all", "held_out"), default="all", help="wells of a run that search")
     parser.add_argument("--plates-with-controls", action="store_true", help="leave out plates without a control")
+    parser.add_argument("--chain", action="append", help="steps between commas instead of the chains here")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
     options = parser.parse_args()
     if not options.table and not options.run or bool(options.run) != bool(options.wells):
         parser.error("name --table, or --run with --wells")
     sources = []
     if options.table:
-        sources.append(("CellProfiler", read_table(options.table)))
+        sources.append(("CellProfiler", [read_table(options.table)]))
     if options.run:
-        rows = RunRows(features=options.features, wells=options.rows)
-        sources.append((f"{options.features}, {options.rows} wells", read_run(options.run, options.wells, rows)))
-    for title, wells in sources:
+        title = f"{options.features}, queries: {options.queries} wells"
+        sources.append((title, [read_run(path, options.wells, options.features) for path in options.run]))
+    for title, parts in sources:
         print(f"\n## {title}")
-        wells = comparable(wells, need_controls=options.plates_with_controls)
-        print(f"{len(wells)} wells, {int(control_mask(wells).sum())} controls")
-        found = {}
-        for chain in CHAINS:
-            name = ", ".join(chain) or "none"
+        parts = [comparable(wells, need_controls=options.plates_with_controls) for wells in parts]
+        found = {"none": pd.concat([queries_of(profiles_of(wells)) for wells in parts])}
+        for chain in options.chain or CHAINS:
             try:
-                found[name] = queries_of(profiles_of(align(wells, chain)))
+                found[chain] = pd.concat([queries_of(profiles_of(align(wells, chain.split(",")))) for wells in parts])
             except ProfileError as error:
-                print(f"{name} is not possible: {error}")
+                print(f"{chain} is not possible: {error}")
+        if options.queries == "held_out":
+            found = {name: table[table[FOLD] != "train"] for name, table in found.items()}
         queries = found["none"]
         lone = queries[queries["mAP compound and week"].isna()].groupby(MECHANISM)[COMPOUND].nunique()
         print(
-            f"{len(queries)} profiles of {queries[COMPOUND].nunique()} compounds; without a positive in another week: "
-            + (", ".join(f"{label} ({n} compounds)" for label, n in lone.items()) or "none")
+            f"{len(queries)} profiles of {queries[COMPOUND].nunique()} compounds search; without a positive in another "
+            f"week: {', '.join(f'{label} ({n} compounds)' for label, n in lone.items()) or 'none'}"
         )
-        for kind in KINDS:
-            for quantity in MEASURES:
-                show(found, f"{quantity} {kind}", options.seed)
+        for measure_name in MEASURES:
+            show(found, measure_name, options.seed)
     return 0
 
 
