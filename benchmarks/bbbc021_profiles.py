@@ -8,6 +8,7 @@ python benchmarks/bbbc021_profiles.py --run A B --wells lab/metadata.csv --featu
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -143,6 +144,25 @@ def mean_of(column: str, table: pd.DataFrame, weights: np.ndarray) -> np.ndarray
     return np.asarray(np.nanmean(means, axis=1))
 
 
+def shuffled(profiles: Profiles, seed: int) -> Profiles:
+    """Return profiles whose compounds have each other's mechanisms."""
+    compounds = profiles.table.drop_duplicates(COMPOUND)
+    labels = rng_for(seed, "BBBC021, shuffled").permutation(compounds[MECHANISM].to_numpy(dtype=object))
+    mechanisms = profiles.table[COMPOUND].map(dict(zip(compounds[COMPOUND], labels, strict=True)))
+    return replace(profiles, table=profiles.table.assign(**{MECHANISM: mechanisms}))
+
+
+def show_shuffled(parts: list[Profiles], n: int) -> None:
+    """Print the mean of every measure over shufflings of the mechanisms."""
+    for column in (f"{quantity} {kind}" for quantity in MEASURES for kind in KINDS):
+        values = []
+        for seed in range(n):
+            queries = by_compound(pd.concat([queries_of(shuffled(part, seed)) for part in parts]), column)
+            values.append(mean_of(column, queries, np.ones((1, len(queries))))[0])
+        low, high = np.quantile(values, [0.025, 0.975])
+        print(f"{column}, {n} shufflings: {np.mean(values):.3f} (95 % of them {low:.3f} to {high:.3f})")
+
+
 def draws_of(groups: np.ndarray, seed: int) -> np.ndarray:
     """Draw groups with replacement, and return how often each row's group is drawn, [draw, row]."""
     codes, names = pd.factorize(groups)
@@ -201,6 +221,7 @@ def main() -> int:
     parser.add_argument("--queries", choices=("all", "held_out"), default="all", help="wells of a run that search")
     parser.add_argument("--plates-with-controls", action="store_true", help="leave out plates without a control")
     parser.add_argument("--chain", action="append", help="steps between commas instead of the chains here")
+    parser.add_argument("--shuffle", type=int, default=0, help="shufflings of the mechanisms over the compounds")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
     options = parser.parse_args()
     if not options.table and not options.run or bool(options.run) != bool(options.wells):
@@ -214,6 +235,8 @@ def main() -> int:
     for title, parts in sources:
         print(f"\n## {title}")
         parts = [comparable(wells, need_controls=options.plates_with_controls) for wells in parts]
+        if options.shuffle:
+            show_shuffled([profiles_of(wells) for wells in parts], options.shuffle)
         found = {"none": pd.concat([queries_of(profiles_of(wells)) for wells in parts])}
         for chain in options.chain or CHAINS:
             try:
