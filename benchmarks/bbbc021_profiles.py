@@ -176,12 +176,12 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def cells(found: dict[str, pd.DataFrame], column: str, seed: int) -> dict[str, str]:
-    """Return the value and the difference from no alignment of every chain, as cells of a table."""
-    first = by_compound(found["none"], column)
+def cells(found: dict[str, pd.DataFrame], column: str, base: str, seed: int) -> dict[str, str]:
+    """Return the value and the difference from a chain, as cells of a table."""
+    first = by_compound(found[base], column)
     draws = [draws_of(first[name].to_numpy(), seed) for name in (COMPOUND, MECHANISM)]
     once = np.ones((1, len(first)))
-    base = mean_of(column, first, once)[0]
+    value_of_base = mean_of(column, first, once)[0]
     chance = mean_of(column, by_compound(found["none"], f"{column} chance"), once)[0]
     print(
         f"{column}: {int(first['size'].sum())} of {len(found['none'])} queries, {len(first)} compounds, "
@@ -192,20 +192,20 @@ def cells(found: dict[str, pd.DataFrame], column: str, seed: int) -> dict[str, s
         own = by_compound(table, column)
         value, (low, high) = mean_of(column, own, once)[0], interval(mean_of(column, own, draws[0]))
         lines[name] = f"{value:.3f} ({low:.3f} to {high:.3f}) |"
-        if name != "none":
+        if name != base:
             gaps = [mean_of(column, own, draw) - mean_of(column, first, draw) for draw in draws]
             low, high = interval(gaps[0])
             wide = [interval(gap, 1 - 0.05 / (len(found) - 1)) for gap in gaps]
             sign = "**" if all(w[0] > 0 for w in wide) or all(w[1] < 0 for w in wide) else ""
-            lines[name] += f" {sign}{value - base:+.3f}{sign} ({low:+.3f} to {high:+.3f})"
+            lines[name] += f" {sign}{value - value_of_base:+.3f}{sign} ({low:+.3f} to {high:+.3f})"
     return lines
 
 
-def show(found: dict[str, pd.DataFrame], measure_name: str, seed: int) -> None:
+def show(found: dict[str, pd.DataFrame], measure_name: str, base: str, seed: int) -> None:
     """Print a table of every chain; a difference in bold is certain."""
     print()
-    columns = [cells(found, f"{measure_name} {kind}", seed) for kind in KINDS]
-    print(f"\n| {measure_name} | other compound | minus none | other compound, other week | minus none |")
+    columns = [cells(found, f"{measure_name} {kind}", base, seed) for kind in KINDS]
+    print(f"\n| {measure_name} | other compound | minus {base} | other compound, other week | minus {base} |")
     print("| --- | --- | --- | --- | --- |")
     for name in found:
         print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
@@ -221,6 +221,7 @@ def main() -> int:
     parser.add_argument("--queries", choices=("all", "held_out"), default="all", help="wells of a run that search")
     parser.add_argument("--plates-with-controls", action="store_true", help="leave out plates without a control")
     parser.add_argument("--chain", action="append", help="steps between commas instead of the chains here")
+    parser.add_argument("--base", default="none", help="chain that the others are compared with")
     parser.add_argument("--shuffle", type=int, default=0, help="shufflings of the mechanisms over the compounds")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
     options = parser.parse_args()
@@ -251,8 +252,10 @@ def main() -> int:
             f"{len(queries)} profiles of {queries[COMPOUND].nunique()} compounds search; without a positive in another "
             f"week: {', '.join(f'{label} ({n} compounds)' for label, n in lone.items()) or 'none'}"
         )
+        if options.base not in found:
+            parser.error(f"--base {options.base} is none of: {'; '.join(found)}")
         for measure_name in MEASURES:
-            show(found, measure_name, options.seed)
+            show(found, measure_name, options.base, options.seed)
     return 0
 
 
