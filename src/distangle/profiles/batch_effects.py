@@ -48,7 +48,8 @@ def bras(features: Float[np.ndarray, "row feature"], labels: Values, batches: Va
     batch, b that to all rows of all other batches. The result is the mean over labels of 1 - mean |s|. A row that is
     alone in its batch has s = 0. Labels of one batch, or with all batches of one row, are skipped.
 
-    Source: Rautenstrauch & Ohler 2025, Shortcomings of silhouette in single-cell integration benchmarking.
+    Source: Rautenstrauch & Ohler 2025, Shortcomings of silhouette in single-cell integration benchmarking (Nat.
+    Biotechnol.).
 
     Args:
         features: One vector per row.
@@ -111,7 +112,8 @@ def ilisi(features: Float[np.ndarray, "row feature"], batches: Values, k: int = 
 
     (median LISI - 1) / (batches - 1), see `lisi`.
 
-    Source: Korsunsky et al. 2019, Fast, sensitive and accurate integration with Harmony (Nat. Methods 16).
+    Source: Korsunsky et al. 2019, Fast, sensitive and accurate integration of single-cell data with Harmony (Nat.
+    Methods 16).
 
     Args:
         features: One vector per row.
@@ -126,7 +128,8 @@ def clisi(features: Float[np.ndarray, "row feature"], labels: Values, k: int = 9
 
     (labels - median LISI) / (labels - 1), see `lisi`.
 
-    Source: Korsunsky et al. 2019, Fast, sensitive and accurate integration with Harmony (Nat. Methods 16).
+    Source: Korsunsky et al. 2019, Fast, sensitive and accurate integration of single-cell data with Harmony (Nat.
+    Methods 16).
 
     Args:
         features: One vector per row.

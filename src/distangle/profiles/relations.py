@@ -139,7 +139,8 @@ def energy_distance(
 
     2 E|x - y| - E|x - x'| - E|y - y'| with Euclidean distances.
 
-    Source: Szekely & Rizzo 2013, Energy statistics: a class of statistics based on distances.
+    Source: Szekely & Rizzo 2013, Energy statistics: a class of statistics based on distances (J. Stat. Plan. Inference
+    143).
 
     Args:
         a: Points, at least one.

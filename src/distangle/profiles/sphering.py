@@ -104,7 +104,7 @@ def fit_sphering(values: Float[np.ndarray, "row feature"], kind: Kind, *, epsilo
         ProfileError: There are fewer than 2 rows, all rows are equal, or epsilon is negative.
 
     Source:
-        Kessy, Lewin and Strimmer 2018, "Optimal whitening and decorrelation", The American Statistician 72(4).
+        Kessy, Lewin and Strimmer 2018, "Optimal whitening and decorrelation", The American Statistician 72, 309.
     """
     n_rows = len(values)
     if n_rows < 2:
