@@ -18,11 +18,11 @@ import pandas as pd
 import measure  # noqa: F401 - before numpy: it holds the thread pools at one
 from distangle.core.random import rng_for
 from distangle.errors import ProfileError
-from distangle.profiles.aggregate import aggregate
+from distangle.profiles.aggregation import aggregate
 from distangle.profiles.alignment import align
 from distangle.profiles.geometry import unit
+from distangle.profiles.label_retrieval import consistency
 from distangle.profiles.readers import read_profiles
-from distangle.profiles.retrieval import consistency
 from distangle.profiles.run_reader import RunRows
 from distangle.profiles.sphering import control_mask
 from distangle.results.profiles import Profiles

@@ -128,6 +128,15 @@ def test_screens_without_controls_or_perturbations_are_refused() -> None:
         compute(profiles, replace(FAST, alignment=("center-plates",)))
 
 
+def test_plates_of_few_perturbations_are_said_when_their_mean_is_subtracted() -> None:
+    few, many = planted_profiles(0, n_pairs=2, n_inactive=1), planted_profiles(0, n_pairs=3, n_inactive=2)
+    notes = compute(few).settings["notes"]
+    assert any(note.startswith("Half of the plates hold 5 perturbations or fewer.") for note in notes)
+    assert any("which center-plate removes. Compare with `--align none`" in note for note in notes)
+    for result in (compute(many), compute(few, replace(FAST, alignment=("center-controls",)))):
+        assert not any("perturbations or fewer" in note for note in result.settings["notes"])
+
+
 def test_one_perturbation_has_no_neighbor() -> None:
     profiles = planted_profiles(0, n_pairs=0, n_inactive=1)
     result = compute(profiles)

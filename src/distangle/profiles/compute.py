@@ -15,9 +15,9 @@ from distangle.errors import ProfileError, brief
 from distangle.profiles.aggregation import aggregate
 from distangle.profiles.alignment import CONTROL_STEPS, Alignment, fit_by_step
 from distangle.profiles.batch_effects import measure_batch_effects
-from distangle.profiles.compute_checks import check_edges, check_wells, label_note, well_notes
+from distangle.profiles.compute_checks import check_edges, check_wells, label_note, mixture_note, well_notes
 from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
-from distangle.profiles.hits import NAME, hit_table
+from distangle.profiles.hits import COMPOUND, NAME, hit_table
 from distangle.profiles.label_retrieval import consistency
 from distangle.profiles.map import map_profiles
 from distangle.profiles.project import Method, is_installed
@@ -94,6 +94,8 @@ def compute_profiles(
     steps = options.alignment if alignment is None else tuple(step.name for step in alignment.steps)
     check_wells(wells, steps=steps, columns=(options.label, options.not_same))
     notes = [*file.notes, *well_notes(wells)]
+    if note := mixture_note(wells, steps):
+        notes.append(note)
     if edges is not None:
         check_edges([name for name in dict.fromkeys(wells.table[NAME][~control_mask(wells)]) if name], edges)
     if set(steps) & CONTROL_STEPS:
@@ -211,7 +213,7 @@ def _consistency(perturbations: Profiles, wells: Profiles, options: ProfileOptio
             "the same value in every well of a perturbation. Complete the column."
         )
     not_same = profiles.codes(options.not_same) if options.not_same else None
-    same = "Metadata_Compound" if "Metadata_Compound" in profiles.table else NAME
+    same = COMPOUND if COMPOUND in profiles.table else NAME
     _, table = consistency(
         profiles.features,
         profiles.table[same].tolist(),

@@ -6,12 +6,13 @@ import numpy as np
 
 from distangle.errors import ProfileError, brief
 from distangle.profiles.alignment import STEPS
-from distangle.profiles.alignment_checks import GROUP_COLUMNS, check_names, group_names, listing
-from distangle.profiles.hits import NAME
+from distangle.profiles.alignment_checks import GROUP_COLUMNS, Group, check_names, group_names, listing
+from distangle.profiles.hits import COMPOUND, NAME
 from distangle.profiles.readers import PERTURBATION_COLUMNS
 from distangle.profiles.sphering import control_mask
 from distangle.results.profiles import Profiles
 
+MIN_MIXTURE = 8  # perturbations of a plate; with fewer, its mean is no reference for all of them
 _SHOWN = 8
 
 
@@ -90,6 +91,29 @@ def well_notes(wells: Profiles) -> list[str]:
     if len(wells.feature_names) == 1:
         notes.append("There is one feature, so every cosine is 1 or -1. Use more features.")
     return notes
+
+
+def mixture_note(wells: Profiles, steps: Sequence[str]) -> str:
+    """Return a sentence on plates whose mean is that of few perturbations; "" if fine.
+
+    Args:
+        wells: Profiles of wells.
+        steps: Steps of the alignment.
+    """
+    means = [step for step in steps if step in ("center-plate", "mad-plate", "center-experiment")]
+    if not means:
+        return ""
+    group: Group = "experiment" if "experiment" in means[0] else "plate"
+    treated = wells.select(~control_mask(wells) & (wells.table[NAME] != "").to_numpy(dtype=bool))
+    column = COMPOUND if COMPOUND in treated.table else NAME
+    codes, names = treated.codes(GROUP_COLUMNS[group]), treated.codes(column)
+    n = float(np.median([len(np.unique(names[codes == code])) for code in np.unique(codes)]))
+    if n >= MIN_MIXTURE:
+        return ""
+    return (
+        f"Half of the {group}s hold {n:g} perturbations or fewer. The mean of their wells holds a large part of each, "
+        f"which {means[0]} removes. Compare with `--align none` or steps of the controls, such as `center-controls`."
+    )
 
 
 def _varies(wells: Profiles) -> np.ndarray:

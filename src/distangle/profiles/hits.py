@@ -14,7 +14,7 @@ from distangle.results.profile_result import HIT_COLUMNS
 from distangle.results.profiles import PLATE, Profiles
 
 NAME = "Metadata_Perturbation"
-_COMPOUND = "Metadata_Compound"
+COMPOUND = "Metadata_Compound"
 _OWN = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Fold", NAME)
 
 
@@ -73,10 +73,10 @@ def hit_table(
     carried = perturbations.table.drop(columns=[name for name in _OWN if name in perturbations.table and name != NAME])
     carried = carried[[name for name in carried if not str(name).startswith("Metadata_N_")]]
     table = table.merge(carried.rename(columns={NAME: "perturbation"}), on="perturbation", how="left")
-    if _COMPOUND in table and (table.groupby(_COMPOUND)["perturbation"].transform("size") > 1).any():
-        by_compound = combine_doses(table["p"].to_numpy(), table[_COMPOUND].tolist()).set_index("compound")
+    if COMPOUND in table and (table.groupby(COMPOUND)["perturbation"].transform("size") > 1).any():
+        by_compound = combine_doses(table["p"].to_numpy(), table[COMPOUND].tolist()).set_index("compound")
         for name in ("n_doses", "p", "q"):
-            table[name if name == "n_doses" else f"{name}_of_compound"] = table[_COMPOUND].map(by_compound[name])
+            table[name if name == "n_doses" else f"{name}_of_compound"] = table[COMPOUND].map(by_compound[name])
     order = list(HIT_COLUMNS) + [name for name in table if name not in HIT_COLUMNS]
     table = table[[name for name in order if name not in ("normalised", "n_replicates", "n_queries", "n_draws")]]
     return table.sort_values(
