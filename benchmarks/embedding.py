@@ -3,7 +3,7 @@
 Eight images of six channels, 224 x 224 pixels, from pixels to embeddings. The norms have the statistics of a few
 batches and random scales, so that folding them is not trivial. Limits: eager float32 takes at least 2.2 times the CPU
 time of `precision=bf16`, with images in either memory format, and the cosine of every embedding with that in float32
-is at least .999; folding alone, in float32, moves no embedding by more than 1e-4 of the largest value. The parts are
+is at least 0.999; folding alone, in float32, moves no embedding by more than 1e-4 of the largest value. The parts are
 timed beside it.
 """
 

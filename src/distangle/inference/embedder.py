@@ -36,7 +36,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         views: 8 averages the embeddings of the eight flips and rotations; 1 does not.
         cell_type: Cell type of all images, for a network with cell types; None for one without.
         precision: `bf16` multiplies in bfloat16 on a CPU with that instruction, in a third of the time for
-            DenseNet-161; the cosine of an embedding with that of `fp32` is above .999. Not for a GPU, nor for a run
+            DenseNet-161; the cosine of an embedding with that of `fp32` is above 0.999. Not for a GPU, nor for a run
             that normalizes by batch-norm statistics of a plate or experiment.
 
     Attributes:

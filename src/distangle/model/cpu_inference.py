@@ -1,4 +1,4 @@
-"""Prepare a network for fast inference on a CPU: fold norms, multiply in bfloat16."""
+"""Prepare networks for a CPU: fold norms, multiply in bfloat16."""
 
 import copy
 from collections.abc import Iterator
@@ -74,11 +74,11 @@ def prepare_bf16(model: PerturbationClassifier) -> PerturbationClassifier:
 
     Norms are folded as in `fold_norms`. The model itself is returned where the CPU has no instruction for bfloat16,
     which would be slower than float32, and for an EfficientNet, whose embeddings would be too different (cosine of
-    .996 with those in float32 for random weights; DenseNet and ResNet above .999).
+    0.996 with those in float32 for random weights; DenseNet and ResNet above 0.999).
 
     Args:
         model: On the CPU, normalizing by its running statistics. Statistics of a plate amplify the rounding: those of
-            seven sites gave a cosine of .93.
+            seven sites gave a cosine of 0.93.
 
     Raises:
         ConfigError: The network is on another device.
