@@ -23,6 +23,10 @@ NAMES = (
     "indexing",
     "reading",
     "steps",
+    "retrieval",
+    "alignment",
+    "maps",
+    "embedding",
 )
 WORDS = ("holds ", "BROKEN")  # as `measure.verdict` prints them
 

@@ -142,6 +142,30 @@ def test_controls_correct_the_other_wells_as_in_the_prediction(tmp_path: Path, s
     assert difference(other.transform(pixels_of(screen, treatments)), wanted) > 1e-3
 
 
+def test_embeddings_in_bf16_point_the_same_way(tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distangle.model.cpu_inference.multiplies_bf16", lambda device: True)
+    run, images = run_with(tmp_path), pixels_of(screen, rows_of(screen, "E2"))
+    wanted = Embedder(run).fit(images).transform(images)
+    embedder = Embedder(run, precision="bf16", batch_size=5).fit(images)
+    found = embedder.transform(images)
+    assert embedder.precision_ == "bf16"
+    assert found.dtype == np.float32
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    assert ((found * wanted).sum(axis=1) / lengths).min() > 0.999
+    assert difference(found, wanted) > 1e-6
+    np.testing.assert_array_equal(np.concatenate([embedder.transform(images[k : k + 1]) for k in range(5)]), found[:5])
+
+
+def test_a_processor_without_bf16_gives_the_embeddings_of_fp32(
+    tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distangle.model.cpu_inference.multiplies_bf16", lambda device: False)
+    run, images = run_with(tmp_path), pixels_of(screen, [0, 1, 2])
+    embedder = Embedder(run, precision="bf16").fit(images)
+    assert embedder.precision_ == "fp32"
+    np.testing.assert_array_equal(embedder.transform(images), Embedder(run).fit(images).transform(images))
+
+
 def test_an_embedding_does_not_depend_on_the_batch(tmp_path: Path, screen: Screen) -> None:
     images = pixels_of(screen, [0, 1, 2, 3, 4])
     embedder = Embedder(run_with(tmp_path), batch_size=2).fit(images)
@@ -163,7 +187,8 @@ def test_the_cell_type_is_an_input(tmp_path: Path, screen: Screen) -> None:
 def test_it_is_an_estimator_of_scikit_learn(tmp_path: Path, screen: Screen) -> None:
     run, images = run_with(tmp_path), pixels_of(screen, [0, 1, 2, 3])
     embedder = Embedder(run=run, batch_size=4)
-    assert embedder.get_params() == {"run": run, "device": "cpu", "batch_size": 4, "views": 1, "cell_type": None}
+    defaults = {"device": "cpu", "views": 1, "cell_type": None, "precision": "fp32"}
+    assert embedder.get_params() == {"run": run, "batch_size": 4, **defaults}
     with pytest.raises(NotFittedError):
         embedder.transform(images)
     with pytest.raises(NotFittedError):
@@ -195,6 +220,8 @@ def test_bad_input_is_refused(tmp_path: Path, screen: Screen) -> None:
         Embedder(run).fit(images[:, :, :1])
     with pytest.raises(ConfigError, match=r"views is 2"):
         Embedder(run, views=2).fit(images)
+    with pytest.raises(ConfigError, match=r"precision is 'bf1'\. Expected fp32 or bf16"):
+        Embedder(run).set_params(precision="bf1").fit(images)
     with pytest.raises(ConfigError, match=r"expected cpu, cuda"):
         Embedder(run, device="gpu").fit(images)
     with pytest.raises(RunError, match=r"is not a run"):
@@ -202,3 +229,5 @@ def test_bad_input_is_refused(tmp_path: Path, screen: Screen) -> None:
     controls = run_with(tmp_path / "controls", norms="controls")
     with pytest.raises(RunError, match=r"has no contrast of its training plates yet\. Run `distangle predict"):
         Embedder(controls).fit(pixels_of(screen, [0, 1]))
+    with pytest.raises(ConfigError, match=r"by statistics of a group \(batch_norm\.statistics=controls\).*Use precisi"):
+        Embedder(controls, precision="bf16").fit(pixels_of(screen, [0, 1]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from distangle.images.preprocessing import standardize
 from distangle.inference.run import open_model
 from distangle.inference.statistics import load_statistics
 from distangle.model import ModelCard, NormStatistics, PerturbationClassifier, collect_statistics, use_statistics
+from distangle.model.cpu_inference import prepare_bf16
 from distangle.model.device import parse_device
 from distangle.model.modes import channels_last, eval_mode
 from distangle.results.run import RunFolder
@@ -34,9 +35,15 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: Images in a batch; a batch is always full, so that an embedding does not depend on other images.
         views: 8 averages the embeddings of the eight flips and rotations; 1 does not.
         cell_type: Cell type of all images, for a network with cell types; None for one without.
+        precision: `bf16` multiplies in bfloat16 on a CPU with that instruction, in a third of the time for
+            DenseNet-161; the cosine of an embedding with that of `fp32` is above 0.999. Not for a GPU, nor for a run
+            that normalizes by batch-norm statistics of a plate or experiment.
 
     Attributes:
-        model_: The network.
+        model_: The network, float32.
+        inference_model_: The network that computes embeddings: `model_`, or a copy of it with norms folded for bf16.
+        precision_: `bf16` or `fp32`, in which embeddings are computed: `fp32` where the CPU has no bfloat16, and for
+            an EfficientNet.
         card_: Its card: classes, channels, preprocessing.
         statistics_: Mean and standard deviation that standardize every image, float32 [2, channel]; None: its own.
         norms_: Batch-norm statistics of the group; None: the running statistics.
@@ -51,12 +58,14 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int = 32,
         views: int = 1,
         cell_type: str | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
         self.run = run
         self.device = device
         self.batch_size = batch_size
         self.views = views
         self.cell_type = cell_type
+        self.precision = precision
 
     def fit(self, X: np.ndarray, y: object = None) -> "Embedder":
         """Load the network, and measure the group of the images if the run uses one.
@@ -76,6 +85,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         run = RunFolder.open(Path(self.run))
         model, card = open_model(run)
+        self._check_precision(card)
         self._check_cell_type(card)
         self.model_: PerturbationClassifier = model.to(parse_device(self.device))
         self.card_ = card
@@ -85,6 +95,10 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.references_: np.ndarray | None = None
         self.norms_ = self._group_norms(run, images)
         self.references_ = self._group_references(images)
+        self.inference_model_: PerturbationClassifier = self.model_
+        if self.precision == "bf16":
+            self.inference_model_ = prepare_bf16(self.model_)
+        self.precision_ = "fp32" if self.inference_model_ is self.model_ else "bf16"
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -101,7 +115,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         images = self._binned(X)
         embeddings = np.zeros((len(images), self.model_.config.embedding_size), dtype=np.float32)
         for view in range(self.views):
-            rows = self._compute(images, lambda *inputs: self.model_(*inputs).embedding, view=view)
+            rows = self._compute(images, lambda *inputs: self.inference_model_(*inputs).embedding, view=view)
             embeddings += rows / self.views
         return embeddings
 
@@ -120,6 +134,16 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True  # the nearest tag: images have four axes
         return tags
+
+    def _check_precision(self, card: ModelCard) -> None:
+        if self.precision not in ("fp32", "bf16"):
+            raise ConfigError(f"precision is {self.precision!r}. Expected fp32 or bf16. Correct the parameter.")
+        if self.precision == "bf16" and card.batch_norm.statistics != "running":
+            raise ConfigError(
+                f"precision is bf16, and the run normalizes by statistics of a group "
+                f"(batch_norm.statistics={card.batch_norm.statistics}), which amplify the rounding. Expected a run "
+                "with batch_norm.statistics=running. Use precision=fp32."
+            )
 
     def _check_cell_type(self, card: ModelCard) -> None:
         if card.cell_types and self.cell_type not in card.cell_types:

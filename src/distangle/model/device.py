@@ -40,6 +40,17 @@ def is_device_set() -> bool:
     return _current.get() is not None
 
 
+def multiplies_bf16(device: torch.device) -> bool:
+    """Return whether a device has instructions that multiply bfloat16.
+
+    Without them, bfloat16 on a CPU is emulated and slower than float32.
+    """
+    if device.type != "cpu":
+        return device.type == "cuda" and bool(torch.cuda.is_bf16_supported())
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(native is not None and native())
+
+
 def describe_device(device: torch.device) -> str:
     """Return such as `NVIDIA H200 (cuda:1)`, or `the processor` for the CPU."""
     if device.type == "cuda":

@@ -18,7 +18,7 @@ from distangle.model import (
     load_published_weights,
     published_weights,
 )
-from distangle.model.device import training_device
+from distangle.model.device import multiplies_bf16, training_device
 from distangle.network_settings import NETWORK_FIELDS
 from distangle.screen import Screen
 from distangle.training.adversary import DomainClassifier
@@ -55,16 +55,8 @@ def resolve_auto_settings(config: TrainingConfig, screen: Screen, rows: Sequence
             store.close()
     if precision == "auto":
         # A head on features computes in float32 at any precision, so autocast would only add conversions.
-        precision = "bf16" if _multiplies_bf16() and not config.uses_features else "fp32"
+        precision = "bf16" if multiplies_bf16(training_device()) and not config.uses_features else "fp32"
     return config.model_copy(update={"preprocessing": preprocessing, "precision": precision})
-
-
-def _multiplies_bf16() -> bool:
-    if training_device().type != "cpu":
-        return training_device().type == "cuda" and bool(torch.cuda.is_bf16_supported())
-    # Without the instruction, bfloat16 on a CPU is emulated and slower than float32.
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(native is not None and native())
 
 
 def pretrained_path(network: Network, *, say: Say) -> Path | None:
