@@ -84,7 +84,9 @@ def print_below(name: str, text: str) -> None:
         _out.print(line.rstrip(), markup=False, soft_wrap=True)
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, n_names: int = 1) -> None:
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, n_names: int = 1, n_spare: int = 0
+) -> tuple[str, ...]:
     """Print a table; on a narrow terminal, print each row as a block instead.
 
     No cell is cut.
@@ -93,15 +95,29 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, n_nam
         headings: Titles of the columns; all columns except the first are aligned right.
         rows: Cells of each row.
         n_names: Number of columns that name a row.
+        n_spare: Number of last columns that a narrow terminal leaves out.
+
+    Returns:
+        Titles of the columns that were left out.
     """
     cells = [[escape_control_characters(str(cell)) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
-    fits = sum(widths) + GAP * (len(widths) - 1) <= _out.width or not _out.is_terminal
+    fits = _fits(widths)
+    left_out: tuple[str, ...] = ()
+    if n_spare and not fits:
+        left_out, headings = tuple(headings[-n_spare:]), headings[:-n_spare]
+        cells, widths = [row[:-n_spare] for row in cells], widths[:-n_spare]
+        fits = _fits(widths)
     lines = (
         _format_columns([list(headings), *cells], widths) if fits else _format_blocks(headings, cells, n_names=n_names)
     )
     for text in lines:
         _out.print(text, markup=False, soft_wrap=True)
+    return left_out
+
+
+def _fits(widths: Sequence[int]) -> bool:
+    return sum(widths) + GAP * (len(widths) - 1) <= _out.width or not _out.is_terminal
 
 
 def _format_columns(rows: list[list[str]], widths: list[int]) -> Iterator[str]:

@@ -198,7 +198,7 @@ def print_profiles(result: "ProfileResult", *, earlier: tuple[str, ...] = ()) ->
         earlier: Notes that were printed before.
     """
     hits, level = result.hits, float(result.settings["q"])
-    print_table(
+    left_out = print_table(
         ("perturbation", "mAP", "chance", "p", "q", "agreement", "effect", "wells", "channel", "nearest", "opposite"),
         (
             (
@@ -216,7 +216,10 @@ def print_profiles(result: "ProfileResult", *, earlier: tuple[str, ...] = ()) ->
             )
             for row in _rows(hits.head(MAX_HITS))
         ),
+        n_spare=3,
     )
+    if left_out:
+        print_result(f"This terminal is too narrow for {', '.join(left_out)}: see hits.csv.")
     if len(hits) > MAX_HITS:
         print_result(f"and {len(hits) - MAX_HITS} more perturbations in hits.csv")
     tested = int(hits["p"].notna().sum())
