@@ -10,12 +10,13 @@ from distangle.profiles.effect_size import ControlDistances
 from distangle.profiles.geometry import unit
 from distangle.profiles.multiple_testing import combine_doses
 from distangle.profiles.retrieval import activity
+from distangle.profiles.sphering import CONTROL_SIDE
 from distangle.results.profile_result import HIT_COLUMNS
 from distangle.results.profiles import PLATE, Profiles
 
 NAME = "Metadata_Perturbation"
 COMPOUND = "Metadata_Compound"
-_OWN = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Fold", NAME)
+_OWN = ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Fold", CONTROL_SIDE, NAME)
 
 
 def hit_table(
