@@ -275,7 +275,10 @@ def _measure_factor(
 
 
 def _known(profiles: Profiles, columns: tuple[str, ...]) -> tuple[np.ndarray, str]:
-    """Return which rows have values in all columns, and why none has; a plate needs no experiment."""
+    """Return which rows have values in all columns, and why none has.
+
+    A plate needs no experiment.
+    """
     missing = [name for name in columns if name not in profiles.table]
     if missing:
         return np.zeros(len(profiles), bool), f"The profiles have no column {', '.join(missing)}."

@@ -142,7 +142,7 @@ def check_edges(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> None:
 
 
 def label_note(wells: Profiles, label: str) -> str:
-    """Return a sentence on perturbations whose wells have several labels; "" without any.
+    """Return a sentence on perturbations whose wells have several labels, or "".
 
     Args:
         wells: Profiles of wells, each with a perturbation.
