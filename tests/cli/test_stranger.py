@@ -62,6 +62,7 @@ READERS = {
     **dict.fromkeys(
         (
             "profiles/profile.json",
+            "profiles/alignment.safetensors",
             "profiles/wells.parquet",
             "profiles/perturbations.parquet",
             *(
