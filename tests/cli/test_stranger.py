@@ -67,7 +67,7 @@ READERS = {
             "profiles/perturbations.parquet",
             *(
                 f"profiles/{name}.{kind}"
-                for name in ("hits", "neighbors", "batch_effects", "coordinates", "refused")
+                for name in ("hits", "neighbors", "batch_effects", "coordinates", "similarity", "refused")
                 for kind in ("parquet", "csv")
             ),
         ),
