@@ -62,11 +62,12 @@ READERS = {
     **dict.fromkeys(
         (
             "profiles/profile.json",
+            "profiles/alignment.safetensors",
             "profiles/wells.parquet",
             "profiles/perturbations.parquet",
             *(
                 f"profiles/{name}.{kind}"
-                for name in ("hits", "neighbors", "batch_effects", "coordinates", "refused")
+                for name in ("hits", "neighbors", "batch_effects", "coordinates", "similarity", "refused")
                 for kind in ("parquet", "csv")
             ),
         ),

@@ -81,6 +81,11 @@ def profile(
     if not 0 < q < 1:
         raise ConfigError(f"--q {q}: expected a false discovery rate between 0 and 1, such as 0.05.")
     is_run = (source / "run.json").exists()
+    if not is_run and out is None and (source / "manifest.json").exists():
+        raise ConfigError(
+            f"{source} is no run any more: run.json is missing. Restore it from a copy; `distangle verify {source}` "
+            "names what else differs. Or name a folder for the results: `--out FOLDER`."
+        )
     if not is_run and out is None:
         raise ConfigError(f"Name a folder for the results of {source}: `distangle profile {source} --out FOLDER`.")
     if not_same and not label:

@@ -133,7 +133,7 @@ def hit_table(hits: pd.DataFrame, level: float) -> Table:
 
 
 def batch_table(batch_effects: pd.DataFrame) -> Table | None:
-    """Return the measures that have a value, without alignment and after the last step."""
+    """Return the measures with a value, before and after the alignment."""
     stages = list(dict.fromkeys(texts(batch_effects, "alignment")))
     if not stages:
         return None
