@@ -246,10 +246,8 @@ def print_profiles(result: "ProfileResult", *, earlier: tuple[str, ...] = ()) ->
         mean, expected = known["mean_average_precision"].mean(), known["expected"].mean()
         of = f"{len(known)} of {_count(len(result.consistency), 'label')}"
         n_found = int((known["q"] <= level).sum())
-        print_result(
-            f"consistency: mean mAP of {of} {_number(mean)} (chance {_number(expected)}); {n_found} find their own at "
-            f"a false discovery rate of {level:g}."
-        )
+        values = f"{_number(mean)} (chance {_number(expected)})"
+        print_result(f"consistency: mean mAP of {of} {values}; {n_found} with q ≤ {level:g}.")
         for reason, count in result.consistency.loc[~known_rows, "reason"].value_counts().items():
             print_note(f"{_count(count, 'label')} {'has' if count == 1 else 'have'} no value: {reason}")
     for row in () if result.relations is None else _rows(result.relations):

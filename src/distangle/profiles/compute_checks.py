@@ -94,7 +94,7 @@ def well_notes(wells: Profiles) -> list[str]:
 
 
 def mixture_note(wells: Profiles, steps: Sequence[str]) -> str:
-    """Return a sentence on plates whose mean is that of few perturbations, or "".
+    """Return a sentence on plates of few perturbations; "" without any.
 
     Args:
         wells: Profiles of wells.
