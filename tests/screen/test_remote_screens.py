@@ -241,6 +241,6 @@ def test_the_cloud_extra_installs_what_every_scheme_needs(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("fsspec.core.url_to_fs", absent)
     remote._file_system.cache_clear()
-    with pytest.raises(RemoteError, match=r"the package adlfs is not installed: pip install 'distangle\[cloud\]'\."):
+    with pytest.raises(RemoteError, match=r"the package adlfs is not installed: pip install '\.\[cloud\]'\."):
         remote.RemotePath("az://container/plate").exists()
     remote._file_system.cache_clear()

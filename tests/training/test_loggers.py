@@ -67,7 +67,7 @@ def test_a_service_that_is_away_costs_a_remark_and_gets_its_rows_later(tmp_path:
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="MLflow is installed")
 def test_a_logger_that_is_not_installed_says_how_to_install_it() -> None:
-    with pytest.raises(ConfigError, match=r"loggers names mlflow, which is not installed.*distangle\[mlflow\]"):
+    with pytest.raises(ConfigError, match=r"loggers names mlflow, which is not installed.*\.\[mlflow\]"):
         check_loggers(["mlflow"])
 
 

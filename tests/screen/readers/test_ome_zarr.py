@@ -341,6 +341,6 @@ def test_without_zarr_the_package_is_named(tmp_path: Path, monkeypatch: pytest.M
     plate(tmp_path, {"A/1": [pixels(1)]}, version="0.5")
     store = ImageCache(indexed(tmp_path))
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(ConfigError, match=r"pip install 'distangle\[zarr\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[zarr\]'"):
         store.image(0)
     store.close()
