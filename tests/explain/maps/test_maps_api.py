@@ -311,9 +311,7 @@ def test_a_thousand_calls_leave_no_hook_and_no_memory():
 def test_captum_missing_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
     for method, name in (("integrated_gradients", "IntegratedGradients"), ("occlusion", "Occlusion")):
-        with pytest.raises(
-            ExplanationError, match=rf"{name} is computed by captum.*pip install '\.\[explain\]'"
-        ):
+        with pytest.raises(ExplanationError, match=rf"{name} is computed by captum.*pip install '\.\[explain\]'"):
             attribution_map(network("resnet_small"), batch(*sites(1)), method=method)
     attribution_map(network("resnet_small"), batch(*sites(1)), method="layer_cam")
 
