@@ -36,11 +36,11 @@ def check_source(source: Path, *, must_be_run: bool = False) -> None:
     if is_run(source) or (has_profiles(source) and not must_be_run):
         return
     if must_be_run:
-        found = "it has no run.json" if source.exists() else "it does not exist"
-        raise ProfileError(f"{source} has no network: {found}. Expected the folder of a run. Name a run.")
-    found = f"it has neither run.json nor {PROFILE_FILE}" if source.exists() else "it does not exist"
+        state = "it has no run.json" if source.exists() else "it does not exist"
+        raise ProfileError(f"{source} has no network: {state}. Expected the folder of a run. Name a run.")
+    state = f"it has neither run.json nor {PROFILE_FILE}" if source.exists() else "it does not exist"
     raise ProfileError(
-        f"{source} cannot be exported: {found}. Expected the folder of a run or a folder of profiles. `distangle train "
+        f"{source} cannot be exported: {state}. Expected the folder of a run or a folder of profiles. `distangle train "
         "SCREEN --out RUN` makes a run."
     )
 

@@ -201,10 +201,10 @@ def _run_openvino(path: Path, batches: list[dict[str, Tensor]]) -> list[tuple[np
     return results
 
 
-def _differences(expected: list[tuple[Tensor, ...]], found: list[tuple[np.ndarray, ...]]) -> tuple[float, float]:
+def _differences(expected: list[tuple[Tensor, ...]], outputs: list[tuple[np.ndarray, ...]]) -> tuple[float, float]:
     """Return the largest differences of logits and embedding; inf for other shapes."""
     largest = [0.0, 0.0]
-    for pair, other in zip(expected, found, strict=True):
+    for pair, other in zip(expected, outputs, strict=True):
         for k, (tensor, array) in enumerate(zip(pair, other, strict=True)):
             is_same = tuple(tensor.shape) == array.shape
             difference = np.abs(tensor.numpy() - array).max() if is_same else np.inf

@@ -40,8 +40,8 @@ def cross_fit(predictions: Predictions, trained: Set[str]) -> tuple[Calibration,
     names = list(dict.fromkeys(groups[scored].tolist()))
     empty = Calibration(level=predictions.level, views=predictions.views, groups_over=unit, n=int(scored.sum()))
     if len(names) < 2:
-        found = f"{len(names)} held-out {unit} has scored wells" if names else "no held-out well is scored"
-        reason = f"No temperature: {found}, and a temperature is fitted on other {unit}s than it is applied to."
+        groups_text = f"{len(names)} held-out {unit} has scored wells" if names else "no held-out well is scored"
+        reason = f"No temperature: {groups_text}, and a temperature is fitted on other {unit}s than it is applied to."
         return empty.model_copy(update={"reason": reason}), confidence
     index = {name: k for k, name in enumerate(predictions.perturbations)}
     labels = np.array([index.get(str(name), 0) for name in table["perturbation"]], dtype=np.int64)

@@ -42,27 +42,27 @@ def aggregate(
         )
     if how not in ("mean", "median", "medoid"):
         raise ProfileError(f"Unknown aggregation {how!r}. Expected 'mean', 'median' or 'medoid'. Use one of these.")
-    kept = profiles
+    members = profiles
     if to == "perturbation":
         profiles.codes("Metadata_Perturbation")  # names the columns if it is absent
-        kept = profiles.select((profiles.table["Metadata_Perturbation"] != "").to_numpy(dtype=bool))
-    if not len(kept):
+        members = profiles.select((profiles.table["Metadata_Perturbation"] != "").to_numpy(dtype=bool))
+    if not len(members):
         raise ProfileError(
             f"None of {len(profiles)} rows can be aggregated to level {to!r}: expected rows, with a perturbation for "
             "perturbations. Name the column of perturbations when the profiles are read."
         )
-    codes = kept.codes(_WELL if to == "well" else "Metadata_Perturbation")
+    codes = members.codes(_WELL if to == "well" else "Metadata_Perturbation")
     order = np.argsort(codes, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-    features = np.stack([_center(kept.features[group].astype(np.float64), how) for group in groups])
+    features = np.stack([_center(members.features[group].astype(np.float64), how) for group in groups])
     provenance = {
         **profiles.provenance,
-        "aggregation": {"to": to, "how": how, "n_rows_without_perturbation": len(profiles) - len(kept)},
+        "aggregation": {"to": to, "how": how, "n_rows_without_perturbation": len(profiles) - len(members)},
     }
     return replace(
-        kept,
+        members,
         level=to,
-        table=_group_table(kept, groups, to),
+        table=_group_table(members, groups, to),
         features=features.astype(np.float32),
         provenance=provenance,
     )

@@ -45,10 +45,10 @@ def check_wells(wells: Profiles, *, steps: Sequence[str], columns: Sequence[str]
             "wells: `--metadata TABLE`."
         )
     if not controls.any():
-        found = sorted({name for name in wells.table[NAME] if name})
+        names = sorted({name for name in wells.table[NAME] if name})
         raise ProfileError(
             f"None of {len(wells)} wells is a negative control; the perturbations are "
-            f"{', '.join(map(brief, found[:_SHOWN]))}{' and others' if len(found) > _SHOWN else ''}. Expected controls "
+            f"{', '.join(map(brief, names[:_SHOWN]))}{' and others' if len(names) > _SHOWN else ''}. Expected controls "
             "on every plate. Name them: `--negative-control NAME`, or give a column Metadata_Role with "
             "negative_control."
         )

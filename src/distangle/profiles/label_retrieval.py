@@ -100,13 +100,13 @@ def _consistent(positives: Float[np.ndarray, " positive"], negatives: Float[np.n
     value: dict[str, Any] = {"n_positives": len(positives), "n_negatives": len(negatives)}
     reason = "no other perturbation has the label" if not len(positives) else ""
     reason = reason or ("every row shares a label" if not len(negatives) else "")
-    found = expected = normalised = float("nan")
+    precision = expected = normalised = float("nan")
     if not reason:
-        found = average_precision(positives, negatives)
+        precision = average_precision(positives, negatives)
         expected = expected_average_precision(len(positives), len(negatives))
-        normalised = normalise(found, expected)
+        normalised = normalise(precision, expected)
     return value | {
-        "average_precision": found,
+        "average_precision": precision,
         "expected": expected,
         "normalised": normalised,
         "reason": reason,

@@ -96,8 +96,8 @@ def read_profiles(
     n_found = len(source.labels) + len(source.refused) + source.n_trained
     if not source.labels:
         reasons = f" First reason: {source.refused[0][1]}." if source.refused else ""
-        found = f"no usable row of {n_found}" if n_found else "no row"
-        raise ProfileError(f"{path} holds {found}.{reasons} Expected one row per site or well. {FIX}")
+        content = f"no usable row of {n_found}" if n_found else "no row"
+        raise ProfileError(f"{path} holds {content}.{reasons} Expected one row per site or well. {FIX}")
     table = _standard_table(source.table, path)
     if metadata is not None:
         table, sentence = join_metadata(table, metadata)

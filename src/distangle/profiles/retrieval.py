@@ -315,16 +315,16 @@ def _active(
             for own, controls in groups
         ]
     )
-    asked = ~np.isnan(precision)
+    has_value = ~np.isnan(precision)
     p, n_drawn = pool.p_value(n_draws, rng=rng)
     return (
         _NO_VALUE
         | counts
         | {
-            "mean_average_precision": float(precision[asked].mean()),
-            "expected": float(expected[asked].mean()),
+            "mean_average_precision": float(precision[has_value].mean()),
+            "expected": float(expected[has_value].mean()),
             "normalised": float(
-                np.mean([normalise(*pair) for pair in zip(precision[asked], expected[asked], strict=True)])
+                np.mean([normalise(*pair) for pair in zip(precision[has_value], expected[has_value], strict=True)])
             ),
             "p": p,
             "n_draws": n_drawn,

@@ -84,23 +84,23 @@ def read_run(path: Path, choice: RunRows) -> Source:
     if wells == "auto":
         wells = "held_out" if kind == "embedding" and not is_trained.all() else "all"
     reasons = predictions.table["reason"].astype(str).tolist()
-    kept = np.array([not reason for reason in reasons], dtype=bool)
-    trained = is_trained & kept if wells == "held_out" else np.zeros(len(kept), dtype=bool)
-    kept &= ~trained
-    if not kept.any() and trained.any():
+    is_used = np.array([not reason for reason in reasons], dtype=bool)
+    trained = is_trained & is_used if wells == "held_out" else np.zeros(len(is_used), dtype=bool)
+    is_used &= ~trained
+    if not is_used.any() and trained.any():
         raise ProfileError(
             f"The network of {path} was trained on all {int(trained.sum())} sites. Expected some that it was not "
             "trained on. Use `--features backbone` where there is a frozen backbone, or `--wells all`."
         )
     notes = []
-    n_trained_used = int((is_trained & kept).sum())
+    n_trained_used = int((is_trained & is_used).sum())
     if kind == "embedding" and n_trained_used:
         notes.append(
-            f"The network was trained on {n_trained_used} of {int(kept.sum())} sites: replicates look more alike than "
-            "those of new plates, and activity and p-values are too good."
+            f"The network was trained on {n_trained_used} of {int(is_used.sum())} sites: replicates look more alike "
+            "than those of new plates, and activity and p-values are too good."
         )
-    rows = np.flatnonzero(kept)
-    values = _backbone(run, rows, len(kept)) if kind == "backbone" and run else predictions.embedding[rows]
+    rows = np.flatnonzero(is_used)
+    values = _backbone(run, rows, len(is_used)) if kind == "backbone" and run else predictions.embedding[rows]
     table = predictions.table.iloc[rows].reset_index(drop=True)
     if _PERTURBATION not in table:
         table = table.rename(columns={"perturbation": _PERTURBATION})

@@ -106,13 +106,13 @@ def find_clusters(features: Features, *, n_clusters: int | None = None, threshol
         tree = optimal_leaf_ordering(tree, flat)
     leaves = leaves_list(tree)
     if threshold is not None:
-        found = fcluster(tree, threshold, criterion="distance")
+        grouping = fcluster(tree, threshold, criterion="distance")
     elif n_clusters is not None:
-        found = _cut(tree, n_clusters)
+        grouping = _cut(tree, n_clusters)
     else:
-        found = _best_cut(tree, distances)
-    labels[rows] = _in_order(found, leaves)
-    value, reason = _silhouette(distances, found)
+        grouping = _best_cut(tree, distances)
+    labels[rows] = _in_order(grouping, leaves)
+    value, reason = _silhouette(distances, grouping)
     return Clusters(labels, np.concatenate([rows[leaves], rest]), value, reason, n_without)
 
 
@@ -154,13 +154,13 @@ def _cut(tree: Any, n_clusters: int) -> np.ndarray:
 def _best_cut(tree: Any, distances: Float[np.ndarray, "row row"]) -> np.ndarray:
     """Return the cut of the greatest silhouette, or one cluster."""
     n_rows = len(distances)
-    best, found = 0.0, np.ones(n_rows, dtype=np.int64)
+    best, grouping = 0.0, np.ones(n_rows, dtype=np.int64)
     for members in _cuts(tree, n_rows, min(_MAX_CLUSTERS, n_rows - 1)):
         value, _ = _silhouette(distances, members)
         # From many clusters to few: of equal ones, the last.
         if value > 0 and value >= best - 1e-12:
-            best, found = value, members.copy()
-    return found
+            best, grouping = value, members.copy()
+    return grouping
 
 
 def _silhouette(distances: Float[np.ndarray, "row row"], labels: np.ndarray) -> tuple[float, str]:
@@ -180,9 +180,9 @@ def _silhouette(distances: Float[np.ndarray, "row row"], labels: np.ndarray) -> 
     return float(values.mean()), ""
 
 
-def _in_order(found: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+def _in_order(grouping: np.ndarray, leaves: np.ndarray) -> np.ndarray:
     """Number clusters from 1 in the order of their first leaf."""
-    _, first, codes = np.unique(found[leaves], return_index=True, return_inverse=True)
+    _, first, codes = np.unique(grouping[leaves], return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(1, len(first) + 1)
     labels = np.empty(len(leaves), dtype=np.int64)

@@ -104,13 +104,13 @@ def scatter(points: Sequence[Point], frame: Frame) -> Markup:
         turn = f"rotate(-90 12 {middle[1]:.1f})"
         parts.append(tag("text", frame.x_title, x=middle[0], y=HEIGHT - 8, class_="title middle"))
         parts.append(tag("text", frame.y_title, x=12, y=middle[1], transform=turn, class_="title middle"))
-    taken: list[Box] = []
+    occupancy: list[Box] = []
     if frame.threshold is not None:
         y = at(horizontal[0], frame.threshold)[1]
         parts.append(tag("line", x1=box[0], x2=box[2], y1=y, y2=y, class_="threshold"))
         width = text_width(frame.threshold_label)
         parts.append(tag("text", frame.threshold_label, x=box[2] - 4, y=y - 4, class_="tick end"))
-        taken.append((box[2] - 4 - width, y - 15, box[2], y))
+        occupancy.append((box[2] - 4 - width, y - 15, box[2], y))
     places = [at(point.x, point.y) for point in points]
     if frame.joined and len(places) > 1:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
@@ -119,14 +119,14 @@ def scatter(points: Sequence[Point], frame: Frame) -> Markup:
         if point.x_interval is not None:
             ends = [at(value, point.y)[0] for value in point.x_interval]
             parts.append(tag("line", x1=ends[0], x2=ends[1], y1=y, y2=y, class_="whisker"))
-            taken.append((min(ends), y - 1, max(ends), y + 1))
+            occupancy.append((min(ends), y - 1, max(ends), y + 1))
         if point.y_interval is not None:
             ends = [at(point.x, value)[1] for value in point.y_interval]
             parts.append(tag("line", x1=x, x2=x, y1=ends[0], y2=ends[1], class_="whisker"))
-            taken.append((x - 1, min(ends), x + 1, max(ends)))
+            occupancy.append((x - 1, min(ends), x + 1, max(ends)))
         tooltip = [tag("title", point.tooltip)] if point.tooltip else []
         parts.append(tag("circle", *tooltip, cx=x, cy=y, r=frame.radius, class_=point.style))
-    parts += _labels(points, places, box=box, taken=taken, radius=frame.radius)
+    parts += _labels(points, places, box=box, occupancy=occupancy, radius=frame.radius)
     return tag(
         "svg", *parts, viewBox=f"0 0 {WIDTH:g} {HEIGHT:g}", width=WIDTH, height=HEIGHT, role="img",
         aria_label=frame.description, class_="scatter",
@@ -139,7 +139,7 @@ def text_width(text: str) -> float:
 
 
 def _labels(
-    points: Sequence[Point], places: Sequence[tuple[float, float]], *, box: Box, taken: list[Box], radius: float
+    points: Sequence[Point], places: Sequence[tuple[float, float]], *, box: Box, occupancy: list[Box], radius: float
 ) -> list[Markup]:
     """Draw every label at the first free place around its mark, or not at all."""
     centers = np.array(places, dtype=np.float64).reshape(-1, 2)
@@ -155,19 +155,19 @@ def _labels(
         for start_x, start_y in _label_places(x, y, width=width, gap=radius + 3):
             area = (start_x, start_y, start_x + width, start_y + _LINE)
             inside = area[0] >= box[0] and area[1] >= box[1] and area[2] <= box[2] and area[3] <= box[3]
-            if not inside or _overlaps([area], taken) or _overlaps([area], marks):
+            if not inside or _overlaps([area], occupancy) or _overlaps([area], marks):
                 continue
             if _distances(np.array([[x, y]]), area).min() > radius + 5:
                 end_x, end_y = min(max(x, area[0]), area[2]), min(max(y, area[1]), area[3])
                 steps = [(x + share * (end_x - x), y + share * (end_y - y)) for share in np.linspace(0.2, 0.9, 8)]
                 leader = [(step_x - 1, step_y - 1, step_x + 1, step_y + 1) for step_x, step_y in steps]
-                if _overlaps(leader, taken) or _overlaps(leader, np.delete(marks, number, axis=0)):
+                if _overlaps(leader, occupancy) or _overlaps(leader, np.delete(marks, number, axis=0)):
                     continue
-                taken += leader
+                occupancy += leader
                 lines.append(tag("line", x1=x, y1=y, x2=end_x, y2=end_y, class_="leader"))
             elif (_distances(others, area) < radius + 5).any():
                 continue  # it would seem to name another mark
-            taken.append(area)
+            occupancy.append(area)
             labels.append(tag("text", label, x=start_x, y=start_y + _LINE - 3, class_="label"))
             break
     return lines + labels

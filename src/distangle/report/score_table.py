@@ -94,11 +94,11 @@ def _top_five(rows: Sequence[ScoreRow], main: ScoreRow) -> list[str]:
     """Return the top-5 accuracy of the rows of the main score as a sentence."""
     same = {"metric": "top-5 accuracy", "subset": main.subset, "level": main.level, "views": main.views}
     same |= {"wells": main.wells, "layout": main.layout}
-    found = [row for row in rows if all(getattr(row, name) == value for name, value in same.items())]
+    matches = [row for row in rows if all(getattr(row, name) == value for name, value in same.items())]
     return [
         f"In {percent(row.value)} of the {row.level}s of the score at the top, the true class is among the five most "
         f"probable (chance {percent(row.chance)})."
-        for row in found[:1]
+        for row in matches[:1]
     ]
 
 
