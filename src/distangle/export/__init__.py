@@ -1,7 +1,8 @@
 """Write profiles and networks as files of other programs."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distangle.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from distangle.export.anndata_files import write_h5ad
@@ -21,8 +22,4 @@ _MODULES = {
     "write_plates": "pycytominer_files",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(__name__, _MODULES)

@@ -1,7 +1,8 @@
 """Read, align and compare profiles of wells and perturbations; no torch."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distangle.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from distangle.profiles.aggregation import aggregate
@@ -81,8 +82,4 @@ _MODULES = {
     "write_alignment": "alignment_file",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(__name__, _MODULES)

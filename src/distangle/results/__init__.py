@@ -1,7 +1,8 @@
 """Define the result types of a run and the folder that stores them; no torch."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distangle.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from distangle.results.evidence import Benchmark, Faithfulness, FilterAnalysis, TemplateComparison
@@ -58,8 +59,4 @@ _MODULES = {
     "verify_screen": "verify",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(__name__, _MODULES)
