@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from distangle.errors import ProfileError
-from distangle.profiles import retrieval
+from distangle.profiles import block_permutation, retrieval
 from distangle.profiles.label_retrieval import consistency
 from distangle.profiles.retrieval import activity, average_precision, expected_average_precision
 
@@ -104,13 +104,13 @@ def test_activity_agrees_with_loops_on_two_plates():
 def test_sampled_p_is_close_to_the_exact_one_and_never_zero(monkeypatch):
     features, names, blocks = two_plates(np.random.default_rng(3))
     exact = activity(features, names, names == "dmso", blocks)["p"]
-    monkeypatch.setattr(retrieval, "EXACT_DRAWS", 0)
+    monkeypatch.setattr(block_permutation, "EXACT_DRAWS", 0)
     early = activity(features, names, names == "dmso", blocks, n_draws=4000, seed=1)
     ended = early["n_draws"] < 4000
     assert ended.any()
     np.testing.assert_allclose(early["p"][ended], 100 / early["n_draws"][ended])
     np.testing.assert_allclose(early["p"], exact, rtol=0.4, atol=4 * math.sqrt(0.25 / 4000))
-    monkeypatch.setattr(retrieval, "ENOUGH", 4001)
+    monkeypatch.setattr(block_permutation, "ENOUGH", 4001)
     sampled = activity(features, names, names == "dmso", blocks, n_draws=4000, seed=1)
     np.testing.assert_allclose(sampled["p"], exact, atol=4 * math.sqrt(0.25 / 4000))
     assert (sampled["n_draws"] == 4000).all()
@@ -225,9 +225,9 @@ def test_a_plate_of_controls_alone_gives_an_empty_table():
 def test_draws_that_end_early_give_the_p_of_all_draws_on_average(monkeypatch):
     features, names, blocks = two_plates(np.random.default_rng(3))
     exact = activity(features, names, names == "dmso", blocks)["p"]
-    monkeypatch.setattr(retrieval, "EXACT_DRAWS", 0)
-    monkeypatch.setattr(retrieval, "ENOUGH", 10)
-    monkeypatch.setattr(retrieval, "_FIRST_DRAWS", 7)  # the end lies inside of a later batch
+    monkeypatch.setattr(block_permutation, "EXACT_DRAWS", 0)
+    monkeypatch.setattr(block_permutation, "ENOUGH", 10)
+    monkeypatch.setattr(block_permutation, "_FIRST_DRAWS", 7)  # the end lies inside of a later batch
     p = np.mean([activity(features, names, names == "dmso", blocks, seed=seed)["p"] for seed in range(60)], axis=0)
     # 10 / n is too large by about p / 10 on average, never too small.
     assert (p > exact * 0.9).all()

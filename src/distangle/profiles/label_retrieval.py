@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 
 from distangle.core.random import rng_for
 from distangle.errors import ProfileError
+from distangle.profiles.block_permutation import DECIMALS
 from distangle.profiles.label_permutation import LabelPermutation, labels_of_perturbations
 from distangle.profiles.multiple_testing import benjamini_hochberg
 from distangle.profiles.retrieval import (
-    DECIMALS,
     Features,
     average_precision,
     directions_of,

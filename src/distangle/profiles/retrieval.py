@@ -1,30 +1,20 @@
 """Measure by mean average precision whether replicates find each other."""
 
-import itertools
-import math
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from distangle.core.random import rng_for
 from distangle.errors import ProfileError
+from distangle.profiles.block_permutation import DECIMALS, Counter, Pool, RandomDraws, choose_counter
 from distangle.profiles.geometry import unit
 from distangle.profiles.multiple_testing import benjamini_hochberg
 
 Features = Float[np.ndarray, "row feature"]
-EXACT_DRAWS = 10_000
-"""Up to so many draws all are enumerated."""
-ENOUGH = 100
-"""Random draws end when so many have reached the observed value: p is known to a tenth of itself."""
-_FIRST_DRAWS = 250
 _TOLERANCE = 1e-9
-DECIMALS = 6  # cosines closer than this are ties
 _ROWS = 512  # rows of the similarity matrix at once
-_ENTRIES = 2_000_000  # entries of a batch of draws
 
 
 def expected_average_precision(n_positives: int, n_negatives: int) -> float:
@@ -67,114 +57,6 @@ def average_precision(positives: Float[np.ndarray, " positive"], negatives: Floa
     above = len(negatives) - np.searchsorted(np.sort(negatives), ordered, side="left")
     count = np.arange(1, len(ordered) + 1)
     return float((count / (count + above)).mean())
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Replicates of one perturbation with the controls of their plates, by block.
-
-    Attributes:
-        rank: Position of a column among all others of the pool, as seen from the row.
-        above: Members of the row's own block, without the row, that come before the column.
-        block: Block of every row.
-        members: Number of members of every block.
-        sizes: Number of rows of every block.
-    """
-
-    rank: Int[np.ndarray, "row row"]
-    above: Int[np.ndarray, "row row"]
-    block: Int[np.ndarray, " row"]
-    members: tuple[int, ...]
-    sizes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, directions: Float[np.ndarray, "row feature"], members: Sequence[int], sizes: Sequence[int]) -> "_Pool":
-        """Rank the rows of a pool; ties count against replicates."""
-        block = np.repeat(np.arange(len(sizes)), sizes)
-        n = len(directions)
-        is_control = np.concatenate([np.arange(s) < s - m for m, s in zip(members, sizes, strict=True)])
-        # Equal cosines: controls first. All keys differ, so that any sort gives one order.
-        tie = np.empty(n, np.int64)
-        tie[np.argsort(~is_control, kind="stable")] = np.arange(n)
-        rank, above = np.empty((n, n), np.int32), np.empty((n, n), np.int32)
-        for start, similarity in similarity_rows(directions):
-            rows = np.arange(start, start + len(similarity))
-            order = np.argsort(np.rint(similarity * -(10.0**DECIMALS)).astype(np.int64) * n + tie, axis=1)
-            own = (block[order] == block[rows][:, None]) & (order != rows[:, None])
-            np.put_along_axis(rank[rows[0] : rows[-1] + 1], order, np.arange(n, dtype=np.int32)[None], axis=1)
-            np.put_along_axis(
-                above[rows[0] : rows[-1] + 1], order, (np.cumsum(own, axis=1) - own).astype(np.int32), axis=1
-            )
-        return cls(rank, above, block, tuple(members), tuple(sizes))
-
-    def observed(self) -> Int[np.ndarray, "1 member"]:
-        """Return the positions of the replicates."""
-        ends = np.cumsum(self.sizes)
-        return np.concatenate([np.arange(e - m, e) for m, e in zip(self.members, ends, strict=True)])[None]
-
-    def n_draws(self) -> int:
-        """Return in how many ways members can be chosen."""
-        return math.prod(math.comb(size, m) for m, size in zip(self.members, self.sizes, strict=True))
-
-    def every_draw(self) -> Int[np.ndarray, "draw member"]:
-        """Return all choices of members."""
-        starts = np.cumsum((0, *self.sizes[:-1]))
-        choices = [
-            list(itertools.combinations(range(start, start + size), m))
-            for start, size, m in zip(starts, self.sizes, self.members, strict=True)
-        ]
-        return np.array([sum(one, ()) for one in itertools.product(*choices)], dtype=np.int64)
-
-    def random_draws(self, n_draws: int, *, rng: np.random.Generator) -> Int[np.ndarray, "draw member"]:
-        """Choose members at random, as many per block as there are replicates."""
-        parts, start = [], 0
-        for size, m in zip(self.sizes, self.members, strict=True):
-            keys = rng.random((n_draws, size), dtype=np.float32)
-            parts.append(start + np.sort(np.argpartition(keys, min(m, size - 1), axis=1)[:, :m], axis=1))
-            start += size
-        return np.concatenate(parts, axis=1)
-
-    def precision(self, members: Int[np.ndarray, "draw member"]) -> Float[np.ndarray, "draw member"]:
-        """Return the average precision of every member; NaN in a block without controls."""
-        m = members.shape[1]
-        pairs = members[:, :, None], members[:, None, :]
-        rank = self.rank[pairs]
-        rank[:, np.arange(m), np.arange(m)] = np.iinfo(np.int32).max  # the query itself comes last and is cut off
-        order = np.argsort(rank, axis=2)[:, :, : m - 1]
-        above = np.take_along_axis(self.above[pairs], order, axis=2)
-        blocks = self.block[members]
-        own = np.take_along_axis(np.broadcast_to(blocks[:, None, :], rank.shape), order, axis=2) == blocks[:, :, None]
-        count = np.arange(1, m)
-        negatives_above = above - (np.cumsum(own, axis=2) - own)
-        precision = (count / (count + negatives_above)).mean(axis=2)
-        return np.where(np.array(self.members)[blocks] < np.array(self.sizes)[blocks], precision, np.nan)
-
-    def mean_precision(self, members: Int[np.ndarray, "draw member"]) -> Float[np.ndarray, " draw"]:
-        """Return the mean average precision of every draw."""
-        batch = max(1, _ENTRIES // members.shape[1] ** 2)
-        return np.concatenate(
-            [
-                np.nanmean(self.precision(members[start : start + batch]), axis=1)
-                for start in range(0, len(members), batch)
-            ]
-        )
-
-    def p_value(self, n_draws: int, *, rng: np.random.Generator) -> tuple[float, int]:
-        """Return the p-value of the block permutation and its draws, 0 if exact."""
-        least = self.mean_precision(self.observed())[0] - _TOLERANCE
-        if self.n_draws() <= EXACT_DRAWS:
-            return float((self.mean_precision(self.every_draw()) >= least).mean()), 0
-        if n_draws == 0:
-            return float("nan"), 0
-        reached = done = 0
-        while done < n_draws:
-            draws = self.random_draws(min(n_draws - done, max(_FIRST_DRAWS, done)), rng=rng)
-            reaching = np.cumsum(self.mean_precision(draws) >= least) + reached
-            if reaching[-1] >= ENOUGH:
-                n = done + int(np.searchsorted(reaching, ENOUGH)) + 1
-                return ENOUGH / n, n
-            done, reached = done + len(draws), int(reaching[-1])
-        return (1 + reached) / (1 + n_draws), n_draws
 
 
 def similarity_rows(
@@ -225,7 +107,8 @@ def activity(
     cosine. The p-value is that of a permutation within blocks: replicates and controls of a block trade places, and the
     number of replicates per block stays. It is exact up to `EXACT_DRAWS` ways to choose; draws that equal the
     observed value count. Random draws end at the n-th when `ENOUGH` have reached the observed value; p is `ENOUGH` / n
-    then.
+    then. Perturbations with as many replicates and controls per block share their random draws. Both numbers are of
+    `block_permutation`.
 
     Args:
         features: Finite.
@@ -261,15 +144,17 @@ def activity(
     codes, names = pd.factorize(pd.Series(list(perturbations), dtype=object)[treated], use_na_sentinel=False)
     controls = {int(block): np.flatnonzero(is_control & (blocks == block)) for block in np.unique(blocks)}
     by_name = np.split(treated[np.argsort(codes, kind="stable")], np.cumsum(np.bincount(codes))[:-1])
+    draws, count = RandomDraws(seed), choose_counter(np.bincount(codes).tolist(), n_draws)
     rows = [
         {"perturbation": name}
         | _active(
             directions,
             [(places[blocks[places] == block], controls[int(block)]) for block in np.unique(blocks[places])],
             n_draws=n_draws,
-            rng=rng_for(seed, "activity", number),
+            draws=draws,
+            count=count,
         )
-        for number, (name, places) in enumerate(zip(names, by_name, strict=True) if len(treated) else ())
+        for name, places in (zip(names, by_name, strict=True) if len(treated) else ())
     ]
     table = pd.DataFrame(rows, columns=["perturbation", *_NO_VALUE])
     table.insert(len(table.columns) - 2, "q", benjamini_hochberg(table["p"].to_numpy(dtype=np.float64)))
@@ -293,7 +178,8 @@ def _active(
     groups: Sequence[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]],
     *,
     n_draws: int,
-    rng: np.random.Generator,
+    draws: RandomDraws,
+    count: Counter,
 ) -> dict[str, Any]:
     """Return the values of one perturbation from its replicates and controls."""
     n_replicates = sum(len(own) for own, _ in groups)
@@ -303,29 +189,27 @@ def _active(
         return _NO_VALUE | counts | {"reason": "one replicate; at least 2 are needed"}
     if n_queries == 0:
         return _NO_VALUE | counts | {"reason": "no negative control on the plates of its replicates"}
-    pool = _Pool.of(
+    groups = sorted(groups, key=lambda group: (len(group[0]), len(group[1])))  # equal layouts are equal in order
+    pool = Pool.of(
         directions[np.concatenate([np.concatenate([controls, own]) for own, controls in groups])],
-        members=[len(own) for own, _ in groups],
-        sizes=[len(own) + len(controls) for own, controls in groups],
+        [(len(own), len(own) + len(controls)) for own, controls in groups],
     )
-    precision = pool.precision(pool.observed())[0]
+    precision = pool.precision()
     expected = np.concatenate(
         [
-            np.full(len(own), expected_average_precision(n_replicates - 1, len(controls)) if len(controls) else np.nan)
+            np.full(len(own), expected_average_precision(n_replicates - 1, len(controls)))
             for own, controls in groups
+            if len(controls)
         ]
     )
-    has_value = ~np.isnan(precision)
-    p, n_drawn = pool.p_value(n_draws, rng=rng)
+    p, n_drawn = pool.p_value(n_draws, draws=draws, count=count)
     return (
         _NO_VALUE
         | counts
         | {
-            "mean_average_precision": float(precision[has_value].mean()),
-            "expected": float(expected[has_value].mean()),
-            "normalised": float(
-                np.mean([normalise(*pair) for pair in zip(precision[has_value], expected[has_value], strict=True)])
-            ),
+            "mean_average_precision": float(precision.mean()),
+            "expected": float(expected.mean()),
+            "normalised": float(np.mean([normalise(*pair) for pair in zip(precision, expected, strict=True)])),
             "p": p,
             "n_draws": n_drawn,
         }

@@ -1,0 +1,239 @@
+"""Test by permutation within blocks whether replicates find each other."""
+
+import itertools
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from distangle.core.random import rng_for
+
+EXACT_DRAWS = 10_000
+"""Up to so many draws all are enumerated."""
+ENOUGH = 100
+"""Random draws end when so many have reached the observed value: p is known to a tenth of itself."""
+DECIMALS = 6
+"""Cosines that are equal in so many decimals are ties."""
+_FIRST_DRAWS = 250
+_TOLERANCE = 1e-9
+_LAYOUTS = 16  # layouts whose draws stay in memory
+_ENTRIES = 2_000_000  # entries of a part of the similarity matrix
+_QUERIES = 4  # queries at once
+_CACHED = 100_000  # entries of a batch of draws that stay in the cache of a processor
+_WORTH_COMPILING = 300_000_000  # average precisions times replicates; compiled loops take a second to start
+
+Layout = tuple[tuple[int, int], ...]
+"""Number of members and of rows of every block."""
+Counter = Callable[..., tuple[int, int]]
+
+
+def count_reaching(
+    draws: Int[np.ndarray, "draw member"],
+    queries: Int[np.ndarray, " query"],
+    nearer: Int[np.ndarray, "row row"],
+    least: float,
+    enough: int,
+) -> tuple[int, int]:
+    """Count draws whose sum of average precisions is at least a value.
+
+    A draw ends at the query after which it cannot reach the value, even with a precision of 1 for all others.
+
+    Args:
+        draws: Rows that are members, by draw.
+        queries: Columns of the draws whose precision counts.
+        nearer: As of `Pool`.
+        least: Sum to reach.
+        enough: Number of draws that ends the count.
+
+    Returns:
+        The number of draws that reached the value, and of those that were looked at.
+    """
+    reached = 0
+    batch = max(1, _CACHED // (draws.shape[1] * _QUERIES))
+    for start in range(0, len(draws), batch):
+        part = draws[start : start + batch]
+        alive, totals = np.arange(len(part)), np.zeros(len(part))
+        for first in range(0, len(queries), _QUERIES):
+            some = queries[first : first + _QUERIES]
+            totals[alive] += _precision(part[alive], some, nearer).sum(axis=1)
+            alive = alive[totals[alive] + (len(queries) - first - len(some)) >= least]
+        ends = alive[: enough - reached]
+        reached += len(ends)
+        if reached == enough:
+            return reached, start + int(ends[-1]) + 1
+    return reached, len(draws)
+
+
+def _precision(
+    draws: Int[np.ndarray, "draw member"], queries: Int[np.ndarray, " query"], nearer: Int[np.ndarray, "row row"]
+) -> Float[np.ndarray, "draw query"]:
+    """Return the average precision of some members of every draw."""
+    n_members = draws.shape[1]
+    others = np.array([np.delete(np.arange(n_members), place) for place in queries])
+    code = np.sort(nearer[draws[:, queries][:, :, None], draws[:, others]], axis=2).astype(np.int32)
+    own, count = code & 1, np.arange(1, n_members)
+    negatives = (code >> 1) - (np.cumsum(own, axis=2) - own)
+    return np.asarray((count / (count + negatives)).mean(axis=2))
+
+
+class RandomDraws:
+    """Choices of members at random, as many per block as there are replicates.
+
+    They depend on the layout alone, not on features, so perturbations with the same numbers of replicates and controls
+    share them: each p-value stays valid, and their random errors go together.
+
+    Args:
+        seed: Seed of the draws.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._parts: OrderedDict[Layout, dict[int, np.ndarray]] = OrderedDict()
+
+    def part(self, layout: Layout, start: int, n_draws: int) -> Int[np.ndarray, "draw member"]:
+        """Return some draws of a layout.
+
+        Args:
+            layout: Number of members and of rows of every block.
+            start: Number of the first draw.
+            n_draws: Number of draws.
+        """
+        parts = self._parts.setdefault(layout, {})
+        self._parts.move_to_end(layout)
+        while len(self._parts) > _LAYOUTS:
+            self._parts.popitem(last=False)
+        if start not in parts or len(parts[start]) != n_draws:
+            parts[start] = _random_draws(layout, n_draws, rng_for(self._seed, "block draws", str(layout), start))
+        return parts[start]
+
+
+def _random_draws(layout: Layout, n_draws: int, rng: np.random.Generator) -> Int[np.ndarray, "draw member"]:
+    parts, start = [], 0
+    for m, size in layout:
+        if m == 1:
+            part = rng.integers(size, size=(n_draws, 1))
+        else:
+            keys = rng.random((n_draws, size), dtype=np.float32)
+            part = np.argpartition(keys, min(m, size - 1), axis=1)[:, :m]
+        parts.append(start + part)
+        start += size
+    return np.concatenate(parts, axis=1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Replicates of one perturbation with the controls of their plates, by block.
+
+    Attributes:
+        nearer: 2 × the rows of the row's own block that come before the column, as seen from the row and without it,
+            + 1 if the column is of that block.
+        layout: Number of members and of rows of every block.
+    """
+
+    nearer: Int[np.ndarray, "row row"]
+    layout: Layout
+
+    @classmethod
+    def of(cls, directions: Float[np.ndarray, "row feature"], layout: Sequence[tuple[int, int]]) -> "Pool":
+        """Rank the rows of a pool; ties count against replicates.
+
+        Args:
+            directions: Rows of length 1, block by block, the members of a block after its controls.
+            layout: Number of members and of rows of every block.
+        """
+        members, sizes = (np.array(part) for part in zip(*layout, strict=True))
+        block, n = np.repeat(np.arange(len(sizes)), sizes), len(directions)
+        is_control = np.concatenate([np.arange(s) < s - m for m, s in layout])
+        # Equal cosines: controls first. All keys differ, so that any sort gives one order.
+        by_tie = np.argsort(~is_control, kind="stable")
+        tie = np.empty(n, np.int64)
+        tie[by_tie] = np.arange(n)
+        nearer = np.empty((n, n), np.int16 if n < 2**14 else np.int32)
+        keys_type = np.int32 if n <= 2000 else np.int64
+        for start, similarity in _similarity(directions):
+            rows = np.arange(start, start + len(similarity))
+            keys = np.rint(similarity * -(10.0**DECIMALS)).astype(keys_type) * n + tie.astype(keys_type)
+            order = by_tie[np.sort(keys, axis=1) % n]
+            own = (block[order] == block[rows][:, None]) & (order != rows[:, None])
+            code = ((np.cumsum(own, axis=1) - own) * 2 + own).astype(nearer.dtype)
+            np.put_along_axis(nearer[rows[0] : rows[-1] + 1], order, code, axis=1)
+        return cls(nearer, tuple((int(m), int(s)) for m, s in zip(members, sizes, strict=True)))
+
+    @property
+    def members(self) -> Int[np.ndarray, " member"]:
+        """Rows of the replicates."""
+        ends = np.cumsum([size for _, size in self.layout])
+        return np.concatenate([np.arange(e - m, e) for (m, _), e in zip(self.layout, ends, strict=True)])
+
+    @property
+    def queries(self) -> Int[np.ndarray, " query"]:
+        """Numbers of the replicates on a block with controls."""
+        return np.flatnonzero(np.concatenate([np.full(m, m < size) for m, size in self.layout]))
+
+    def precision(self) -> Float[np.ndarray, " query"]:
+        """Return the average precision of every query among the replicates."""
+        return np.asarray(_precision(self.members[None], self.queries, self.nearer)[0])
+
+    def n_draws(self) -> int:
+        """Return in how many ways members can be chosen."""
+        return math.prod(math.comb(size, m) for m, size in self.layout)
+
+    def every_draw(self) -> Int[np.ndarray, "draw member"]:
+        """Return all choices of members."""
+        starts = np.cumsum([0, *(size for _, size in self.layout)])
+        choices = [
+            list(itertools.combinations(range(start, start + size), m))
+            for start, (m, size) in zip(starts, self.layout, strict=False)
+        ]
+        return np.array([sum(one, ()) for one in itertools.product(*choices)], dtype=np.int32)
+
+    def p_value(self, n_draws: int, *, draws: RandomDraws, count: Counter = count_reaching) -> tuple[float, int]:
+        """Return the p-value of the block permutation and its draws, 0 if exact.
+
+        Args:
+            n_draws: Random draws when not all are enumerated; 0 leaves the p-value out.
+            draws: Random draws.
+            count: `count_reaching`, or the same in compiled loops.
+        """
+        queries, precision = self.queries, self.precision()
+        least = float(precision.sum()) - _TOLERANCE * len(queries)
+        if self.n_draws() <= EXACT_DRAWS:
+            every = self.every_draw()
+            return count(every, queries, self.nearer, least, len(every) + 1)[0] / len(every), 0
+        if n_draws == 0:
+            return float("nan"), 0
+        reached = done = 0
+        while done < n_draws:
+            part = draws.part(self.layout, done, min(n_draws - done, max(_FIRST_DRAWS, done)))
+            more, n_seen = count(part, queries, self.nearer, least, ENOUGH - reached)
+            reached, done = reached + more, done + n_seen
+            if reached == ENOUGH:
+                return ENOUGH / done, done
+        return (1 + reached) / (1 + n_draws), n_draws
+
+
+def choose_counter(n_replicates: Sequence[int], n_draws: int) -> Counter:
+    """Return the compiled loops where numba is installed and pays for its start, else `count_reaching`.
+
+    Args:
+        n_replicates: Of every perturbation.
+        n_draws: Random draws of a p-value.
+    """
+    if n_draws * sum(n**2 for n in n_replicates) < _WORTH_COMPILING:
+        return count_reaching
+    from distangle.images.jit_threshold import load_kernels
+
+    kernels = load_kernels("distangle.profiles.block_kernels")
+    return count_reaching if kernels is None else kernels.count_reaching
+
+
+def _similarity(
+    directions: Float[np.ndarray, "row feature"],
+) -> Iterator[tuple[int, Float[np.ndarray, "chunk row"]]]:
+    """Yield the number of a row, and the cosines of it and the next rows with all."""
+    rows = max(1, _ENTRIES // len(directions))
+    for start in range(0, len(directions), rows):
+        yield start, directions[start : start + rows] @ directions.T
