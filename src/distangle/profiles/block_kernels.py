@@ -1,4 +1,4 @@
-"""Count draws of a block permutation in compiled loops, with the same result as NumPy."""
+"""Count draws of a block permutation in compiled loops."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from distangle.images.numba_compiler import jit
 def count_reaching(
     draws: np.ndarray, queries: np.ndarray, nearer: np.ndarray, least: float, enough: int
 ) -> tuple[int, int]:
-    """Count draws whose sum of average precisions is at least a value, as `block_permutation.count_reaching`.
+    """Count draws that reach a value, as `block_permutation.count_reaching` does.
 
     Positives are counted between two rows of the block of the query, so that no draw is sorted.
     """

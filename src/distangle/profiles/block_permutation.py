@@ -216,7 +216,7 @@ class Pool:
 
 
 def choose_counter(n_replicates: Sequence[int], n_draws: int) -> Counter:
-    """Return the compiled loops where numba is installed and pays for its start, else `count_reaching`.
+    """Return the compiled loops where numba pays, else `count_reaching`.
 
     Args:
         n_replicates: Of every perturbation.
