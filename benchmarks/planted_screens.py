@@ -5,7 +5,7 @@ network has not seen: how well a probe tells the experiment, whether replicates 
 hits, and whether the halves of the wells of a perturbation, under two names, are nearest neighbors. The run ends with 1
 if a limit is broken.
 
-    python benchmarks/planted_profiles.py --seeds 0 1 2
+    python benchmarks/planted_screens.py --seeds 0 1 2
 """
 
 import argparse
