@@ -1,9 +1,8 @@
 """Tables of RxRx1's size: time, memory and exponent of everything that works on rows.
 
-The stand-in has 51 experiments of 4 plates of 308 wells of 2 sites, 1,108 treatments and 30 positive controls; its first
-125,510 sites are RxRx1's number. Smaller parts have fewer experiments, four times as many sites have 204. No image
-exists: paths and hashes are made up, so a case takes the time of its tables alone. Only `index` makes files: six PNG
-files of 16 x 16 pixels a site, so that opening files dominates, at an eighth of the sites.
+The stand-in has 51 experiments of 4 plates of 308 wells of 2 sites, 1,108 treatments and 30 positive controls; of its
+sites the first 125,510 are taken, RxRx1's number. Smaller parts have fewer experiments, four times as many sites have
+204. No image exists: paths and hashes are made up, so a case takes the time of its tables alone.
 
 Every case runs in a process of its own, one thread: wall time, CPU time, and memory above that of its input.
 
@@ -26,9 +25,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
-import measure  # before numpy: it holds the thread pools at one
 import numpy as np
 import pandas as pd
+
+import measure  # before numpy: it holds the thread pools at one
 
 N_SITES = 125_510
 N_EXPERIMENTS, N_PLATES, N_CHANNELS = 51, 4, 6
@@ -238,6 +238,14 @@ def evaluate(n_sites: int) -> Callable[[], object]:
     return partial(evaluate, [predictions], card=card, run=run, baselines=baselines)
 
 
+def calibrate(n_sites: int) -> Callable[[], object]:
+    """Fit the temperatures, with the confidences of every row."""
+    from distangle.inference.cross_fit import cross_fit
+
+    screen = make_screen(n_sites)
+    return partial(cross_fit, make_predictions(screen, make_folds(screen)), set(screen.card.perturbations))
+
+
 def baselines(n_sites: int) -> Callable[[], object]:
     from distangle.inference.baselines import predict_without_cells
 
@@ -266,9 +274,10 @@ CASES = {
     "plate_groups": Case(plate_groups, {1: 1.0, 4: 4.0}, 1024),
     "control_sites": Case(control_sites, {1: 1.0, 4: 4.0}, 1024),
     "evaluate": Case(evaluate, {1: 3.0}, 300),
+    "calibrate": Case(calibrate, {1: 10.0}, 300),
     "baselines": Case(baselines, {1: 3.0}, 300),
 }
-NO_LOGITS_ABOVE = 1  # scale: 502,000 rows of 1,139 float32 logits are 2.3 GB
+NEED_LOGITS = ("evaluate", "baselines", "calibrate")
 
 
 def _measure(name: str, n_sites: int, answers: Connection) -> None:
@@ -301,7 +310,7 @@ def measure_case(name: str, scales: list[float]) -> bool:
     """Print the costs of a case at every scale, its exponent and its limits."""
     case, costs, held = CASES[name], {}, []
     for scale in scales:
-        if "logits" in name or (name in ("evaluate", "baselines") and scale > NO_LOGITS_ABOVE):
+        if name in NEED_LOGITS and scale > 1:  # 502,000 rows of 1,139 float32 logits are 2.3 GB
             continue
         n_sites = round(N_SITES * scale)
         costs[n_sites] = cost = cost_of(name, n_sites)

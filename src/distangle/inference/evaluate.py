@@ -1,6 +1,6 @@
 """Score predictions, with intervals over experiments and chance levels."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,10 +10,12 @@ from distangle.core.shrinkage import Correction
 from distangle.core.stats import share_interval
 from distangle.inference.baselines import beats_no_baseline
 from distangle.inference.calibration import top_k_hits
+from distangle.inference.confusion import count_predictions, is_scored
 from distangle.inference.control_checks import UNSEEN, evaluate_controls
 from distangle.inference.plate_layout import BY_ASSIGNMENT, BY_GROUP, GROUP_SIZE
 from distangle.model import ModelCard
 from distangle.results import Predictions, ScoreRow, Scores
+from distangle.results.confusion import summarize_confusion
 from distangle.screen import CONTROLS, NEGATIVE
 from distangle.screen.folds.coverage import count_well_labels
 from distangle.screen.folds.folds import NO_HOLD_OUT
@@ -116,17 +118,10 @@ def score(truth: np.ndarray, predicted: np.ndarray, metric: Metric) -> float:
 def confusion(truth: pd.Series, predicted: pd.Series, classes: Sequence[str]) -> dict[str, object]:
     """Count predictions by true class (rows) and predicted class (columns).
 
-    Only classes that occur or are predicted have a row and a column.
+    Only classes that occur or are predicted have a row and a column. Of more than `MAX_MATRIX` classes, only the sites,
+    the correct ones and the most frequent errors are returned.
     """
-    occurring = set(truth.unique()) | set(predicted.unique())
-    names = [name for name in classes if name in occurring]
-    rows, columns = (
-        pd.Index(names, dtype=object).get_indexer(part.to_numpy(dtype=object)) for part in (truth, predicted)
-    )
-    inside = (rows >= 0) & (columns >= 0)
-    cells = rows[inside] * len(names) + columns[inside]
-    counts = np.bincount(cells, minlength=len(names) ** 2).reshape(len(names), len(names))
-    return {"perturbations": names, "counts": counts.tolist()}
+    return summarize_confusion(*count_predictions(truth, predicted, classes))
 
 
 def _well_subsets(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "with controls"], pd.Series]]:
@@ -134,12 +129,6 @@ def _well_subsets(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "
     yield "treatments", ~controls
     if controls.any():
         yield "with controls", pd.Series(data=True, index=table.index)
-
-
-def is_scored(table: pd.DataFrame, trained: Set[str]) -> pd.Series:
-    """Return whether each row is unseen and readable, with a trained label."""
-    unseen = table["Metadata_Fold"].isin(UNSEEN)
-    return unseen & table["perturbation"].isin(trained) & (table["reason"] == "")
 
 
 def _note_missing_labels(unseen_sites: pd.DataFrame, run: Mapping[str, Any]) -> Iterator[str]:
