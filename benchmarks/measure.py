@@ -115,6 +115,11 @@ def resident() -> int:
     return _resident("VmRSS")
 
 
+def peak_resident() -> int:
+    """Return the largest memory of this process since its peak was cleared, bytes."""
+    return _resident("VmHWM")
+
+
 def _resident(field: str) -> int:
     # Not getrusage: its maximum survives exec, so a child would start at the peak of its parent.
     lines = Path("/proc/self/status").read_text().splitlines()

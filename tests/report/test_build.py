@@ -18,6 +18,7 @@ from distangle.report.html import percent
 from distangle.report.score_table import score_sentence, score_table
 from distangle.report.sections.channels import channel_column, channel_names, explanation_sentence, planted_rows
 from distangle.report.sections.scores import confused_pairs, warnings_of
+from distangle.results.confusion import read_confusion
 from distangle.results import Explanation, Predictions, RunFolder, ScoreRow
 from distangle.screen import Channel
 from report_run import HOSTILE, STAINS, Made, Plan, make_run
@@ -218,7 +219,8 @@ def test_a_forced_split_is_stamped_on_the_page_and_its_charts(run_data: Made, tm
 
 def test_the_row_of_the_confusion_with_most_errors_is_named() -> None:
     counts = np.array([[5, 2, 0], [0, 1, 7], [1, 0, 0]])
-    assert confused_pairs(["a", "b", "c"], counts) == [("b", "c", 7, 8), ("a", "b", 2, 7), ("c", "a", 1, 1)]
+    read = read_confusion({"perturbations": ["a", "b", "c"], "counts": counts.tolist()})
+    assert confused_pairs(read) == [("b", "c", 7, 8), ("a", "b", 2, 7), ("c", "a", 1, 1)]
     assert counts[0, 0] == 5
 
 

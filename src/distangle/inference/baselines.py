@@ -1,11 +1,11 @@
 """Predict labels without cells: from well position, plate or intensity."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from distangle.inference.discriminant import fit_discriminant
 from distangle.results import Predictions, ScoreRow
 from distangle.screen.checks.leaks import predict_from_position
 
@@ -71,24 +71,18 @@ def _row_statistics(predictions: Predictions, sites: Predictions, statistics: np
 def _center_plates(intensities: np.ndarray, positions: pd.DataFrame, in_training: np.ndarray) -> np.ndarray:
     """Subtract the mean of each plate, separately on each side of the split."""
     logs = pd.DataFrame(np.log1p(np.maximum(intensities, 0)))
-    keys = [positions["experiment"].to_numpy(), positions["plate"].to_numpy(), in_training]
-    return np.asarray(logs - logs.groupby(keys).transform("mean"))
+    keys = [pd.factorize(positions[name])[0] for name in ("experiment", "plate")]
+    return np.asarray(logs - logs.groupby([*keys, in_training]).transform("mean"))
 
 
 def _predict_from_intensity(intensities: np.ndarray, labels: np.ndarray, training: np.ndarray) -> np.ndarray | None:
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
     readable = np.isfinite(intensities).all(axis=1)
     usable = training & readable
-    if len(set(labels[usable].tolist())) < 2 or intensities[usable].std() == 0:
+    if len(pd.unique(labels[usable])) < 2 or intensities[usable].std() == 0:
         return None
     std = intensities[usable].std(axis=0)
     scaled = intensities[:, std > 0] / std[std > 0]
-    classifier = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    with warnings.catch_warnings():
-        # A class of one site has no variance of its own; that of the others is used.
-        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        classifier.fit(scaled[usable], labels[usable].astype(str))
+    classifier = fit_discriminant(scaled[usable], labels[usable])
     predicted = np.full(len(labels), "", dtype=object)
     predicted[readable] = classifier.predict(scaled[readable])
     return predicted

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from distangle.errors import ProfileError
 
@@ -62,8 +61,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             "Use validation rows with at least one error, or keep the temperature 1."
         )
 
+    own, powers = scores[rows, labels], np.empty_like(scores)
+
     def loss(log_temperature: float) -> float:
-        return -float(log_softmax(scores / np.exp(log_temperature), axis=1)[rows, labels].mean())
+        # The largest score of a row is 0, so no power overflows; one buffer serves every call.
+        temperature = np.exp(log_temperature)
+        np.exp(np.divide(scores, temperature, out=powers), out=powers)
+        return float((np.log(powers.sum(axis=1)) - own / temperature).mean())
 
     center, reach = np.log(-scores.min()), np.log(MAX_TEMPERATURE_RATIO)
     best = minimize_scalar(loss, bounds=(center - reach, center + reach), method="bounded", options={"xatol": 1e-8})
@@ -94,8 +98,21 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, *, n_bins: int = 
             f"Row {bad[0]} sums to {sums[bad[0]]:.4g}, with a minimum of {probabilities[bad[0]].min():.4g}: expected "
             "probabilities that sum to 1. Apply a softmax to logits first."
         )
-    confidence = np.minimum(probabilities.max(axis=1).astype(np.float64), 1.0)
-    is_correct = probabilities.argmax(axis=1) == labels
+    return bin_reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, n_bins=n_bins)
+
+
+def bin_reliability(confidence: np.ndarray, is_correct: np.ndarray, *, n_bins: int = 15) -> Reliability:
+    """Compare confidence and accuracy, of rows whose prediction is known.
+
+    Args:
+        confidence: float [row], probability of the predicted class.
+        is_correct: bool [row], whether the predicted class is the true one.
+        n_bins: Number of bins between 0 and 1.
+
+    Source:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2, expected calibration error.
+    """
+    confidence = np.minimum(confidence.astype(np.float64), 1.0)
     edges = np.arange(n_bins + 1) / n_bins
     bin_of = np.searchsorted(edges, confidence, side="left") - 1
     n_rows = np.bincount(bin_of, minlength=n_bins)
@@ -111,7 +128,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, *, n_bins: int = 
             "accuracy": n_correct / divisor,
         }
     )
-    return Reliability(table=table, ece=float(np.abs(sum_confidence - n_correct).sum() / len(labels)))
+    return Reliability(table=table, ece=float(np.abs(sum_confidence - n_correct).sum() / len(confidence)))
 
 
 def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 5) -> float:

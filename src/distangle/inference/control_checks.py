@@ -1,6 +1,7 @@
 """Check how the network classifies negative and positive controls (Sec. 2.2)."""
 
 from collections.abc import Mapping, Set
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from distangle.results import Predictions
 from distangle.screen import NEGATIVE, TRAIN, Role
 
 UNSEEN = ("held_out", "new")  # folds whose sites were not used in training
+BLOCK_ROWS = 4096  # whose probabilities are computed together
 CONFIDENCE_THRESHOLD = 0.5  # probability above which a predicted treatment counts as confident
 MAX_CONFIDENT_SHARE = 0.10  # of negative-control sites may be predicted as a treatment with confidence
 
@@ -48,8 +50,6 @@ def evaluate_controls(
         return {}
     roles = table["Metadata_Role"]
     treatments = set(table.loc[roles == Role.TREATMENT, "perturbation"]) - {""}
-    probabilities = np.clip(sites.probabilities, 1e-12, 1)
-    entropy = -(probabilities * np.log(probabilities)).sum(axis=1)
     treatment_rows = (is_scored & (roles == Role.TREATMENT).to_numpy()).nonzero()[0]
     treatment_confidence = float(table["confidence"].iloc[treatment_rows].mean()) if len(treatment_rows) else None
     checks: dict[str, Mapping[str, object]] = {}
@@ -59,11 +59,22 @@ def evaluate_controls(
     ):
         rows = np.flatnonzero(is_scored & roles.isin(members).to_numpy())
         if len(rows):
-            summary = _summarize(table.iloc[rows], entropy[rows], trained, treatments)
+            summary = _summarize(table.iloc[rows], _entropy(sites, rows), trained, treatments)
             judge = _judge_negative if role == "negative_control" else _judge_positive
             verdict, text = judge(summary, treatment_confidence)
             checks[role] = {**summary, "verdict": verdict, "sentence": text}
     return checks
+
+
+def _entropy(sites: Predictions, rows: np.ndarray) -> np.ndarray:
+    """Return the entropy of the probabilities of some rows, nats [row]."""
+    parts = [rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS)]
+    entropies = []
+    for part in parts:
+        block = replace(sites, table=sites.table.iloc[part], logits=sites.logits[part], embedding=sites.embedding[part])
+        probabilities = np.clip(block.probabilities, 1e-12, 1)
+        entropies.append(-(probabilities * np.log(probabilities)).sum(axis=1))
+    return np.concatenate(entropies)
 
 
 def _summarize(table: pd.DataFrame, entropy: np.ndarray, trained: Set[str], treatments: Set[str]) -> dict[str, object]:

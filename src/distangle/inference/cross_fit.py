@@ -7,12 +7,13 @@ import pandas as pd
 from scipy.special import softmax
 
 from distangle.errors import ProfileError
-from distangle.inference.calibration import Reliability, fit_temperature, reliability
+from distangle.inference.calibration import Reliability, bin_reliability, check_finite, fit_temperature
+from distangle.inference.confusion import is_scored
 from distangle.inference.control_checks import was_trained
-from distangle.inference.evaluate import is_scored
 from distangle.results import Calibration, Predictions, ReliabilityBin
 from distangle.screen import CONTROLS
 
+BLOCK_ROWS = 4096  # whose probabilities are computed together
 N_BINS = 10
 MAX_ROWS = 2000  # of a fit of one number
 
@@ -44,9 +45,8 @@ def cross_fit(predictions: Predictions, trained: Set[str]) -> tuple[Calibration,
         reason = f"No temperature: {groups_text}, and a temperature is fitted on other {unit}s than it is applied to."
         return empty.model_copy(update={"reason": reason}), confidence
     index = {name: k for k, name in enumerate(predictions.perturbations)}
-    labels = np.array([index.get(str(name), 0) for name in table["perturbation"]], dtype=np.int64)
+    labels = table["perturbation"].map(index).fillna(0).to_numpy(dtype=np.int64)
     temperatures: dict[str, float] = {}
-    calibrated = np.zeros((len(table), len(index)), dtype=np.float32)
     usable = is_readable & ~was_trained(table)
     for name in dict.fromkeys(groups[usable].tolist()):
         others = np.flatnonzero(scored & (groups != name))
@@ -57,12 +57,14 @@ def cross_fit(predictions: Predictions, trained: Set[str]) -> tuple[Calibration,
             reason = f"No temperature for {unit} {name}, fitted on the others: {error}"
             return empty.model_copy(update={"reason": reason}), np.full(len(table), np.nan)
         members = np.flatnonzero(usable & (groups == name))
-        calibrated[members] = softmax(predictions.logits[members] / np.float32(temperature), axis=1)
+        confidence[members] = _most_probable(predictions.logits, members, temperature=temperature)[0]
         if name in names:
             temperatures[str(name)] = temperature
-    confidence[usable] = calibrated[usable].max(axis=1)
-    before = reliability(predictions.probabilities[scored], labels[scored], n_bins=N_BINS)
-    after = reliability(calibrated[scored], labels[scored], n_bins=N_BINS)
+    rows = np.flatnonzero(scored)
+    own_confidence, predicted = _most_probable(predictions.logits, rows)
+    is_correct = predicted == labels[rows]  # a temperature keeps the order of the classes
+    before = bin_reliability(own_confidence, is_correct, n_bins=N_BINS)
+    after = bin_reliability(confidence[rows], is_correct, n_bins=N_BINS)
     calibration = empty.model_copy(
         update={
             "temperatures": temperatures,
@@ -73,6 +75,23 @@ def cross_fit(predictions: Predictions, trained: Set[str]) -> tuple[Calibration,
         }
     )
     return calibration, confidence
+
+
+def _most_probable(logits: np.ndarray, rows: np.ndarray, *, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return probability and number of the most probable class of some rows.
+
+    Args:
+        logits: float32 [row, class].
+        rows: Positions.
+        temperature: Divides the logits.
+    """
+    confidence, predicted = np.empty(len(rows), dtype=np.float32), np.empty(len(rows), dtype=np.int64)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        probabilities = softmax(logits[rows[block]] / np.float32(temperature), axis=1)
+        check_finite(probabilities, name="probabilities", fix="Leave out unreadable rows.")
+        confidence[block], predicted[block] = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    return confidence, predicted
 
 
 def _groups(table: pd.DataFrame, scored: np.ndarray) -> tuple[str, np.ndarray]:

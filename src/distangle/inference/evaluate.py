@@ -1,6 +1,6 @@
 """Score predictions, with intervals over experiments and chance levels."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,15 +10,18 @@ from distangle.core.shrinkage import Correction
 from distangle.core.stats import share_interval
 from distangle.inference.baselines import beats_no_baseline
 from distangle.inference.calibration import top_k_hits
+from distangle.inference.confusion import count_predictions, is_scored
 from distangle.inference.control_checks import UNSEEN, evaluate_controls
 from distangle.inference.plate_layout import BY_ASSIGNMENT, BY_GROUP, GROUP_SIZE
 from distangle.model import ModelCard
 from distangle.results import Predictions, ScoreRow, Scores
+from distangle.results.confusion import summarize_confusion
 from distangle.screen import CONTROLS, NEGATIVE
 from distangle.screen.folds.coverage import count_well_labels
 from distangle.screen.folds.folds import NO_HOLD_OUT
 
 Metric = Literal["accuracy", "balanced accuracy"]
+BLOCK_ROWS = 4096  # whose logits are copied together: bounds memory for a million rows
 TOP_K = 5  # classes of the top-5 accuracy
 IN_TOP_K = "in top 5"
 _LAYOUTS: tuple[tuple[Literal["plate group", "one perturbation per well"], str], ...] = (
@@ -57,14 +60,15 @@ def evaluate(
     for level_predictions in predictions:
         if level_predictions.level == "well" and mixed_wells:
             continue
+        columns: dict[str, np.ndarray] = {
+            f"by {name}": labels for name, labels in (baselines or {}).get(level_predictions.level, {}).items()
+        }
+        can_score = is_scored(level_predictions.table, trained)
+        if len(trained) > TOP_K:
+            columns[IN_TOP_K] = _top_hits(level_predictions, can_score.to_numpy())
         for wells, selected in _well_subsets(level_predictions.table):
-            baseline_columns: dict[str, np.ndarray] = {
-                f"by {name}": labels for name, labels in (baselines or {}).get(level_predictions.level, {}).items()
-            }
-            scored = selected & is_scored(level_predictions.table, trained)
-            if len(trained) > TOP_K:
-                baseline_columns[IN_TOP_K] = _top_hits(level_predictions, scored.to_numpy())
-            table = level_predictions.table.assign(**baseline_columns)[scored]
+            scored = selected & can_score
+            table = level_predictions.table.assign(**columns)[scored]
             rows += _score_rows(
                 table, level_predictions, wells=wells, chance=1 / len(trained), transductive=transductive
             )
@@ -100,26 +104,24 @@ def score(truth: np.ndarray, predicted: np.ndarray, metric: Metric) -> float:
     Balanced accuracy is the mean recall of the classes that occur.
 
     Args:
-        truth: Names [row].
-        predicted: Names [row].
+        truth: Names, or numbers of the sorted names, [row].
+        predicted: The same of the predictions, [row].
         metric: Which score.
     """
     is_correct = truth == predicted
     if metric == "accuracy":
         return float(is_correct.mean())
-    names, index = np.unique(truth.astype(str), return_inverse=True)
+    names, index = np.unique(truth if truth.dtype.kind == "i" else truth.astype(str), return_inverse=True)
     return float((np.bincount(index, weights=is_correct) / np.bincount(index, minlength=len(names))).mean())
 
 
 def confusion(truth: pd.Series, predicted: pd.Series, classes: Sequence[str]) -> dict[str, object]:
     """Count predictions by true class (rows) and predicted class (columns).
 
-    Only classes that occur or are predicted have a row and a column.
+    Only classes that occur or are predicted have a row and a column. Of more than `MAX_MATRIX` classes, only the sites,
+    the correct ones and the most frequent errors are returned.
     """
-    occurring = set(truth) | set(predicted)
-    names = [name for name in classes if name in occurring]
-    counts = pd.crosstab(truth.to_numpy(), predicted.to_numpy()).reindex(index=names, columns=names, fill_value=0)
-    return {"perturbations": names, "counts": counts.to_numpy().tolist()}
+    return summarize_confusion(*count_predictions(truth, predicted, classes))
 
 
 def _well_subsets(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "with controls"], pd.Series]]:
@@ -127,12 +129,6 @@ def _well_subsets(table: pd.DataFrame) -> Iterator[tuple[Literal["treatments", "
     yield "treatments", ~controls
     if controls.any():
         yield "with controls", pd.Series(data=True, index=table.index)
-
-
-def is_scored(table: pd.DataFrame, trained: Set[str]) -> pd.Series:
-    """Return whether each row is unseen and readable, with a trained label."""
-    unseen = table["Metadata_Fold"].isin(UNSEEN)
-    return unseen & table["perturbation"].isin(trained) & (table["reason"] == "")
 
 
 def _note_missing_labels(unseen_sites: pd.DataFrame, run: Mapping[str, Any]) -> Iterator[str]:
@@ -174,9 +170,12 @@ def _top_hits(predictions: Predictions, scored: np.ndarray) -> np.ndarray:
     """Return whether the label is among the most probable classes, float [row]; NaN if not scored."""
     hits = np.full(len(scored), np.nan)
     if scored.any():
-        index = {name: k for k, name in enumerate(predictions.perturbations)}
-        labels = np.array([index[str(name)] for name in predictions.table["perturbation"][scored]])
-        hits[scored] = top_k_hits(predictions.logits[scored], labels, TOP_K)
+        rows = np.flatnonzero(scored)
+        names = predictions.table["perturbation"].to_numpy(dtype=object)[rows]
+        labels = pd.Index(predictions.perturbations, dtype=object).get_indexer(names)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            hits[rows[block]] = top_k_hits(predictions.logits[rows[block]], labels[block], TOP_K)
     return hits
 
 
@@ -206,7 +205,16 @@ def _score_rows(
     groups = table["Metadata_Experiment"].astype(str)
     if group_level == "plate":
         groups = groups + " plate " + table["Metadata_Plate"].astype(str)
-    well_names = table[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].astype(str).agg("\x1f".join, axis=1)
+    keys = [table[f"Metadata_{name}"].astype(str) for name in ("Experiment", "Plate", "Well")]
+    well_codes = table.groupby(keys, sort=False).ngroup().to_numpy()
+    group_codes, group_names = pd.factorize(groups)
+    # Names are compared once; all scores work on their numbers.
+    truth_codes, names = pd.factorize(table["perturbation"].to_numpy(dtype=object), sort=True)
+    codes = {
+        str(column): pd.Index(names).get_indexer(table[column].to_numpy(dtype=object))
+        for column in table.columns
+        if column == "predicted" or str(column).startswith("by ")
+    }
     subsets: list[tuple[str, pd.Series]] = [("all", pd.Series(data=True, index=table.index))]
     cell_types = sorted(set(table["Metadata_Cell_Type"]) - {""})
     if len(cell_types) > 1:
@@ -214,10 +222,14 @@ def _score_rows(
     if groups.nunique() > 1:
         group_accuracy = (table["perturbation"] == table["predicted"]).groupby(groups).mean()
         subsets.append((f"worst {group_level} {group_accuracy.idxmin()}", groups == group_accuracy.idxmin()))
+
+    def by_name(values: Mapping[int, float]) -> dict[str, float]:
+        return {str(group_names[code]): value for code, value in values.items()}
+
     for name, selected in subsets:
-        part = table[selected]
-        truth, predicted = part["perturbation"].to_numpy(dtype=object), part["predicted"].to_numpy(dtype=object)
-        group, well = groups[selected].to_numpy(dtype=object), well_names[selected].to_numpy(dtype=object)
+        rows = np.flatnonzero(selected.to_numpy())
+        truth, predicted, group, well = truth_codes[rows], codes["predicted"][rows], group_codes[rows], well_codes[rows]
+        n_groups = len(pd.unique(group))
         for metric in ("accuracy", "balanced accuracy"):
             interval = share_interval(
                 truth == predicted, group, wells=well, classes=truth if metric == "balanced accuracy" else None
@@ -230,20 +242,20 @@ def _score_rows(
                 metric=metric,
                 value=score(truth, predicted, metric),
                 interval=interval,
-                by_group={} if interval or len(set(group)) < 2 else _score_by_group(truth, predicted, group, metric),
+                by_group={} if interval or n_groups < 2 else by_name(_score_by_group(truth, predicted, group, metric)),
                 interval_over=group_level,
-                n=len(part),
-                n_groups=len(set(group)),
+                n=len(rows),
+                n_groups=n_groups,
                 chance=chance,
                 transductive=transductive,
                 baselines={
-                    str(column).removeprefix("by "): score(truth, part[column].to_numpy(dtype=object), metric)
-                    for column in part.columns
-                    if str(column).startswith("by ")
+                    column.removeprefix("by "): score(truth, code[rows], metric)
+                    for column, code in codes.items()
+                    if column != "predicted"
                 },
             )
-        if IN_TOP_K in part.columns:
-            hits = part[IN_TOP_K].to_numpy(dtype=np.float64)
+        if IN_TOP_K in table.columns:
+            hits = table[IN_TOP_K].to_numpy(dtype=np.float64)[rows]
             interval = share_interval(hits, group, wells=well)
             yield ScoreRow(
                 level=predictions.level,
@@ -253,22 +265,22 @@ def _score_rows(
                 metric="top-5 accuracy",
                 value=float(hits.mean()),
                 interval=interval,
-                by_group={} if interval or len(set(group)) < 2 else _means_by_group(hits, group),
+                by_group={} if interval or n_groups < 2 else by_name(_means_by_group(hits, group)),
                 interval_over=group_level,
-                n=len(part),
-                n_groups=len(set(group)),
+                n=len(rows),
+                n_groups=n_groups,
                 chance=TOP_K * chance,
                 transductive=transductive,
             )
 
 
-def _score_by_group(truth: np.ndarray, predicted: np.ndarray, group: np.ndarray, metric: Metric) -> dict[str, float]:
-    rows_by_group = ((str(name), np.flatnonzero(group == name)) for name in dict.fromkeys(group.tolist()))
-    return {name: score(truth[rows], predicted[rows], metric) for name, rows in rows_by_group}
+def _score_by_group(truth: np.ndarray, predicted: np.ndarray, group: np.ndarray, metric: Metric) -> dict[int, float]:
+    rows_by_group = ((code, np.flatnonzero(group == code)) for code in pd.unique(group).tolist())
+    return {code: score(truth[rows], predicted[rows], metric) for code, rows in rows_by_group}
 
 
-def _means_by_group(hits: np.ndarray, group: np.ndarray) -> dict[str, float]:
-    return {str(name): float(hits[group == name].mean()) for name in dict.fromkeys(group.tolist())}
+def _means_by_group(hits: np.ndarray, group: np.ndarray) -> dict[int, float]:
+    return {code: float(hits[group == code].mean()) for code in pd.unique(group).tolist()}
 
 
 def _notes(

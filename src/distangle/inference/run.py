@@ -13,6 +13,7 @@ from distangle.errors import RunError
 from distangle.images import ImageCache
 from distangle.images.readers.common import n_retries, retry_summary
 from distangle.inference.baselines import predict_without_cells
+from distangle.inference.confusion import write_confusion
 from distangle.inference.evaluate import evaluate
 from distangle.inference.kaggle import check_kaggle, write_kaggle
 from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
@@ -192,6 +193,7 @@ def predict_run(
         remove_stale_temporaries(folder)
         written = [path for level_predictions in predictions for path in level_predictions.write(folder)]
         written.append(scores.write(folder / "scores.json"))
+        written += write_confusion(predictions[0], card.trained_classes, card.classes, folder=folder)
         if kaggle is not None:
             write_kaggle(predictions[-1], screen, kaggle)
         if out is None:

@@ -11,6 +11,7 @@ from distangle.core.io import write_json
 from distangle.core.result_files import rebuild_hint
 from distangle.core.stats import MIN_GROUPS
 from distangle.core.untrusted_files import read_json, read_regular_file
+from distangle.results.confusion import read_confusion
 
 
 class ScoreRow(BaseModel):
@@ -109,7 +110,8 @@ class Scores(BaseModel):
         forced: Whether the fold splits inside experiments or plates because the user forced it.
         rows: The score table.
         never_trained: Held-out perturbations without a training well; they are not scored.
-        confusion: Over held-out sites: `{"perturbations": [...], "counts": [[...]]}`, rows true.
+        confusion: Over held-out sites: `{"perturbations": [...], "counts": [[...]]}`, rows true; of many classes a
+            summary (see `distangle.results.confusion`, whose `read_confusion` reads both).
         controls: The checks of Sec. 2.2, one entry per role: numbers and a verdict.
         notes: Sentences that must be shown with the scores.
         calibration: Of sites and wells with each number of views.
@@ -145,4 +147,6 @@ class Scores(BaseModel):
         fix = rebuild_hint(path.parent, command="predict")
         values = read_json(path, fix=fix)
         with read_regular_file(path, fix=fix):
-            return cls.model_validate_json(json.dumps(values))
+            scores = cls.model_validate_json(json.dumps(values))
+            read_confusion(scores.confusion)
+            return scores

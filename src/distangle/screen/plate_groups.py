@@ -58,10 +58,8 @@ def statistics_groups(
     fold_of = dict(zip(plates_of(screen, rows, fold), _folds(rows, fold), strict=True))
     fold_of |= dict(zip(plates_of(screen, source_rows, fold), _folds(source_rows, fold), strict=True))
     # Sort by well, so that sums do not depend on the order of the table.
-    wells = screen.sites[["well", "site"]].apply(tuple, axis=1)
-    members = {
-        plate: sorted(group_rows, key=lambda row: wells.iloc[row]) for plate, group_rows in sorted(members.items())
-    }
+    rank = _well_ranks(screen)
+    members = {plate: sorted(group_rows, key=rank.__getitem__) for plate, group_rows in sorted(members.items())}
     groups: dict[str, StatisticsGroup] = {}
     remarks = []
     for plate in sorted(set(plates_of(screen, rows, fold))):
@@ -93,7 +91,7 @@ def statistics_groups(
 def control_rows(screen: Screen) -> list[int]:
     """Return the rows of negative controls."""
     control = screen.sites["role"].isin(NEGATIVE)
-    return [row for row, is_control in enumerate(control) if is_control]
+    return np.flatnonzero(control).tolist()
 
 
 def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = None) -> list[Plate]:
@@ -103,7 +101,8 @@ def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = Non
     """
     positions = list(rows)
     sites = screen.sites.iloc[positions]
-    plates = [(str(e), str(p)) for e, p in zip(sites["experiment"], sites["plate"], strict=True)]
+    names = (sites[name].astype(str).tolist() for name in PLATE_COLUMNS)
+    plates = [(experiment, plate) for experiment, plate in zip(*names, strict=True)]
     if fold is None:
         return plates
     plate_codes = group_codes(screen.sites, list(PLATE_COLUMNS))
@@ -126,6 +125,16 @@ def group_codes(sites: pd.DataFrame, columns: Sequence[str], fold: np.ndarray | 
     if fold is not None:
         keys["fold"] = np.asarray(fold).astype(str)
     return np.asarray(keys.groupby(list(keys.columns), sort=True).ngroup(), dtype=np.int64)
+
+
+def _well_ranks(screen: Screen) -> list[int]:
+    """Return the rank of each site by well and site; equal sites keep the order of the table."""
+    wells = screen.sites["well"]
+    well = pd.Categorical(wells, categories=sorted(wells.unique())).codes
+    order = np.lexsort((screen.sites["site"].to_numpy(), well))
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks.tolist()
 
 
 def _folds(rows: Sequence[int], fold: np.ndarray | None) -> list[str]:

@@ -126,10 +126,10 @@ class Screen:
             ScreenError: The screen was indexed without images.
             RemoteError: A file cannot be downloaded.
         """
-        site = self.sites.iloc[row]
-        names = [str(site[f"path_{k}"]) for k in range(1, len(self.card.channels) + 1)]
+        # A cell at a time: a row of a wide table takes as long as fifty cells.
+        names = [str(self.sites[f"path_{k}"].iat[row]) for k in range(1, len(self.card.channels) + 1)]
         if "" in names or not names:
-            location = ", ".join(f"{column} {site[column]!s}" for column in KEY_COLUMNS)
+            location = ", ".join(f"{column} {self.sites[column].iat[row]!s}" for column in KEY_COLUMNS)
             raise ScreenError(
                 f"No image of {location}: the screen was indexed with --tables-only. Index it again without."
             )
@@ -150,8 +150,7 @@ class Screen:
 
     def pages(self, row: int) -> list[int | None]:
         """Return the page of each channel in its file; None for a file of one plane."""
-        site = self.sites.iloc[row]
-        pages = [int(site[f"page_{k}"]) for k in range(1, len(self.card.channels) + 1)]
+        pages = [int(self.sites[f"page_{k}"].iat[row]) for k in range(1, len(self.card.channels) + 1)]
         return [None if page < 0 else page for page in pages]
 
 
@@ -276,7 +275,13 @@ def _require_columns(path: Path, table: pd.DataFrame, columns: list[str] | tuple
 def _check_paths(path: Path, sites: pd.DataFrame, n_channels: int) -> None:
     # A screen may come from another person: its paths must stay in the source folder.
     for k in range(1, n_channels + 1):
-        for name in sites[f"path_{k}"]:
+        names = sites[f"path_{k}"]
+        if names.isna().any():
+            row = int(names.isna().to_numpy().argmax())
+            raise ScreenError(f"{path}: row {row} has no path_{k}: expected a path or an empty text. {_REINDEX}")
+        # Only a path with one of these can leave the folder, and there are few: the exact test is slow.
+        is_suspect = names.str.startswith("/") | names.str.contains("..", regex=False)
+        for name in names[is_suspect]:
             parts = PurePosixPath(name)
             if parts.is_absolute() or ".." in parts.parts:
                 raise ScreenError(f"{path}: path_{k} {name!r} leaves the source folder. Index the source again.")

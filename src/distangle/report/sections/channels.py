@@ -15,6 +15,7 @@ from distangle.report.inline_svg import interval_bar
 from distangle.report.sections.channel_methods import compare_methods, truth_table
 from distangle.report.sections.scores import Write
 from distangle.results import STANDS_OUT, Explanation
+from distangle.results.confusion import read_confusion
 from distangle.screen import Channel
 
 _NOT_EVIDENCE = (
@@ -326,12 +327,9 @@ def _planted_score_table(scored: Mapping[str, Any]) -> Table:
 def _recall_by_perturbation(data: ReportData) -> dict[str, tuple[int, int]]:
     if data.scores is None:
         return {}
-    names, counts = data.scores.confusion.get("perturbations", []), data.scores.confusion.get("counts", [])
-    if not isinstance(names, Sequence) or not isinstance(counts, Sequence):
-        return {}
-    return {
-        str(name): (int(row[index]), int(sum(row))) for index, (name, row) in enumerate(zip(names, counts, strict=True))
-    }
+    counts = read_confusion(data.scores.confusion)
+    recalls = zip(counts.n_correct.tolist(), counts.n_sites.tolist(), strict=True)
+    return dict(zip(counts.perturbations, recalls, strict=True))
 
 
 def _top_channels(explanation: Explanation) -> dict[str, int]:

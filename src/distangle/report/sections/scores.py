@@ -12,7 +12,7 @@ from distangle.report.html import Content, Table, count, missing_notice, paragra
 from distangle.report.inline_svg import plate_map
 from distangle.report.plates import held_out_plates, plate_grid, spread_over_experiments
 from distangle.report.score_table import command, not_scored, score_bar, score_sentence
-from distangle.results import Scores
+from distangle.results.confusion import ConfusionCounts, read_confusion
 from distangle.screen.screen import WELL_COLUMNS
 
 MAX_CLASSES = 40  # classes in a readable confusion matrix
@@ -118,23 +118,24 @@ def confusion(data: ReportData, write: Write) -> Content:
     """Draw the confusion matrix of the held-out sites, or list its largest errors."""
     if data.scores is None:
         return missing_notice("No predictions have been scored.", command("predict", data))
-    names, counts = _confusion_counts(data.scores)
+    counts = read_confusion(data.scores.confusion)
+    names = counts.perturbations
     if not len(names):
         if data.holds_nothing_out:
             return paragraph("Nothing was held out, so no error can be counted: the training wells are no test.")
         return paragraph("No held-out site of a known perturbation was predicted.")
     values: dict[str, Any] = {}
-    if len(names) <= MAX_CLASSES:
-        totals = counts.sum(axis=1, keepdims=True)
-        shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
+    if counts.matrix is not None and len(names) <= MAX_CLASSES:
+        totals = counts.matrix.sum(axis=1, keepdims=True)
+        shares = np.where(totals > 0, counts.matrix / np.maximum(totals, 1), np.nan)
         values["matrix"] = write("confusion.svg", charts.confusion_matrix(names, shares, stamp=data.stamp))
         values["caption"] = (
-            f"Share of the {int(counts.sum()):,} held-out sites of each true perturbation (each row adds up to "
+            f"Share of the {int(totals.sum()):,} held-out sites of each true perturbation (each row adds up to "
             "100\u202f%), by predicted perturbation. Grey rows have no held-out site."
         )
     else:
         values["caption"] = f"A matrix of {len(names):,} perturbations cannot be read. The table lists the main errors."
-    pairs = confused_pairs(names, counts)[: MAX_PAIRS if len(names) > MAX_CLASSES else 6]
+    pairs = confused_pairs(counts)[: MAX_PAIRS if len(names) > MAX_CLASSES else 6]
     if pairs:
         rows = [
             (brief(true), brief(predicted), f"{n:,}", f"{total:,}", percent(n / total, 0))
@@ -145,14 +146,10 @@ def confusion(data: ReportData, write: Write) -> Content:
     return Content("sections/confusion.html.j2", values)
 
 
-def confused_pairs(names: Sequence[str], counts: np.ndarray) -> list[tuple[str, str, int, int]]:
+def confused_pairs(counts: ConfusionCounts) -> list[tuple[str, str, int, int]]:
     """Return (true, predicted, sites, true sites) of the errors, most frequent first."""
-    errors = counts.astype(np.int64)
-    np.fill_diagonal(errors, 0)
-    order = np.argsort(-errors, axis=None, kind="stable")[:MAX_PAIRS]
-    cells = [divmod(int(cell), errors.shape[1]) for cell in order]
-    totals = counts.sum(axis=1)
-    return [(names[t], names[p], int(errors[t, p]), int(totals[t])) for t, p in cells if errors[t, p] > 0]
+    totals = dict(zip(counts.perturbations, counts.n_sites.tolist(), strict=True))
+    return [(true, predicted, n, totals[true]) for true, predicted, n in counts.largest[:MAX_PAIRS]]
 
 
 def plate_maps(data: ReportData) -> Content:
@@ -238,13 +235,6 @@ def _screen_facts(data: ReportData) -> list[tuple[str, str]]:
     if data.scores is not None:
         pairs.append(("held out", data.scores.held_out))
     return pairs
-
-
-def _confusion_counts(scores: Scores) -> tuple[list[str], np.ndarray]:
-    perturbations = scores.confusion.get("perturbations", [])
-    names = [str(name) for name in perturbations] if isinstance(perturbations, Sequence) else []
-    counts = np.array(scores.confusion.get("counts", []), dtype=np.int64)
-    return names, counts.reshape(len(names), len(names))
 
 
 def _format_duration(seconds: float) -> str:

@@ -1,12 +1,16 @@
 """Find duplicate sites, files and pages, and missing wells and sites."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from distangle.screen.plates import location_name
 from distangle.screen.problems import Problem
 from distangle.screen.roles import natural_sort_key
-from distangle.screen.screen import KEY_COLUMNS, WELL_COLUMNS, Screen
+from distangle.screen.screen import KEY_COLUMNS, PLATE_COLUMNS, WELL_COLUMNS, Screen
 
 MIN_PRESENCE = 0.8  # share of plates with a well (or all but one) above which its absence is reported
 
@@ -22,16 +26,9 @@ def location_fields(key: Any) -> Any:
 
 
 def _same_bytes(screen: Screen) -> list[Problem]:
-    sites = screen.sites
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(sites["sha256"].tolist()):
-        if digest:
-            rows_of[digest].append(row)
+    repeated = screen.sites[(screen.sites["sha256"] != "") & screen.sites.duplicated("sha256", keep=False)]
     problems = []
-    for rows in rows_of.values():
-        if len(rows) < 2:
-            continue
-        part = sites.iloc[rows]
+    for _, part in repeated.groupby("sha256", sort=False):
         splits = sorted(set(part["split"]))
         crosses_split = len(splits) > 1
         locations = [location_name(*key) for key in part[list(KEY_COLUMNS)].itertuples(index=False, name=None)]
@@ -49,7 +46,7 @@ def _same_bytes(screen: Screen) -> list[Problem]:
                 site=str(first["site"]),
                 file=str(first.get("path_1", "")),
                 fix="One of them is a copy under a wrong name: remove its rows and index again.",
-                count=len(rows),
+                count=len(part),
             )
         )
     return problems
@@ -72,15 +69,11 @@ def _same_site(screen: Screen) -> list[Problem]:
 
 def _same_page(screen: Screen) -> list[Problem]:
     users_of_page: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
-    for k, channel in enumerate(screen.card.channels, start=1):
-        pairs = zip(screen.sites[f"path_{k}"].tolist(), screen.sites[f"page_{k}"].tolist(), strict=True)
-        for row, (path, page) in enumerate(pairs):
-            if path:
-                users_of_page[path, int(page)].append((row, channel.name))
+    for k, row in _pages_used_twice(screen):
+        page_of_path = str(screen.sites[f"path_{k}"].iat[row]), int(screen.sites[f"page_{k}"].iat[row])
+        users_of_page[page_of_path].append((row, screen.card.channels[k - 1].name))
     problems = []
     for (path, page), users in users_of_page.items():
-        if len(users) < 2:
-            continue
         first = screen.sites.iloc[users[0][0]]
         locations = [
             " ".join(map(str, screen.sites.iloc[row][list(KEY_COLUMNS)])) + f" channel {name}" for row, name in users
@@ -101,6 +94,18 @@ def _same_page(screen: Screen) -> list[Problem]:
             )
         )
     return problems
+
+
+def _pages_used_twice(screen: Screen) -> list[tuple[int, int]]:
+    """Return channel, from 1, and row of every use of a page that has two, channel by channel."""
+    channels = range(1, len(screen.card.channels) + 1)
+    if not channels:
+        return []
+    paths = pd.concat([screen.sites[f"path_{k}"] for k in channels], ignore_index=True)
+    pages = np.concatenate([screen.sites[f"page_{k}"].to_numpy(dtype=np.int64) for k in channels])
+    code = pd.factorize(paths)[0] * (int(pages.max(initial=0)) + 2) + pages + 1
+    used_twice = np.flatnonzero(pd.Series(code).duplicated(keep=False).to_numpy() & (paths != "").to_numpy())
+    return [(cell // len(screen.sites) + 1, cell % len(screen.sites)) for cell in used_twice.tolist()]
 
 
 def _two_splits(screen: Screen) -> list[Problem]:
@@ -127,15 +132,13 @@ def _missing_sites(screen: Screen) -> list[Problem]:
     sites = screen.sites
     if screen.card.tables_only and not (sites["site"] != 0).any():
         return []
-    numbers: dict[tuple[str, str, str], set[int]] = defaultdict(set)
-    for experiment, plate, well, site in sites[list(KEY_COLUMNS)].itertuples(index=False):
-        numbers[experiment, plate, well].add(int(site))
-    sets = Counter(frozenset(sites_of_well) for sites_of_well in numbers.values())
+    numbers = _values_by_key(sites, WELL_COLUMNS, "site")
+    sets = Counter(sites_of_well for _, sites_of_well in numbers)
     common, n_common = max(sets.items(), key=lambda item: (item[1], len(item[0])))
     if 2 * n_common <= len(numbers):  # single cells, or a varying number of fields
         return []
     problems = []
-    for (experiment, plate, well), sites_of_well in numbers.items():
+    for (experiment, plate, well), sites_of_well in numbers:
         missing = sorted(common - sites_of_well)
         if missing:
             listed = ", ".join(map(str, missing))
@@ -157,15 +160,13 @@ def _missing_sites(screen: Screen) -> list[Problem]:
 
 
 def _missing_wells(screen: Screen) -> list[Problem]:
-    wells_of: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for experiment, plate, well in screen.sites[list(WELL_COLUMNS)].itertuples(index=False):
-        wells_of[experiment, plate].add(well)
+    wells_of = _values_by_key(screen.sites.drop_duplicates(list(WELL_COLUMNS)), PLATE_COLUMNS, "well")
     if len(wells_of) < 3:
         return []
-    counts = Counter(well for wells in wells_of.values() for well in wells)
+    counts = Counter(well for _, wells in wells_of for well in wells)
     common_wells = {well for well, n in counts.items() if n >= min(MIN_PRESENCE * len(wells_of), len(wells_of) - 1)}
     problems = []
-    for (experiment, plate), wells in wells_of.items():
+    for (experiment, plate), wells in wells_of:
         missing = sorted(common_wells - wells, key=natural_sort_key)
         if missing:
             listed = ", ".join(missing[:12]) + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
@@ -183,3 +184,18 @@ def _missing_wells(screen: Screen) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _values_by_key(
+    sites: pd.DataFrame, columns: Sequence[str], value: str
+) -> list[tuple[tuple[str, ...], frozenset[Any]]]:
+    """Return the values of a column for each key, in the order of the table; equal sets are one object."""
+    code = sites.groupby([sites[name] for name in columns], sort=False, dropna=False).ngroup().to_numpy()
+    order = np.argsort(code, kind="stable")
+    values = sites[value].to_numpy()[order].tolist()
+    first = np.flatnonzero(np.diff(code[order], prepend=-1)).tolist()
+    part = sites.iloc[order[first]]
+    keys = zip(*(part[name].tolist() for name in columns), strict=True)
+    sets: dict[tuple[Any, ...], frozenset[Any]] = {}
+    lists = (tuple(values[start:end]) for start, end in zip(first, [*first[1:], len(values)], strict=True))
+    return [(key, sets.setdefault(one, frozenset(one))) for key, one in zip(keys, lists, strict=True)]

@@ -4,6 +4,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+import numpy as np
+import pandas as pd
+
 from distangle.screen.checks.duplicates import location_fields
 from distangle.screen.problems import Problem
 from distangle.screen.roles import NEGATIVE, Role, natural_sort_key, ordered_classes_sha256
@@ -40,7 +43,7 @@ def _first_well(screen: Screen, column: str, name: str) -> dict[str, str]:
 def _damaged_names(screen: Screen) -> list[Problem]:
     problems = []
     for column in ("experiment", "plate", "perturbation"):
-        for name, n in Counter(screen.sites[column].astype(str)).items():
+        for name, n in _count_names(screen, column).items():
             is_missing = name.strip().lower() in MISSING_NAMES
             if is_missing or _SPREADSHEET_NAME.fullmatch(name.strip()):
                 what = "means a missing value" if is_missing else "is another name that a spreadsheet converted"
@@ -57,16 +60,22 @@ def _damaged_names(screen: Screen) -> list[Problem]:
     return problems
 
 
+def _count_names(screen: Screen, column: str) -> dict[str, int]:
+    """Return the sites of each name, in the order of the table."""
+    code, names = pd.factorize(screen.sites[column].astype(str))
+    return dict(zip(map(str, names), np.bincount(code, minlength=len(names)).tolist(), strict=True))
+
+
 def _spelling_variants(screen: Screen) -> list[Problem]:
     problems = []
     for column in ("experiment", "plate", "perturbation", "cell_type"):
         names_by_key: dict[str, set[str]] = defaultdict(set)
-        for name in set(screen.sites[column].astype(str)) - {""}:
+        counts = _count_names(screen, column)
+        for name in counts.keys() - {""}:
             names_by_key[_spelling_key(name)].add(name)
         for names in names_by_key.values():
             if len(names) > 1:
                 ordered = sorted(names, key=natural_sort_key)
-                counts = Counter(screen.sites[column].astype(str))
                 listed = [f"{name!r} ({counts[name]} sites)" for name in ordered]
                 rare = min(ordered, key=lambda name: counts[name])
                 problems.append(
@@ -198,22 +207,22 @@ def _controls_per_plate(screen: Screen) -> list[Problem]:
 def _controls_as_treatments(screen: Screen) -> list[Problem]:
     wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     treated = wells[wells["role"] == Role.TREATMENT.value]
+    suspects = [name for name in treated["perturbation"].unique() if str(name).strip().lower() in CONTROL_NAMES]
     problems = []
-    for name, group in treated.groupby("perturbation", sort=True):
-        if str(name).strip().lower() in CONTROL_NAMES:
-            first = group.iloc[0]
-            problems.append(
-                Problem(
-                    severity="warning",
-                    kind="control called a treatment",
-                    what=f"{str(name)!r} looks like a negative control, but {len(group)} of its wells are treatments",
-                    experiment=str(first["experiment"]),
-                    plate=str(first["plate"]),
-                    well=str(first["well"]),
-                    fix=f"If it is one, index again with --negative-control {name}.",
-                    count=len(group),
-                )
+    for name, group in treated[treated["perturbation"].isin(suspects)].groupby("perturbation", sort=True):
+        first = group.iloc[0]
+        problems.append(
+            Problem(
+                severity="warning",
+                kind="control called a treatment",
+                what=f"{str(name)!r} looks like a negative control, but {len(group)} of its wells are treatments",
+                experiment=str(first["experiment"]),
+                plate=str(first["plate"]),
+                well=str(first["well"]),
+                fix=f"If it is one, index again with --negative-control {name}.",
+                count=len(group),
             )
+        )
     return problems
 
 
@@ -221,7 +230,8 @@ def _two_roles(screen: Screen) -> list[Problem]:
     roles: dict[str, dict[str, tuple[str, str, str]]] = defaultdict(dict)
     wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
     counts = wells.groupby(["perturbation", "role"]).size()
-    for name, role, *location in wells[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):
+    first = wells.drop_duplicates(["perturbation", "role"])
+    for name, role, *location in first[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):
         if name:
             roles[name].setdefault(role, (str(location[0]), str(location[1]), str(location[2])))
     problems = []

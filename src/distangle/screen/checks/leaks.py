@@ -1,8 +1,7 @@
 """Find leaks of a screen and its folds, and predict labels from positions."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -53,27 +52,50 @@ def predict_from_position(
     is_training = np.asarray(training, dtype=bool)
     if not is_training.any():
         return {}
-    columns = [wells[name].astype(str).tolist() for name in WELL_COLUMNS]
-    locations = [(e, p, split_well(w) or w) for e, p, w in zip(*columns, strict=True)]
+    experiment, plate, well = (pd.factorize(wells[name].astype(str))[0] for name in WELL_COLUMNS)
+    well_names = wells["well"].astype(str).unique()
+    position = pd.factorize(pd.Series([str(split_well(name) or name) for name in well_names], dtype="str"))[0][well]
     names = np.asarray(labels, dtype=object)
-    by_position = _most_frequent_label([[(e, "", w), ("", p, w), w] for e, p, w in locations], names, is_training)
-    by_plate = _most_frequent_label([[(e, p), p] for e, p, _ in locations], names, is_training)
+    by_position = _most_frequent_label([(experiment, position), (plate, position), (position,)], names, is_training)
+    by_plate = _most_frequent_label([(experiment, plate), (plate,)], names, is_training)
     return {"position": by_position, "plate": by_plate}
 
 
-def _most_frequent_label(keys: Sequence[Sequence[Hashable]], labels: np.ndarray, is_training: np.ndarray) -> np.ndarray:
-    """Return the most frequent label of each row's first key that training has."""
-    counts: dict[tuple[int, Hashable], Counter[str]] = defaultdict(Counter)
-    for row in np.flatnonzero(is_training).tolist():
-        for depth, key in enumerate(keys[row]):
-            counts[depth, key][labels[row]] += 1
-    best = {key: count.most_common(1)[0][0] for key, count in counts.items()}
-    majority = Counter(labels[is_training].tolist()).most_common(1)[0][0]
-    predicted = [
-        next((best[depth, key] for depth, key in enumerate(row_keys) if (depth, key) in best), majority)
-        for row_keys in keys
-    ]
-    return np.array(predicted, dtype=object)
+def _most_frequent_label(
+    keys: Sequence[Sequence[np.ndarray]], labels: np.ndarray, is_training: np.ndarray
+) -> np.ndarray:
+    """Return the most frequent label of each row's first key that training has.
+
+    Args:
+        keys: Columns of codes of each key, int [row].
+        labels: Label of each row; only those of training rows are used.
+        is_training: Whether a row is for training, bool [row].
+    """
+    rows = np.flatnonzero(is_training)
+    code, names = pd.factorize(labels[rows], use_na_sentinel=False)
+    majority = np.bincount(code).argmax()  # the first of equal ones, and codes are in order of appearance
+    predicted = np.full(len(labels), majority)
+    is_open = np.ones(len(labels), dtype=bool)
+    for columns in keys:
+        key = _join_codes(columns)
+        best = np.full(int(key.max(initial=-1)) + 1, -1)
+        pairs, first, counts = np.unique(key[rows] * len(names) + code, return_index=True, return_counts=True)
+        key_of_pair, label_of_pair = np.divmod(pairs, len(names))
+        order = np.lexsort((first, -counts, key_of_pair))
+        best_keys, position = np.unique(key_of_pair[order], return_index=True)
+        best[best_keys] = label_of_pair[order][position]
+        known = is_open & (best[key] >= 0)
+        predicted[known] = best[key[known]]
+        is_open &= ~known
+    return np.asarray(names, dtype=object)[predicted]
+
+
+def _join_codes(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Return one code for each combination of codes, int [row]."""
+    joined = columns[0].astype(np.int64)
+    for column in columns[1:]:
+        joined = pd.factorize(joined * (int(column.max(initial=0)) + 1) + column)[0]
+    return joined
 
 
 def find_leaks(screen: Screen, folds: Folds | None = None, *, label: str = "perturbation") -> list[Problem]:
@@ -180,7 +202,8 @@ def _same_files(screen: Screen) -> Iterator[tuple[list[str], list[int]]]:
 def _shared_layout_problems(screen: Screen, label: str, folds: Folds | None) -> Iterator[Problem]:
     sides: dict[str, set[str]] = {}
     if folds is not None:
-        for experiment, side in zip(screen.sites["experiment"].astype(str), folds.of(screen).tolist(), strict=True):
+        pairs = pd.DataFrame({"experiment": screen.sites["experiment"].astype(str), "side": folds.of(screen)})
+        for experiment, side in pairs.drop_duplicates().itertuples(index=False, name=None):
             sides.setdefault(experiment, set()).add(side)
     for shared in shared_layouts(screen, label=label):
         sides_of_group = {side for name in shared.experiments for side in sides.get(name, set())}
@@ -255,14 +278,13 @@ def _is_predictive(share: float, chance: float, n: int) -> bool:
 def _baseline_problems(screen: Screen, folds: Folds, label: str) -> Iterator[Problem]:
     fold, labels = folds.of(screen), screen.sites[label].astype(str).to_numpy(dtype=object)
     is_treated = (labels != "") & ~screen.sites["role"].isin([role.value for role in CONTROLS]).to_numpy()
-    is_held_out = (
-        (fold == HELD_OUT) & is_treated & np.isin(labels, np.unique(labels[(fold == TRAIN) & is_treated].astype(str)))
-    )
+    trained = pd.unique(labels[(fold == TRAIN) & is_treated])
+    is_held_out = (fold == HELD_OUT) & is_treated & pd.Series(labels).isin(trained).to_numpy()
     guesses = predict_from_position(screen.sites, labels, (fold == TRAIN) & is_treated)
     if not is_held_out.any():
         return
-    counts = np.unique(labels[(fold == TRAIN) & is_treated].astype(str), return_counts=True)
-    majority_share = float((labels[is_held_out] == counts[0][counts[1].argmax()]).mean())
+    code, names = pd.factorize(labels[(fold == TRAIN) & is_treated], sort=True)
+    majority_share = float((labels[is_held_out] == names[np.bincount(code).argmax()]).mean())
     shares = {name: float((guess[is_held_out] == labels[is_held_out]).mean()) for name, guess in guesses.items()}
     n = len(screen.sites.loc[is_held_out, list(WELL_COLUMNS)].drop_duplicates())
     is_predictive = _is_predictive(max(shares.values()), majority_share, n)

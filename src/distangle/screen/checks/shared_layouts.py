@@ -204,22 +204,50 @@ def _predicted_share(treated: pd.DataFrame, batches: pd.Series, label: str) -> t
     if batch_names.nunique() < 2:
         return 0.0, 0.0, 0
     names, codes = np.unique(treated[label].astype(str).to_numpy(dtype=object), return_inverse=True)
-    counts_at: dict[str, Counter[int]] = defaultdict(Counter)
-    batch_counts_at: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
-    total: Counter[int] = Counter(codes.tolist())
-    total_of_batch: dict[str, Counter[int]] = defaultdict(Counter)
-    rows = list(zip(batch_names.tolist(), treated["well"].astype(str).tolist(), codes.tolist(), strict=True))
-    for batch, well, code in rows:
-        counts_at[well][code] += 1
-        batch_counts_at[batch, well][code] += 1
-        total_of_batch[batch][code] += 1
-    majority = {batch: _mode_without(total, counts) for batch, counts in total_of_batch.items()}
-    n_right = sum(_mode_without(counts_at[well], batch_counts_at[batch, well]) == code for batch, well, code in rows)
-    n_guessed = sum(majority[batch] == code for batch, _, code in rows)
-    return n_right / len(rows), max(n_guessed / len(rows), 1 / len(names)), len(rows)
+    batch, well = pd.factorize(batch_names)[0], pd.factorize(treated["well"].astype(str))[0]
+    n_right = int((_modes_without(well, batch, codes) == codes).sum())
+    n_guessed = int((_modes_without(np.zeros_like(well), batch, codes) == codes).sum())
+    return n_right / len(codes), max(n_guessed / len(codes), 1 / len(names)), len(codes)
 
 
-def _mode_without(counts: Counter[int], excluded: Counter[int]) -> int:
-    remaining = {code: n - excluded.get(code, 0) for code, n in counts.items()}
-    best = max(remaining, key=lambda code: (remaining[code], -code))
-    return best if remaining[best] > 0 else -1
+def _modes_without(place: np.ndarray, batch: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Return the most frequent code at each row's place in other batches, int [row].
+
+    The smallest of equally frequent codes counts; -1 if no other batch has a row at the place.
+
+    Args:
+        place: Number of the place of each row, from 0.
+        batch: Number of the batch of each row, from 0.
+        code: Number of the label of each row, from 0.
+    """
+    n_codes, n_batches = int(code.max()) + 1, int(batch.max()) + 1
+    pairs, pair = np.unique(place.astype(np.int64) * n_batches + batch, return_inverse=True)
+    entries, in_pair = np.unique(pair * n_codes + code, return_counts=True)  # code of a pair: its rows
+    at_place, in_place = np.unique(place.astype(np.int64) * n_codes + code, return_counts=True)
+    place_of_pair, (pair_of_entry, code_of_entry) = pairs // n_batches, np.divmod(entries, n_codes)
+    # Codes that the batch has itself: what is left of them elsewhere.
+    place_of_entry = place_of_pair[pair_of_entry]
+    left = in_place[np.searchsorted(at_place, place_of_entry * n_codes + code_of_entry)] - in_pair
+    order = np.lexsort((code_of_entry, -left, pair_of_entry))
+    first = np.unique(pair_of_entry[order], return_index=True)[1]
+    best_left, best_code = left[order][first], code_of_entry[order][first]
+    # Codes that it lacks: the first of its place, most frequent first, after those that it has.
+    place_of_code, code_at_place = np.divmod(at_place, n_codes)
+    order = np.lexsort((code_at_place, -in_place, place_of_code))
+    ranked_code, ranked_count = code_at_place[order], in_place[order]
+    starts = np.searchsorted(place_of_code[order], np.arange(int(place.max()) + 2))
+    position, end = starts[place_of_pair].copy(), starts[place_of_pair + 1]
+    searching = np.arange(len(pairs))
+    while len(searching := searching[position[searching] < end[searching]]):
+        wanted = searching * n_codes + ranked_code[position[searching]]
+        nearest = np.minimum(np.searchsorted(entries, wanted), len(entries) - 1)
+        searching = searching[entries[nearest] == wanted]
+        position[searching] += 1
+    has_other = position < end
+    at = np.minimum(position, len(ranked_code) - 1)
+    other_left = np.where(has_other, ranked_count[at], 0)
+    other_code = ranked_code[at]
+    takes_other = (other_left > best_left) | ((other_left == best_left) & (other_code < best_code))
+    mode = np.where(takes_other, other_code, best_code)
+    mode[np.maximum(other_left, best_left) <= 0] = -1
+    return np.asarray(mode[pair])

@@ -20,7 +20,7 @@ from distangle.core.untrusted_files import check_type, read_regular_file
 from distangle.errors import FoldError, did_you_mean
 from distangle.screen.plates import location_name
 from distangle.screen.roles import NEGATIVE, natural_sort_key
-from distangle.screen.screen import KEY_COLUMNS, WELL_COLUMNS, Screen
+from distangle.screen.screen import KEY_COLUMNS, PLATE_COLUMNS, WELL_COLUMNS, Screen
 
 TRAIN = "train"
 HELD_OUT = "held_out"
@@ -72,15 +72,20 @@ class Folds:
         Raises:
             FoldError: The folds lack a site of the screen.
         """
-        fold_of = dict(zip(_keys(self.table), self.table["fold"], strict=True))
-        keys = _keys(screen.sites)
-        unknown = [key for key in keys if key not in fold_of]
-        if unknown:
+        fold = self.table["fold"].to_numpy(dtype=object)
+        if _have_equal_keys(self.table, screen.sites):
+            return fold.astype(str)
+        last = ~self.table.duplicated(list(KEY_COLUMNS), keep="last").to_numpy()
+        keys = pd.MultiIndex.from_frame(self.table.loc[last, list(KEY_COLUMNS)])
+        positions = keys.get_indexer(pd.MultiIndex.from_frame(screen.sites[list(KEY_COLUMNS)]))
+        unknown = np.flatnonzero(positions < 0)
+        if len(unknown):
             raise FoldError(
-                f"{len(unknown)} of {len(keys)} sites are in no fold, the first {location_name(*unknown[0])}. "
+                f"{len(unknown)} of {len(positions)} sites are in no fold, the first "
+                f"{_location(screen.sites, int(unknown[0]))}. "
                 "The screen was indexed again after the folds were made: make new folds."
             )
-        return np.array([fold_of[key] for key in keys], dtype=object).astype(str)
+        return fold[last][positions].astype(str)
 
     def write(self, path: Path) -> Path:
         """Write as Parquet with description and hash; return the path."""
@@ -183,7 +188,7 @@ def match_values(screen: Screen, column: str, values: Sequence[str], *, to: str)
     if column not in columns:
         raise FoldError(f"No column {column!r} to {to} by. {did_you_mean(column, columns)}")
     groups = screen.sites[column].astype(str)
-    known_values = sorted({value for value in groups if value}, key=natural_sort_key)
+    known_values = sorted({str(value) for value in groups.unique() if value}, key=natural_sort_key)
     requested = sorted(
         {value if value in known_values else normalize_name(value) for value in values}, key=natural_sort_key
     )
@@ -341,10 +346,8 @@ def _split_controls(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
 
 
 def _split_wells(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
-    sides: dict[tuple[str, str, str], set[bool]] = defaultdict(set)
-    for *well, side in zip(sites["experiment"], sites["plate"], sites["well"], is_held_out.tolist(), strict=True):
-        sides[well[0], well[1], well[2]].add(side)
-    split_wells = [location_name(*key) for key, side in sides.items() if len(side) > 1]
+    keys, _ = _keys_on_both_sides(sites, is_held_out, WELL_COLUMNS)
+    split_wells = [location_name(*key) for key in keys]
     if not split_wells:
         return []
     listed = ", ".join(split_wells[:3]) + (f" and {len(split_wells) - 3} more" if len(split_wells) > 3 else "")
@@ -352,34 +355,48 @@ def _split_wells(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
 
 
 def _split_plates(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
-    sides: dict[tuple[str, str], set[bool]] = defaultdict(set)
-    for experiment, plate, side in zip(sites["experiment"], sites["plate"], is_held_out.tolist(), strict=True):
-        sides[experiment, plate].add(side)
-    split_plates = [location_name(*key) for key, plate_sides in sides.items() if len(plate_sides) > 1]
+    keys, n_plates = _keys_on_both_sides(sites, is_held_out, PLATE_COLUMNS)
+    split_plates = [location_name(*key) for key in keys]
     if not split_plates:
         return []
     listed = ", ".join(split_plates[:5]) + (f" and {len(split_plates) - 5} more" if len(split_plates) > 5 else "")
-    return [f"{len(split_plates)} of {len(sides)} plates would be on both sides ({listed})"]
+    return [f"{len(split_plates)} of {n_plates} plates would be on both sides ({listed})"]
+
+
+def _keys_on_both_sides(
+    sites: pd.DataFrame, is_held_out: np.ndarray, columns: Sequence[str]
+) -> tuple[list[tuple[str, ...]], int]:
+    """Return the keys with sites on both sides, in table order, and the number of keys."""
+    code = sites.groupby([sites[name] for name in columns], sort=False, dropna=False).ngroup().to_numpy()
+    if not len(code):
+        return [], 0
+    n, n_held_out = np.bincount(code), np.bincount(code, weights=is_held_out)
+    split = sites.iloc[np.unique(code, return_index=True)[1][(n_held_out > 0) & (n_held_out < n)]]
+    return list(zip(*(split[name].tolist() for name in columns), strict=True)), len(n)
 
 
 def _shared_images(sites: pd.DataFrame, is_held_out: np.ndarray) -> list[str]:
-    keys = _keys(sites)
-    training_site: dict[str, int] = {}
-    hashes = sites["sha256"].tolist()
-    for k in np.flatnonzero(~is_held_out):
-        training_site.setdefault(hashes[k], int(k))
-    pairs = [
-        (training_site[hashes[k]], int(k))
-        for k in np.flatnonzero(is_held_out)
-        if hashes[k] and hashes[k] in training_site
-    ]
-    if not pairs:
+    hashes = sites["sha256"].to_numpy(dtype=object)
+    code = pd.factorize(hashes)[0]
+    first_training = np.full(int(code.max(initial=-1)) + 1, -1)
+    training = np.flatnonzero(~is_held_out)
+    first_training[code[training[::-1]]] = training[::-1]
+    held_out = np.flatnonzero(is_held_out)
+    copies = held_out[(first_training[code[held_out]] >= 0) & (hashes[held_out] != "")]
+    if not len(copies):
         return []
-    examples = [f"{location_name(*keys[a])} = {location_name(*keys[b])}" for a, b in pairs[:3]]
-    more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
-    pictures = f"{len(pairs)} picture{'s' * (len(pairs) > 1)}"
+    pairs = [(int(first_training[code[k]]), int(k)) for k in copies[:3]]
+    examples = [f"{_location(sites, a)} = {_location(sites, b)}" for a, b in pairs]
+    more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
+    pictures = f"{len(copies)} picture{'s' * (len(copies) > 1)}"
     return [f"{pictures} would be on both sides, byte for byte ({'; '.join(examples)}{more})"]
 
 
-def _keys(table: pd.DataFrame) -> list[tuple[str, str, str, int]]:
-    return list(zip(*(table[name].tolist() for name in KEY_COLUMNS), strict=True))
+def _location(sites: pd.DataFrame, row: int) -> str:
+    return location_name(*(str(sites[name].iat[row]) for name in KEY_COLUMNS))
+
+
+def _have_equal_keys(table: pd.DataFrame, sites: pd.DataFrame) -> bool:
+    """Return whether both tables name the same sites in the same order."""
+    same = (np.array_equal(table[name].to_numpy(), sites[name].to_numpy()) for name in KEY_COLUMNS)
+    return len(table) == len(sites) and all(same)
