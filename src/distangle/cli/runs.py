@@ -295,7 +295,7 @@ def _train_on(run: "RunFolder", screen: "Screen") -> None:
     if n_folds:
         from distangle.inference import predict_run
 
-        with progress("predict", 8, unit="view") as advance:
+        with progress("predict", 100, unit="%") as advance:
             scores, _ = predict_run(run, screen, advance=advance, say=print_note)
         _print_scores(scores)
         print_status(f"next: `distangle explain {shlex.quote(str(run.root))}`")
@@ -350,7 +350,7 @@ def predict(
     show_action("loading the network code")
     from distangle.inference import predict_run
 
-    with progress("predict", 8, unit="view") as advance:
+    with progress("predict", 100, unit="%") as advance:
         scores, _ = predict_run(
             run_folder, indexed_screen, out=out, at_test=batch_norm, kaggle=kaggle, advance=advance, say=print_note
         )

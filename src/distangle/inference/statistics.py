@@ -60,22 +60,11 @@ def statistics_for(
     if by == "running":
         return None
     check_fits(store.screen, card)
-    rows, statistics = fit_normalization(store, list(range(len(store.screen.sites))))
     stored = None if reuse == "nothing" else load_statistics(run)
     if stored is not None and reuse == "contrast":
         stored = stored.without_plates()
-    norms = collect_plate_statistics(
-        model,
-        store,
-        rows,
-        statistics,
-        choice=replace(card.batch_norm, statistics=by),
-        cell_types=lambda members: cell_type_rows(store.screen, members, card),
-        stored=stored,
-        training_rows=sorted(set(rows) & set(training)),
-    )
-    if norms is None:
-        return None
+    choice = replace(card.batch_norm, statistics=by)
+    norms = _plate_by_plate(model, card, store, choice=choice, stored=stored, training=training)
     plates = set(
         zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True)
     )
@@ -86,6 +75,65 @@ def statistics_for(
         )
     for remark in norms.remarks:
         say(remark)
+    return norms
+
+
+def _plate_by_plate(
+    model: PerturbationClassifier,
+    card: ModelCard,
+    store: ImageCache,
+    *,
+    choice: NormStatisticsChoice,
+    stored: PlateBatchNorm | None,
+    training: Sequence[int],
+) -> PlateBatchNorm:
+    """Compute the statistics of all plates with the images of one plate in memory.
+
+    A plate with too few readable sites uses those of its experiment, which is then read as a whole. Each image is
+    decoded once for its plate (and once for its experiment, if it is used), as long as these fit in the cache.
+
+    Raises:
+        ConfigError: No training plate has enough controls.
+    """
+    by = choice.statistics
+    norms = stored if stored is not None and stored.by == by else PlateBatchNorm(by, {}, (), ())
+    norms_of_running = norms
+
+    def collect(rows: Sequence[int], *, so_far: PlateBatchNorm, training_rows: Sequence[int] = ()) -> PlateBatchNorm:
+        readable, statistics = fit_normalization(store, sorted({*rows, *training_rows}))
+        result = collect_plate_statistics(
+            model,
+            store,
+            [row for row in readable if row in set(rows)],
+            statistics,
+            choice=choice,
+            cell_types=lambda members: cell_type_rows(store.screen, members, card),
+            stored=so_far,
+            training_rows=sorted(set(readable) & set(training_rows)),
+        )
+        return norms_of_running if result is None else result
+
+    if by == "controls" and not norms.contrast:
+        norms = collect([], so_far=norms, training_rows=training)
+        store.release(training)
+    sites = store.screen.sites
+    for experiment_rows in _groups(store, PLATE_COLUMNS[:1]):
+        plate_names = plates_of(store.screen, experiment_rows, store.fold)
+        members: dict[Plate, list[int]] = {}
+        for row, plate in zip(experiment_rows, plate_names, strict=True):
+            if plate not in norms.index_of_plate:
+                members.setdefault(plate, []).append(row)
+        is_incomplete = by == "experiment"
+        for rows in (members[plate] for plate in sorted(members)) if not is_incomplete else ():
+            source = control_rows(store.screen, rows).tolist() if by == "controls" else rows
+            if len(store.measure(source)) < choice.min_sites:
+                is_incomplete = True
+                continue
+            norms = collect(rows, so_far=norms)
+            store.release(rows)
+        if is_incomplete and members:
+            norms = collect(experiment_rows, so_far=norms)
+            store.release(experiment_rows)
     return norms
 
 

@@ -53,8 +53,7 @@ class Predictions:
     @property
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits, float32 [row, perturbation]."""
-        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True, initial=-np.inf))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
+        return softmax(self.logits)
 
     def write(self, folder: Path) -> list[Path]:
         """Write `<level>s[_views8].parquet` and its arrays; return both paths."""
@@ -101,6 +100,12 @@ class Predictions:
         return cls(
             level=level, table=rows, logits=logits, embedding=embedding, perturbations=perturbations, views=views
         )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, float32 [row, class]."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _paths(folder: Path, level: str, views: int) -> tuple[Path, Path]:
