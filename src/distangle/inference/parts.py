@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from distangle.core.distributed import all_gather, check_once, sum_array
+from distangle.core.shrinkage import GROUP_COLUMNS
 from distangle.images import ImageCache, fit_normalization, own_statistics
 from distangle.images.preprocessing import GROUP
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, control_features, eval_mode
-from distangle.model.control_centering import GROUP_COLUMNS
 from distangle.model.forward import BatchPlan, SiteInputs, view_outputs
 from distangle.model.modes import channels_last
 from distangle.model.plate_batch_norm import CellTypesOf

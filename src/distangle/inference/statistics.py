@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from distangle.core.io import sha256_of
-from distangle.images import ImageCache, fit_normalization
+from distangle.images import ImageCache, control_rows, fit_normalization
 from distangle.inference.predict import cell_type_rows, check_fits
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, collect_plate_statistics
+from distangle.model.checkpoint import NormStatisticsChoice
 from distangle.results import RunFolder
-from distangle.screen.plate_groups import AtTest
+from distangle.screen.plate_groups import AtTest, Plate, group_codes, plates_of
+from distangle.screen.screen import PLATE_COLUMNS
 
 Say = Callable[[str], None]
 
@@ -97,7 +101,6 @@ def _plate_by_plate(
     """
     by = choice.statistics
     norms = stored if stored is not None and stored.by == by else PlateBatchNorm(by, {}, (), ())
-    norms_of_running = norms
 
     def collect(rows: Sequence[int], *, so_far: PlateBatchNorm, training_rows: Sequence[int] = ()) -> PlateBatchNorm:
         readable, statistics = fit_normalization(store, sorted({*rows, *training_rows}))
@@ -111,26 +114,27 @@ def _plate_by_plate(
             stored=so_far,
             training_rows=sorted(set(readable) & set(training_rows)),
         )
-        return norms_of_running if result is None else result
+        return result or so_far
 
     if by == "controls" and not norms.contrast:
         norms = collect([], so_far=norms, training_rows=training)
         store.release(training)
-    sites = store.screen.sites
-    for experiment_rows in _groups(store, PLATE_COLUMNS[:1]):
+    experiments = group_codes(store.screen.sites, PLATE_COLUMNS[:1])
+    for code in range(experiments.max(initial=-1) + 1):
+        experiment_rows = np.flatnonzero(experiments == code).tolist()
         plate_names = plates_of(store.screen, experiment_rows, store.fold)
         members: dict[Plate, list[int]] = {}
         for row, plate in zip(experiment_rows, plate_names, strict=True):
             if plate not in norms.index_of_plate:
                 members.setdefault(plate, []).append(row)
         is_incomplete = by == "experiment"
-        for rows in (members[plate] for plate in sorted(members)) if not is_incomplete else ():
-            source = control_rows(store.screen, rows).tolist() if by == "controls" else rows
-            if len(store.measure(source)) < choice.min_sites:
+        for plate in sorted(members) if by != "experiment" else ():
+            rows = members[plate] if by == "plate" else control_rows(store.screen, members[plate]).tolist()
+            if len(store.measure(rows)) < choice.min_sites:
                 is_incomplete = True
                 continue
             norms = collect(rows, so_far=norms)
-            store.release(rows)
+            store.release(members[plate])
         if is_incomplete and members:
             norms = collect(experiment_rows, so_far=norms)
             store.release(experiment_rows)

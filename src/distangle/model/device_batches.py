@@ -96,7 +96,7 @@ def views_to_device(
     """
     copy_pixels = device.type != "cpu" if copy_pixels is None else copy_pixels
     transform = store.preprocessing.transform
-    standardized, turned = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float32)
+    standardized, turned = _channels_last(0, 0, 0, 0), _channels_last(0, 0, 0, 0)
 
     def turn_all() -> Iterator[Images]:
         nonlocal turned

@@ -58,10 +58,9 @@ def statistics_groups(
     fold_of = dict(zip(plates_of(screen, rows, fold), _folds(rows, fold), strict=True))
     fold_of |= dict(zip(plates_of(screen, source_rows, fold), _folds(source_rows, fold), strict=True))
     # Sort by well, so that sums do not depend on the order of the table.
-    wells = screen.sites[["well", "site"]].apply(tuple, axis=1)
-    members = {
-        plate: sorted(group_rows, key=lambda row: wells.iloc[row]) for plate, group_rows in sorted(members.items())
-    }
+    sources = screen.sites[["well", "site"]].iloc[list(source_rows)]
+    wells = dict(zip(source_rows, zip(sources["well"], sources["site"], strict=True), strict=True))
+    members = {plate: sorted(group_rows, key=wells.__getitem__) for plate, group_rows in sorted(members.items())}
     groups: dict[str, StatisticsGroup] = {}
     remarks = []
     for plate in sorted(set(plates_of(screen, rows, fold))):
@@ -104,12 +103,15 @@ def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = Non
     positions = list(rows)
     sites = screen.sites.iloc[positions]
     plates = [(str(e), str(p)) for e, p in zip(sites["experiment"], sites["plate"], strict=True)]
-    if fold is None:
+    if fold is None or not positions:
         return plates
-    plate_codes = group_codes(screen.sites, list(PLATE_COLUMNS))
-    n_folds = pd.Series(fold).groupby(plate_codes).nunique().to_numpy()
+    # Only the experiments of these rows, so that the work for one plate does not grow with the screen.
+    nearby = np.flatnonzero(screen.sites["experiment"].isin(sites["experiment"].unique()))
+    codes = group_codes(screen.sites.iloc[nearby], list(PLATE_COLUMNS))
+    n_folds = pd.Series(np.asarray(fold)[nearby]).groupby(codes).nunique().to_numpy()
+    folds_of_row = dict(zip(nearby.tolist(), n_folds[codes].tolist(), strict=True))
     return [
-        (experiment, f"{plate} ({fold[row]})" if n_folds[plate_codes[row]] > 1 else plate)
+        (experiment, f"{plate} ({fold[row]})" if folds_of_row[row] > 1 else plate)
         for (experiment, plate), row in zip(plates, positions, strict=True)
     ]
 
