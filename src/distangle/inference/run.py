@@ -14,6 +14,7 @@ from distangle.images import N_VIEWS, ImageCache
 from distangle.images.readers.common import n_retries, retry_summary
 from distangle.inference.baselines import predict_without_cells
 from distangle.inference.evaluate import evaluate
+from distangle.inference.image_statistics import store_statistics
 from distangle.inference.kaggle import check_kaggle, write_kaggle
 from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
 from distangle.inference.out_of_fold import BaselinePredictor, out_of_fold
@@ -213,6 +214,8 @@ def predict_run(
         if kaggle is not None:
             write_kaggle(predictions[-1], screen, kaggle)
         if out is None:
+            if is_training_screen:
+                written += store_statistics(run, store)
             run.record(*written, *save_statistics(run, norms))
         if parts is not None:
             parts.remove()
