@@ -278,7 +278,7 @@ def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
     import torch
 
     from distangle.images import ImageCache, normalized_batches
-    from distangle.images.cache import fit_normalization
+    from distangle.images import fit_normalization
     from distangle.inference import cell_type_rows, open_model
 
     model, card = open_model(RunFolder.open(folder / "runs/a"))

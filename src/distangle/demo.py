@@ -60,7 +60,7 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> DemoResult:
     run = start_run(screen, folds, resolve_config("scratch", ["batch_size=16"], seed=seed, epochs=EPOCHS), out / "run")
     with progress("train", EPOCHS, unit="epoch") as advance:
         train(run, advance=advance, say=say)
-    with progress("predict", 8, unit="view") as advance:
+    with progress("predict", 100, unit="%") as advance:
         scores, _ = predict_run(run, screen, advance=advance)
     with progress("explain", 0, n_steps=n_steps(PARTS)) as advance:
         explanation = explain_run(run, screen, selection=SiteSelection(n_sites=N_EXPLAINED), advance=advance)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from distangle.images import ImageCache, Preprocessing, fit_normalization, normalized_batches
+from distangle.images import ImageCache, Preprocessing, cache, fit_normalization, normalized_batches, own_statistics
 from distangle.inference import PredictionOptions, predict_by_views, predict_sites
 from distangle.model import batches_to_device, build_classifier, forward
 from distangle.model.classifier import ModelConfig
+from distangle.model.device_batches import views_to_device
 from tests_support import model_card
 from tiny_run import tiny_screen
 
@@ -59,7 +60,7 @@ def test_a_prediction_from_whole_pixels_is_that_from_ready_ones(
     card = model_card(("a", "b", "c"))
     store = ImageCache(screen, Preprocessing())
     ready = predict_sites(model, card, store, views=8)
-    monkeypatch.setattr(forward, "batches_to_device", functools.partial(batches_to_device, copy_pixels=True))
+    monkeypatch.setattr(forward, "views_to_device", functools.partial(views_to_device, copy_pixels=True))
     whole = predict_sites(model, card, store, views=8)
     np.testing.assert_allclose(whole.logits, ready.logits, atol=1e-5)
     np.testing.assert_allclose(whole.embedding, ready.embedding, atol=1e-5)
@@ -72,20 +73,57 @@ def test_each_view_is_computed_once_for_one_view_and_for_eight(tmp_path: Path, m
     config = ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3, embedding_size=8)
     model = build_classifier(config, seed=0)
     card = model_card(("a", "b", "c"))
-    store, views = ImageCache(screen, Preprocessing()), []
+    store, sizes, plain = ImageCache(screen, Preprocessing()), [], model.forward
     alone = [predict_sites(model, card, store, views=1), predict_sites(model, card, store, views=8)]
-
-    def counting(*args: object, **kwargs: object) -> object:
-        views.append(kwargs["view"])
-        return batches_to_device(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(forward, "batches_to_device", counting)
+    monkeypatch.setattr(model, "forward", lambda images, *more: sizes.append(len(images)) or plain(images, *more))
     together = predict_by_views(model, card, store, PredictionOptions(views=(1, 8)))
-    assert views == list(range(8))
+    assert sizes == [32] * 8
     for prediction, expected in zip(together, alone, strict=True):
         assert prediction.views == expected.views
         assert np.array_equal(prediction.logits, expected.logits)
         assert np.array_equal(prediction.embedding, expected.embedding)
+    store.close()
+
+
+@pytest.mark.parametrize("copy_pixels", [False, True])
+@pytest.mark.parametrize("transform", ["none", "sqrt"])
+def test_all_views_of_a_batch_equal_the_batches_of_each_view_and_each_image_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transform: str, copy_pixels: bool
+) -> None:
+    store = ImageCache(tiny_screen(tmp_path), Preprocessing(transform=transform))  # type: ignore[arg-type]
+    rows, statistics = fit_normalization(store, range(7))
+    expected = [
+        [
+            images.clone()
+            for _, images in batches_to_device(
+                CPU, store, rows, statistics, batch_size=3, view=view, copy_pixels=copy_pixels
+            )
+        ]
+        for view in range(8)
+    ]
+    store.close()
+    store = ImageCache(tiny_screen(tmp_path / "again"), Preprocessing(transform=transform), memory=0)  # type: ignore[arg-type]
+    (tmp_path / "again/plates/images/E1_4_0.png").unlink()
+    reads, real = [], cache.read_image
+    monkeypatch.setattr(cache, "read_image", lambda paths, pages: reads.append(paths[0].name) or real(paths, pages))
+    batches = views_to_device(
+        CPU,
+        store,
+        [0, 1, 4, 2, 3, 5, 6],
+        own_statistics(store),
+        batch_size=3,
+        n_views=8,
+        keep=False,
+        copy_pixels=copy_pixels,
+    )
+    views = [(batch, [images.clone() for images in of_batch]) for batch, of_batch in batches]
+    assert [batch for batch, _ in views] == [[0, 1, 2], [3, 5, 6]]
+    for k, row in ((0, 0), (1, 1), (2, 2)):
+        for view in range(8):
+            assert torch.equal(views[0][1][view][k], expected[view][0][row])
+    assert torch.equal(views[1][1][5][0], expected[5][1][0])
+    assert sorted(reads) == [f"E1_{k}_0.png" for k in range(7)]
+    assert "E1_4_0.png" in store.reasons[4]
     store.close()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from distangle.ablation.components import Condition, configure
 from distangle.ablation.plan import AblationPlan
 from distangle.errors import RunError
-from distangle.images import N_VIEWS
 from distangle.inference import predict_run
+from distangle.inference.predict import PREDICTION_PIECES
 from distangle.results import RunFolder
 from distangle.training import StopRequest, read_config, start_run, train, values_of
 
@@ -22,7 +22,7 @@ def run_folder(plan: AblationPlan, condition: Condition, seed: int) -> Path:
 
 def count_steps(plan: AblationPlan) -> int:
     """Return how often `run_ablation` will call `advance`."""
-    return sum(plan.config.epochs + N_VIEWS for _ in _unfinished_runs(plan))
+    return sum(plan.config.epochs + PREDICTION_PIECES for _ in _unfinished_runs(plan))
 
 
 def run_ablation(
@@ -48,7 +48,7 @@ def run_ablation(
         name = run.root.name
 
         def step(message: str, name: str = name) -> None:
-            advance(f"{name}: {message}")
+            advance(f"{name}: {message or 'predicting'}")
 
         def remark(message: str, name: str = name) -> None:
             say(f"{name}: {message}")

@@ -11,8 +11,9 @@ from distangle.cli.console import print_error, print_result
 from distangle.cli.damage import name_damaged_file
 from distangle.cli.explanations import ablate, explain, figures
 from distangle.cli.exports import export
+from distangle.cli.predictions import predict
 from distangle.cli.profiles import profile
-from distangle.cli.runs import demo, predict, report, train
+from distangle.cli.runs import demo, report, train
 from distangle.cli.screens import folds, index, pack, simulate, statistics
 from distangle.core.progress import show_action, show_waiting
 from distangle.errors import DistangleError, StoppedError

@@ -11,22 +11,18 @@ from cyclopts import Parameter
 from distangle.cli.app import command_line
 from distangle.cli.arguments import RepeatedOption, check_exclusive
 from distangle.cli.console import (
-    BASELINES,
-    bracket_notes,
-    further_scores,
     print_note,
     print_result,
     print_status,
-    print_table,
-    score_lines,
 )
 from distangle.cli.inputs import check_folder, compute_on, open_for_drawing, open_own_screen, open_screen
+from distangle.cli.predictions import print_scores
 from distangle.cli.profiles import print_profiles
 from distangle.core.progress import progress, show_action, shows_progress
 from distangle.errors import ConfigError, brief
 
 if TYPE_CHECKING:
-    from distangle.results import RunFolder, Scores
+    from distangle.results import RunFolder
     from distangle.screen import Folds, Screen
     from distangle.training import TrainingConfig
 
@@ -295,71 +291,13 @@ def _train_on(run: "RunFolder", screen: "Screen") -> None:
     if n_folds:
         from distangle.inference import predict_run
 
-        with progress("predict", 8, unit="view") as advance:
+        with progress("predict", 100, unit="%") as advance:
             scores, _ = predict_run(run, screen, advance=advance, say=print_note)
-        _print_scores(scores)
+        print_scores(scores)
         print_status(f"next: `distangle explain {shlex.quote(str(run.root))}`")
     else:
         print_status(f"next: `distangle predict {shlex.quote(str(run.root))}`")
     print_result(str(run.root))
-
-
-def _print_scores(scores: "Scores") -> None:
-    headings = ("level", "views", "wells", "subset", "accuracy", "balanced", "chance", *BASELINES, "n")
-    print_table(headings, score_lines(scores), n_names=4)
-    for sentence in (*bracket_notes(scores), *further_scores(scores)):
-        print_result(sentence)
-    for note in scores.notes:
-        print_note(note)
-    for role, check in scores.controls.items():
-        print_note(f"{role.replace('_', ' ')}: {check['verdict']}. {check['sentence']}")
-
-
-def predict(
-    run: Path,
-    screen: Path | None = None,
-    *,
-    out: Path | None = None,
-    images: Path | None = None,
-    device: str | None = None,
-    batch_norm: Literal["running", "plate", "experiment", "controls"] | None = None,
-    kaggle: Path | None = None,
-) -> None:
-    """Predict every site and well, and score the held-out ones.
-
-    Predictions use one view and the mean of eight (rotations and flips).
-
-    Args:
-        run: Folder of a finished run.
-        screen: Folder of another screen with the same channels, or of the run's own screen if it was moved; the default
-            is the run's own screen.
-        out: Folder for the predictions of another screen; the default is RUN/predictions.
-        images: Folder of the images, if they were moved after `distangle index`.
-        device: Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; the default is `cpu`.
-        batch_norm: Batch-norm statistics to use; the default is the setting of the run (`batch_norm.statistics`).
-        kaggle: New CSV file with `id_code,sirna` of the test wells of RxRx1, for the Kaggle competition.
-    """
-    from distangle.results import RunFolder
-
-    run_folder = RunFolder.open(run)
-    from distangle.results import refuse_altered
-
-    refuse_altered(run_folder, "run.json", "config.yaml", "screen.json", "folds.parquet", "image_statistics.npy")
-    compute_on(device)
-    indexed_screen = open_own_screen(run_folder, screen, images, same=out is None)
-    show_action("loading the network code")
-    from distangle.inference import predict_run
-
-    with progress("predict", 8, unit="view") as advance:
-        scores, _ = predict_run(
-            run_folder, indexed_screen, out=out, at_test=batch_norm, kaggle=kaggle, advance=advance, say=print_note
-        )
-    if out is None and shows_progress():
-        run_folder.add_command(command_line())
-    _print_scores(scores)
-    if out is None:
-        print_status(f"next: `distangle explain {shlex.quote(str(run))}`")
-    print_result(str((out or run_folder.predictions) / "scores.json"))
 
 
 def report(run: Path, *, screen: Path | None = None, images: Path | None = None) -> None:

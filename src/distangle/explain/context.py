@@ -15,6 +15,7 @@ from distangle.explain.selection import control_wells, matching_controls, matchi
 from distangle.explain.sites import BatchStatistics, ExplainedSites, target_of
 from distangle.images import ImageCache, fit_normalization, normalized_batches
 from distangle.inference import cell_type_rows, check_fits, features_of, load_statistics, open_model, store_of
+from distangle.inference.image_statistics import recall_statistics
 from distangle.model import ModelCard, PerturbationClassifier, control_features, reference_rows, rows_by_statistics
 from distangle.model.device import inference_device
 from distangle.results import Predictions, RunFolder
@@ -120,14 +121,15 @@ def load_context(
     folds = predictions.table["Metadata_Fold"].iloc[selected].unique().tolist()
     store = store_of(run, screen, card)
     try:
-        readable, _ = fit_normalization(store, selected)
+        recall_statistics(run, store)
+        readable = _decode(store, selected)
         if not readable:
             raise ExplanationError(
                 f"None of the {len(selected)} selected sites can be read. Reason for the first: "
                 f"{store.reasons[selected[0]]}"
             )
         removal = removal or ("mean" if matching_controls(screen, readable) is None else "control")
-        control_rows, _ = fit_normalization(store, control_wells(predictions.table, folds=folds, n_wells=n_controls))
+        control_rows = _decode(store, control_wells(predictions.table, folds=folds, n_wells=n_controls))
         if removal == "control":
             control_rows = [row for row in control_rows if matching_controls(screen, [row]) is not None]
         references = control_features(model, store, [*readable, *control_rows], features=features_of(run, screen, card))
@@ -197,6 +199,14 @@ def planted_truth(
     return PlantedTruth(channels_of=channels, regions=circles)
 
 
+def _decode(store: ImageCache, rows: list[int]) -> list[int]:
+    """Decode images into the cache; return the readable rows.
+
+    The statistics of other images of their group are measured only if the run has not stored them.
+    """
+    return [row for row, _ in store.readable_images(rows)]
+
+
 def _normalized_images(store: ImageCache, rows: list[int]) -> torch.Tensor:
     _, statistics = fit_normalization(store, rows)
     batches = [
@@ -207,7 +217,7 @@ def _normalized_images(store: ImageCache, rows: list[int]) -> torch.Tensor:
 
 def _readable_images(store: ImageCache, rows: list[int] | None) -> torch.Tensor | None:
     """Return the normalized images of some sites; None if one cannot be read."""
-    if rows is None or len(fit_normalization(store, rows)[0]) < len(rows):
+    if rows is None or len(_decode(store, rows)) < len(rows):
         return None
     return _normalized_images(store, rows)
 

@@ -1,14 +1,8 @@
 """Read, preprocess, augment, pack and check the images of sites."""
 
 from distangle.images.augmentation import N_VIEWS, Augmentation, augment, invert_augmentation, random_augmentation
-from distangle.images.cache import (
-    ImageCache,
-    VerifiedReader,
-    fit_normalization,
-    fix_statistics,
-    normalized_batches,
-    raw_batches,
-)
+from distangle.images.cache import ImageCache, VerifiedReader, normalized_batches, raw_batches, readable_batches
+from distangle.images.normalization import fit_normalization, fix_statistics, own_statistics
 from distangle.images.packing.pack import DEFAULT_LEVEL, PackResult, pack_screen
 from distangle.images.packing.writer import Format
 from distangle.images.preprocessing import (
@@ -44,8 +38,10 @@ __all__ = [
     "control_rows",
     "fix_statistics",
     "fit_normalization",
+    "own_statistics",
     "pack_screen",
     "raw_batches",
+    "readable_batches",
     "pooled_statistics",
     "probe_image",
     "random_augmentation",

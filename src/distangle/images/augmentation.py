@@ -73,7 +73,7 @@ def augment(image: np.ndarray, augmentation: Augmentation, *, out: np.ndarray) -
     if augmentation.number & 2:
         image = image[:, :, ::-1]
     if image.shape == out.shape:
-        _copy(image, out, columns=_CACHE_LINE // out.itemsize if augmentation.number & 4 else out.shape[2])
+        _copy(image, out, columns=max(1, _CACHE_LINE // out.itemsize) if augmentation.number & 4 else out.shape[2])
         return out
     # Nearest pixel: centers of the new grid in the old one.
     rows = ((np.arange(out.shape[1]) + 0.5) * image.shape[1] / out.shape[1]).astype(np.intp)

@@ -8,17 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from distangle.core.progress import count_items
-from distangle.errors import ConfigError, ImageError, OutOfMemoryError, ScreenError
+from distangle.errors import ImageError, OutOfMemoryError, ScreenError
 from distangle.images.augmentation import Augmentation, augment
-from distangle.images.preprocessing import (
-    GROUP,
-    Preprocessing,
-    bin_pixels,
-    channel_statistics,
-    pooled_statistics,
-    standardize,
-    statistics_by_site,
-)
+from distangle.images.preprocessing import Preprocessing, bin_pixels, channel_statistics, standardize
 from distangle.images.readers.read import has_checksum, read_image
 from distangle.images.thread_pool import ForkSafeThreadPool
 from distangle.screen import Screen, sha256_of_site
@@ -26,7 +18,6 @@ from distangle.screen.indexing.hashing import size_and_mtime
 from distangle.screen.plate_groups import group_codes
 
 MEMORY_ADVICE = "End other programs, request more memory, or use smaller batches, then start again."
-MAX_TRAINING_IMAGES = 1000  # images for the mean and standard deviation of standardise=training
 
 
 class VerifiedReader:
@@ -136,6 +127,7 @@ class ImageCache:
         self._memory = memory
         self._cached: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
+        self._codes: dict[tuple[str, ...], np.ndarray] = {}
         self._lock = threading.Lock()  # guards the two above: several threads decode
         self._threads = ForkSafeThreadPool(workers, name="decode")
 
@@ -155,7 +147,8 @@ class ImageCache:
             if shape is not None and image.shape[1:] != tuple(shape):
                 raise ImageError(f"the image is {image.shape[1:]}, but the screen was indexed as {tuple(shape)}")
             image = bin_pixels(image, self.preprocessing.binning)
-            self.statistics[row] = channel_statistics(image, transform=self.preprocessing.transform)
+            if not np.isfinite(self.statistics[row]).all():
+                self.statistics[row] = channel_statistics(image, transform=self.preprocessing.transform)
         except ImageError as error:
             message = f"{self._site_name(row)}: {error}"
             self.reasons[row] = message
@@ -203,6 +196,38 @@ class ImageCache:
                 show_count(k)
         return [row for row in rows if row not in self.reasons]
 
+    def readable_images(self, rows: Iterable[int]) -> list[tuple[int, np.ndarray]]:
+        """Return the images that can be read, with their rows, in the order of the rows.
+
+        The reasons of unreadable rows are in `reasons`; such a row is not tried again.
+
+        Raises:
+            OutOfMemoryError: Memory is too small to decode an image.
+        """
+
+        def try_image(row: int) -> np.ndarray | None:
+            try:
+                return self.image(row)
+            except ImageError:  # `image` records the reason
+                return None
+
+        tried = [row for row in rows if row not in self.reasons]
+        images = list(self._threads.map(try_image, tried))
+        return [(row, image) for row, image in zip(tried, images, strict=True) if image is not None]
+
+    def release(self, rows: Iterable[int]) -> None:
+        """Give back the memory of images that are not needed again; their statistics stay."""
+        with self._lock:
+            for row in rows:
+                image = self._cached.pop(row, None)
+                self._cached_bytes -= 0 if image is None else image.nbytes
+
+    def codes(self, columns: tuple[str, ...]) -> np.ndarray:
+        """Return the group number of each site by columns and fold, int64 [site]; computed once."""
+        if columns not in self._codes:
+            self._codes[columns] = group_codes(self.screen.sites, columns, self.fold)
+        return self._codes[columns]
+
     @property
     def cached_bytes(self) -> int:
         """Bytes of the images in memory."""
@@ -232,76 +257,6 @@ class ImageCache:
         """Stop the threads and free the memory."""
         self._threads.close()
         self._clear()
-
-
-def fit_normalization(cache: ImageCache, rows: Sequence[int]) -> tuple[list[int], np.ndarray]:
-    """Read the images whose statistics standardize `rows`.
-
-    If a plate or experiment is in several folds, a site uses the sites of its own fold.
-
-    Args:
-        cache: The images and their preprocessing.
-        rows: Sites that will be used.
-
-    Returns:
-        The readable rows (the reasons of the others are in `cache.reasons`), and the statistics of each site, float32
-        [site of the screen, 2, channel].
-
-    Raises:
-        ConfigError: A plate has no negative control, but the standardization needs one.
-    """
-    by = cache.preprocessing.standardize
-    sites = cache.screen.sites
-    needed = list(rows)
-    if cache.preprocessing.transductive:
-        codes = group_codes(sites, GROUP[by], cache.fold)
-        needed = np.flatnonzero(np.isin(codes, codes[list(rows)])).tolist()
-    cache.measure(needed)
-    readable = [row for row in rows if row not in cache.reasons]
-    if by == "training":
-        if cache.preprocessing.fixed is None:
-            raise ConfigError(
-                "standardise=training needs the mean and standard deviation of training images. "
-                "Call `fix_statistics` first."
-            )
-        fixed = np.asarray(cache.preprocessing.fixed, dtype=np.float32)
-        return readable, np.broadcast_to(fixed, (len(sites), *fixed.shape))
-    return readable, statistics_by_site(cache.screen, cache.statistics, by=by, rows=readable, fold=cache.fold)
-
-
-def fix_statistics(cache: ImageCache, rows: Sequence[int]) -> Preprocessing:
-    """Return the preprocessing, with training statistics if standardise=training.
-
-    The statistics are one affine map of all pixels of a channel, independent of plates and labels. The standard
-    deviation is rounded to a power of two and the mean to a multiple of it: only the order of magnitude depends on the
-    wells, and the folds of a cross-validation nearly always agree and can share features.
-
-    Args:
-        cache: The images.
-        rows: Sites of the training fold; an even sample of a thousand is read if there are more.
-
-    Raises:
-        ImageError: None of them can be read.
-    """
-    preprocessing = cache.preprocessing
-    if preprocessing.standardize != "training" or preprocessing.fixed is not None:
-        return preprocessing
-    sample = (
-        [rows[k] for k in np.linspace(0, len(rows) - 1, min(len(rows), MAX_TRAINING_IMAGES)).astype(int)]
-        if len(rows)
-        else []
-    )
-    readable = cache.measure(sample)
-    if not readable:
-        reason = f"; the first: {cache.reasons[sample[0]]}" if sample else ""
-        raise ImageError(
-            f"None of {len(sample)} training images can be read for standardization{reason}. Check the screen."
-        )
-    mean, std = pooled_statistics(cache.statistics[readable]).astype(np.float64)
-    power = np.exp2(np.rint(np.log2(np.where(std > 0, std, 1.0))))
-    rounded = np.rint(mean / power) * power
-    fixed = (tuple(float(value) for value in rounded), tuple(float(value) for value in power))
-    return preprocessing.model_copy(update={"fixed": fixed})
 
 
 def normalized_batches(
@@ -358,3 +313,36 @@ def raw_batches(
             augment(image, Augmentation(view), out=buffer[slot])
         buffer[len(images) :] = buffer[len(images) - 1]
         yield batch, buffer
+
+
+def readable_batches(
+    cache: ImageCache, rows: Sequence[int], *, batch_size: int, keep: bool = True
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield the pixels of the sites that can be read, each decoded once, padded as in `raw_batches`.
+
+    Args:
+        cache: The images; it has the reasons of the others afterwards.
+        rows: Sites of the screen.
+        batch_size: Sites in every batch.
+        keep: Leave the images in the cache; False gives their memory back.
+
+    Yields:
+        The rows of the batch, and uint8 or uint16 [batch_size, channel, height, width] in a buffer that the next batch
+        reuses.
+    """
+    buffer = np.empty(0, dtype=np.uint8)
+    pending: list[tuple[int, np.ndarray]] = []
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        pending += cache.readable_images(part)
+        if not keep:
+            cache.release(part)
+        is_last = start + batch_size >= len(rows)
+        while len(pending) >= batch_size or (is_last and pending):
+            batch, pending = pending[:batch_size], pending[batch_size:]
+            if buffer.shape[1:] != batch[0][1].shape:
+                buffer = np.empty((batch_size, *batch[0][1].shape), dtype=batch[0][1].dtype)
+            for slot, (_, image) in enumerate(batch):
+                buffer[slot] = image
+            buffer[len(batch) :] = buffer[len(batch) - 1]
+            yield [row for row, _ in batch], buffer

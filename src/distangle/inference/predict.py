@@ -8,20 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from distangle.core.distributed import check_once, sum_array
-from distangle.core.progress import no_progress
+from distangle.core.progress import by_percent, no_progress
 from distangle.errors import ConfigError, RunError
-from distangle.images import N_VIEWS, ImageCache, fit_normalization
-from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, control_features, eval_mode
-from distangle.model.forward import BatchPlan, SiteInputs, site_outputs
-from distangle.model.modes import channels_last
+from distangle.images import N_VIEWS, ImageCache
+from distangle.inference.parts import PartPredictor, predict_parts
+from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm
 from distangle.results import Predictions
 from distangle.results.backbone_features import Features
+from distangle.results.predictions import softmax
 from distangle.screen import Screen, rename_columns
 from distangle.screen.screen import KEY_COLUMNS
 
-# Always full and of one size, so that a prediction does not depend on other sites of its batch.
-BATCH_PLAN = BatchPlan(size=32, always_full=True, channels_last=True)
+PREDICTION_PIECES = 100  # how often a prediction calls `advance`
+BLOCK_ROWS = 4096  # rows whose probabilities are in memory at once
 METADATA_COLUMNS = {"experiment": "Metadata_Experiment", "plate": "Metadata_Plate", "well": "Metadata_Well"}
 
 
@@ -97,7 +96,7 @@ def predict_sites(
         fold: Fold by (experiment, plate, well, site); sites it lacks have "" as `Metadata_Fold`.
         views: 8 averages the logits of the eight flips and rotations.
         norms: Batch-norm statistics of every plate; None: the running statistics of the training for all.
-        advance: Called after every view.
+        advance: Called after every percent of the sites.
 
     Returns:
         One row for each site; the row of an unreadable site has the reason.
@@ -128,7 +127,7 @@ def predict_by_views(
         store: The images of the screen, preprocessed as in `card.preprocessing`.
         options: Sites, views and batch-norm statistics.
         fold: Fold by (experiment, plate, well, site); sites it lacks have "" as `Metadata_Fold`.
-        advance: Called after every view.
+        advance: Called after every percent of the sites.
 
     Returns:
         One for each of `options.views`, in their order, with one row for each site of the screen; the row of an
@@ -138,64 +137,74 @@ def predict_by_views(
         RunError: The screen has other channels or cell types than the network.
         WeightsError: A plate has no statistics in `options.norms`.
     """
-    screen, features, views = store.screen, options.features, options.views
-    check_fits(screen, card)
-    all_rows = list(range(len(screen.sites)))
-    requested = all_rows if options.rows is None else sorted(options.rows)
-    if features is None:
-        readable, statistics = fit_normalization(store, requested)
-        reason_by_row = store.reasons
-    else:
-        readable, statistics, reason_by_row = features.readable(requested), features.statistics, features.reasons
-    inputs = SiteInputs(
+    predictor = part_predictor(model, card, store, options)
+    n_sites = len(store.screen.sites)
+    rows = range(n_sites) if options.rows is None else sorted(options.rows)
+    shapes = {"logits": (n_sites, len(card.classes)), "embedding": (n_sites, model.config.embedding_size)}
+    values = {n: {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()} for n in options.views}
+    reasons = [""] * n_sites
+    for part in predict_parts(predictor, rows, report=by_percent(advance)):
+        for n in options.views:
+            values[n]["logits"][part.rows], values[n]["embedding"][part.rows] = part.logits[n], part.embedding[n]
+        for row, reason in zip(part.rows.tolist(), part.reasons, strict=True):
+            reasons[row] = reason
+    return [
+        site_predictions(
+            store.screen, card, values[n]["logits"], values[n]["embedding"], views=n, reasons=reasons, fold=fold
+        )
+        for n in options.views
+    ]
+
+
+def part_predictor(
+    model: PerturbationClassifier, card: ModelCard, store: ImageCache, options: PredictionOptions
+) -> PartPredictor:
+    """Return what predicts the parts of a screen.
+
+    Args:
+        model: The network.
+        card: Saved with its weights.
+        store: The images of the screen, preprocessed as in `card.preprocessing`.
+        options: Views and batch-norm statistics.
+
+    Raises:
+        RunError: The screen has other channels or cell types than the network.
+    """
+    check_fits(store.screen, card)
+    return PartPredictor(
+        model=model,
+        card=card,
         store=store,
-        statistics=statistics,
-        features=features,
-        references=control_features(model, store, readable, features=features),
-        cell_types=lambda rows: cell_type_rows(screen, rows, card),
+        cell_types=lambda rows: cell_type_rows(store.screen, rows, card),
+        views=options.views,
         norms=options.norms,
+        features=options.features,
     )
-    means = {n: _ViewMeans.zeros(len(all_rows), len(card.classes), model.config.embedding_size) for n in views}
-    n_visits = np.zeros(len(all_rows), dtype=np.int64)
-    with eval_mode(model), channels_last(model):
-        for view in range(max(views)):
-            for rows, outputs in site_outputs(model, inputs, readable, plan=BATCH_PLAN, view=view):
-                logits, embedding = outputs.logits.float().cpu().numpy(), outputs.embedding.float().cpu().numpy()
-                for n in views:
-                    if view < n:
-                        means[n].logits[rows] += logits / n
-                        means[n].embedding[rows] += embedding / n
-                n_visits[rows] += view == 0
-            advance(f"view {view + 1}")
-    check_once(n_visits, readable, where="the prediction")
-    unreadable = sorted(set(all_rows) - set(readable))
-    reasons = [reason_by_row.get(row, "") for row in all_rows]
-    predictions = []
-    for n in views:
-        for values in (means[n].logits, means[n].embedding):
-            sum_array(values, where="the prediction")
-            values[unreadable] = np.nan
-        table = _site_metadata(screen, card.target, fold or {})
-        predictions.append(
-            join_results(
-                table, means[n].logits, means[n].embedding, card.classes, level="site", views=n, reasons=reasons
-            )
-        )
-    return predictions
 
 
-@dataclass(frozen=True)
-class _ViewMeans:
-    """Means over views, accumulated view by view."""
+def site_predictions(
+    screen: Screen,
+    card: ModelCard,
+    logits: np.ndarray,
+    embedding: np.ndarray,
+    *,
+    views: int,
+    reasons: Sequence[str],
+    fold: Mapping[tuple[str, str, str, int], str] | None = None,
+) -> Predictions:
+    """Join the logits and embeddings of all sites of a screen with their metadata.
 
-    logits: np.ndarray
-    embedding: np.ndarray
-
-    @classmethod
-    def zeros(cls, n_sites: int, n_classes: int, embedding_size: int) -> "_ViewMeans":
-        return cls(
-            np.zeros((n_sites, n_classes), dtype=np.float32), np.zeros((n_sites, embedding_size), dtype=np.float32)
-        )
+    Args:
+        screen: The screen.
+        card: Of the network.
+        logits: float32 [site, class].
+        embedding: float32 [site, dimension].
+        views: Number of averaged views.
+        reasons: Why a site could not be read; "" if it could.
+        fold: Fold by (experiment, plate, well, site); sites it lacks have "" as `Metadata_Fold`.
+    """
+    table = _site_metadata(screen, card.target, fold or {})
+    return join_results(table, logits, embedding, card.classes, level="site", views=views, reasons=reasons)
 
 
 def average_wells(sites: Predictions) -> Predictions:
@@ -279,9 +288,13 @@ def join_results(
         level=level, table=table, logits=logits, embedding=embedding, perturbations=tuple(names), views=views
     )
     is_unreadable = np.asarray([bool(reason) for reason in reasons], dtype=bool)
-    best = np.where(is_unreadable, 0, np.nan_to_num(logits, nan=-np.inf).argmax(axis=1))
-    with np.errstate(invalid="ignore"):
-        confidence = predictions.probabilities[np.arange(len(table)), best]
+    best, confidence = np.zeros(len(table), dtype=np.int64), np.zeros(len(table), dtype=np.float32)
+    for start in range(0, len(table), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        block = np.asarray(logits[rows])
+        best[rows] = np.where(is_unreadable[rows], 0, np.nan_to_num(block, nan=-np.inf).argmax(axis=1))
+        with np.errstate(invalid="ignore"):
+            confidence[rows] = softmax(block)[np.arange(len(block)), best[rows]]
     table["predicted"] = np.where(is_unreadable, "", np.asarray(names, dtype=object)[best])
     table["confidence"] = np.where(is_unreadable, np.nan, confidence)
     table["reason"] = list(reasons)

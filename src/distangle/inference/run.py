@@ -6,25 +6,35 @@ from typing import Literal
 
 import numpy as np
 
-from distangle.core.distributed import is_first, wait_for_all
-from distangle.core.io import remove_stale_temporaries
-from distangle.core.progress import no_progress, show_action
+from distangle.core.distributed import is_first, n_ranks, wait_for_all
+from distangle.core.io import remove_stale_temporaries, sha256_of
+from distangle.core.progress import by_percent, no_progress, show_action
 from distangle.errors import RunError
-from distangle.images import ImageCache
+from distangle.images import N_VIEWS, ImageCache
 from distangle.images.readers.common import n_retries, retry_summary
 from distangle.inference.baselines import predict_without_cells
 from distangle.inference.confusion import write_confusion
 from distangle.inference.evaluate import evaluate
+from distangle.inference.image_statistics import store_statistics
 from distangle.inference.kaggle import check_kaggle, write_kaggle
 from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
 from distangle.inference.out_of_fold import BaselinePredictor, out_of_fold
-from distangle.inference.predict import PredictionOptions, average_wells, predict_by_views
+from distangle.inference.predict import (
+    PredictionOptions,
+    average_wells,
+    part_predictor,
+    predict_by_views,
+    site_predictions,
+)
 from distangle.inference.statistics import save_statistics, statistics_for
+from distangle.inference.stored_parts import Share, part_folder, predict_missing
 from distangle.inference.well_columns import add_well_columns, calibrate
 from distangle.model import ModelCard, PerturbationClassifier, load_model
 from distangle.model.device import inference_device
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.results.backbone_features import CARD, Features
+from distangle.results.prediction_parts import PartFolder
+from distangle.results.predictions import LogitStorage
 from distangle.results.run_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.plate_groups import AtTest
@@ -111,6 +121,7 @@ def predict_run(
     out: Path | None = None,
     at_test: AtTest | None = None,
     kaggle: Path | None = None,
+    storage: LogitStorage | None = None,
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> tuple[Scores, Predictions]:
@@ -127,7 +138,8 @@ def predict_run(
             a folder, stored statistics are used for plates of the run's own screen; another screen has its own.
         at_test: Whose batch-norm statistics, instead of the configured ones.
         kaggle: New file for the predictions of the test wells of RxRx1, as `id_code,sirna`.
-        advance: Called after each of the eight views.
+        storage: Which logits to store, and in which precision; None for the default.
+        advance: Called after every percent of the sites.
         say: Called with messages for the user.
 
     Returns:
@@ -144,7 +156,8 @@ def predict_run(
     store, retries = store_of(run, screen, card), n_retries()
     is_training_screen = is_own_screen(run, screen)
     fold = fold_of_sites(run) if is_training_screen else new_sites(run, screen, say=say)
-    features = None
+    features, parts = None, None
+    folder = out or run.predictions
     try:
         training = training_rows(run, screen, fold) if is_training_screen else []
         reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
@@ -153,7 +166,14 @@ def predict_run(
         features = features_of(run, screen, card) if norms is None else None
         show_action("predicting")
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)
-        one, eight = predict_by_views(model, card, store, options, fold=fold, advance=advance)
+        predictor = part_predictor(model, card, store, options)
+        if n_ranks() == 1 and features is None:
+            parts = part_folder(predictor, folder, weights_sha256=sha256_of(run.checkpoints / "model.safetensors"))
+        if parts is None or (len(parts.plan) < 2 and not parts.folder.exists()):
+            one, eight = predict_by_views(model, card, store, options, fold=fold, advance=advance)
+        else:
+            predict_missing(predictor, parts, report=by_percent(advance), say=say)
+            one, eight = _join(parts, store, card, fold)
         _check_readable(one, screen)
     finally:
         store.close()
@@ -189,17 +209,90 @@ def predict_run(
     notes = [*notes, *scores.notes, *retry_summary(since=retries)]
     scores = scores.model_copy(update={"notes": tuple(notes), "calibration": calibration, "well_columns": columns})
     if is_first():
-        folder = out or run.predictions
         remove_stale_temporaries(folder)
-        written = [path for level_predictions in predictions for path in level_predictions.write(folder)]
+        written = [path for part in predictions for path in part.write(folder, storage=storage)]
         written.append(scores.write(folder / "scores.json"))
         written += write_confusion(predictions[0], card.trained_classes, card.classes, folder=folder)
         if kaggle is not None:
             write_kaggle(predictions[-1], screen, kaggle)
         if out is None:
+            if is_training_screen:
+                written += store_statistics(run, store)
             run.record(*written, *save_statistics(run, norms))
+        if parts is not None:
+            parts.remove()
     wait_for_all("the files of the prediction")
     return scores, eight
+
+
+def predict_share(
+    run: RunFolder,
+    screen: Screen,
+    share: Share,
+    *,
+    out: Path | None = None,
+    at_test: AtTest | None = None,
+    advance: Callable[[str], None] = no_progress,
+    say: Callable[[str], None] = no_progress,
+) -> PartFolder:
+    """Predict one share of the parts of a screen, for several processes or machines.
+
+    `predict_run` then predicts the parts that are missing, and scores all. Its files are those of one process.
+
+    Args:
+        run: A finished run.
+        screen: The run's own screen, or another with the same channels.
+        share: Which of the parts.
+        out: Output folder; None: the run's `predictions/`.
+        at_test: Whose batch-norm statistics, instead of the configured ones.
+        advance: Called after every percent of the sites.
+        say: Called with messages for the user.
+
+    Returns:
+        The parts on disk.
+
+    Raises:
+        RunError: Some parts failed; the others are on disk. Or the run has the features of this screen.
+        StorageError: The storage has no room.
+    """
+    model, card = open_model(run)
+    if features_of(run, screen, card) is not None:
+        raise RunError(
+            f"{run.features} has the backbone features of this screen, so a prediction reads no image and needs no "
+            f"shares. Predict all at once: `distangle predict {run.root}`."
+        )
+    model.to(inference_device())
+    store = store_of(run, screen, card)
+    try:
+        is_training_screen = is_own_screen(run, screen)
+        fold = fold_of_sites(run) if is_training_screen else new_sites(run, screen, say=say)
+        training = training_rows(run, screen, fold) if is_training_screen else []
+        reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
+        reuse = reuse if is_training_screen else "contrast"
+        norms = statistics_for(run, model, card, store, at_test=at_test, reuse=reuse, training=training, say=say)
+        show_action("predicting")
+        predictor = part_predictor(model, card, store, PredictionOptions(views=(1, N_VIEWS), norms=norms))
+        parts = part_folder(
+            predictor, out or run.predictions, weights_sha256=sha256_of(run.checkpoints / "model.safetensors")
+        )
+        predict_missing(predictor, parts, share=share, report=by_percent(advance), say=say)
+    finally:
+        store.close()
+    return parts
+
+
+def _join(
+    parts: PartFolder, store: ImageCache, card: ModelCard, fold: Mapping[tuple[str, str, str, int], str]
+) -> list[Predictions]:
+    """Join the parts on disk, and give the store the statistics of the images."""
+    joined = parts.join(len(store.screen.sites))
+    store.statistics[:] = joined.statistics
+    return [
+        site_predictions(
+            store.screen, card, joined.logits[n], joined.embedding[n], views=n, reasons=joined.reasons, fold=fold
+        )
+        for n in joined.logits
+    ]
 
 
 def _check_readable(sites: Predictions, screen: Screen) -> None:

@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from distangle.core.io import sha256_of
-from distangle.images import ImageCache, fit_normalization
+from distangle.images import ImageCache, control_rows, fit_normalization
 from distangle.inference.predict import cell_type_rows, check_fits
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, collect_plate_statistics
+from distangle.model.checkpoint import NormStatisticsChoice
 from distangle.results import RunFolder
-from distangle.screen.plate_groups import AtTest
+from distangle.screen.plate_groups import AtTest, Plate, group_codes, plates_of
+from distangle.screen.screen import PLATE_COLUMNS
 
 Say = Callable[[str], None]
 
@@ -60,22 +64,11 @@ def statistics_for(
     if by == "running":
         return None
     check_fits(store.screen, card)
-    rows, statistics = fit_normalization(store, list(range(len(store.screen.sites))))
     stored = None if reuse == "nothing" else load_statistics(run)
     if stored is not None and reuse == "contrast":
         stored = stored.without_plates()
-    norms = collect_plate_statistics(
-        model,
-        store,
-        rows,
-        statistics,
-        choice=replace(card.batch_norm, statistics=by),
-        cell_types=lambda members: cell_type_rows(store.screen, members, card),
-        stored=stored,
-        training_rows=sorted(set(rows) & set(training)),
-    )
-    if norms is None:
-        return None
+    choice = replace(card.batch_norm, statistics=by)
+    norms = _plate_by_plate(model, card, store, choice=choice, stored=stored, training=training)
     plates = set(
         zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True)
     )
@@ -86,6 +79,65 @@ def statistics_for(
         )
     for remark in norms.remarks:
         say(remark)
+    return norms
+
+
+def _plate_by_plate(
+    model: PerturbationClassifier,
+    card: ModelCard,
+    store: ImageCache,
+    *,
+    choice: NormStatisticsChoice,
+    stored: PlateBatchNorm | None,
+    training: Sequence[int],
+) -> PlateBatchNorm:
+    """Compute the statistics of all plates with the images of one plate in memory.
+
+    A plate with too few readable sites uses those of its experiment, which is then read as a whole. Each image is
+    decoded once for its plate (and once for its experiment, if it is used), as long as these fit in the cache.
+
+    Raises:
+        ConfigError: No training plate has enough controls.
+    """
+    by = choice.statistics
+    norms = stored if stored is not None and stored.by == by else PlateBatchNorm(by, {}, (), ())
+
+    def collect(rows: Sequence[int], *, so_far: PlateBatchNorm, training_rows: Sequence[int] = ()) -> PlateBatchNorm:
+        readable, statistics = fit_normalization(store, sorted({*rows, *training_rows}))
+        result = collect_plate_statistics(
+            model,
+            store,
+            [row for row in readable if row in set(rows)],
+            statistics,
+            choice=choice,
+            cell_types=lambda members: cell_type_rows(store.screen, members, card),
+            stored=so_far,
+            training_rows=sorted(set(readable) & set(training_rows)),
+        )
+        return result or so_far
+
+    if by == "controls" and not norms.contrast:
+        norms = collect([], so_far=norms, training_rows=training)
+        store.release(training)
+    experiments = group_codes(store.screen.sites, PLATE_COLUMNS[:1])
+    for code in range(experiments.max(initial=-1) + 1):
+        experiment_rows = np.flatnonzero(experiments == code).tolist()
+        plate_names = plates_of(store.screen, experiment_rows, store.fold)
+        members: dict[Plate, list[int]] = {}
+        for row, plate in zip(experiment_rows, plate_names, strict=True):
+            if plate not in norms.index_of_plate:
+                members.setdefault(plate, []).append(row)
+        is_incomplete = by == "experiment"
+        for plate in sorted(members) if by != "experiment" else ():
+            rows = members[plate] if by == "plate" else control_rows(store.screen, members[plate]).tolist()
+            if len(store.measure(rows)) < choice.min_sites:
+                is_incomplete = True
+                continue
+            norms = collect(rows, so_far=norms)
+            store.release(members[plate])
+        if is_incomplete and members:
+            norms = collect(experiment_rows, so_far=norms)
+            store.release(experiment_rows)
     return norms
 
 

@@ -8,7 +8,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from distangle.axes import Images
-from distangle.images import ImageCache, normalized_batches, raw_batches
+from distangle.images import (
+    Augmentation,
+    ImageCache,
+    augment,
+    normalized_batches,
+    raw_batches,
+    readable_batches,
+    standardize,
+)
 from distangle.images.preprocessing import EPSILON, Transform
 
 Statistics = Float[np.ndarray, "site 2 channel"]
@@ -55,6 +63,91 @@ def batches_to_device(
         padded = batch + [batch[-1]] * (len(pixels) - len(batch))
         transformed = transform_statistics(torch.from_numpy(pixels).to(device), store.preprocessing.transform)
         yield batch, affine(transformed, *scale_and_offset(statistics[padded]))
+
+
+def views_to_device(
+    device: torch.device,
+    store: ImageCache,
+    rows: Sequence[int],
+    statistics: Statistics,
+    *,
+    batch_size: int,
+    n_views: int,
+    keep: bool,
+    copy_pixels: bool | None = None,
+) -> Iterator[tuple[list[int], Iterator[Images]]]:
+    """Yield standardized batches in several views, each image decoded and standardized once.
+
+    Each view equals a batch of `batches_to_device` for that view. Sites that cannot be read are left out.
+
+    Args:
+        device: Of the network.
+        store: The images; it has the reasons of unreadable sites afterwards.
+        rows: Sites of the screen.
+        statistics: From `fit_normalization`, or from `own_statistics`.
+        batch_size: Sites in every batch; the last is padded.
+        n_views: Number of the dihedral views, from the first.
+        keep: Leave the images in the cache of the store.
+        copy_pixels: Whether integer pixels are copied; None: to every device but the CPU.
+
+    Yields:
+        The rows of the batch (fewer than `batch_size` in the last), and an iterator of its views: float32 [batch_size,
+        channel, height, width], channels_last, each valid until the next is requested.
+    """
+    copy_pixels = device.type != "cpu" if copy_pixels is None else copy_pixels
+    transform = store.preprocessing.transform
+    standardized, turned = _channels_last(0, 0, 0, 0), _channels_last(0, 0, 0, 0)
+
+    def turn_all() -> Iterator[Images]:
+        nonlocal turned
+        n, channels, height, width = standardized.shape
+        yield torch.from_numpy(standardized).to(device)
+        # A pixel with all its channels is one item, which NumPy moves whole.
+        pixels = _whole_pixels(standardized)
+        for view in range(1, n_views):
+            size = (width, height) if view & 4 else (height, width)
+            if turned.shape != (n, channels, *size):
+                turned = _channels_last(n, channels, *size)
+            augment(pixels, Augmentation(view), out=_whole_pixels(turned))
+            yield torch.from_numpy(turned).to(device)
+
+    def turn_on_device(images: Images) -> Iterator[Images]:
+        for view in range(n_views):
+            yield turn(images, view)
+
+    for batch, pixels in readable_batches(store, rows, batch_size=batch_size, keep=keep):
+        padded = batch + [batch[-1]] * (batch_size - len(batch))
+        if copy_pixels:
+            transformed = transform_statistics(torch.from_numpy(pixels).to(device), transform)
+            yield batch, turn_on_device(affine(transformed, *scale_and_offset(statistics[padded])))
+            continue
+        if standardized.shape != pixels.shape:
+            standardized = _channels_last(*pixels.shape)
+        standardize(pixels, statistics[padded], out=standardized, transform=transform)
+        yield batch, turn_all()
+
+
+def turn(images: Images, view: int) -> Images:
+    """Return images in one of the eight dihedral views, as `augment` does.
+
+    Args:
+        images: [site, channel, height, width].
+        view: Number of the view, 0-7.
+    """
+    turned = images.transpose(2, 3) if view & 4 else images
+    axes = [axis for bit, axis in ((1, 2), (2, 3)) if view & bit]
+    return turned.flip(axes) if axes else turned
+
+
+def _channels_last(n: int, channels: int, height: int, width: int) -> np.ndarray:
+    """Return an empty float32 [n, channels, height, width] whose channels lie side by side."""
+    return np.empty((n, height, width, channels), dtype=np.float32).transpose(0, 3, 1, 2)
+
+
+def _whole_pixels(images: np.ndarray) -> np.ndarray:
+    """Return a channels-last array as [n, height, width] of pixels with all their channels."""
+    pixels = images.transpose(0, 2, 3, 1)
+    return pixels.view(np.dtype((np.void, pixels.shape[3] * pixels.itemsize)))[..., 0]
 
 
 def transform_statistics(pixels: Shaped[Tensor, "site channel height width"], transform: Transform) -> Images:

@@ -12,7 +12,7 @@ from distangle.images import ImageCache
 from distangle.model.batch_norm import use_statistics
 from distangle.model.classifier import Outputs, PerturbationClassifier
 from distangle.model.control_centering import reference_rows
-from distangle.model.device_batches import batches_to_device
+from distangle.model.device_batches import batches_to_device, views_to_device
 from distangle.model.plate_batch_norm import CellTypesOf, PlateBatchNorm, rows_by_statistics
 from distangle.results.backbone_features import Features
 
@@ -91,20 +91,80 @@ def site_outputs(
         with use_statistics(model, statistics):
             for batch, images in _input_batches(inputs, own_rows, size=size, view=view, device=device):
                 plan.before()
-                padded = batch + [batch[-1]] * (len(images) - len(batch))
-                extra_inputs = (
-                    _to_device(inputs.cell_types(padded), device),
-                    _to_device(reference_rows(inputs.references, padded), device),
-                )
-                with torch.no_grad():
-                    if inputs.features is not None:
-                        outputs = model.classify_features(images, *extra_inputs)
-                    elif plan.channels_last:
-                        outputs = model(images.contiguous(memory_format=torch.channels_last), *extra_inputs)
-                    else:
-                        outputs = model(images, *extra_inputs)
-                n = len(batch)
-                yield batch, Outputs(outputs.logits[:n], outputs.cosines[:n], outputs.embedding[:n])
+                yield batch, _outputs(model, inputs, batch, images, plan=plan)
+
+
+def view_outputs(
+    model: PerturbationClassifier, inputs: SiteInputs, rows: Sequence[int], *, plan: BatchPlan, n_views: int, keep: bool
+) -> Iterator[tuple[list[int], Iterator[Outputs]]]:
+    """Compute the outputs of sites in several views, with each image decoded once.
+
+    Args:
+        model: In evaluation mode.
+        inputs: Inputs of the network. `statistics` may be those of `own_statistics`, filled as images are read.
+        rows: Sites of the screen. Unreadable ones are left out; `inputs.store.reasons` has their reasons afterwards.
+        plan: Size of a batch, and which rank computes which; the memory format is channels_last.
+        n_views: Number of the views, from the first: dihedral, or fixed views of the features.
+        keep: Leave the images in the cache of the store.
+
+    Yields:
+        Rows of a batch, and an iterator of their outputs in each view, [row, ...]; to be used before the next batch.
+
+    Raises:
+        WeightsError: A plate has no statistics in `inputs.norms`.
+    """
+    device = next(model.parameters()).device
+    for members, statistics in rows_by_statistics(inputs.norms, inputs.store.screen, rows, inputs.store.fold):
+        size = plan.size if plan.always_full else min(plan.size, max(1, len(members)))
+        own_rows = shard(members) if plan.by_rank else members
+        batches = (
+            views_to_device(
+                device, inputs.store, own_rows, inputs.statistics, batch_size=size, n_views=n_views, keep=keep
+            )
+            if inputs.features is None
+            else _feature_views(inputs.features, own_rows, size=size, n_views=n_views, device=device)
+        )
+        with use_statistics(model, statistics):
+            for batch, views in batches:
+                plan.before()
+                yield batch, _outputs_of_views(model, inputs, batch, views, plan=plan)
+
+
+def _outputs_of_views(
+    model: PerturbationClassifier, inputs: SiteInputs, batch: list[int], views: Iterator[Tensor], *, plan: BatchPlan
+) -> Iterator[Outputs]:
+    for images in views:
+        yield _outputs(model, inputs, batch, images, plan=plan)
+
+
+@torch.no_grad()
+def _outputs(
+    model: PerturbationClassifier, inputs: SiteInputs, batch: list[int], images: Tensor, *, plan: BatchPlan
+) -> Outputs:
+    """Return the outputs of a batch without its padding."""
+    padded = batch + [batch[-1]] * (len(images) - len(batch))
+    extra_inputs = (
+        _to_device(inputs.cell_types(padded), images.device),
+        _to_device(reference_rows(inputs.references, padded), images.device),
+    )
+    if inputs.features is not None:
+        outputs = model.classify_features(images, *extra_inputs)
+    elif plan.channels_last:
+        outputs = model(images.contiguous(memory_format=torch.channels_last), *extra_inputs)
+    else:
+        outputs = model(images, *extra_inputs)
+    n = len(batch)
+    return Outputs(outputs.logits[:n], outputs.cosines[:n], outputs.embedding[:n])
+
+
+def _feature_views(
+    features: Features, rows: Sequence[int], *, size: int, n_views: int, device: torch.device
+) -> Iterator[tuple[list[int], Iterator[Tensor]]]:
+    """Yield rows with their features in each view, padded to the size of a batch."""
+    for start in range(0, len(rows), size):
+        batch = list(rows[start : start + size])
+        padded = batch + [batch[-1]] * (size - len(batch))
+        yield batch, (torch.from_numpy(features.take(padded, view)).to(device) for view in range(n_views))
 
 
 def _input_batches(

@@ -240,6 +240,7 @@ def _training_contrast(
             if group.rows:
                 plate_rows = [row for row, plate in zip(training_rows, plates, strict=True) if plate in group.plates]
                 yield batches_of(sorted({*plate_rows, *group.rows})), batches_of(group.rows)
+                store.release(plate_rows)
 
     if not any(group.rows for group in groups):
         raise ConfigError(

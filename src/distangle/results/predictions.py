@@ -10,11 +10,37 @@ from safetensors.numpy import load_file, save_file
 
 from distangle.core.io import atomic_write, sort_header
 from distangle.core.result_files import MissingResultError, read_table, rebuild_hint
-from distangle.core.untrusted_files import read_regular_file
-from distangle.errors import RunError
+from distangle.core.untrusted_files import UnexpectedContent, read_regular_file
+from distangle.errors import ConfigError, RunError
+from distangle.results.top_logits import default_top, highest_logits, spread_logits
 
 KEYS = ("experiment", "plate", "well", "site")
 _COLUMNS = ("predicted", "reason")  # of every table
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitStorage:
+    """Which logits are stored, and in which precision.
+
+    Attributes:
+        top: Number of the highest logits of each row; 0 for all; None for all of up to 256 classes, else 32.
+        half: Store logits and embeddings as float16, with three digits, instead of float32.
+
+    Raises:
+        ConfigError: `top` is negative.
+    """
+
+    top: int | None = None
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        if self.top is not None and self.top < 0:
+            raise ConfigError(f"top is {self.top}: expected 0 (all logits) or the number of logits to store.")
+
+    def top_of(self, n_classes: int) -> int | None:
+        """Return how many logits of a row are stored; None for all."""
+        top = default_top(n_classes) if self.top is None else self.top
+        return top if top and top < n_classes else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +59,8 @@ class Predictions:
         embedding: float32 [row, embedding]; NaN where `reason` is not empty.
         perturbations: Names of the logits' columns.
         views: Number of dihedral test-time views averaged, 1 or 8.
+        n_top: Number of the highest logits of each row that were stored; the others share the remaining probability
+            evenly (`spread_logits`). None: all logits are exact.
     """
 
     level: Literal["site", "well"]
@@ -41,6 +69,7 @@ class Predictions:
     embedding: np.ndarray
     perturbations: tuple[str, ...]
     views: int
+    n_top: int | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.table)
@@ -53,21 +82,29 @@ class Predictions:
     @property
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits, float32 [row, perturbation]."""
-        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True, initial=-np.inf))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
+        return softmax(self.logits)
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write `<level>s[_views8].parquet` and its arrays; return both paths."""
+    def write(self, folder: Path, *, storage: "LogitStorage | None" = None) -> list[Path]:
+        """Write `<level>s[_views8].parquet` and its arrays; return both paths.
+
+        Args:
+            folder: Folder of the files.
+            storage: Which logits to store, and in which precision; None for the default.
+        """
+        storage = storage or LogitStorage()
         table, arrays = _paths(folder, self.level, self.views)
-        with atomic_write(arrays) as temporary:
-            save_file(
-                {
-                    "logits": np.ascontiguousarray(self.logits, dtype=np.float32),
-                    "embedding": np.ascontiguousarray(self.embedding, dtype=np.float32),
-                },
-                temporary,
-                metadata={"perturbations": "\x1f".join(self.perturbations), "views": str(self.views)},
-            )
+        dtype = np.float16 if storage.half else np.float32
+        top = self.n_top or storage.top_of(len(self.perturbations))
+        metadata = {"perturbations": "\x1f".join(self.perturbations), "views": str(self.views)}
+        if top is None:
+            tensors = {"logits": np.ascontiguousarray(self.logits, dtype=dtype)}
+        else:
+            values, classes, log_sums = highest_logits(self.logits, top)
+            tensors = {"top_logits": values.astype(dtype), "top_classes": classes, "log_sums": log_sums}
+            metadata["n_top"] = str(top)
+        tensors["embedding"] = np.ascontiguousarray(self.embedding, dtype=dtype)
+        with atomic_write(arrays, size=sum(tensor.nbytes for tensor in tensors.values())) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
             sort_header(temporary)
         with atomic_write(table) as temporary:
             self.table.to_parquet(temporary, index=False)
@@ -94,13 +131,34 @@ class Predictions:
             with safe_open(arrays, framework="numpy") as opened:
                 names = (opened.metadata() or {})["perturbations"]
             values = load_file(arrays)
-            logits, embedding = values["logits"], values["embedding"]
-        perturbations = tuple(names.split("\x1f")) if names else ()
+            perturbations = tuple(names.split("\x1f")) if names else ()
+            n_top = None
+            if "top_logits" in values:
+                top_logits, classes = values["top_logits"].astype(np.float32), values["top_classes"]
+                n_top = top_logits.shape[1]
+                if classes.max(initial=0) >= len(perturbations):
+                    raise UnexpectedContent(f"it names class {classes.max()} of {len(perturbations)}")
+                logits = spread_logits(top_logits, classes, values["log_sums"], len(perturbations))
+            else:
+                logits = values["logits"].astype(np.float32, copy=False)
+            embedding = values["embedding"].astype(np.float32, copy=False)
         if logits.shape != (len(rows), len(perturbations)) or embedding.shape[:1] != (len(rows),):
             raise RunError(f"{arrays} does not match {table.name}: it holds other rows or perturbations. {fix}")
         return cls(
-            level=level, table=rows, logits=logits, embedding=embedding, perturbations=perturbations, views=views
+            level=level,
+            table=rows,
+            logits=logits,
+            embedding=embedding,
+            perturbations=perturbations,
+            views=views,
+            n_top=n_top,
         )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, float32 [row, class]."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _paths(folder: Path, level: str, views: int) -> tuple[Path, Path]:

@@ -1,0 +1,164 @@
+"""Predict a screen in parts that stay on disk, so that a stopped prediction goes on."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from distangle.errors import ConfigError, DistangleError, OutOfMemoryError, RunError, StorageError
+from distangle.inference.parts import PartPredictor
+from distangle.model import PlateBatchNorm
+from distangle.results.prediction_parts import FOLDER, PartFolder
+from distangle.screen import Screen
+from distangle.screen.screen import PLATE_COLUMNS, SITE_COLUMNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One of several equal shares of the parts of a prediction.
+
+    Attributes:
+        number: Of this share, from 1.
+        total: Number of shares.
+
+    Raises:
+        ConfigError: `number` is not in 1 to `total`.
+    """
+
+    number: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.total:
+            raise ConfigError(
+                f"Share {self.number}/{self.total}: expected I/N with I from 1 to N, such as 3/16. The shares of an "
+                "array job are 1/N, 2/N, ... N/N."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Read `I/N`.
+
+        Raises:
+            ConfigError: The text is another.
+        """
+        number, _, total = text.partition("/")
+        if not (number.isdecimal() and total.isdecimal()):
+            raise ConfigError(f"Share {text!r}: expected I/N, such as 3/16.")
+        return cls(number=int(number), total=int(total))
+
+
+def part_folder(predictor: PartPredictor, folder: Path, *, weights_sha256: str) -> PartFolder:
+    """Return the folder of the parts of a prediction.
+
+    Args:
+        predictor: The network and the images.
+        folder: Folder of the predictions.
+        weights_sha256: SHA-256 of the weights of the network.
+    """
+    screen = predictor.store.screen
+    origin = {
+        "screen": screen_sha256(screen),
+        "network": weights_sha256,
+        "set of batch-norm statistics": norms_sha256(predictor.norms),
+        "number of views": ",".join(map(str, predictor.views)),
+    }
+    return PartFolder(folder / FOLDER, predictor.plan(range(len(screen.sites))), origin)
+
+
+def predict_missing(
+    predictor: PartPredictor,
+    parts: PartFolder,
+    *,
+    share: Share | None = None,
+    report: Callable[[int, int], None],
+    say: Callable[[str], None],
+) -> None:
+    """Predict the parts that have no file yet, each in constant memory.
+
+    A part that fails does not stop the others.
+
+    Args:
+        predictor: The network and the images.
+        parts: Their folder.
+        share: Which of the parts; None for all.
+        report: Called with the number of predicted sites and their total after every batch.
+        say: Called with messages for the user.
+
+    Raises:
+        RunError: Some parts failed, or a part on disk was predicted from something else.
+        StorageError: The storage has no room, or filled up; the parts that were written stay.
+    """
+    share = share or Share(number=1, total=1)
+    own_numbers = range(share.number - 1, len(parts.plan), share.total)
+    missing = [number for number in parts.missing() if number in own_numbers]
+    if len(missing) < len(own_numbers):
+        say(f"{len(own_numbers) - len(missing)} of {len(own_numbers)} parts of the prediction are in {parts.folder}.")
+    width = len(predictor.card.classes) + predictor.model.config.embedding_size
+    parts.check_space(bytes_per_site=4 * width * len(predictor.views))
+    n_sites, n_done = sum(len(parts.plan[number]) for number in missing), 0
+    failures: dict[int, DistangleError] = {}
+    try:
+        for number in missing:
+            n_in_part = 0
+
+            def add(n: int) -> None:
+                nonlocal n_in_part
+                n_in_part += n
+                report(n_done + n_in_part, n_sites)  # noqa: B023 - called in this round only
+
+            try:
+                parts.write(number, predictor.predict(parts.plan[number], report=add))
+            except (DistangleError, OSError) as error:
+                if _ends_all(error):
+                    raise
+                failures[number] = error if isinstance(error, DistangleError) else RunError(str(error))
+            n_done += len(parts.plan[number])
+            report(n_done, n_sites)
+    except (KeyboardInterrupt, DistangleError):
+        say(
+            f"stopped: {len(parts.plan) - len(parts.missing())} of {len(parts.plan)} parts of the prediction are in "
+            f"{parts.folder}. The same command goes on from there."
+        )
+        raise
+    if failures:
+        names = "; ".join(
+            f"part {number + 1} of {len(parts.plan)} ({_plates(predictor.store.screen, parts.plan[number])}): {error}"
+            for number, error in failures.items()
+        )
+        raise RunError(
+            f"{len(failures)} of {len(missing)} parts failed: {names} The other parts are in {parts.folder}; the same "
+            "command goes on from there."
+        )
+
+
+def screen_sha256(screen: Screen) -> str:
+    """Return a hash of the sites and images of a screen, without their paths and dates."""
+    columns = [name for name in (*SITE_COLUMNS, "size", "sha256", *screen.card.extra_columns) if name in screen.sites]
+    digests = pd.util.hash_pandas_object(screen.sites[columns].astype(str), index=False)
+    return hashlib.sha256(digests.to_numpy().tobytes()).hexdigest()
+
+
+def norms_sha256(norms: PlateBatchNorm | None) -> str:
+    """Return a hash of batch-norm statistics; `running` for none."""
+    if norms is None:
+        return "running"
+    digest = hashlib.sha256(repr((norms.by, sorted(norms.index_of_plate.items(), key=str))).encode())
+    for statistics in norms.statistics:
+        for name in sorted(statistics):
+            digest.update(name.encode() + statistics[name].detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _ends_all(error: Exception) -> bool:
+    """Return whether an error would meet every part: the storage or the memory is full."""
+    return isinstance(error, StorageError | OutOfMemoryError)
+
+
+def _plates(screen: Screen, rows: np.ndarray) -> str:
+    plates = screen.sites[list(PLATE_COLUMNS)].iloc[rows].drop_duplicates().astype(str)
+    names = [" ".join(plate) for plate in plates.itertuples(index=False, name=None)]
+    return f"plates {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
