@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import pandas as pd
 
@@ -55,7 +55,7 @@ class ViewSource:
         predictions: Predictions of the run; None without them.
         profiles: Profiles; None without them.
         explanation: Explanations of the run; None without them.
-        scores: Rows of the score table; empty without scores.
+        has_scores: Whether the run has a score table.
         channels: `name`, `stain`, `organelle` and `colour` of every channel.
         notices: What is absent or damaged.
     """
@@ -69,7 +69,7 @@ class ViewSource:
     predictions: PredictionFiles | None = None
     profiles: ProfileFiles | None = None
     explanation: ExplanationFiles | None = None
-    scores: list[dict[str, Any]] = field(default_factory=list)
+    has_scores: bool = False
     channels: list[dict[str, str]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
@@ -176,7 +176,7 @@ def _open_run(run: RunFolder, screen_folder: Path | None, images: Path | None) -
         source.channels = [dict(channel) for channel in (card or {}).get("channels", [])]
     source.run, source.predictions, source.profiles = run, predictions, profiles
     source.explanation = _attempt(lambda: _explanation(run), notices)
-    source.scores = _attempt(lambda: _scores(run), notices) or []
+    source.has_scores = predictions is not None and run.scores.exists()
     if predictions is None and not notices and source.state() != "training":
         notices.append(Notice("The run has no predictions yet.", "Make them: `distangle predict RUN`."))
     if source.state() == "":
@@ -235,14 +235,6 @@ def _profiles(run: RunFolder) -> ProfileFiles | None:
 def _explanation(run: RunFolder) -> ExplanationFiles | None:
     _check(run, "explanations/")
     return ExplanationFiles.open(run.explanations) if (run.explanations / "explanation.json").exists() else None
-
-
-def _scores(run: RunFolder) -> list[dict[str, Any]]:
-    from distangle.results.scores import Scores
-
-    if not run.scores.exists():
-        return []
-    return [row.model_dump(mode="json") for row in Scores.read(run.scores).rows]
 
 
 def _folds(run: RunFolder, notices: list[Notice]) -> pd.DataFrame:
