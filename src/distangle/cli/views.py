@@ -73,7 +73,7 @@ def _view(
         from distangle.images.jit_threshold import JIT_THRESHOLD
         from distangle.web.app import make_app
         from distangle.web.security import allowed_hosts, new_token
-        from distangle.web.serve import can_open_browser, open_browser, serve
+        from distangle.web.serve import can_open_browser, make_server, open_browser, serve
         from distangle.web.source import open_source
 
         show_action(f"reading {folder}")
@@ -99,7 +99,7 @@ def _view(
                 open_browser(url)
 
         JIT_THRESHOLD.count(-PIXELS_WITHOUT_NUMBA)
-        serve(app, bound, when_ready=announce)
+        serve(make_server(app), bound, when_ready=announce)
         print_result("The viewer has ended.")
 
 

@@ -40,6 +40,12 @@ class Notice:
     next_step: str = ""
 
 
+def notice_of(error: DistangleError) -> Notice:
+    """Return the message of an error, its last sentence as the next step."""
+    head, _, tail = str(error).rpartition(". ")
+    return Notice(f"{head}.", tail) if head else Notice(str(error))
+
+
 @dataclass(kw_only=True)
 class ViewSource:
     """The content of a folder, as far as it is there.
@@ -105,7 +111,7 @@ class ViewSource:
             roots += [source] if isinstance(source, Path) else []
             roots += [folder.resolve(), folder] if folder else []
         for root in sorted({str(root) for root in roots if str(root) not in (".", "/")}, key=len, reverse=True):
-            text = text.replace(f"{root}/", "").replace(root, "the folder")
+            text = text.replace(f"{root}/", "").replace(root, self.kind.upper())
         return re.sub(r"(?<![\w.])(?:/[^\s/'`:,;()]+){2,}", lambda match: match[0].rpartition("/")[2], text)
 
 
@@ -138,7 +144,9 @@ def _open_screen(folder: Path, images: Path | None) -> ViewSource:
     notices: list[Notice] = []
     screen = _with_allowed_images(screen, images, notices)
     source = _of_screen("screen", folder, screen)
-    source.notices += notices
+    source.notices += [
+        Notice(source.without_folders(one.text), source.without_folders(one.next_step)) for one in notices
+    ]
     return source
 
 
@@ -147,7 +155,7 @@ def _with_allowed_images(screen: Screen, images: Path | None, notices: list[Noti
     try:
         return allowed_sources(screen) if images is None else with_images(screen, images)
     except DistangleError as error:
-        notices.append(_notice(error))
+        notices.append(notice_of(error))
         metadata = screen.card.model_copy(update={"tables_only": True})
         return Screen(card=metadata, sites=screen.sites, problems=screen.problems, folder=screen.folder)
 
@@ -181,7 +189,9 @@ def _open_run(run: RunFolder, screen_folder: Path | None, images: Path | None) -
         notices.append(Notice("The run has no predictions yet.", "Make them: `distangle predict RUN`."))
     if source.state() == "":
         notices.append(Notice("The training of this run did not finish.", "Resume it: `distangle train --resume RUN`."))
-    source.notices += [Notice(source.without_folders(one.text), one.next_step) for one in notices]
+    source.notices += [
+        Notice(source.without_folders(one.text), source.without_folders(one.next_step)) for one in notices
+    ]
     return source
 
 
@@ -196,15 +206,8 @@ def _attempt(read: Callable[[], Part], notices: list[Notice]) -> Part | None:
     try:
         return read()
     except DistangleError as error:
-        notices.append(_notice(error))
+        notices.append(notice_of(error))
         return None
-
-
-def _notice(error: DistangleError) -> Notice:
-    """Return the message of an error, its last sentence as the next step."""
-    text = str(error)
-    head, _, tail = text.rpartition(". ")
-    return Notice(f"{head}.", tail) if head else Notice(text)
 
 
 def _check(run: RunFolder, prefix: str) -> None:
