@@ -277,8 +277,7 @@ def test_only_sites_of_the_training_fold_are_trained_on(folder: Path) -> None:
 def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
     import torch
 
-    from distangle.images import ImageCache, normalized_batches
-    from distangle.images import fit_normalization
+    from distangle.images import ImageCache, fit_normalization, normalized_batches
     from distangle.inference import cell_type_rows, open_model
 
     model, card = open_model(RunFolder.open(folder / "runs/a"))
