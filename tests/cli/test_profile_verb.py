@@ -537,3 +537,19 @@ def test_the_table_of_hits_fits_a_narrow_terminal(
     assert lines[0].split() == ["perturbation", "mAP", "chance", "p", "q", "agreement", "effect", "wells"]
     assert lines[1].startswith("a   ")
     assert any(line.startswith("This terminal is too narrow for channel, nearest, opposite: see") for line in lines)
+
+
+def test_an_alignment_can_be_fitted_on_named_wells(verb: Verb) -> None:
+    frame = table(names=("a", "b", "c"))
+    status, text = verb(frame, "--align", "center-controls", "--fit-on", "Perturbation=c")
+    assert status == 0, text
+    assert "4 wells with Metadata_Perturbation=c fit the alignment in place of negative controls, and the other" in text
+    status, text = verb(frame, "--align", "center-controls", "--fit-on", "Metadata_Perturbation=d", out="other")
+    assert status != 0
+    assert "None of 32 wells has Metadata_Perturbation=d. Expected one of the values DMSO, a, b, c." in text
+    status, text = verb(frame, "--fit-on", "Perturbation=c", out="other")
+    assert status != 0
+    assert "No step of the alignment (center-plate) is fitted on the wells with Metadata_Perturbation=c" in text
+    status, text = verb(frame, "--align-like", "out", "--fit-on", "Perturbation=c", out="other")
+    assert status != 0
+    assert "Remove --fit-on: not allowed with --align-like out. The steps and the wells to fit on are those of" in text

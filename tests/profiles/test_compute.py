@@ -154,3 +154,31 @@ def test_edges_are_the_first_two_columns(tmp_path: Path) -> None:
         read_edges(path)
     with pytest.raises(ProfileError, match="absent.csv"):
         read_edges(tmp_path / "absent.csv")
+
+
+def test_an_alignment_is_fitted_on_named_wells_and_goes_to_new_plates() -> None:
+    profiles = planted_profiles(0, n_pairs=3, n_inactive=2)
+    options = replace(FAST, alignment=("center-controls",), fit_on=("Metadata_Perturbation=none0",))
+    file = ProfilesFile(profiles=profiles, n_found=len(profiles))
+    result, fitted = compute_profiles(file, options)
+    assert fitted.fit_on == options.fit_on
+    assert result.settings["fit_on"] == ["Metadata_Perturbation=none0"]
+    # none0 has one well per plate, and its plate is centered on it.
+    table = result.wells.table
+    np.testing.assert_allclose(result.wells.features[table["Metadata_Perturbation"] == "none0"], 0, atol=1e-5)
+    assert "none0" not in set(result.hits["perturbation"])
+    notes = result.settings["notes"]
+    assert "1 perturbations are not compared, because all their wells fit the alignment: none0." in notes
+    assert any(note.startswith("8 wells with Metadata_Perturbation=none0 fit the alignment in place") for note in notes)
+    again = compute(profiles, FAST, alignment=fitted)
+    np.testing.assert_allclose(again.wells.features, result.wells.features, atol=1e-5)
+    assert again.settings["fit_on"] == ["Metadata_Perturbation=none0"]
+
+
+def test_wells_to_fit_on_need_a_step_that_uses_them() -> None:
+    profiles = planted_profiles(0, n_pairs=1, n_inactive=1)
+    with pytest.raises(ProfileError, match=r"No step of the alignment \(center-plate\) is fitted on the wells with"):
+        compute(profiles, replace(FAST, fit_on=("Metadata_Perturbation=none0",)))
+    options = replace(FAST, alignment=("tvn-plate",), fit_on=("Metadata_Perturbation=none0",))
+    with pytest.raises(ProfileError, match=r"'tvn-plate' has too few named wells on E0/P0 \(1\)"):
+        compute(profiles, options)

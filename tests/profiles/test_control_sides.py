@@ -1,11 +1,20 @@
 """No negative control serves both the alignment and the test."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from distangle.errors import ProfileError
 from distangle.profiles.alignment import align
-from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
+from distangle.profiles.control_sides import (
+    find_wells,
+    part_controls,
+    sides_sentence,
+    wholly_fitted,
+    without_references,
+)
 from distangle.profiles.retrieval import activity
 from distangle.profiles.sphering import CONTROL_SIDE, control_mask, reference_mask
 from distangle.results.profiles import PLATE, Profiles
@@ -80,3 +89,81 @@ def test_every_plate_gives_half_of_its_controls() -> None:
     assert sides_sentence(wells).startswith("6 negative controls fit the alignment, and the other 4 are compared")
     again = part_controls(noise(0, n_controls=5, n_replicates=2, n_plates=2), seed=1)
     assert again.table.equals(wells.table)
+
+
+def named(profiles: Profiles) -> Profiles:
+    """Name the first two treatments and half of the controls of every plate as wells of a batch."""
+    table = profiles.table.copy()
+    names = table["Metadata_Perturbation"]
+    table["Metadata_Batch_Well"] = np.where(names.isin(["t0", "t1"]), "1", "0")
+    table["Metadata_Number"] = np.arange(len(table))
+    return replace(profiles, table=table)
+
+
+def test_wells_to_fit_on_are_found_by_their_values() -> None:
+    wells = named(noise(0, n_controls=4, n_replicates=4, n_plates=2))
+    names = wells.table["Metadata_Perturbation"]
+    mask = find_wells(wells, ["Metadata_Perturbation=t5", "Metadata_Batch_Well=1"])
+    assert set(names[mask]) == {"t0", "t1", "t5"}
+    assert find_wells(wells, ["Metadata_Number=7.0"]).nonzero()[0].tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        ("Metadata_Plate", "'Metadata_Plate' names no wells to fit on. Expected COLUMN=VALUE"),
+        ("Metadata_Plate=", "names no wells to fit on"),
+        ("Metadata_Plates=P0", "no column 'Metadata_Plates' to fit on. Did you mean 'Metadata_Plate'"),
+        ("Metadata_Plate=P7", "None of 248 wells has 'Metadata_Plate=P7'. Expected one of the values 'P0', 'P1'. Name"),
+        ("Metadata_Well=Z1", "and others. Name one"),
+        ("Metadata_Number=x", "None of 248 wells has"),
+    ],
+)
+def test_wells_that_cannot_be_found_are_refused(condition: str, text: str) -> None:
+    wells = named(noise(0, n_controls=4, n_replicates=4, n_plates=2))
+    with pytest.raises(ProfileError) as refusal:
+        find_wells(wells, [condition])
+    assert text.replace("'", "") in str(refusal.value).replace("'", "")
+
+
+def test_half_of_the_named_wells_fit_the_alignment_and_the_others_are_compared() -> None:
+    wells = named(noise(0, n_controls=4, n_replicates=4, n_plates=1))
+    table = wells.table.copy()
+    table.loc[table["Metadata_Perturbation"] == "t9", ["Metadata_Perturbation", "Metadata_Role"]] = ["", "unknown"]
+    wells = replace(wells, table=table)
+    conditions = ["Metadata_Batch_Well=1", "Metadata_Role=unknown"]
+    parted = part_controls(wells, seed=0, fit_on=find_wells(wells, conditions))
+    side = parted.table[CONTROL_SIDE]
+    is_named = parted.table["Metadata_Perturbation"].isin(["t0", "t1"])
+    assert side[is_named].value_counts().to_dict() == {"alignment": 4, "test": 4}
+    assert (side[parted.table["Metadata_Role"] == "unknown"] == "alignment").all()  # compared with nothing
+    assert (side[control_mask(parted)] == "").all()
+    assert reference_mask(parted).sum() == 8
+    assert len(without_references(parted)) == len(wells) - 8
+    assert sides_sentence(parted, conditions).startswith(
+        "8 wells with Metadata_Batch_Well=1 or Metadata_Role=unknown fit the alignment in place of negative controls, "
+        "and the other 4 are compared"
+    )
+    both = part_controls(wells, seed=0, fit_on=find_wells(wells, ["Metadata_Role=negative_control"]))
+    np.testing.assert_array_equal(both.table[CONTROL_SIDE], part_controls(wells, seed=0).table[CONTROL_SIDE])
+
+
+def test_perturbations_that_the_alignment_takes_whole_are_named() -> None:
+    wells = named(noise(0, n_controls=4, n_replicates=1, n_plates=1))
+    parted = part_controls(wells, seed=0, fit_on=find_wells(wells, ["Metadata_Perturbation=t0"]))
+    assert wholly_fitted(parted) == ["t0"]
+    assert sides_sentence(parted, ["Metadata_Perturbation=t0"]).endswith("and none of them is compared.")
+    assert wholly_fitted(part_controls(wells, seed=0)) == []
+
+
+@pytest.mark.parametrize("steps", [("center-controls",), ("tvn-plate",)])
+def test_noise_is_calibrated_when_named_treatments_fit_the_alignment(steps: tuple[str, ...]) -> None:
+    p = []
+    for seed in range(5):
+        wells = noise(seed, n_controls=16, n_replicates=4, n_plates=1)
+        fit_on = wells.table["Metadata_Perturbation"].isin([f"t{k}" for k in range(6)]).to_numpy()
+        known = without_references(align(part_controls(wells, seed=seed, fit_on=fit_on), steps))
+        names = known.table["Metadata_Perturbation"].to_numpy(dtype=object)
+        table = activity(known.features, names, control_mask(known), known.codes(PLATE), n_draws=199, seed=seed)
+        p.append((table["p"] <= 0.05).mean())
+    assert abs(np.mean(p) - 0.05) <= 3 * max(0.0126, np.std(p, ddof=1) / np.sqrt(5))

@@ -34,6 +34,7 @@ def profile(
     out: Path | None = None,
     align: str | None = None,
     align_like: Path | None = None,
+    fit_on: Annotated[RepeatedOption, Parameter(negative=())] = (),
     aggregate: Literal["mean", "median", "medoid"] = "mean",
     perturbation: str | None = None,
     negative_control: Annotated[RepeatedOption, Parameter(negative=())] = (),
@@ -60,6 +61,8 @@ def profile(
         align: Steps of the alignment in their order, such as `center-plate,tvn`; `none` for no step; the default is
             `center-plate`.
         align_like: Folder of an earlier `distangle profile`, whose alignment is applied to these plates.
+        fit_on: Wells that the steps of the controls are fitted on, in place of negative controls: `COLUMN=VALUE`, such
+            as `Metadata_Role=positive_control`; can be repeated.
         aggregate: Center of the sites of a well, and of the wells of a perturbation.
         perturbation: Column of the perturbation, if the source names it otherwise.
         negative_control: Perturbation that is a negative control, if no column states the role; can be repeated.
@@ -123,12 +126,17 @@ def profile(
     for note in file.notes:
         print_note(note)
     if align_like is not None:
-        check_exclusive(f"--align-like {align_like}", {"--align": align}, "The steps are those of that alignment.")
+        check_exclusive(
+            f"--align-like {align_like}",
+            {"--align": align, "--fit-on": " ".join(fit_on) or None},
+            "The steps and the wells to fit on are those of that alignment.",
+        )
     alignment = None if align_like is None else read_alignment(align_like)
     names = (align or "center-plate").split(",")
     steps = () if align == "none" else tuple(name.strip() for name in names if name.strip())
     options = ProfileOptions(
         alignment=steps,
+        fit_on=tuple(_column(condition) for condition in fit_on),
         aggregate=aggregate,
         label=_column(label),
         not_same=_column(not_same),

@@ -30,10 +30,13 @@ class Alignment:
     Attributes:
         steps: The steps in their order.
         feature_names: Features of the profiles of the fit.
+        fit_on: Conditions of the wells that the steps of the controls use, as of `control_sides.find_wells`; none for
+            the negative controls.
     """
 
     steps: tuple[Step, ...]
     feature_names: tuple[str, ...]
+    fit_on: tuple[str, ...] = ()
 
     def apply(self, profiles: Profiles) -> Profiles:
         """Align profiles, such as those of new plates.
@@ -211,4 +214,4 @@ STEPS: Mapping[str, Fit] = {
 }
 """Name and fit of every step."""
 CONTROL_STEPS = frozenset(name for name in STEPS if name.endswith("controls") or name.startswith(("tvn", "sphere")))
-"""Steps that are fitted on negative controls."""
+"""Steps that are fitted on negative controls, or on other wells that are named."""

@@ -49,12 +49,11 @@ def check_profiles(profiles: Profiles) -> None:
 
 
 def check_counts(step: str, names: Sequence[str], counts: np.ndarray, *, least: int, wells: str) -> None:
-    """Refuse groups that have too few rows for an estimate."""
+    """Refuse groups that have too few rows for an estimate; `wells` names the rows."""
     few = [f"{name} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if count < least]
     if few:
-        what = "negative controls" if wells == "controls" else "rows"
         raise ProfileError(
-            f"Step {step!r} has too few {what} on {listing(few)}. Expected at least {least} on each; "
+            f"Step {step!r} has too few {wells} on {listing(few)}. Expected at least {least} on each; "
             "leave these plates out or use another step."
         )
 

@@ -16,7 +16,7 @@ from distangle.profiles.alignment_checks import (
     group_names,
     listing,
 )
-from distangle.profiles.sphering import Sphering, reference_mask, spread_of
+from distangle.profiles.sphering import Sphering, reference_mask, reference_words, spread_of
 from distangle.profiles.tvn import TypicalVariation
 from distangle.results.profiles import Profiles
 
@@ -70,9 +70,8 @@ class GroupStep:
         controls = reference_mask(profiles) if self.wells == "controls" else np.ones(len(profiles), dtype=bool)
         names = group_names(profiles, self.group, codes)
         least = 1 if self.operation == "center" else 2
-        check_counts(
-            self.name, names, np.bincount(codes[controls], minlength=len(names)), least=least, wells=self.wells
-        )
+        wells = reference_words(profiles) if self.wells == "controls" else "rows"
+        check_counts(self.name, names, np.bincount(codes[controls], minlength=len(names)), least=least, wells=wells)
         if self.wells == "all" and self.operation != "scale":
             check_perturbations(self.name, profiles, codes, names)
         values = np.asarray(profiles.features, dtype=np.float64)
@@ -176,7 +175,7 @@ class TypicalVariationStep:
         codes, controls = profiles.codes(GROUP_COLUMNS[self.group]), reference_mask(profiles)
         names = group_names(profiles, self.group, codes)
         counts = np.bincount(codes[controls], minlength=len(names))
-        check_counts(self.name, names, counts, least=2, wells="controls")
+        check_counts(self.name, names, counts, least=2, wells=reference_words(profiles))
         values = self.variation.apply(np.asarray(profiles.features, dtype=np.float64), codes, controls)
         axes = self.variation.axes
         entry: dict[str, Any] = {

@@ -14,9 +14,23 @@ from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import ProfileError, brief
 from distangle.profiles.aggregation import aggregate
 from distangle.profiles.alignment import CONTROL_STEPS, Alignment, fit_by_step
+from distangle.profiles.alignment_checks import listing
 from distangle.profiles.batch_effects import measure_batch_effects
-from distangle.profiles.compute_checks import check_edges, check_wells, label_note, mixture_note, well_notes
-from distangle.profiles.control_sides import part_controls, sides_sentence, without_references
+from distangle.profiles.compute_checks import (
+    check_edges,
+    check_fit_on,
+    check_wells,
+    label_note,
+    mixture_note,
+    well_notes,
+)
+from distangle.profiles.control_sides import (
+    find_wells,
+    part_controls,
+    sides_sentence,
+    wholly_fitted,
+    without_references,
+)
 from distangle.profiles.hits import COMPOUND, NAME, hit_table
 from distangle.profiles.label_retrieval import consistency
 from distangle.profiles.map import map_profiles
@@ -42,6 +56,7 @@ class ProfileOptions:
 
     Attributes:
         alignment: Names of `alignment.STEPS` in their order; () for none.
+        fit_on: Wells that the steps of the controls are fitted on, in place of negative controls: `COLUMN=VALUE` each.
         aggregate: Center of the sites of a well, and of the wells of a perturbation.
         label: Column of labels that perturbations share, such as the mechanism, `|` between several; "" for none.
         not_same: Column in which positives of a label must differ too, such as the week; "" for none.
@@ -53,6 +68,7 @@ class ProfileOptions:
     """
 
     alignment: tuple[str, ...] = ("center-plate",)
+    fit_on: tuple[str, ...] = ()
     aggregate: How = "mean"
     label: str = ""
     not_same: str = ""
@@ -86,21 +102,29 @@ def compute_profiles(
         The result, and the chain.
 
     Raises:
-        ProfileError: There is no control or no perturbation, a step cannot be done, or a column is absent.
+        ProfileError: There is no control or no perturbation, a step cannot be done, a column is absent, or no well is
+            one to fit on.
     """
     wells = file.profiles
     if wells.level == "site":
         wells = aggregate(wells, to="well", how=options.aggregate)
     steps = options.alignment if alignment is None else tuple(step.name for step in alignment.steps)
     check_wells(wells, steps=steps, columns=(options.label, options.not_same))
+    check_fit_on(options.fit_on, steps)
     notes = [*file.notes, *well_notes(wells)]
     if note := mixture_note(wells, steps):
         notes.append(note)
     if edges is not None:
         check_edges([name for name in dict.fromkeys(wells.table[NAME][~control_mask(wells)]) if name], edges)
+    fit_on = options.fit_on if alignment is None else alignment.fit_on
     if set(steps) & CONTROL_STEPS:
-        wells = part_controls(wells, seed=options.seed)
-        notes.append(sides_sentence(wells))
+        wells = part_controls(wells, seed=options.seed, fit_on=find_wells(wells, fit_on) if fit_on else None)
+        notes.append(sides_sentence(wells, fit_on))
+        if names := wholly_fitted(wells):
+            notes.append(
+                f"{len(names)} perturbations are not compared, because all their wells fit the alignment: "
+                f"{listing(names)}."
+            )
     rows = []
     if alignment is not None:
         notes.append(f"The alignment ({alignment.name}) was fitted on other plates.")
@@ -163,9 +187,10 @@ def compute_profiles(
             "notes": notes,
             "sentence": file.sentence(),
             "alignment": list(steps),
+            "fit_on": list(fit_on),
         },
     )
-    return result, fitted
+    return result, replace(fitted, fit_on=fit_on)
 
 
 def _batch_rows(wells: Profiles, name: str, *, seed: int) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distangle.errors import ProfileError, brief
-from distangle.profiles.alignment import STEPS
+from distangle.profiles.alignment import CONTROL_STEPS, STEPS
 from distangle.profiles.alignment_checks import GROUP_COLUMNS, Group, check_names, group_names, listing
 from distangle.profiles.hits import COMPOUND, NAME
 from distangle.profiles.readers import PERTURBATION_COLUMNS
@@ -62,6 +62,24 @@ def check_wells(wells: Profiles, *, steps: Sequence[str], columns: Sequence[str]
         raise ProfileError(
             f"All {n} feature{'' if n == 1 else 's'} of all {len(wells)} wells {'is' if n == 1 else 'are'} constant. "
             "Expected profiles that differ. Compute the features again."
+        )
+
+
+def check_fit_on(fit_on: Sequence[str], steps: Sequence[str]) -> None:
+    """Check that a step uses the wells that were named to fit on.
+
+    Args:
+        fit_on: Conditions of the wells.
+        steps: Steps of the alignment.
+
+    Raises:
+        ProfileError: No step uses them.
+    """
+    if fit_on and not set(steps) & CONTROL_STEPS:
+        raise ProfileError(
+            f"No step of the alignment ({', '.join(steps) or 'none'}) is fitted on the wells with "
+            f"{' or '.join(map(brief, fit_on))}: it uses all wells of a plate or experiment. Expected one of "
+            f"{', '.join(step for step in STEPS if step in CONTROL_STEPS)}, such as `--align center-controls`."
         )
 
 

@@ -130,7 +130,7 @@ def _check_batches(step: str, group: Group, profiles: Profiles) -> None:
     """Refuse batches of one row, and those that decide the perturbation."""
     codes = profiles.codes(GROUP_COLUMNS[group])
     names = group_names(profiles, group, codes)
-    check_counts(step, names, np.bincount(codes), least=2, wells="all")
+    check_counts(step, names, np.bincount(codes), least=2, wells="rows")
     check_perturbations(step, profiles, codes, names)
 
 

@@ -18,7 +18,7 @@ _MAX_FOLDS = 5
 
 
 CONTROL_SIDE = "Metadata_Control_Side"
-"""Column that gives a negative control to the `alignment` or to the `test`, if it is there."""
+"""Column that gives a well to fit on to the `alignment` or to the `test`, if it is there."""
 
 
 def control_mask(profiles: Profiles) -> Bool[np.ndarray, " row"]:
@@ -36,17 +36,21 @@ def control_mask(profiles: Profiles) -> Bool[np.ndarray, " row"]:
 
 
 def reference_mask(profiles: Profiles) -> Bool[np.ndarray, " row"]:
-    """Return which negative controls an alignment may be fitted on.
+    """Return which wells the steps of the controls may be fitted on.
 
-    These are all, or those that `control_sides.part_controls` gave to the alignment.
+    These are all negative controls, or the wells that `control_sides.part_controls` gave to the alignment.
 
     Raises:
         ProfileError: The table has no roles.
     """
-    mask = control_mask(profiles)
     if CONTROL_SIDE in profiles.table:
-        mask = mask & (profiles.table[CONTROL_SIDE] == "alignment").to_numpy(dtype=bool)
-    return mask
+        return (profiles.table[CONTROL_SIDE] == "alignment").to_numpy(dtype=bool)
+    return control_mask(profiles)
+
+
+def reference_words(profiles: Profiles) -> str:
+    """Return what the wells of `reference_mask` are called."""
+    return "named wells" if (reference_mask(profiles) & ~control_mask(profiles)).any() else "negative controls"
 
 
 @dataclass(frozen=True, kw_only=True)
