@@ -100,13 +100,33 @@ def test_missing_columns_are_named(folder: Path) -> None:
         read_screen(folder)
 
 
-@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a/../../b"])
+@pytest.mark.parametrize(
+    "path", ["../../etc/passwd", "/etc/passwd", "a/../../b", "..", "a/..", "//a", "./../b", "a/b/.."]
+)
 def test_paths_that_leave_the_source_are_refused(folder: Path, path: str) -> None:
     table = pd.read_parquet(folder / "sites.parquet")
     table.loc[2, "path_4"] = path
     table.to_parquet(folder / "sites.parquet", index=False)
     rewrite_card(folder, sites_sha256=sha256_of(folder / "sites.parquet"))
     with pytest.raises(ScreenError, match=rf"path_4 '{path}' leaves the source folder"):
+        read_screen(folder)
+
+
+def test_dots_inside_a_name_stay_in_the_source(folder: Path) -> None:
+    names = ["a..b/c.png", "..a/b.png", "a../b..", "a/...", "", "a.b/c"]
+    table = pd.read_parquet(folder / "sites.parquet")
+    table["path_4"] = names
+    table.to_parquet(folder / "sites.parquet", index=False)
+    rewrite_card(folder, sites_sha256=sha256_of(folder / "sites.parquet"))
+    assert read_screen(folder).sites["path_4"].tolist() == names
+
+
+def test_a_site_without_a_path_is_refused(folder: Path) -> None:
+    table = pd.read_parquet(folder / "sites.parquet")
+    table.loc[2, "path_4"] = None
+    table.to_parquet(folder / "sites.parquet", index=False)
+    rewrite_card(folder, sites_sha256=sha256_of(folder / "sites.parquet"))
+    with pytest.raises(ScreenError, match="row 2 has no path_4: expected a path or an empty text"):
         read_screen(folder)
 
 
