@@ -58,9 +58,7 @@ def recall_statistics(run: RunFolder, store: ImageCache) -> bool:
     with read_regular_file(path, fix=f"Make it again: `distangle predict {run.root}`."):
         statistics = np.load(path, allow_pickle=False)
         if statistics.dtype != np.float32 or statistics.ndim != 3:
-            raise UnexpectedContent(
-                f"it is {statistics.dtype} {statistics.shape}, not float32 [site, 2, channel]"
-            )
+            raise UnexpectedContent(f"it is {statistics.dtype} {statistics.shape}, not float32 [site, 2, channel]")
     if statistics.shape != store.statistics.shape:
         return False
     store.statistics[:] = statistics
