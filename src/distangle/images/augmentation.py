@@ -115,7 +115,7 @@ def _gather(image: np.ndarray, augmentation: Augmentation, out: np.ndarray) -> N
 
 
 def _positions(augmentation: Augmentation, shape: tuple[int, ...], out_shape: tuple[int, ...]) -> np.ndarray:
-    """Return where each pixel of an augmented image lies in the flat image, [height, width].
+    """Return where each pixel of an augmented image lies in the flat image.
 
     The image is augmented except for the transposition, which comes last.
 

@@ -74,7 +74,9 @@ def rotate_positions(
     positions: np.ndarray,
     place: tuple[float, float, float, float, int, int],
 ) -> None:
-    """Write where the pixels of a rotated grid lie in a flat image, mirrored at its edges.
+    """Write where the pixels of a rotated grid lie in a flat image.
+
+    Pixels beyond an edge are mirrored.
 
     Args:
         rows: float64 [row], from the center of rotation, in pixels.
