@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from distangle.images import Augmentation, augment, invert_augmentation, random_augmentation
+from distangle.images.jit_threshold import JitThreshold
 
 IMAGE = np.arange(2 * 3 * 3, dtype=np.uint16).reshape(2, 3, 3)
 
@@ -68,3 +69,25 @@ def test_a_view_wider_than_a_line_of_the_cache_is_the_same_symmetry(number: int,
     expected = expected[:, :, ::-1] if number & 2 else expected
     out = np.full(expected.shape, 255, dtype)
     assert np.array_equal(augment(image, Augmentation(number), out=out), expected)
+
+
+@pytest.mark.parametrize("pixels", [0, 1 << 40], ids=["compiled", "plain"])
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("angle", [0.0, 0.7])
+def test_a_resized_or_rotated_view_equals_a_plain_loop(
+    monkeypatch: pytest.MonkeyPatch, number: int, angle: float, pixels: int
+) -> None:
+    monkeypatch.setattr("distangle.images.jit_threshold.JIT_THRESHOLD", JitThreshold(pixels))
+    image = np.random.default_rng(0).integers(0, 255, (2, 9, 11)).astype(np.uint8)
+    view = Augmentation(number, top=2, left=3, size=6, angle=angle)
+    out = augment(image, view, out=np.zeros((2, 7, 7), np.uint8))
+    for i in range(7):
+        for j in range(7):
+            row, column = int((i + 0.5) * 6 / 7), int((j + 0.5) * 6 / 7)
+            row, column = 5 - row if number & 1 else row, 5 - column if number & 2 else column
+            row, column = (column, row) if number & 4 else (row, column)
+            y, x = row - 2.5, column - 2.5
+            y, x = 4.5 + np.cos(angle) * y - np.sin(angle) * x, 5.5 + np.sin(angle) * y + np.cos(angle) * x
+            y, x = int(np.rint(y)), int(np.rint(x))
+            y, x = (-1 - y if y < 0 else 17 - y if y > 8 else y), (-1 - x if x < 0 else 21 - x if x > 10 else x)
+            assert out[:, i, j].tolist() == image[:, y, x].tolist()

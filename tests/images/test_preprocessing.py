@@ -143,3 +143,15 @@ def test_binning_is_the_mean_and_cuts_what_is_left_over() -> None:
 @pytest.mark.parametrize(("side", "binning"), [(68, 1), (128, 1), (191, 1), (192, 2), (512, 4), (2048, 16)])
 def test_the_size_decides_the_binning(side: int, binning: int) -> None:
     assert binning_for(side, side) == binning
+
+
+@pytest.mark.parametrize(("dtype", "n"), [(np.uint8, 3), (np.uint8, 17), (np.uint16, 4), (np.uint16, 5)])
+def test_bins_of_any_size_hold_the_rounded_mean_of_their_brightest_pixels(dtype: type, n: int) -> None:
+    high = np.iinfo(dtype).max
+    image = np.random.default_rng(0).integers(high // 2, high, (2, 40, 47), endpoint=True).astype(dtype)
+    binned = bin_pixels(image, n)
+    assert binned.dtype == dtype
+    assert binned.shape == (2, 40 // n, 47 // n)
+    for channel, row, column in np.ndindex(binned.shape):
+        block = image[channel, row * n : (row + 1) * n, column * n : (column + 1) * n]
+        assert binned[channel, row, column] == round(int(block.sum(dtype=np.int64)) / (n * n))

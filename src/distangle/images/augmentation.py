@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distangle.images.jit_threshold import pixel_kernels
+
 N_VIEWS = 8
 _CACHE_LINE = 64  # bytes of a cache line
 
@@ -61,10 +63,14 @@ def augment(image: np.ndarray, augmentation: Augmentation, *, out: np.ndarray) -
     Returns:
         `out`.
     """
-    if augmentation.angle:
-        image = _rotate(image, augmentation)
-    elif augmentation.size:
-        top, left, size = augmentation.top, augmentation.left, augmentation.size
+    size = augmentation.size
+    height, width = (size, size) if size else image.shape[1:]
+    shape = (width, height) if augmentation.number & 4 else (height, width)
+    if augmentation.angle or out.shape[1:] != shape:
+        _gather(image, augmentation, out)
+        return out
+    if size:
+        top, left = augmentation.top, augmentation.left
         image = image[:, top : top + size, left : left + size]
     if augmentation.number & 4:
         image = image.transpose(0, 2, 1)
@@ -72,13 +78,7 @@ def augment(image: np.ndarray, augmentation: Augmentation, *, out: np.ndarray) -
         image = image[:, ::-1, :]
     if augmentation.number & 2:
         image = image[:, :, ::-1]
-    if image.shape == out.shape:
-        _copy(image, out, columns=max(1, _CACHE_LINE // out.itemsize) if augmentation.number & 4 else out.shape[2])
-        return out
-    # Nearest pixel: centers of the new grid in the old one.
-    rows = ((np.arange(out.shape[1]) + 0.5) * image.shape[1] / out.shape[1]).astype(np.intp)
-    columns = ((np.arange(out.shape[2]) + 0.5) * image.shape[2] / out.shape[2]).astype(np.intp)
-    out[...] = image[:, rows[:, None], columns[None, :]]
+    _copy(image, out, columns=max(1, _CACHE_LINE // out.itemsize) if augmentation.number & 4 else out.shape[2])
     return out
 
 
@@ -97,15 +97,55 @@ def _copy(image: np.ndarray, out: np.ndarray, *, columns: int) -> None:
         out[:, :, left : left + columns] = image[:, :, left : left + columns]
 
 
-def _rotate(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    channels, height, width = image.shape
-    out_height, out_width = (augmentation.size, augmentation.size) if augmentation.size else (height, width)
-    rows, columns = np.arange(out_height) - (out_height - 1) / 2, np.arange(out_width) - (out_width - 1) / 2
+def _gather(image: np.ndarray, augmentation: Augmentation, out: np.ndarray) -> None:
+    """Write a rotated or resized image into a buffer, pixel by pixel."""
+    flat = image.reshape(len(image), -1)
+    is_transposed = bool(augmentation.number & 4)
+    shape = out.shape[:0:-1] if is_transposed else out.shape[1:]
+    positions = _positions(augmentation, image.shape[1:], shape)
+    upright = out if out.flags.c_contiguous and not is_transposed else np.empty((len(out), *shape), dtype=out.dtype)
+    kernels = pixel_kernels()
+    if kernels is None:
+        np.take(flat, positions, axis=1, out=upright, mode="clip")  # with `raise`, NumPy copies the result
+    else:
+        kernels.gather(flat, positions.reshape(-1).astype(np.uint32, copy=False), upright.reshape(len(out), -1))
+    if upright is not out:
+        turned = upright.transpose(0, 2, 1) if is_transposed else upright
+        _copy(turned, out, columns=max(1, _CACHE_LINE // out.itemsize))
+
+
+def _positions(augmentation: Augmentation, shape: tuple[int, ...], out_shape: tuple[int, ...]) -> np.ndarray:
+    """Return where each pixel of an augmented image lies in the flat image.
+
+    The image is augmented except for the transposition, which comes last.
+
+    Args:
+        augmentation: A crop with another size than the result, or a rotation.
+        shape: Height and width of the image.
+        out_shape: Height and width of the augmented image before the transposition.
+    """
+    height, width = shape
+    crop = (augmentation.size, augmentation.size) if augmentation.size else (height, width)
+    # Nearest pixel: centers of the new grid in the old one.
+    row, column = (((np.arange(n) + 0.5) * old / n).astype(np.intp) for n, old in zip(out_shape, crop, strict=True))
+    # A flip of the rows after a transposition is a flip of the columns before it.
+    flips_rows, flips_columns = (2, 1) if augmentation.number & 4 else (1, 2)
+    row = crop[0] - 1 - row if augmentation.number & flips_rows else row
+    column = crop[1] - 1 - column if augmentation.number & flips_columns else column
+    if not augmentation.angle:
+        start = augmentation.top * width + augmentation.left if augmentation.size else 0
+        return np.asarray(start + (row * width)[:, None] + column)
     sine, cosine = np.sin(augmentation.angle), np.cos(augmentation.angle)
-    row = augmentation.top + (out_height - 1) / 2 + cosine * rows[:, None] - sine * columns[None, :]
-    column = augmentation.left + (out_width - 1) / 2 + sine * rows[:, None] + cosine * columns[None, :]
-    flat = _mirror(row, height) * width + _mirror(column, width)
-    return image.reshape(channels, -1)[:, flat]
+    rows, columns = row - (crop[0] - 1) / 2, column - (crop[1] - 1) / 2
+    top, left = augmentation.top + (crop[0] - 1) / 2, augmentation.left + (crop[1] - 1) / 2
+    kernels = pixel_kernels()
+    if kernels is not None:
+        positions = np.empty(out_shape, dtype=np.uint32)
+        kernels.rotate_positions(rows, columns, positions, (top, left, sine, cosine, height, width))
+        return positions
+    source_row = top + cosine * rows[:, None] - sine * columns[None, :]
+    source_column = left + sine * rows[:, None] + cosine * columns[None, :]
+    return np.asarray(_mirror(source_row, height) * width + _mirror(source_column, width))
 
 
 def _mirror(positions: np.ndarray, length: int) -> np.ndarray:

@@ -216,14 +216,14 @@ class ImageCache:
         return [(row, image) for row, image in zip(tried, images, strict=True) if image is not None]
 
     def release(self, rows: Iterable[int]) -> None:
-        """Give back the memory of images that are not needed again; their statistics stay."""
+        """Give back the memory of images; their statistics stay."""
         with self._lock:
             for row in rows:
                 image = self._cached.pop(row, None)
                 self._cached_bytes -= 0 if image is None else image.nbytes
 
     def codes(self, columns: tuple[str, ...]) -> np.ndarray:
-        """Return the group number of each site by columns and fold, int64 [site]; computed once."""
+        """Return the group of each site by columns and fold, int64 [site]."""
         if columns not in self._codes:
             self._codes[columns] = group_codes(self.screen.sites, columns, self.fold)
         return self._codes[columns]
@@ -318,7 +318,9 @@ def raw_batches(
 def readable_batches(
     cache: ImageCache, rows: Sequence[int], *, batch_size: int, keep: bool = True
 ) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Yield the pixels of the sites that can be read, each decoded once, padded as in `raw_batches`.
+    """Yield the pixels of the sites that can be read, each decoded once.
+
+    Batches are padded as in `raw_batches`.
 
     Args:
         cache: The images; it has the reasons of the others afterwards.

@@ -1,4 +1,4 @@
-"""Estimate the means and standard deviations that standardize the images of a screen."""
+"""Estimate the statistics that standardize the images of a screen."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Sum and count pixels in compiled loops, with the same integers as NumPy."""
+"""Sum, count and move pixels in compiled loops, with the same integers as NumPy."""
 
 import numpy as np
 
@@ -50,3 +50,50 @@ def count_values(planes: np.ndarray, counts: np.ndarray) -> None:
         for row in range(planes.shape[1]):
             for value in planes[channel, row]:
                 row_counts[value] += 1
+
+
+@jit
+def gather(planes: np.ndarray, positions: np.ndarray, out: np.ndarray) -> None:
+    """Write the pixels at some positions of every channel.
+
+    Args:
+        planes: [channel, pixel].
+        positions: uint32 [n]; unsigned, so that no negative index is looked for.
+        out: [channel, n], of the data type of the planes.
+    """
+    for channel in range(len(planes)):
+        source, target = planes[channel], out[channel]
+        for k in range(len(positions)):
+            target[k] = source[positions[k]]
+
+
+@jit
+def rotate_positions(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    positions: np.ndarray,
+    place: tuple[float, float, float, float, int, int],
+) -> None:
+    """Write where the pixels of a rotated grid lie in a flat image.
+
+    Pixels beyond an edge are mirrored.
+
+    Args:
+        rows: float64 [row], from the center of rotation, in pixels.
+        columns: float64 [column], from the center of rotation, in pixels.
+        positions: uint32 [row, column].
+        place: Row and column of the center, sine and cosine of the angle, height and width of the image.
+    """
+    top, left, sine, cosine, height, width = place
+    for i in range(len(rows)):
+        row_start, column_start = top + cosine * rows[i], left + sine * rows[i]
+        for j in range(len(columns)):
+            row = np.int64(np.rint(row_start - sine * columns[j]))
+            column = np.int64(np.rint(column_start + cosine * columns[j]))
+            if row < 0 or row >= height:  # a division takes as long as all else
+                row %= 2 * height
+                row = min(row, 2 * height - 1 - row)
+            if column < 0 or column >= width:
+                column %= 2 * width
+                column = min(column, 2 * width - 1 - column)
+            positions[i, j] = np.uint32(row * width + column)

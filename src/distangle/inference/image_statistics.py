@@ -14,7 +14,7 @@ FILE_NAME = "image_statistics.npy"  # in `predictions/`
 
 
 def store_statistics(run: RunFolder, store: ImageCache) -> list[Path]:
-    """Write the statistics of all images, if the images of a site are standardized by those of others.
+    """Write the statistics of all images, if images are standardized by others.
 
     Args:
         run: The run; its own screen was predicted as a whole.
@@ -33,7 +33,9 @@ def store_statistics(run: RunFolder, store: ImageCache) -> list[Path]:
 
 
 def recall_statistics(run: RunFolder, store: ImageCache) -> bool:
-    """Give a store the statistics that the run has of its own screen, so that no image is decoded for them.
+    """Give a store the statistics that the run has of its own screen.
+
+    Then no image is decoded for them.
 
     The hash of the file is compared with the manifest of the run. An image that is used later is still compared with
     the index of the screen.

@@ -1,4 +1,4 @@
-"""Predict a screen in parts that stay on disk, so that a stopped prediction goes on."""
+"""Predict a screen in parts on disk, so that a stopped prediction goes on."""
 
 import hashlib
 from collections.abc import Callable
@@ -136,7 +136,7 @@ def predict_missing(
 
 
 def screen_sha256(screen: Screen) -> str:
-    """Return a hash of the sites and images of a screen, without their paths and dates."""
+    """Return a hash of the sites and images of a screen, without their paths."""
     columns = [name for name in (*SITE_COLUMNS, "size", "sha256", *screen.card.extra_columns) if name in screen.sites]
     digests = pd.util.hash_pandas_object(screen.sites[columns].astype(str), index=False)
     return hashlib.sha256(digests.to_numpy().tobytes()).hexdigest()
@@ -154,7 +154,7 @@ def norms_sha256(norms: PlateBatchNorm | None) -> str:
 
 
 def _ends_all(error: Exception) -> bool:
-    """Return whether an error would meet every part: the storage or the memory is full."""
+    """Return whether an error would meet every part, as a full storage."""
     return isinstance(error, StorageError | OutOfMemoryError)
 
 

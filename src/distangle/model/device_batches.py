@@ -76,7 +76,7 @@ def views_to_device(
     keep: bool,
     copy_pixels: bool | None = None,
 ) -> Iterator[tuple[list[int], Iterator[Images]]]:
-    """Yield standardized batches in several views, each image decoded and standardized once.
+    """Yield standardized batches in several views, each image decoded once.
 
     Each view equals a batch of `batches_to_device` for that view. Sites that cannot be read are left out.
 
@@ -140,12 +140,12 @@ def turn(images: Images, view: int) -> Images:
 
 
 def _channels_last(n: int, channels: int, height: int, width: int) -> np.ndarray:
-    """Return an empty float32 [n, channels, height, width] whose channels lie side by side."""
+    """Return empty float32 [n, channels, height, width], channels side by side."""
     return np.empty((n, height, width, channels), dtype=np.float32).transpose(0, 3, 1, 2)
 
 
 def _whole_pixels(images: np.ndarray) -> np.ndarray:
-    """Return a channels-last array as [n, height, width] of pixels with all their channels."""
+    """Return a channels-last array as [n, height, width] of whole pixels."""
     pixels = images.transpose(0, 2, 3, 1)
     return pixels.view(np.dtype((np.void, pixels.shape[3] * pixels.itemsize)))[..., 0]
 

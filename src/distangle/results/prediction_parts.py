@@ -136,7 +136,9 @@ class PartFolder:
             )
 
     def join(self, n_sites: int) -> JoinedParts:
-        """Join all parts; large arrays are mapped from files in the folder, not held in memory.
+        """Join all parts.
+
+        Large arrays are mapped from files in the folder, not held in memory.
 
         Args:
             n_sites: Sites of the screen; those of no part are NaN.

@@ -13,7 +13,7 @@ def default_top(n_classes: int) -> int | None:
 
 
 def highest_logits(logits: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the highest logits of each row, their classes, and the logarithm of the sum of exponentials of all.
+    """Return the highest logits of each row, their classes, and a sum over all.
 
     The probability of a stored class is exp(logit - sum), exactly as with all logits.
 
@@ -22,7 +22,8 @@ def highest_logits(logits: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray
         top: Number of logits of each row.
 
     Returns:
-        float32 [row, top], highest first; uint16 or uint32 [row, top]; float32 [row].
+        float32 [row, top], highest first; uint16 or uint32 [row, top]; float32 [row], the logarithm of the sum of the
+        exponentials of all logits.
     """
     n_rows, n_classes = logits.shape
     values = np.empty((n_rows, top), dtype=np.float32)
@@ -42,9 +43,9 @@ def highest_logits(logits: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray
 
 
 def spread_logits(values: np.ndarray, classes: np.ndarray, log_sums: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return logits of all classes: the others of a row share the remaining probability evenly.
+    """Return logits of all classes, from the highest ones.
 
-    None of them is above the stored ones. The probabilities of the stored classes and the predicted class are right,
+    The others of a row share the remaining probability evenly. None of them is above the stored ones. The probabilities of the stored classes and the predicted class are right,
     the order of the others is unknown.
 
     Args:
