@@ -11,7 +11,11 @@ export function attributionBars(rows, channels) {
   const x = (value) => 8 + ((value - low) / (high - low || 1)) * (WIDE - 16);
   const known = (...values) => values.every((value) => Number.isFinite(value));
   const name = (row) => channels.find((channel) => channel.id === row.channel || channel.name === row.channel)?.label ?? String(row.channel);
-  const table = el("table", { class: "bars" }, el("caption", { class: "small", text: "Share of each channel in the decision; grey: what chance alone gives; bar: 95 % interval" }),
+  const tested = rows.filter((row) => known(row.p));
+  const words = ["What each channel adds to the network's score (Shapley value; right of the line: in favour)",
+    rows.some((row) => known(row.null_low, row.null_high)) ? "grey: what chance alone gives" : "",
+    rows.some((row) => known(row.low, row.high)) ? "thick: 95 % interval" : ""].filter(Boolean);
+  const table = el("table", { class: "bars" }, el("caption", { class: "small", text: words.join("; ") }),
     el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "channel" }), el("th", { scope: "col", text: "attribution" }), el("th", { scope: "col", class: "number", text: "value" }), el("th", { scope: "col", class: "number", text: "p" }))),
     el("tbody", {}, rows.map((row) => {
       const picture = svg("svg", { viewBox: `0 0 ${WIDE} ${ROW}`, class: "bar", role: "img", "aria-label": `${name(row)}: ${show(row.value)}${known(row.null_low, row.null_high) ? `, chance ${show(row.null_low)} to ${show(row.null_high)}` : ""}` },
@@ -22,7 +26,7 @@ export function attributionBars(rows, channels) {
         known(row.value) ? svg("circle", { cx: x(row.value), cy: ROW / 2, r: 4.5, class: "dot" }) : null);
       return el("tr", {}, el("th", { scope: "row", text: name(row) }), el("td", {}, picture), el("td", { class: "number", text: show(row.value) }), el("td", { class: "number", text: Number.isFinite(row.p) ? `${show(row.p)}${row.p <= 0.05 ? " *" : ""}` : "–" }));
     })));
-  return el("div", {}, table, rows.some((row) => row.p <= 0.05) ? el("p", { class: "small", text: "* p ≤ 0.05: more than chance" }) : el("p", { class: "small", text: "No channel stands out from chance (p ≤ 0.05)." }));
+  return el("div", {}, table, tested.length ? el("p", { class: "small", text: tested.some((row) => row.p <= 0.05) ? "* p ≤ 0.05: more than chance" : "No channel stands out from chance (p ≤ 0.05)." }) : null);
 }
 
 /** Shares between 0 and 1 as bars: items {text, href, value, mark}. */

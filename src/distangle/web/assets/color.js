@@ -82,6 +82,16 @@ export function scale(column) {
   };
 }
 
+/**
+ * Dim colours that together would add up to white: k = min(1, 1.8 / largest sum of a component), rounded to 8 bits.
+ * colors: [r, g, b] (0-255) of the channels that are on.
+ */
+export function dim(colors) {
+  const sums = [0, 1, 2].map((c) => colors.reduce((sum, color) => sum + color[c] / 255, 0));
+  const k = Math.min(1, 1.8 / Math.max(...sums, 1e-9));
+  return colors.map((color) => color.map((part) => Math.round(k * part)));
+}
+
 /** A horizontal colour bar from low to high. */
 export function rampBar(low, high, title) {
   const bar = svg("svg", { class: "ramp", viewBox: "0 0 64 6", preserveAspectRatio: "none", "aria-hidden": "true" });

@@ -46,8 +46,8 @@ async function picker(name, side, put) {
 }
 
 function factsTable(a, b) {
-  const names = [...new Set([...(a?.facts ?? []), ...(b?.facts ?? [])].map(([name]) => name))];
-  const value = (side, name) => show(side?.facts.find((row) => row[0] === name)?.[1] ?? null);
+  const names = [...new Set([...(a?.facts ?? []), ...(b?.facts ?? [])].filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_")).map(([name]) => name))];
+  const value = (side, name) => show(side?.facts.find((row) => row[0] === name)?.[1] || null);
   return el("table", { class: "data" }, el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "" }), [a, b].map((side) => el("th", { scope: "col" }, side ? link(side.address, side.title) : "–")))),
     el("tbody", {}, names.map((name) => el("tr", { class: a && b && value(a, name) !== value(b, name) ? "differs" : null }, el("th", { scope: "row", text: name.replaceAll("_", " ") }), el("td", { text: value(a, name) }), el("td", { text: value(b, name) })))));
 }
@@ -87,6 +87,6 @@ export async function render(place, { facts }) {
     (async () => { for (const job of jobs) await job(); })();
     keepLook(look);
   }
-  place.append(factsTable(a, b), el("div", { class: "cards" }, [a, b].filter((side) => side?.attribution?.length).map((side) => el("section", { class: "card" }, el("h2", { text: `Channels: ${side.title}` }), attributionBars(side.attribution, facts.channels)))));
+  place.append(el("div", { class: "card facts-table" }, factsTable(a, b)), el("div", { class: "cards" }, [a, b].filter((side) => side?.attribution?.length).map((side) => el("section", { class: "card wide" }, el("h2", { text: `Channels: ${side.title}` }), attributionBars(side.attribution, facts.channels)))));
   return () => views.forEach((view) => view.dispose());
 }

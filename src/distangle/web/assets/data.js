@@ -149,7 +149,7 @@ export async function points(of) {
 }
 
 const PLAIN = {
-  negative_control: "untreated (negative control)",
+  negative_control: "negative control",
   positive_control: "positive control",
   treatment: "treatment",
 };

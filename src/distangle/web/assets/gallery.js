@@ -11,13 +11,13 @@ export function thumbnail(site, well, title, note) {
 }
 
 /** A gallery: `items` are {site, well, title, note}. */
-export function gallery(items) {
+export function gallery(items, page = PAGE) {
   const grid = el("div", { class: "gallery" });
   const more = el("button", { type: "button", text: "Show more" });
   let shown = 0;
   const add = () => {
-    grid.append(...items.slice(shown, shown + PAGE).map((item) => thumbnail(item.site, item.well, item.title, item.note)));
-    shown = Math.min(items.length, shown + PAGE);
+    grid.append(...items.slice(shown, shown + page).map((item) => thumbnail(item.site, item.well, item.title, item.note)));
+    shown = Math.min(items.length, shown + page);
     more.hidden = shown >= items.length;
     more.textContent = `Show more (${items.length - shown})`;
   };

@@ -30,8 +30,11 @@ function compare(column, up) {
  * Build the table. `addressOf(row, name)` gives a link for a cell or null; `start` is [column, up] of the first order.
  * The order, the filters and the search words are kept in the address.
  */
-export function grid({ table, labels, file, addressOf = () => null, start = null, hidden = [], titles = {} }) {
-  const names = table.names.filter((name) => !hidden.includes(name));
+export function grid({ table, labels, file, addressOf = () => null, start = null, hidden = [], titles = {}, format = (_, value) => show(value) }) {
+  const own = table.names.filter((name) => !hidden.includes(name));
+  const isEmpty = (name) => [...Array(table.n).keys()].every((row) => [null, ""].includes(table.get(name).at(row)));
+  const names = own.filter((name) => !isEmpty(name));
+  const empty = own.filter((name) => !names.includes(name));
   const text = (name) => titles[name] ?? labelOf(name, labels);
   const query = params();
   const [sortName, sortUp] = (query.get("sort") ?? "").split("~");
@@ -59,7 +62,7 @@ export function grid({ table, labels, file, addressOf = () => null, start = null
   };
   const fill = () => {
     body.replaceChildren(...rows.slice(0, shown).map((row) => el("tr", {}, names.map((name, k) => {
-      const value = show(table.get(name).at(row));
+      const value = format(name, table.get(name).at(row));
       const address = addressOf(row, name);
       return el(k ? "td" : "th", { class: table.get(name).kind === "number" ? "number" : null, scope: k ? null : "row" }, address ? link(address, value) : value);
     }))));
@@ -90,5 +93,6 @@ export function grid({ table, labels, file, addressOf = () => null, start = null
     el("div", { class: "controls" }, el("label", { class: "field" }, el("span", { text: "Search" }), box), count,
       csvButton(file, names, () => rows.map((row) => names.map((name) => table.get(name).at(row))), "Download these rows (CSV)")),
     el("details", { class: "filters", open: filters.length > 0 }, el("summary", { text: "Filter" }), panel),
-    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table" }, el("table", { class: "data" }, el("thead", {}, head), body)), more);
+    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table" }, el("table", { class: "data" }, el("thead", {}, head), body)), more,
+    empty.length ? el("p", { class: "small", text: `Without any value: ${empty.map(text).join(", ")}.` }) : null);
 }

@@ -1,7 +1,7 @@
 // A site on a canvas: channels mixed, an overlay above, zoom and pan; several can move together.
 import { el, show } from "./dom.js";
 import { ask, json } from "./data.js";
-import { ramp } from "./color.js";
+import { dim, ramp } from "./color.js";
 import { mix, plane } from "./planes.js";
 
 const SMALL = 1 << 20; // pixels: an image up to this size is always read in full
@@ -125,7 +125,8 @@ export class ImageView {
     }
     const planes = await Promise.all(active.map((channel) => plane(this.site, channel.id, level)));
     if (mine !== this.turn) return;
-    const image = await mix(active.map((channel, k) => ({ plane: planes[k], color: channel.rgb, low: channel.low, high: channel.high, gamma: channel.gamma })));
+    const colors = dim(active.map((channel) => channel.rgb));
+    const image = await mix(active.map((channel, k) => ({ plane: planes[k], color: colors[k], low: channel.low, high: channel.high, gamma: channel.gamma })));
     if (mine !== this.turn) return;
     this.image = image;
     this.picture = toCanvas(image);

@@ -6,6 +6,7 @@ import { go, keep, params } from "./route.js";
 import { inside, readPolygon } from "./lasso.js";
 
 const GAP = 1;
+const CONTROLS = new Set(["untreated", "negative_control", "positive_control"]);
 
 /** Letters of a row, 0-based: A, B, … Z, AA. */
 export function rowName(row) {
@@ -18,7 +19,7 @@ function drawMark(context, role, x, y, size) {
   const r = Math.max(1.4, size * 0.22);
   context.lineWidth = Math.max(1, size * 0.11);
   context.beginPath();
-  if (role === "negative_control") context.arc(...middle, r, 0, 7);
+  if (role !== "positive_control") context.arc(...middle, r, 0, 7);
   else {
     context.moveTo(middle[0], middle[1] - r * 1.4);
     context.lineTo(middle[0] + r * 1.4, middle[1]);
@@ -34,10 +35,9 @@ function drawMark(context, role, x, y, size) {
 
 /** A plate on a canvas: arrow keys move, Enter or a click opens the well. */
 class PlateMap {
-  constructor(plate, rows, table, marks) {
+  constructor(plate, rows, table) {
     this.plate = plate;
     this.table = table;
-    this.marks = marks;
     this.byPlace = new Map(rows.map((row) => [table.at("row", row) * 1000 + table.at("column", row), row]));
     this.cursor = null;
     this.canvas = el("canvas", {
@@ -153,7 +153,7 @@ class PlateMap {
         context.fillStyle = color ?? theme("empty");
         context.globalAlpha = this.highlight && !this.highlight.has(well) ? 0.22 : 1;
         context.fillRect(x, y, size - GAP, size - GAP);
-        if (color === null) {
+        if (color === null && !CONTROLS.has(table.at("role", well))) {
           context.strokeStyle = soft;
           context.lineWidth = 1;
           context.beginPath();
@@ -162,7 +162,7 @@ class PlateMap {
           context.stroke();
         }
         const role = table.at("role", well);
-        if (this.marks && (role === "negative_control" || role === "positive_control")) drawMark(context, role, x, y, size - GAP);
+        if (CONTROLS.has(role)) drawMark(context, role, x, y, size - GAP);
         context.globalAlpha = 1;
       }
     }
@@ -233,7 +233,7 @@ export async function render(place, { facts }) {
     maps.forEach((map) => map.paint(colors, colorBy, label(colorBy, facts.columns), set));
     key.replaceChildren(legend(colors, label(colorBy, facts.columns), colorBy === "role" ? plainRole : undefined),
       el("div", { class: "legend" },
-        el("span", { class: "entry" }, el("span", { class: "mark ring" }), "untreated (negative control)"),
+        el("span", { class: "entry" }, el("span", { class: "mark ring" }), "untreated or negative control"),
         el("span", { class: "entry" }, el("span", { class: "mark rhomb" }), "positive control"),
         el("span", { class: "entry" }, el("span", { class: "mark absent" }), "no well in this screen"),
         colors.kind === "number" ? el("span", { class: "entry" }, el("span", { class: "mark slash" }), "no value") : null));
@@ -243,7 +243,7 @@ export async function render(place, { facts }) {
   const build = () => {
     const mine = board.filter((plate) => plate.experiment === experiment);
     title.textContent = `Plates of ${experiment}`;
-    maps = mine.map((plate) => new PlateMap(plate, groups.get(plate.id) ?? [], table, true));
+    maps = mine.map((plate) => new PlateMap(plate, groups.get(plate.id) ?? [], table));
     maps.forEach((map) => { map.canvas.plateMap = map; });
     strip.classList.toggle("few", maps.length === 1);
     strip.replaceChildren(...maps.map((map) => map.node));

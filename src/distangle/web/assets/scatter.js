@@ -1,7 +1,8 @@
 // Draw and search a cloud of points; plain pixels, so that it is fast where there is no graphics card too.
-import { rgb, theme } from "./color.js";
+import { hex, rgb, theme } from "./color.js";
 
 const CELLS = 128;
+const FEW = 3000; // points up to here are discs with an outline
 
 function pack([r, g, b]) {
   return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
@@ -107,14 +108,14 @@ export class Scatter {
   /** Give every point a #rrggbb colour; null is the colour of no value. */
   paint(colorOf) {
     const known = new Map();
-    const empty = theme("empty");
+    const empty = theme("none");
     for (let i = 0; i < this.n; i++) {
       const color = colorOf(i) ?? empty;
       let value = known.get(color);
       if (value === undefined) known.set(color, (value = pack(rgb(color))));
       this.colors[i] = value;
     }
-    this.background = pack(rgb(theme("panel")));
+    this.background = pack(rgb(theme("stage")));
     this.faint = pack(rgb(theme("faint")));
     this.request();
   }
@@ -204,10 +205,13 @@ export class Scatter {
     const { width, height } = this.canvas;
     this.pixels.fill(this.background);
     const radius = this.radius();
-    this.splat(Math.max(1, radius * 0.7), 0);
-    this.splat(radius, 1);
+    if (this.n > FEW) {
+      this.splat(Math.max(1, radius * 0.7), 0);
+      this.splat(radius, 1);
+    }
     this.context.putImageData(this.image, 0, 0);
     this.context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    if (this.n <= FEW) this.drawDiscs(radius / this.ratio);
     this.drawRings(radius / this.ratio);
     this.drawLine();
     this.context.setTransform(1, 0, 0, 1, 0, 0);
@@ -237,6 +241,24 @@ export class Scatter {
       for (let m = 0; m < mixed.length; m++) {
         const p = at + mixed[m];
         pixels[p] = (part + ((pixels[p] >>> 1) & 0x7f7f7f7f)) | 0xff000000;
+      }
+    }
+  }
+
+  drawDiscs(radius) {
+    const { context } = this;
+    context.lineWidth = 0.8;
+    context.strokeStyle = theme("ink");
+    for (const wanted of [0, 1]) {
+      for (const i of this.order) {
+        if (this.shown[i] !== wanted) continue;
+        const [x, y] = this.toPage(this.xy[2 * i], this.xy[2 * i + 1]);
+        const color = wanted ? this.colors[i] : this.faint;
+        context.fillStyle = hex(color & 255, (color >>> 8) & 255, (color >>> 16) & 255);
+        context.beginPath();
+        context.arc(x, y, radius, 0, 7);
+        context.fill();
+        if (wanted) context.stroke();
       }
     }
   }

@@ -44,7 +44,7 @@ export async function find(text) {
 export function searchBox() {
   const list = el("ul", { id: "suggestions", role: "listbox", class: "suggestions", "aria-label": "Matches", hidden: true });
   const box = el("input", {
-    type: "search", placeholder: "Find well, plate, perturbation", "aria-label": "Find a well, plate, perturbation or gene",
+    type: "search", placeholder: "Find well, plate, siRNA …", "aria-label": "Find a well, plate, perturbation or gene",
     role: "combobox", "aria-expanded": "false", "aria-controls": "suggestions", "aria-autocomplete": "list", autocomplete: "off",
   });
   let matches = [];

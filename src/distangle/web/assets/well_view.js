@@ -114,10 +114,10 @@ export async function render(place, { facts, id }) {
   if (well.metadata?.length) lower.append(el("section", { class: "card" }, el("h2", { text: "About this well" }), el("dl", { class: "facts" }, well.metadata.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: show(value) })])),
     el("p", {}, link(`/compare?a=well:${id}${control ? `&b=well:${control.id}` : ""}`, "Compare with another well"))));
   if (well.nearest?.length) {
-    lower.append(el("section", { class: "card wide" }, el("h2", { text: "Wells that look most alike" }), gallery(await items(well.nearest.map((item) => item.well), (k) => `similarity ${show(well.nearest[k].similarity)}`))));
+    lower.append(el("section", { class: "card full" }, el("h2", { text: "Wells that look most alike" }), gallery(await items(well.nearest.map((item) => item.well), (k) => `similarity ${show(well.nearest[k].similarity)}`))));
   }
   const same = (well.same_perturbation ?? []).filter((other) => other !== id);
-  if (same.length) lower.append(el("section", { class: "card wide" }, el("h2", { text: `The same perturbation elsewhere (${same.length})` }), gallery(await items(same))));
+  if (same.length) lower.append(el("section", { class: "card full" }, el("h2", { text: `The same perturbation elsewhere (${same.length})` }), gallery(await items(same), 24)));
   return () => views.forEach((view) => view.dispose());
 }
 
