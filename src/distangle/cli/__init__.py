@@ -14,6 +14,7 @@ from distangle.cli.exports import export
 from distangle.cli.profiles import profile
 from distangle.cli.runs import demo, predict, report, train
 from distangle.cli.screens import folds, index, pack, simulate, statistics
+from distangle.cli.views import view
 from distangle.core.progress import show_action, show_waiting
 from distangle.errors import DistangleError, StoppedError
 
@@ -36,7 +37,7 @@ FUNCTIONS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         *(index, check, train, predict, explain, profile, figures, report),
-        *(simulate, statistics, folds, pack, settings, export, verify, trust, ablate, demo, help, version),
+        *(simulate, statistics, folds, pack, settings, view, export, verify, trust, ablate, demo, help, version),
     )
 }
 for position, (name, (group, _)) in enumerate(VERBS.items()):

@@ -41,6 +41,7 @@ VERBS: dict[str, tuple[Group, str]] = {
     "folds": (SCREEN, "distangle folds screen --hold-out experiment=HUVEC-02 --out folds.parquet"),
     "pack": (SCREEN, "distangle pack screen --out packed"),
     "settings": (RUN, "distangle settings --preset small > my.yaml"),
+    "view": (RUN, "distangle view runs/first"),
     "export": (RUN, "distangle export runs/first --format h5ad --out exported"),
     "verify": (RUN, "distangle verify runs/first"),
     "trust": (RUN, "distangle trust from-a-colleague/screen"),

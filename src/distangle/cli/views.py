@@ -1,0 +1,125 @@
+"""Run the verb `view`: plates, wells and images in a browser."""
+
+import importlib.util
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from distangle.cli.console import print_note, print_result
+from distangle.core.progress import show_action
+from distangle.errors import ConfigError
+
+PACKAGES = ("starlette", "uvicorn")
+
+
+def view(
+    folder: Path | None = None,
+    *,
+    port: int = 0,
+    listen: str = "127.0.0.1",
+    browser: bool = True,
+    demo: Annotated[bool, Parameter(negative=())] = False,
+    screen: Path | None = None,
+    images: Path | None = None,
+) -> None:
+    """Look at a run, a screen or profiles in a browser.
+
+    The page shows plates, wells, images, attribution maps, hits and scores. The server runs on this machine until
+    Ctrl-C, reads only, and answers only who has the printed URL.
+
+    Args:
+        folder: A run, a screen, or profiles from `distangle profile`.
+        port: Port of the server; 0 takes any free one.
+        listen: Address of this machine at which the server listens; others can reach any but 127.0.0.1.
+        browser: Open the page in a browser.
+        demo: View a small simulated screen instead of a folder.
+        screen: Screen of the run, if it was moved.
+        images: Folder of the images, if they were moved after `distangle index`.
+    """
+    _check_packages()
+    if demo == (folder is not None):
+        raise ConfigError(
+            "Name what to view, either a folder or a demonstration: `distangle view FOLDER` or `distangle view --demo`."
+        )
+    if demo:
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="distangle-view-") as temporary:
+            _view(_simulate(Path(temporary)), port=port, listen=listen, browser=browser)
+        return
+    _view(folder or Path(), port=port, listen=listen, browser=browser, screen=screen, images=images)
+
+
+def _view(
+    folder: Path,
+    *,
+    port: int,
+    listen: str,
+    browser: bool,
+    screen: Path | None = None,
+    images: Path | None = None,
+) -> None:
+    from distangle.web.serve import bind
+
+    bound, address = bind(listen, port)  # before slow work: the port may be in use
+    with bound:
+        show_action("loading the server")
+        from distangle.web.app import make_app
+        from distangle.web.security import allowed_hosts, new_token
+        from distangle.web.serve import can_open_browser, open_browser, serve
+        from distangle.web.source import open_source
+
+        show_action(f"reading {folder}")
+        source = open_source(folder, screen=screen, images=images)
+        token = new_token()
+        app, viewer = make_app(source, token=token, hosts=allowed_hosts(address.host, address.port), port=address.port)
+        for notice in source.notices:
+            print_note(f"{notice.text} {notice.next_step}".strip())
+        if not address.is_local:
+            print_result(
+                f"Others on the network can reach {address.host}, and the connection is not encrypted. Who sees the "
+                "URL below can see the screen."
+            )
+        url = f"{address.url}?token={token}"
+
+        def announce() -> None:
+            print_result(f"{folder.resolve().name}: {len(source.sites):,} sites. Open this page; Ctrl-C ends it:")
+            print_result(url)
+            sys.stdout.flush()  # whoever reads a pipe waits for the URL
+            show_action("")
+            threading.Thread(target=viewer.warm, daemon=True).start()
+            if browser and can_open_browser():
+                open_browser(url)
+
+        serve(app, bound, when_ready=announce)
+        print_result("The viewer has ended.")
+
+
+def _check_packages() -> None:
+    """Check that the packages of the server are installed.
+
+    Raises:
+        ConfigError: One is absent.
+    """
+    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        raise ConfigError(
+            f"`distangle view` needs {' and '.join(absent)}. Install the extra `view`: `pip install 'distangle[view]'`."
+        )
+
+
+def _simulate(folder: Path) -> Path:
+    """Make a small screen with planted effects; return its folder."""
+    from distangle.core.progress import by_percent, progress
+    from distangle.images import probe_image
+    from distangle.screen import index, write_screen
+    from distangle.synthetic import SimulationConfig, simulate
+
+    config = SimulationConfig(experiments_per_cell_type=1, n_treatments=6, wells_per_treatment=2)
+    with progress("simulate", 100, unit="%") as advance:
+        simulate(folder / "plates", config, workers=2, progress=by_percent(advance))
+    write_screen(index(folder / "plates", layout="rxrx1", probe=probe_image), folder / "screen")
+    return folder / "screen"

@@ -1,0 +1,1 @@
+"""Serve a run, a screen or profiles to a browser on this machine; no torch."""

@@ -1,0 +1,114 @@
+"""Collect what the page shows of perturbations."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from distangle.web.answers import cell, columnar, number
+from distangle.web.index import ViewIndex
+from distangle.web.wells import nearest_control
+
+DOSE = re.compile(r"(dose|concentration|conc)(_|$)", re.IGNORECASE)
+
+
+def list_perturbations(index: ViewIndex) -> dict[str, Any]:
+    """Return the hit list, or counts of wells; row i is perturbation i."""
+    table = counts(index)
+    if index.source.profiles is not None:
+        hits = index.source.profiles.hits
+        hits = hits[~hits["perturbation"].duplicated()].set_index("perturbation").reindex(index.perturbations)
+        taken = [name for name in hits if name not in table]
+        table = pd.concat([table, hits[taken].reset_index(drop=True)], axis=1)
+    return columnar(table)
+
+
+def counts(index: ViewIndex) -> pd.DataFrame:
+    """Return name, role and number of wells, plates and experiments of every perturbation."""
+    numbers, plates = index.perturbation_of_well, index.plate_of_well
+    experiments = pd.factorize(index.wells["experiment"])[0]
+    n = len(index.perturbations)
+    known = numbers >= 0
+    role = np.full(n, "", dtype=object)
+    role[numbers[known][::-1]] = index.wells["role"].to_numpy(dtype=object)[known][::-1]
+    return pd.DataFrame(
+        {
+            "perturbation": index.perturbations,
+            "role": role,
+            "n_wells": np.bincount(numbers[known], minlength=n),
+            "n_plates": _distinct(numbers[known], plates[known], n),
+            "n_experiments": _distinct(numbers[known], experiments[known], n),
+        }
+    )
+
+
+def describe_perturbation(index: ViewIndex, perturbation: int) -> dict[str, Any]:
+    """Return all that is known of a perturbation.
+
+    Args:
+        index: The source.
+        perturbation: Number of the perturbation.
+    """
+    name = index.perturbations[perturbation]
+    wells = np.flatnonzero(index.perturbation_of_well == perturbation)
+    row = counts(index).iloc[perturbation].to_dict()
+    profiles = index.source.profiles
+    if profiles is not None:
+        hits = profiles.hits[profiles.hits["perturbation"] == name]
+        row |= {} if hits.empty else hits.iloc[0].to_dict()
+    return {
+        "id": perturbation,
+        "perturbation": name,
+        "row": [[str(label), cell(value)] for label, value in row.items()],
+        "wells": wells.tolist(),
+        "control": nearest_control(index, int(wells[0])) if len(wells) else None,
+        "nearest": _neighbors(index, name, "nearest"),
+        "opposite": _neighbors(index, name, "opposite"),
+        "doses": _doses(index, wells),
+        "attribution": _attribution(index, name),
+    }
+
+
+def _distinct(numbers: np.ndarray, groups: np.ndarray, n: int) -> np.ndarray:
+    """Return how many groups each number occurs in, int64 [n]."""
+    pairs = np.unique(np.stack([numbers, groups], axis=1), axis=0)
+    return np.bincount(pairs[:, 0], minlength=n)
+
+
+def _neighbors(index: ViewIndex, name: str, kind: str) -> list[dict[str, Any]]:
+    if index.source.profiles is None:
+        return []
+    table = index.source.profiles.neighbors
+    part = table[(table["name"] == name) & (table["kind"] == kind)].sort_values("rank")
+    return [
+        {"id": index.perturbation_ids.get(str(other), -1), "perturbation": str(other), "similarity": number(cosine)}
+        for other, cosine in zip(part["other"], part["cosine"], strict=True)
+    ]
+
+
+def _doses(index: ViewIndex, wells: np.ndarray) -> list[list[Any]] | None:
+    """Return dose and mean length of the aligned profile of the wells of each dose."""
+    profiles = index.source.profiles
+    columns = [name for name in index.columns if DOSE.search(str(name)) and len(index.columns[name])]
+    if profiles is None or not columns or not pd.api.types.is_numeric_dtype(index.columns[columns[0]]):
+        return None
+    doses = index.columns[columns[0]].to_numpy(dtype=np.float64)[wells]
+    rows = index.profile_row[wells]
+    known = np.isfinite(doses) & (rows >= 0)
+    if len(np.unique(doses[known])) < 2:
+        return None
+    lengths = np.linalg.norm(profiles.features("wells")[rows[known]].astype(np.float32), axis=1)
+    means = pd.Series(lengths).groupby(doses[known]).mean()
+    return [[number(dose), number(value)] for dose, value in zip(means.index, means.to_numpy(), strict=True)]
+
+
+def _attribution(index: ViewIndex, name: str) -> list[dict[str, Any]] | None:
+    explanation = index.source.explanation
+    if explanation is None or explanation.perturbations is None or "explained" not in explanation.perturbations:
+        return None
+    part = explanation.perturbations[explanation.perturbations["explained"].astype(str) == name]
+    if part.empty:
+        return None
+    entry = part.iloc[part["sites"].to_numpy().argmax()] if "sites" in part else part.iloc[0]
+    return explanation.attribution({str(key): value for key, value in entry.items()})
