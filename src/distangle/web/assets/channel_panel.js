@@ -55,7 +55,7 @@ export function keepLook(look) {
       overlay: look.overlay.channel ? `${look.overlay.channel},${number(look.overlay.opacity)}` : null,
     });
   }, 150);
-  look.addEventListener("change", (event) => { if (event.detail !== "ready") write(); });
+  look.addEventListener("change", (event) => { if (["channels", "view", "overlay"].includes(event.detail)) write(); });
 }
 
 function slider(text, { min, max, step, value, on, name }) {
@@ -131,6 +131,10 @@ export function overlayPanel(look, legendBar) {
   const box = el("select", { on: { change: () => look.set("overlay", { overlay: { ...look.overlay, channel: box.value } }) } },
     options.map(([value, text]) => el("option", { value, text, selected: value === look.overlay.channel })));
   const opacity = slider("opacity", { min: 0, max: 1, step: 0.05, value: look.overlay.opacity, name: "Opacity of the overlay", on: (value) => look.set("overlay", { overlay: { ...look.overlay, opacity: value } }) });
+  const note = el("p", { class: "small", role: "status" });
+  const say = () => { note.textContent = look.overlay.channel ? look.note ?? "" : ""; };
+  look.addEventListener("change", (event) => { if (event.detail === "note" || event.detail === "overlay") say(); });
+  say();
   return el("section", { class: "panel", "aria-label": "Attribution overlay" }, el("h2", { text: "Why: where the network looked" }),
-    el("label", { class: "field" }, el("span", { text: "Attribution of" }), box), opacity.node, legendBar);
+    el("label", { class: "field" }, el("span", { text: "Attribution of" }), box), opacity.node, legendBar, note);
 }

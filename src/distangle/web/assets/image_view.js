@@ -69,7 +69,7 @@ export class ImageView {
     this.node = el("figure", { class: "image" }, this.caption, el("div", { class: "frame" }, this.canvas, this.note, this.readout));
     this.canvas.imageView = this;
     this.turn = 0;
-    this.listener = (event) => (event.detail === "channels" ? this.compose() : event.detail === "overlay" ? this.loadOverlay() : this.moved());
+    this.listener = (event) => (event.detail === "channels" ? this.compose() : event.detail === "overlay" ? this.loadOverlay() : event.detail === "view" ? this.moved() : null);
     look.addEventListener("change", this.listener);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.node.querySelector(".frame"));
@@ -147,6 +147,9 @@ export class ImageView {
       const map = await attributionMap(this.site, channel);
       if (this.overlayOf !== key) return undefined;
       this.overlay = map ? toCanvas(overlayImage(map)) : null;
+      const light = map?.values.some((value) => value > 0);
+      this.look.note = !map ? "There is no map of this channel alone." : light ? "" : "This map is empty: no place of the image spoke for the decision.";
+      this.look.dispatchEvent(new CustomEvent("change", { detail: "note" }));
     }
     return this.draw();
   }

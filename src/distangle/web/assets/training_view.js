@@ -3,7 +3,7 @@ import { el, show, svg } from "./dom.js";
 import { ask, Table } from "./data.js";
 
 const EVERY = 5000;
-const WORDS = { train: "training plates", held_out: "held-out plates" };
+const WORDS = { train: "training images", held_out: "held-out images" };
 
 function ticks(low, high) {
   const step = 10 ** Math.floor(Math.log10((high - low || 1) / 2));
