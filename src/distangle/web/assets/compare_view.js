@@ -48,7 +48,7 @@ async function picker(name, side, put) {
 function factsTable(a, b) {
   const names = [...new Set([...(a?.facts ?? []), ...(b?.facts ?? [])].filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_")).map(([name]) => name))];
   const value = (side, name) => show(side?.facts.find((row) => row[0] === name)?.[1] || null);
-  return el("table", { class: "data" }, el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "" }), [a, b].map((side) => el("th", { scope: "col" }, side ? link(side.address, side.title) : "–")))),
+  return el("table", { class: "data" }, el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "property" }), [a, b].map((side) => el("th", { scope: "col" }, side ? link(side.address, side.title) : "–")))),
     el("tbody", {}, names.map((name) => el("tr", { class: a && b && value(a, name) !== value(b, name) ? "differs" : null }, el("th", { scope: "row", text: name.replaceAll("_", " ") }), el("td", { text: value(a, name) }), el("td", { text: value(b, name) })))));
 }
 

@@ -47,7 +47,7 @@ class PlateMap {
     this.hint = el("p", { class: "hint", text: " " });
     const { n_rows: high, n_columns: wide } = plate;
     this.node = el("section", { class: "plate", "data-plate": plate.id },
-      el("h3", { text: `Plate ${plate.name}` }),
+      el("h2", { text: `Plate ${plate.name}` }),
       el("p", { class: "small", text: `${high} × ${wide} · ${rows.length} wells with images` }), this.canvas, this.hint);
     this.canvas.addEventListener("pointermove", (event) => this.point(this.placeOf(event)));
     this.canvas.addEventListener("pointerleave", () => this.point(null));
