@@ -13,6 +13,7 @@ from distangle.core.progress import show_action
 from distangle.errors import ConfigError
 
 PACKAGES = ("starlette", "uvicorn")
+PIXELS_WITHOUT_NUMBA = 1 << 60  # its kernels take 130 MB, and a viewer reads few images
 
 
 def view(
@@ -62,14 +63,17 @@ def _view(
     screen: Path | None = None,
     images: Path | None = None,
 ) -> None:
+    from distangle.core.allocator import return_freed_memory
     from distangle.web.serve import bind
 
+    return_freed_memory()
     bound, address = bind(listen, port)  # before slow work: the port may be in use
     with bound:
         show_action("loading the server")
+        from distangle.images.jit_threshold import JIT_THRESHOLD
         from distangle.web.app import make_app
         from distangle.web.security import allowed_hosts, new_token
-        from distangle.web.serve import can_open_browser, open_browser, serve
+        from distangle.web.serve import can_open_browser, make_server, open_browser, serve
         from distangle.web.source import open_source
 
         show_action(f"reading {folder}")
@@ -94,7 +98,8 @@ def _view(
             if browser and can_open_browser():
                 open_browser(url)
 
-        serve(app, bound, when_ready=announce)
+        JIT_THRESHOLD.count(-PIXELS_WITHOUT_NUMBA)
+        serve(make_server(app), bound, when_ready=announce)
         print_result("The viewer has ended.")
 
 

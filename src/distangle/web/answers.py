@@ -124,6 +124,7 @@ def _numbers(values: np.ndarray) -> list[float | None]:
         if small < 10.0 ** (2 - decimals):  # p-values
             return [float(f"{value:.7g}") if np.isfinite(value) else None for value in values.tolist()]
         rounded = np.round(values, decimals)
+    texts: list[float | None] = rounded.tolist()
     if finite.all():
-        return rounded.tolist()
-    return [value if good else None for value, good in zip(rounded.tolist(), finite.tolist(), strict=True)]
+        return texts
+    return [value if good else None for value, good in zip(texts, finite.tolist(), strict=True)]

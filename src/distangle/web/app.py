@@ -23,7 +23,7 @@ from distangle.web.perturbations import describe_perturbation, list_perturbation
 from distangle.web.pixels import Layer, SitePixels, check_channel, n_levels
 from distangle.web.points import Of, PointMap, make_map
 from distangle.web.security import Guard
-from distangle.web.source import ViewSource
+from distangle.web.source import ViewSource, notice_of
 from distangle.web.summary import summarize
 from distangle.web.tables import NAMES, describe_table, read_rows, to_csv, training_metrics
 from distangle.web.wells import describe_well
@@ -275,7 +275,8 @@ def _read(viewer: Viewer, read: Callable[[], Value]) -> Value:
     try:
         return read()
     except DistangleError as error:
-        raise AnswerError(410, viewer.source.without_folders(str(error))) from error
+        notice, source = notice_of(error), viewer.source
+        raise AnswerError(410, source.without_folders(notice.text), source.without_folders(notice.next_step)) from error
 
 
 def _pixels(viewer: Viewer) -> SitePixels:

@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,9 +66,8 @@ class ExplanationFiles:
         with (
             read_regular_file(path, fix=rebuild_hint(self.folder)),
             zipfile.ZipFile(path) as archive,
-            archive.open("sites.npy") as file,
         ):
-            return read_row(file, row)
+            return read_row(archive, "sites", row)
 
     def attribution(self, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the Shapley value of every channel of a row of a table.
@@ -90,11 +89,12 @@ class ExplanationFiles:
         ]
 
 
-def read_row(file: IO[bytes], row: int) -> np.ndarray:
-    """Read one row of a NumPy file [row, height, width] from a stream.
+def read_row(archive: zipfile.ZipFile, name: str, row: int) -> np.ndarray:
+    """Read one row of an array [row, height, width] without the others in memory.
 
     Args:
-        file: The stream, at its start.
+        archive: A file of `results.Explanation.write`.
+        name: Name of the array.
         row: Number of the row.
 
     Returns:
@@ -103,21 +103,19 @@ def read_row(file: IO[bytes], row: int) -> np.ndarray:
     Raises:
         UnexpectedContent: The array has other axes or another type, or lacks the row.
     """
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read_header(file)
-    if len(shape) != 3 or is_fortran or dtype != np.dtype("<f4") or not 0 <= row < shape[0]:
-        raise UnexpectedContent(f"the maps have the shape {shape} and the type {dtype}; row {row} was wanted")
-    size = shape[1] * shape[2] * dtype.itemsize
-    left = row * size
-    while left:
-        skipped = len(file.read(min(left, 1 << 20)))
-        if not skipped:
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read_header(file)
+        if len(shape) != 3 or is_fortran or dtype != np.dtype("<f4") or not 0 <= row < shape[0]:
+            raise UnexpectedContent(f"the maps have the shape {shape} and the type {dtype}; row {row} was wanted")
+        size = shape[1] * shape[2] * dtype.itemsize
+        left = row * size
+        while left and (skipped := len(file.read(min(left, 1 << 20)))):
+            left -= skipped
+        content = file.read(size)
+        if left or len(content) != size:
             raise UnexpectedContent("it ends too early")
-        left -= skipped
-    content = file.read(size)
-    if len(content) != size:
-        raise UnexpectedContent("it ends too early")
     values = np.frombuffer(content, dtype="<f4").reshape(shape[1:])
     return np.asarray(np.clip(np.nan_to_num(values), 0, 1), dtype=np.float32)
 

@@ -108,14 +108,51 @@ class ViewIndex:
         return self.wells["role"].isin([str(role) for role in CONTROLS]).to_numpy()
 
     @cached_property
+    def predicted_wells(self) -> np.ndarray:
+        """Number of the well of every row of the predictions of wells, int64 [row]; -1 without one."""
+        predictions = self.source.predictions
+        return np.empty(0, dtype=np.int64) if predictions is None else self.well_rows(predictions.wells)
+
+    @cached_property
+    def predicted_sites(self) -> np.ndarray:
+        """Number of the site of every row of the predictions of sites, int64 [row]; -1 without one."""
+        predictions = self.source.predictions
+        return np.empty(0, dtype=np.int64) if predictions is None else self.site_rows(predictions.sites)
+
+    @cached_property
+    def profile_wells(self) -> np.ndarray:
+        """Number of the well of every row of the profiles of wells, int64 [row]; -1 without one."""
+        profiles = self.source.profiles
+        return np.empty(0, dtype=np.int64) if profiles is None else self.well_rows(profiles.wells)
+
+    @cached_property
+    def explained_wells(self) -> dict[int, int]:
+        """Row of the explanations of every explained well."""
+        explanation = self.source.explanation
+        if explanation is None:
+            return {}
+        wells = self.well_rows(explanation.sites if explanation.wells is None else explanation.wells)
+        return {int(well): row for row, well in reversed(list(enumerate(wells))) if well >= 0}
+
+    @cached_property
     def prediction_row(self) -> np.ndarray:
         """Row of the predictions of every well; -1 without one, int64 [well]."""
-        return self._inverse(None if self.source.predictions is None else self.source.predictions.wells)
+        return self._inverse(self.predicted_wells)
 
     @cached_property
     def profile_row(self) -> np.ndarray:
         """Row of the profiles of every well; -1 without one, int64 [well]."""
-        return self._inverse(None if self.source.profiles is None else self.source.profiles.wells)
+        return self._inverse(self.profile_wells)
+
+    @cached_property
+    def unreadable_sites(self) -> dict[int, str]:
+        """Reason why the image of a site was not read for its prediction."""
+        predictions = self.source.predictions
+        if predictions is None:
+            return {}
+        rows = np.flatnonzero(predictions.sites["reason"].to_numpy(dtype=object) != "")
+        reasons = predictions.sites["reason"].astype(str).tolist()
+        return {int(self.predicted_sites[row]): reasons[row] for row in rows if self.predicted_sites[row] >= 0}
 
     @cached_property
     def explained_sites(self) -> dict[int, int]:
@@ -185,7 +222,7 @@ class ViewIndex:
         correct, probability = np.full(n, np.nan), np.full(n, np.nan)
         predictions = self.source.predictions
         if predictions is not None:
-            rows = self.site_rows(predictions.sites)
+            rows = self.predicted_sites
             known, rows = rows >= 0, rows[rows >= 0]
             part = predictions.sites[known]
             if "Metadata_Fold" in part:
@@ -194,11 +231,9 @@ class ViewIndex:
             probability[rows] = part["confidence"].to_numpy(dtype=np.float64)
         return columnar(table.assign(fold=fold, correct=correct, probability=probability))
 
-    def _inverse(self, table: pd.DataFrame | None) -> np.ndarray:
+    def _inverse(self, wells: np.ndarray) -> np.ndarray:
         inverse = np.full(len(self.first_site), -1, dtype=np.int64)
-        if table is not None:
-            wells = self.well_rows(table)
-            inverse[wells[wells >= 0]] = np.flatnonzero(wells >= 0)
+        inverse[wells[wells >= 0]] = np.flatnonzero(wells >= 0)
         return inverse
 
     def _prediction_columns(self) -> dict[str, Any]:
@@ -262,7 +297,7 @@ def build_index(source: ViewSource) -> ViewIndex:
         plate_of_well=plate_numbers[first_site],
         plates=list(zip(firsts["experiment"].astype(str), firsts["plate"].astype(str), strict=True)),
         perturbations=levels,
-        perturbation_of_well=pd.Index(levels, dtype=object).get_indexer(names.astype(object)).astype(np.int64),
+        perturbation_of_well=pd.Index(levels, dtype=object).get_indexer(pd.Index(names, dtype=object)).astype(np.int64),
     )
 
 

@@ -18,7 +18,7 @@ from distangle.web.answers import AnswerError
 from distangle.web.index import ViewIndex
 
 Value = TypeVar("Value")
-CACHE_BYTES = 96 * 2**20
+CACHE_BYTES = 64 * 2**20
 THUMBNAIL_BYTES = 16 * 2**20
 THUMBNAIL_PX = 96
 SMALLEST_LEVEL = 32  # pixels of the shorter side of the coarsest level
@@ -244,7 +244,7 @@ def average(image: np.ndarray, factor: int) -> np.ndarray:
     n_channels, height, width = len(image), image.shape[1] // factor, image.shape[2] // factor
     squares = image[:, : height * factor, : width * factor].reshape(n_channels, height, factor, width, factor)
     means: np.ndarray = squares.mean(axis=(2, 4), dtype=np.float32)
-    return np.rint(means).astype(image.dtype)
+    return np.asarray(np.rint(means), dtype=image.dtype)
 
 
 def merge(image: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:

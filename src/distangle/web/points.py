@@ -54,22 +54,20 @@ def make_map(index: ViewIndex, of: Of) -> PointMap:
     source = index.source
     if of == "wells" and source.profiles is not None and source.profiles.coordinates is not None:
         places = source.profiles.coordinates[["x", "y"]].to_numpy(dtype=np.float32)
-        return _points(of, source.profiles.method, places, index.well_rows(source.profiles.wells))
+        return _points(of, source.profiles.method, places, index.profile_wells)
     if of == "perturbations" and source.profiles is not None:
         names = source.profiles.perturbations["Metadata_Perturbation"].astype(str)
         ids = np.array([index.perturbation_ids.get(name, -1) for name in names], dtype=np.int64)
         return _points(of, "pca", first_components(source.profiles.features("perturbations")), ids)
     if of == "wells" and source.profiles is not None:
-        return _points(
-            of, "pca", first_components(source.profiles.features("wells")), index.well_rows(source.profiles.wells)
-        )
+        return _points(of, "pca", first_components(source.profiles.features("wells")), index.profile_wells)
     if of == "perturbations" or source.predictions is None:
         verb = "profile" if of == "perturbations" else "predict"
         raise AnswerError(404, f"There is no map of {of}.", f"Make it: `distangle {verb} RUN`.")
     if of == "wells":
-        ids, vectors = index.well_rows(source.predictions.wells), source.predictions.well_embeddings
+        ids, vectors = index.predicted_wells, source.predictions.well_embeddings
     else:
-        ids, vectors = index.site_rows(source.predictions.sites), source.predictions.site_embeddings
+        ids, vectors = index.predicted_sites, source.predictions.site_embeddings
     return _points(of, "pca", principal_components(vectors), ids)
 
 

@@ -116,7 +116,8 @@ def _columns(path: Path) -> tuple[list[str], int]:
 def _metadata(path: Path, fix: str) -> pd.DataFrame:
     with read_regular_file(path, fix=fix):
         names, n_metadata = _columns(path)
-        return pq.read_table(path, columns=names[:n_metadata]).to_pandas()
+        table: pd.DataFrame = pq.read_table(path, columns=names[:n_metadata]).to_pandas()
+        return table
 
 
 def _features(path: Path, fix: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
+import anyio.to_thread
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +18,7 @@ MAX_TARGET = 8192  # bytes of path and query
 MAX_HEADERS = 64
 MAX_PARAMETERS = 64
 TOKEN_BYTES = 32
+MAX_THREADS = 8  # requests that are worked on at once; the others wait
 LOG = logging.getLogger("distangle.web")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -72,6 +74,7 @@ class Guard:
         """Answer a request, or refuse it."""
         if scope["type"] != "http":
             return  # no lifespan, no web sockets
+        anyio.to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS
         has_started = False
 
         async def send_with_headers(message: Message) -> None:

@@ -84,13 +84,11 @@ def bind(host: str, port: int) -> tuple[socket.socket, Address]:
     return bound, Address(address, bound.getsockname()[1])
 
 
-def serve(app: ASGIApp, bound: socket.socket, *, when_ready: Callable[[], None]) -> None:
-    """Answer requests until Ctrl-C or SIGTERM.
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """Return a server with the limits of a viewer.
 
     Args:
         app: The application.
-        bound: From `bind`.
-        when_ready: Called in a thread once requests are answered.
     """
     config = uvicorn.Config(
         app,
@@ -107,7 +105,17 @@ def serve(app: ASGIApp, bound: socket.socket, *, when_ready: Callable[[], None])
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    server = uvicorn.Server(config)
+    return uvicorn.Server(config)
+
+
+def serve(server: uvicorn.Server, bound: socket.socket, *, when_ready: Callable[[], None]) -> None:
+    """Answer requests until Ctrl-C, SIGTERM, or `should_exit` of the server.
+
+    Args:
+        server: From `make_server`.
+        bound: From `bind`.
+        when_ready: Called in a thread once requests are answered.
+    """
 
     def wait_and_call() -> None:
         while not server.started and not server.should_exit:

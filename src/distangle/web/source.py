@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import pandas as pd
 
@@ -40,6 +40,12 @@ class Notice:
     next_step: str = ""
 
 
+def notice_of(error: DistangleError) -> Notice:
+    """Return the message of an error, its last sentence as the next step."""
+    head, _, tail = str(error).rpartition(". ")
+    return Notice(f"{head}.", tail) if head else Notice(str(error))
+
+
 @dataclass(kw_only=True)
 class ViewSource:
     """The content of a folder, as far as it is there.
@@ -55,7 +61,7 @@ class ViewSource:
         predictions: Predictions of the run; None without them.
         profiles: Profiles; None without them.
         explanation: Explanations of the run; None without them.
-        scores: Rows of the score table; empty without scores.
+        has_scores: Whether the run has a score table.
         channels: `name`, `stain`, `organelle` and `colour` of every channel.
         notices: What is absent or damaged.
     """
@@ -69,7 +75,7 @@ class ViewSource:
     predictions: PredictionFiles | None = None
     profiles: ProfileFiles | None = None
     explanation: ExplanationFiles | None = None
-    scores: list[dict[str, Any]] = field(default_factory=list)
+    has_scores: bool = False
     channels: list[dict[str, str]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
@@ -105,7 +111,7 @@ class ViewSource:
             roots += [source] if isinstance(source, Path) else []
             roots += [folder.resolve(), folder] if folder else []
         for root in sorted({str(root) for root in roots if str(root) not in (".", "/")}, key=len, reverse=True):
-            text = text.replace(f"{root}/", "").replace(root, "the folder")
+            text = text.replace(f"{root}/", "").replace(root, self.kind.upper())
         return re.sub(r"(?<![\w.])(?:/[^\s/'`:,;()]+){2,}", lambda match: match[0].rpartition("/")[2], text)
 
 
@@ -138,7 +144,9 @@ def _open_screen(folder: Path, images: Path | None) -> ViewSource:
     notices: list[Notice] = []
     screen = _with_allowed_images(screen, images, notices)
     source = _of_screen("screen", folder, screen)
-    source.notices += notices
+    source.notices += [
+        Notice(source.without_folders(one.text), source.without_folders(one.next_step)) for one in notices
+    ]
     return source
 
 
@@ -147,7 +155,7 @@ def _with_allowed_images(screen: Screen, images: Path | None, notices: list[Noti
     try:
         return allowed_sources(screen) if images is None else with_images(screen, images)
     except DistangleError as error:
-        notices.append(_notice(error))
+        notices.append(notice_of(error))
         metadata = screen.card.model_copy(update={"tables_only": True})
         return Screen(card=metadata, sites=screen.sites, problems=screen.problems, folder=screen.folder)
 
@@ -176,12 +184,14 @@ def _open_run(run: RunFolder, screen_folder: Path | None, images: Path | None) -
         source.channels = [dict(channel) for channel in (card or {}).get("channels", [])]
     source.run, source.predictions, source.profiles = run, predictions, profiles
     source.explanation = _attempt(lambda: _explanation(run), notices)
-    source.scores = _attempt(lambda: _scores(run), notices) or []
+    source.has_scores = predictions is not None and run.scores.exists()
     if predictions is None and not notices and source.state() != "training":
         notices.append(Notice("The run has no predictions yet.", "Make them: `distangle predict RUN`."))
     if source.state() == "":
         notices.append(Notice("The training of this run did not finish.", "Resume it: `distangle train --resume RUN`."))
-    source.notices += [Notice(source.without_folders(one.text), one.next_step) for one in notices]
+    source.notices += [
+        Notice(source.without_folders(one.text), source.without_folders(one.next_step)) for one in notices
+    ]
     return source
 
 
@@ -196,15 +206,8 @@ def _attempt(read: Callable[[], Part], notices: list[Notice]) -> Part | None:
     try:
         return read()
     except DistangleError as error:
-        notices.append(_notice(error))
+        notices.append(notice_of(error))
         return None
-
-
-def _notice(error: DistangleError) -> Notice:
-    """Return the message of an error, its last sentence as the next step."""
-    text = str(error)
-    head, _, tail = text.rpartition(". ")
-    return Notice(f"{head}.", tail) if head else Notice(text)
 
 
 def _check(run: RunFolder, prefix: str) -> None:
@@ -235,14 +238,6 @@ def _profiles(run: RunFolder) -> ProfileFiles | None:
 def _explanation(run: RunFolder) -> ExplanationFiles | None:
     _check(run, "explanations/")
     return ExplanationFiles.open(run.explanations) if (run.explanations / "explanation.json").exists() else None
-
-
-def _scores(run: RunFolder) -> list[dict[str, Any]]:
-    from distangle.results.scores import Scores
-
-    if not run.scores.exists():
-        return []
-    return [row.model_dump(mode="json") for row in Scores.read(run.scores).rows]
 
 
 def _folds(run: RunFolder, notices: list[Notice]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from distangle.core.untrusted_files import read_regular_file
 from distangle.errors import DistangleError
+from distangle.results.run import RunFolder
 from distangle.screen.problems import FINDING_COLUMNS, findings_table, index_findings
 from distangle.screen.screen import CHECKS, escape_formula
 from distangle.web.answers import AnswerError, columnar
@@ -24,7 +25,7 @@ def has_table(index: ViewIndex, name: Name) -> bool:
     source = index.source
     if name == "hits":
         return source.profiles is not None
-    return bool(source.scores) if name == "scores" else source.screen is not None
+    return source.has_scores if name == "scores" else source.screen is not None
 
 
 def read_rows(index: ViewIndex, name: Name) -> tuple[pd.DataFrame, str]:
@@ -44,8 +45,8 @@ def read_rows(index: ViewIndex, name: Name) -> tuple[pd.DataFrame, str]:
         hits = source.profiles.hits
         ids = [index.perturbation_ids.get(str(one), -1) for one in hits["perturbation"]]
         return hits.assign(perturbation_id=ids), "hits.csv" if source.kind == "profiles" else "profiles/hits.csv"
-    if name == "scores":
-        return scores_table(source.scores), "predictions/scores.json"
+    if name == "scores" and source.run is not None:
+        return _scores(source, source.run), "predictions/scores.json"
     return _findings(index)
 
 
@@ -105,6 +106,16 @@ def training_metrics(source: ViewSource) -> dict[str, Any]:
         except DistangleError as error:
             raise AnswerError(410, source.without_folders(str(error))) from error
     return {"finished": source.state() == "finished", "state": source.state(), "metrics": columnar(metrics)}
+
+
+def _scores(source: ViewSource, run: RunFolder) -> pd.DataFrame:
+    from distangle.results.scores import Scores  # loads SciPy, which takes a second
+
+    try:
+        rows = Scores.read(run.scores).rows
+    except DistangleError as error:
+        raise AnswerError(410, source.without_folders(str(error))) from error
+    return scores_table([row.model_dump(mode="json") for row in rows])
 
 
 def _findings(index: ViewIndex) -> tuple[pd.DataFrame, str]:

@@ -1,6 +1,7 @@
 """Read rows of arrays in a safetensors file without loading the file."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,16 @@ class ArrayFile:
         for start in range(0, self.n_rows, CHUNK):
             yield start, self.read(start, min(start + CHUNK, self.n_rows))
 
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Mean of all finite rows, float32 [feature]."""
+        total, n = np.zeros(self.n_features), 0
+        for _, rows in self.chunks():
+            good = np.isfinite(rows).all(axis=1)
+            total += rows[good].sum(axis=0, dtype=np.float64)
+            n += int(good.sum())
+        return (total / max(n, 1)).astype(np.float32)
+
 
 def most_similar(vectors: ArrayFile, row: int, *, mean: np.ndarray | None = None) -> np.ndarray:
     """Return the cosine of every row with one of them, float64 [row].
@@ -67,16 +78,6 @@ def most_similar(vectors: ArrayFile, row: int, *, mean: np.ndarray | None = None
         with np.errstate(invalid="ignore"):
             cosines[start : start + len(rows)] = (centered @ one) / np.where(lengths > 0, lengths, np.inf)
     return cosines
-
-
-def row_mean(vectors: ArrayFile) -> np.ndarray:
-    """Return the mean of all finite rows, float32 [feature]."""
-    total, n = np.zeros(vectors.n_features), 0
-    for _, rows in vectors.chunks():
-        good = np.isfinite(rows).all(axis=1)
-        total += rows[good].sum(axis=0, dtype=np.float64)
-        n += int(good.sum())
-    return (total / max(n, 1)).astype(np.float32)
 
 
 def principal_components(vectors: ArrayFile, *, n_fit: int = 10_000) -> np.ndarray:
@@ -121,4 +122,4 @@ def first_components(values: np.ndarray) -> np.ndarray:
     rows = values.astype(np.float32)
     centered = rows - rows.mean(axis=0)
     axes = _first_axes((centered.T @ centered / len(rows)).astype(np.float64))
-    return (centered @ axes).astype(np.float32)
+    return np.asarray(centered @ axes, dtype=np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 
 from distangle.web.answers import cell, number
 from distangle.web.index import ViewIndex, label_of
-from distangle.web.vectors import most_similar, row_mean
+from distangle.web.vectors import most_similar
 
 N_NEAREST = 12
 MOST_RELATED = 200  # wells of the same perturbation
@@ -71,11 +71,11 @@ def nearest_wells(index: ViewIndex, well: int) -> list[dict[str, Any]]:
     if source.profiles is not None and row >= 0:
         features = source.profiles.features("wells")
         cosines = _cosines(features, row)
-        ids = index.well_rows(source.profiles.wells)
+        ids = index.profile_wells
     elif source.predictions is not None and (row := int(index.prediction_row[well])) >= 0:
         vectors = source.predictions.well_embeddings
-        cosines = most_similar(vectors, row, mean=row_mean(vectors))
-        ids = index.well_rows(source.predictions.wells)
+        cosines = most_similar(vectors, row, mean=vectors.mean)
+        ids = index.predicted_wells
     else:
         return []
     cosines[row] = np.nan
@@ -103,10 +103,10 @@ def _cosines(features: np.ndarray, row: int) -> np.ndarray:
 def _site(index: ViewIndex, site: int) -> dict[str, Any]:
     source = index.source
     problem = None if source.has_images else _no_images(index)
-    reason = _unreadable(index).get(site, "")
+    reason = index.unreadable_sites.get(site, "")
     return {
         "id": site,
-        "number": int(source.sites["site"].iat[site]),
+        "number": cell(source.sites["site"].iat[site]),
         "available": source.has_images,
         "problem": problem or (source.without_folders(reason) or None),
         "explained": site in index.explained_sites,
@@ -119,15 +119,6 @@ def _no_images(index: ViewIndex) -> str:
     if index.source.screen is None:
         return "The screen of this run was not found: start the viewer with `--screen FOLDER`."
     return "The images of this screen are not available."
-
-
-def _unreadable(index: ViewIndex) -> dict[int, str]:
-    """Return why images could not be read for a prediction, by site."""
-    predictions = index.source.predictions
-    if predictions is None or not (predictions.sites["reason"] != "").any():
-        return {}
-    part = predictions.sites[predictions.sites["reason"] != ""]
-    return dict(zip(index.site_rows(part).tolist(), part["reason"].astype(str), strict=True))
 
 
 def _predictions(index: ViewIndex, well: int) -> list[dict[str, Any]]:
@@ -149,8 +140,8 @@ def _attribution(index: ViewIndex, well: int) -> list[dict[str, Any]] | None:
     explanation = index.source.explanation
     if explanation is None:
         return None
-    table = explanation.wells if explanation.wells is not None else explanation.sites
-    rows = np.flatnonzero(index.well_rows(table) == well)
-    if not len(rows):
+    row = index.explained_wells.get(well)
+    if row is None:
         return None
-    return explanation.attribution({str(name): value for name, value in table.iloc[rows[0]].items()})
+    table = explanation.sites if explanation.wells is None else explanation.wells
+    return explanation.attribution({str(name): value for name, value in table.iloc[row].items()})
