@@ -42,7 +42,9 @@ export class Column {
     this.name = name;
     this.kind = raw.kind;
     if (raw.kind === "number") {
-      this.values = Float64Array.from(raw.values, (value) => (value === null ? NaN : value));
+      const { values } = raw;
+      this.values = new Float64Array(values.length);
+      for (let i = 0; i < values.length; i++) this.values[i] = values[i] === null ? NaN : values[i];
     } else {
       this.levels = raw.levels;
       this.codes = Int32Array.from(raw.codes);
@@ -80,9 +82,10 @@ export class Column {
   range() {
     let low = Infinity;
     let high = -Infinity;
-    for (const value of this.values) {
-      if (value < low) low = value;
-      if (value > high) high = value;
+    const { values } = this;
+    for (let i = 0; i < values.length; i++) {
+      if (values[i] < low) low = values[i];
+      if (values[i] > high) high = values[i];
     }
     return low <= high ? [low, high] : [0, 1];
   }
@@ -90,7 +93,7 @@ export class Column {
   /** How often each text occurs. */
   counts() {
     const counts = new Int32Array(this.levels.length);
-    for (const code of this.codes) if (code >= 0) counts[code]++;
+    for (let i = 0; i < this.codes.length; i++) if (this.codes[i] >= 0) counts[this.codes[i]]++;
     return counts;
   }
 }

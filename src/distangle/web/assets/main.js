@@ -1,6 +1,6 @@
 // The frame of the application: menu, search, theme, and which view is drawn.
 import { announce, el, link, notice } from "./dom.js";
-import { summary } from "./data.js";
+import { plates, summary } from "./data.js";
 import { followLinks, onRoute } from "./route.js";
 import { searchBox } from "./search.js";
 
@@ -68,8 +68,7 @@ async function drawPage() {
   view.replaceChildren(el("p", { class: "wait", text: "Loading …" }));
   try {
     if (!item) throw new Error(`There is no view “${name}”.`);
-    const facts = await summary();
-    const { render } = await import(item.module);
+    const [facts, { render }] = await Promise.all([summary(), import(item.module)]);
     if (mine !== turn) return;
     view.replaceChildren(place);
     const end = await render(place, { facts, name, id: second === undefined ? null : Number(second) });
@@ -86,6 +85,7 @@ async function drawPage() {
 }
 
 async function start() {
+  plates().catch(() => {}); // nearly every view needs them: ask at once; the view says what is wrong
   followLinks();
   onRoute(() => {
     delete document.documentElement.dataset.ready;

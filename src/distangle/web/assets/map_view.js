@@ -17,10 +17,15 @@ class Cloud {
     Object.assign(this, cloud, tables);
     this.facts = facts;
     this.cache = new Map();
-    const ids = Int32Array.from(cloud.ids);
+    const ids = new Int32Array(cloud.ids);
+    const look = (rows, column) => {
+      const out = new Int32Array(rows.length);
+      for (let i = 0; i < rows.length; i++) out[i] = column.values[rows[i]];
+      return out;
+    };
     this.site = this.of === "sites" ? ids : null;
-    this.well = this.of === "sites" ? Int32Array.from(ids, (id) => tables.sites.get("well").values[id]) : this.of === "wells" ? ids : null;
-    this.group = this.of === "perturbations" ? ids : Int32Array.from(this.well, (well) => tables.wells.get("perturbation_id").values[well]);
+    this.well = this.of === "sites" ? look(ids, tables.sites.get("well")) : this.of === "wells" ? ids : null;
+    this.group = this.of === "perturbations" ? ids : look(this.well, tables.wells.get("perturbation_id"));
   }
 
   get names() {

@@ -10,6 +10,7 @@ function pack([r, g, b]) {
 
 /** Pixels of a disc: whole ones, and those at the edge that are mixed half and half. */
 function disc(radius) {
+  if (radius < 1.3) return { whole: [[0, 0], [1, 0], [0, 1], [1, 1]], half: [] };
   const whole = [];
   const half = [];
   const top = Math.ceil(radius);
@@ -76,6 +77,11 @@ export class Scatter {
     this.box = this.extent();
     this.grid = new Grid(xy, this.box);
     this.order = this.shuffle();
+    this.places = new Float32Array(xy.length); // in the order of drawing
+    for (let k = 0; k < this.n; k++) {
+      this.places[2 * k] = xy[2 * this.order[k]];
+      this.places[2 * k + 1] = xy[2 * this.order[k] + 1];
+    }
     this.view = null;
     this.pending = 0;
   }
@@ -100,7 +106,9 @@ export class Scatter {
     for (let i = this.n - 1; i > 0; i--) {
       seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
       const j = seed % (i + 1);
-      [order[i], order[j]] = [order[j], order[i]];
+      const other = order[i];
+      order[i] = order[j];
+      order[j] = other;
     }
     return order;
   }
@@ -206,7 +214,7 @@ export class Scatter {
     this.pixels.fill(this.background);
     const radius = this.radius();
     if (this.n > FEW) {
-      this.splat(Math.max(1, radius * 0.7), 0);
+      if (this.shown.includes(0)) this.splat(Math.max(1, radius * 0.7), 0);
       this.splat(radius, 1);
     }
     this.context.putImageData(this.image, 0, 0);
@@ -221,7 +229,7 @@ export class Scatter {
 
   splat(radius, wanted) {
     const { width, height } = this.canvas;
-    const { pixels, xy, colors, shown, order, faint } = this;
+    const { pixels, places, colors, shown, order, faint } = this;
     const scale = this.view.scale * this.ratio;
     const [cx, cy] = [width / 2 - this.view.x * scale, height / 2 + this.view.y * scale];
     const { whole, half } = disc(radius);
@@ -231,8 +239,8 @@ export class Scatter {
     for (let k = 0; k < order.length; k++) {
       const i = order[k];
       if (shown[i] !== wanted) continue;
-      const x = Math.round(cx + xy[2 * i] * scale);
-      const y = Math.round(cy - xy[2 * i + 1] * scale);
+      const x = Math.round(cx + places[2 * k] * scale);
+      const y = Math.round(cy - places[2 * k + 1] * scale);
       if (!(x >= edge && y >= edge && x < width - edge && y < height - edge)) continue;
       const at = y * width + x;
       const color = wanted ? colors[i] : faint;
