@@ -46,7 +46,6 @@ class Visit:
             received = b""
             with contextlib.suppress(OSError):
                 connection.sendall(request)
-                connection.shutdown(socket.SHUT_WR)
                 while part := connection.recv(65536):
                     received += part
         match = re.match(rb"HTTP/1\.1 (\d{3})", received)

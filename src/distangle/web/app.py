@@ -22,7 +22,7 @@ from distangle.web.index import ViewIndex, build_index
 from distangle.web.perturbations import describe_perturbation, list_perturbations
 from distangle.web.pixels import Layer, SitePixels, check_channel, n_levels
 from distangle.web.points import Of, PointMap, make_map
-from distangle.web.security import Guard
+from distangle.web.security import Guard, failure_response
 from distangle.web.source import ViewSource, notice_of
 from distangle.web.summary import summarize
 from distangle.web.tables import NAMES, describe_table, read_rows, to_csv, training_metrics
@@ -136,6 +136,8 @@ def _safe(handler: Callable[[Request], Response]) -> Callable[[Request], Respons
             return handler(request)
         except AnswerError as error:
             return error_response(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text stays on this machine
+            return failure_response(error)
 
     return answer
 

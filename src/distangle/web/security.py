@@ -16,6 +16,7 @@ from distangle.web.answers import AnswerError, error_response
 
 MAX_TARGET = 8192  # bytes of path and query
 MAX_HEADERS = 64
+MAX_HEADER_BYTES = 16 * 1024
 MAX_PARAMETERS = 64
 TOKEN_BYTES = 32
 MAX_THREADS = 8  # requests that are worked on at once; the others wait
@@ -99,10 +100,9 @@ class Guard:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text stays on this machine
-            LOG.error("%s %s", type(error).__name__, ascii(str(error))[:500])
+            answer = failure_response(error)
             if not has_started:
-                failure = AnswerError(500, "This request failed.", "The terminal of the viewer says why.")
-                await error_response(failure)(scope, receive, send_with_headers)
+                await answer(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> Response | None:
         """Return an answer to a request that the application does not see; None for one that it answers.
@@ -111,11 +111,13 @@ class Guard:
             AnswerError: The request is refused.
         """
         headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if scope.get("http_version") not in ("1.0", "1.1"):
+            raise AnswerError(400, "The viewer answers HTTP/1.1.")
         target = len(scope.get("raw_path", b"")) + len(scope["query_string"])
         if target > MAX_TARGET:
             raise AnswerError(414, "The URL is too long.")
-        if len(headers) > MAX_HEADERS:
-            raise AnswerError(431, "The request has too many headers.")
+        if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+            raise AnswerError(431, "The request has too many headers, or too long ones.")
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1 or hosts[0].decode("latin-1") not in self._hosts:
             raise AnswerError(403, "Forbidden.", "Open the URL that the viewer printed.")
@@ -161,6 +163,12 @@ class Guard:
 
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode("latin-1", "replace"), self._token.encode())
+
+
+def failure_response(error: Exception) -> Response:
+    """Return the answer to an unforeseen error, and log its text without control characters."""
+    LOG.error("%s %s", type(error).__name__, ascii(str(error))[:500])
+    return error_response(AnswerError(500, "This request failed.", "The terminal of the viewer says why."))
 
 
 def _is_unsafe(scope: Scope) -> bool:
