@@ -1,0 +1,58 @@
+// One perturbation: its row of the hit list, its wells, what is like it and what is opposite.
+import { el, link, show, svg } from "./dom.js";
+import { json, plainRole, plates, wells } from "./data.js";
+import { attributionBars } from "./bars.js";
+import { gallery } from "./gallery.js";
+
+const WORDS = { mean_average_precision: "mAP", expected: "mAP by chance", q: "q (false discovery rate)", n_wells: "wells", n_plates: "plates", n_experiments: "experiments" };
+
+/** Wells as items of a gallery, by experiment and plate. */
+export async function wellItems(ids) {
+  const [table, board] = await Promise.all([wells(), plates()]);
+  return ids.map((id) => {
+    const plate = board[table.at("plate", id)];
+    return { well: id, site: table.at("first_site", id) ?? -1, title: table.at("name", id), note: `${plate?.experiment} · plate ${plate?.name}` };
+  });
+}
+
+function doseChart(doses) {
+  const [wide, high, left, low] = [420, 200, 50, 36];
+  const logs = doses.every(([dose]) => dose > 0);
+  const xs = doses.map(([dose]) => (logs ? Math.log10(dose) : dose));
+  const ys = doses.map(([, value]) => value);
+  const place = (value, from, to, start, end) => start + ((value - from) / (to - from || 1)) * (end - start);
+  const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(0, ...ys), Math.max(...ys)];
+  const dots = doses.map(([dose, value], k) => [place(xs[k], x0, x1, left, wide - 16), place(value, y0, y1, high - low, 12), dose, value]);
+  return svg("svg", { viewBox: `0 0 ${wide} ${high}`, class: "chart", role: "img", "aria-label": "Effect by dose" },
+    svg("line", { x1: left, x2: wide - 10, y1: high - low, y2: high - low, class: "axis" }), svg("line", { x1: left, x2: left, y1: 8, y2: high - low, class: "axis" }),
+    svg("polyline", { points: dots.map(([x, y]) => `${x},${y}`).join(" "), class: "curve a" }),
+    dots.map(([x, y, dose, value]) => [svg("circle", { cx: x, cy: y, r: 4, class: "dot" }, svg("title", { text: `${show(dose)}: ${show(value)}` })), svg("text", { x, y: high - low + 14, "text-anchor": "middle", text: show(dose) })]),
+    svg("text", { x: left - 6, y: 16, "text-anchor": "end", text: show(y1) }), svg("text", { x: left - 6, y: high - low, "text-anchor": "end", text: show(y0) }),
+    svg("text", { x: (left + wide) / 2, y: high - 4, "text-anchor": "middle", text: logs ? "dose (logarithmic)" : "dose" }));
+}
+
+function others(title, rows) {
+  return el("section", { class: "card" }, el("h2", { text: title }), el("table", { class: "bars" },
+    el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "perturbation" }), el("th", { scope: "col", class: "number", text: "similarity (cosine)" }))),
+    el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.id >= 0 && row.id !== null ? link(`/perturbation/${row.id}`, row.perturbation) : row.perturbation), el("td", { class: "number", text: show(row.similarity) }))))));
+}
+
+/** Draw the view of a perturbation. */
+export async function render(place, { facts, id }) {
+  if (!Number.isInteger(id)) throw new Error("The address names no perturbation.");
+  const [effect, table] = await Promise.all([json(`/api/perturbations/${id}`), wells()]);
+  const roles = [...new Set(effect.wells.map((well) => plainRole(table.at("role", well))))].filter(Boolean);
+  place.append(el("p", { class: "trail" }, link("/hits", "Hit list"), " › perturbation"),
+    el("div", { class: "title-row" }, el("h1", { text: effect.perturbation }), roles.map((role) => el("span", { class: "tag", text: role })),
+      el("span", { class: "steps" }, link(`/plates?only=${encodeURIComponent(effect.perturbation)}`, "on the plates", { class: "button" }),
+        facts.has_map ? link(`/map?q=${encodeURIComponent(effect.perturbation)}`, "on the map", { class: "button" }) : null,
+        link(`/compare?a=perturbation:${id}`, "compare", { class: "button" }))));
+  const cards = el("div", { class: "cards" });
+  place.append(cards);
+  if (effect.row?.length) cards.append(el("section", { class: "card" }, el("h2", { text: facts.has_hits ? "Row of the hit list" : "Counts" }), el("dl", { class: "facts" }, effect.row.filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_") && name !== "perturbation").flatMap(([name, value]) => [el("dt", { text: WORDS[name] ?? name.replaceAll("_", " ") }), el("dd", { text: show(value) })]))));
+  if (effect.attribution?.length) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Which channels decide" }), attributionBars(effect.attribution, facts.channels)));
+  if (effect.nearest?.length) cards.append(others("Most alike", effect.nearest));
+  if (effect.opposite?.length) cards.append(others("Most opposite", effect.opposite));
+  if (effect.doses?.length > 1) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Effect by dose" }), doseChart(effect.doses)));
+  cards.append(el("section", { class: "card full" }, el("h2", { text: `Wells (${effect.wells.length})` }), gallery(await wellItems(effect.wells))));
+}

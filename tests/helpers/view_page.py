@@ -1,0 +1,98 @@
+"""A viewer on a small run with hostile names, and a browser that looks at it."""
+
+import dataclasses
+import json
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_run import Made, Plan, make_run
+
+PATIENCE = 30_000  # milliseconds that a busy machine may take
+
+
+def find_browser() -> str:
+    """Return the path of a Chromium; skip the test where there is none."""
+    pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+    pytest.importorskip("uvicorn", reason="the extra `view` is not installed")
+    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no Chromium on this machine: `apt-get install chromium`")
+
+
+def make_viewable_run(folder: Path) -> Made:
+    """Make a run of 16-bit images with hostile names, whose map shows every perturbation as a group."""
+    made = make_run(folder, Plan(bits=16, plates=1, hostile=True, explained=12))
+    rng = np.random.default_rng(11)
+    labels = made.wells.table["perturbation"].map(made.screen.card.perturbations.index).to_numpy()
+    centers = rng.normal(0, 5, (len(made.screen.card.perturbations), 4))
+    embedding = (centers[labels] + rng.normal(0, 0.4, (len(labels), 4))).astype(np.float32)
+    wells = dataclasses.replace(made.wells, embedding=embedding)
+    sites = wells.table.assign(Metadata_Site=1)
+    parts = [wells, dataclasses.replace(wells, level="site", table=sites)]
+    made.run.record(*[path for part in parts for path in part.write(made.run.predictions)])
+    made.run.run.write_text(json.dumps({**json.loads(made.run.run.read_text()), "finished": True}))
+    return dataclasses.replace(made, wells=wells)
+
+
+@contextmanager
+def viewer(folder: Path) -> Iterator[str]:
+    """Run `distangle view` on a folder; give the address that it prints."""
+    command = [sys.executable, "-m", "distangle", "view", str(folder), "--port", "0", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        lines: queue.Queue[str] = queue.Queue()
+        reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()], daemon=True)
+        reader.start()
+        text = ""
+        try:
+            while not (address := re.search(r"http://\S+token=\S+", text)):
+                text += lines.get(timeout=60)
+            yield address.group()
+        finally:
+            process.terminate()
+            process.wait(20)
+            reader.join(20)
+
+
+class Visitor:
+    """A page of a browser that notes whatever goes wrong.
+
+    Attributes:
+        page: The page of Playwright.
+        complaints: Errors of the page and of its console, and requests to any other place.
+    """
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.base = page, address.split("/?")[0]
+        self.complaints: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("request", self._note_request)
+        page.goto(address)
+
+    def _note_request(self, request: Any) -> None:
+        if not request.url.startswith((self.base + "/", "data:", "blob:")):
+            self.complaints.append(f"outbound: {request.url}")
+
+    def open(self, address: str) -> Any:
+        """Open an address of the viewer and wait until it is drawn."""
+        self.page.goto(self.base + address)
+        return self.wait()
+
+    def wait(self) -> Any:
+        """Wait until the view is drawn and quiet."""
+        self.page.wait_for_selector("html[data-ready]")
+        self.page.wait_for_load_state("networkidle")
+        return self.page

@@ -1,0 +1,407 @@
+"""The page of the viewer in a real browser."""
+
+import csv
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from report_run import HOSTILE, Made
+from view_page import PATIENCE, Visitor, find_browser, make_viewable_run, viewer
+
+PAGES = ("/plates", "/map", "/well/0", "/perturbation/1", "/hits", "/scores", "/checks", "/compare?a=well:0&b=well:3",
+         "/compare?a=perturbation:0&b=perturbation:1", "/training")  # fmt: skip
+PIXELS = """async (canvas) => {
+  await new Promise((done) => setTimeout(done, 60));
+  const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return Array.from({ length: 4000 }, (_, k) => all[4 * Math.floor((k * all.length) / 16000) + (k % 3)]);
+}"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    find_browser()
+    return make_viewable_run(tmp_path_factory.mktemp("view"))
+
+
+@pytest.fixture(scope="module")
+def address(made: Made) -> Iterator[str]:
+    with viewer(made.run.root) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = find_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visitor(browser: Any, address: str) -> Iterator[Visitor]:
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    visitor = Visitor(context.new_page(), address)
+    yield visitor
+    context.close()
+    assert visitor.complaints == []
+
+
+def query(page: Any) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(page.url).query)
+
+
+def shown_image(page: Any, which: int = 0) -> Any:
+    return page.locator("figure.image canvas").nth(which)
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait for an expression; the page's policy forbids `wait_for_function`, which evaluates text."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never true: {expression}"
+        page.wait_for_timeout(30)
+
+
+def wait_for_image(page: Any) -> None:
+    until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
+
+
+def test_every_page_opens_without_an_error(visitor: Visitor) -> None:
+    for path in PAGES:
+        page = visitor.open(path)
+        assert page.locator("main h1").count() == 1, path
+        assert page.locator("main [role=alert]").count() == 0, page.locator("main").inner_text()
+        assert page.locator("svg[onload]").count() == 0  # a hostile name is text
+    page = visitor.open("/hits")
+    assert HOSTILE in page.locator("tbody").inner_text()
+
+
+def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, made: Made) -> None:
+    page = visitor.open("/")
+    row = made.explanation.table.iloc[2]
+    experiment, well = row["Metadata_Experiment"], row["Metadata_Well"]
+    page.get_by_label("Experiment").select_option(experiment)
+    assert query(page)["experiment"] == [experiment]
+    canvas = page.locator(".plate canvas").first
+    place = canvas.evaluate("(canvas, [row, column]) => canvas.plateMap.centerOf(row, column)",
+                            [ord(well[0]) - 65, int(well[1:]) - 1])  # fmt: skip
+    canvas.hover(position=place)
+    assert f"{well} · {row['perturbation']}" in page.locator(".plate .hint").first.inner_text()
+    canvas.click(position=place)
+    page.wait_for_url("**/well/*")
+    visitor.wait()
+    assert page.locator("h1").inner_text().startswith(f"{well} ·")
+    wait_for_image(page)
+    captions = page.locator("figcaption").all_inner_texts()
+    assert well in captions[0] and captions[1].startswith("Untreated: ")
+    without = np.array(shown_image(page).evaluate(PIXELS))
+    assert without.max() > 100
+    page.get_by_label("Attribution of").select_option("all")
+    until(page, "document.querySelector('figure canvas').imageView.overlay !== null")
+    strong = np.array(shown_image(page).evaluate(PIXELS))
+    page.get_by_label("Opacity of the overlay").fill("0.1")
+    weak = np.array(shown_image(page).evaluate(PIXELS))
+    page.get_by_label("Opacity of the overlay").fill("0")
+    none = np.array(shown_image(page).evaluate(PIXELS))
+    change = [np.abs(picture - without).mean() for picture in (strong, weak, none)]
+    assert change[0] > 3 * change[1] > 0 and change[2] == 0
+
+
+def test_composite_is_that_of_the_server(visitor: Visitor) -> None:
+    """The canvas of the page against `composite.png`, with channels off, other colours, contrast and gamma."""
+    looks = ["", "?c=0,1,ff8000,1000,30000,0.7&c=1,0,00ff00,0,65535,1&c=2,1,0080ff,500,60000,1.9&c=3,0,ffffff,0,1,1"
+             "&c=4,0,ffffff,0,1,1&c=5,1,10ff90,0,50000,1"]  # fmt: skip
+    for look in looks:
+        page = visitor.open(f"/well/3{look}")
+        wait_for_image(page)
+        worst, size = page.evaluate("""async () => {
+          const { dim } = await import("/assets/color.js");
+          const view = document.querySelector("figure canvas").imageView;
+          const on = view.look.channels.filter((channel) => channel.on);
+          const colors = dim(on.map((channel) => channel.rgb));
+          const hex = (color) => color.map((part) => part.toString(16).padStart(2, "0")).join("");
+          const layers = on.map((one, k) => `c=${one.id},${hex(colors[k])},${one.low},${one.high},${one.gamma}`);
+          const answer = await fetch(`/api/sites/${view.site}/composite.png?level=0&${layers.join("&")}`);
+          const picture = await createImageBitmap(await answer.blob());
+          const canvas = new OffscreenCanvas(picture.width, picture.height);
+          const context = canvas.getContext("2d");
+          context.drawImage(picture, 0, 0);
+          const theirs = context.getImageData(0, 0, picture.width, picture.height).data;
+          let worst = 0;
+          theirs.forEach((value, k) => { worst = Math.max(worst, Math.abs(value - view.image.data[k])); });
+          return [worst, [view.image.width, view.image.height, picture.width, picture.height, view.image.data[3]]];
+        }""")
+        assert worst <= 1
+        assert size == [48, 48, 48, 48, 255]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Uint8Array", "Uint16Array"])
+def test_formula_of_the_composite(visitor: Visitor, kind: str) -> None:
+    rng = np.random.default_rng(1)
+    top = 255 if kind == "Uint8Array" else 65535
+    planes = rng.integers(0, top + 1, (3, 500))
+    layers = [(planes[0], (255, 0, 128), 0, top, 1.0), (planes[1], (0, 200, 30), top // 8, top // 2, 0.45),
+              (planes[2], (90, 90, 255), top // 3, top // 3, 2.0)]  # fmt: skip
+    expected = np.zeros((500, 3))
+    for values, color, low, high, gamma in layers:
+        share = np.clip((values - low) / (high - low), 0, 1) if high > low else (values >= high).astype(float)
+        expected += np.array(color) / 255 * (share**gamma)[:, None]
+    expected = np.rint(255 * np.clip(expected, 0, 1))
+    rgba = visitor.page.evaluate(
+        """async ([kind, layers]) => {
+          const { compose } = await import("/assets/compose.js");
+          const ready = layers.map(([values, color, low, high, gamma]) =>
+            ({ pixels: new globalThis[kind](values), color, low, high, gamma }));
+          return Array.from(compose(ready, 500));
+        }""",
+        [kind, [(values.tolist(), *rest) for values, *rest in layers]],
+    )
+    found = np.array(rgba).reshape(-1, 4)
+    assert np.abs(found[:, :3] - expected).max() <= 1
+    assert (found[:, 3] == 255).all()
+
+
+def draw_lasso(page: Any, corners: list[tuple[float, float]]) -> None:
+    page.get_by_role("button", name="Lasso").click()
+    box = page.locator(".stage canvas").bounding_box()
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for x, y in points[1:]:
+        page.mouse.move(x, y, steps=3)
+    page.mouse.up()
+
+
+@pytest.mark.slow
+def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, made: Made, tmp_path: Path) -> None:
+    page = visitor.open("/map?of=wells")
+    draw_lasso(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
+    n = len(made.wells.table)
+    page.get_by_role("heading", name=f"Selection: {n} wells").wait_for()
+    assert page.locator(".gallery .thumb").count() == 60
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    download.value.save_as(tmp_path / "selection.csv")
+    with (tmp_path / "selection.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == n
+    wanted = made.wells.table["Metadata_Well"] + made.wells.table["perturbation"]
+    assert sorted(row["name"] + row["perturbation"] for row in rows) == sorted(wanted)
+    page.reload()  # the line is part of the address
+    visitor.wait()
+    page.get_by_role("heading", name=f"Selection: {n} wells").wait_for()
+    page.get_by_role("link", name="Show on the plates").click()
+    page.get_by_text(f"{n} wells of the selection").wait_for()
+    page.go_back()
+    visitor.wait()
+    page.get_by_role("button", name="Clear").click()
+    assert "lasso" not in query(page) and page.locator(".gallery").count() == 0
+    draw_lasso(page, [(0.02, 0.03), (0.04, 0.03), (0.04, 0.05), (0.02, 0.05)])
+    page.get_by_role("heading", name="Selection: 0 wells").wait_for()
+
+
+@pytest.mark.slow
+def test_filters_of_the_map(visitor: Visitor, made: Made) -> None:
+    page = visitor.open("/map?of=wells&color=role")
+    table = made.wells.table
+    n, controls = len(table), int((table["Metadata_Role"] == "negative_control").sum())
+    page.get_by_label("Show only").select_option("role")
+    page.get_by_label(re.compile("negative control")).check()
+    page.get_by_text(f"{controls} of {n} wells").wait_for()
+    page.get_by_label("Show only").select_option("confidence")
+    page.get_by_label("at least").fill("0.5")
+    both = int(((table["Metadata_Role"] == "negative_control") & (table["confidence"] >= 0.5)).sum())
+    assert 0 < both < controls
+    page.get_by_text(f"{both} of {n} wells").wait_for()
+    page.reload()
+    visitor.wait()
+    page.get_by_text(f"{both} of {n} wells").wait_for()
+    page.get_by_label("Ring").fill("EMPTY")
+    page.get_by_text(f"{both} found").wait_for()
+
+
+@pytest.mark.slow
+def test_hover_shows_picture_and_metadata(visitor: Visitor) -> None:
+    page = visitor.open("/map?of=wells")
+    spot = page.locator(".stage canvas").evaluate(
+        "(canvas) => canvas.scatter.toPage(canvas.scatter.xy[0], canvas.scatter.xy[1])"
+    )
+    box = page.locator(".stage canvas").bounding_box()
+    page.mouse.move(box["x"] + spot[0], box["y"] + spot[1])
+    page.locator(".tip img").wait_for()
+    until(page, "document.querySelector('.tip img').naturalWidth > 0")
+    assert "perturbation" in page.locator(".tip").inner_text()
+
+
+@pytest.mark.slow
+def test_address_restores_a_well(visitor: Visitor) -> None:
+    page = visitor.open("/well/3")
+    wait_for_image(page)
+    canvas = shown_image(page)
+    page.get_by_role("button", name="Show only").first.click()
+    page.locator("details summary").first.click()
+    page.get_by_label(re.compile("^Gamma of")).first.fill("0.5")
+    canvas.focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(400)
+    before = query(page)
+    assert len(before["c"]) == 6 and [one.split(",")[1] for one in before["c"]].count("1") == 1
+    assert float(before["z"][0].split(",")[0]) == 1.5
+    picture = canvas.evaluate(PIXELS)
+    other = shown_image(page, 1).evaluate("(canvas) => canvas.imageView.look.zoom")
+    assert other == 1.5  # the untreated well moves along
+    page.reload()
+    visitor.wait()
+    wait_for_image(page)
+    assert query(page) == before
+    np.testing.assert_array_equal(shown_image(page).evaluate(PIXELS), picture)
+
+
+@pytest.mark.slow
+def test_keys_lead_through_a_plate(visitor: Visitor) -> None:
+    page = visitor.open("/plates")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.locator(".plate canvas").first.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    hint = page.locator(".plate .hint").first.inner_text()
+    assert hint.startswith("B02 · ")
+    until(page, "document.getElementById('announce').textContent.startsWith('B02')")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/well/*")
+    visitor.wait()
+    assert page.locator("h1").inner_text().startswith("B02")
+
+
+@pytest.mark.slow
+def test_absent_wells_are_drawn_as_absent(visitor: Visitor) -> None:
+    page = visitor.open("/plates")
+    canvas = page.locator(".plate canvas").first
+    canvas.hover(position=canvas.evaluate("(canvas) => canvas.plateMap.centerOf(0, 0)"))
+    assert page.locator(".plate .hint").first.inner_text() == "A01 · no images"
+    colors = canvas.evaluate("""(canvas) => [[0, 0], [1, 1]].map(([row, column]) => {
+      const { x, y } = canvas.plateMap.centerOf(row, column);
+      const near = canvas.plateMap.size * 0.38;
+      return Array.from(canvas.getContext("2d").getImageData(x + near, y + near, 1, 1).data);
+    })""")
+    assert colors[0][3] == 0 and colors[1][3] == 255
+
+
+@pytest.mark.slow
+def test_table_sorts_filters_and_saves(visitor: Visitor, made: Made, tmp_path: Path) -> None:
+    page = visitor.open("/scores")
+    page.get_by_role("button", name=re.compile("^value")).click()
+    values = [float(text) for text in page.locator("tbody tr td.number:has(a)").all_inner_texts()]
+    assert values == sorted(values, reverse=True) and len(values) == len(made.scores.rows)
+    page.get_by_role("button", name=re.compile("^value")).click()
+    assert query(page)["sort"] == ["value~up"]
+    page.get_by_label("Search").fill("worst")
+    page.get_by_text(f"1 of {len(made.scores.rows)} rows").wait_for()
+    page.reload()
+    visitor.wait()
+    page.get_by_text(f"1 of {len(made.scores.rows)} rows").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download these rows").click()
+    download.value.save_as(tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subset"] for row in rows] == ["worst experiment RPE-02"]
+
+
+@pytest.mark.slow
+def test_saved_cells_are_no_formulas(visitor: Visitor) -> None:
+    text = visitor.page.evaluate("""async () => {
+      const { csv } = await import("/assets/dom.js");
+      return csv(["a", "b"], [["=1+1", -2], ["@x", 'say "hi", you'], ["+3", null], ["-x", "ok"]]);
+    }""")
+    assert text == 'a,b\r\n\'=1+1,-2\r\n\'@x,"say ""hi"", you"\r\n\'+3,\r\n\'-x,ok\r\n'
+
+
+@pytest.mark.slow
+def test_curves_refresh(visitor: Visitor) -> None:
+    page = visitor.page
+    calls = []
+
+    def answer(route: Any) -> None:
+        n = 2 + len(calls)
+        calls.append(n)
+        column = {"kind": "number", "values": list(range(1, n + 1))}
+        loss = {"kind": "number", "values": [1 / k for k in range(1, n + 1)]}
+        metrics = {"n": n, "columns": {"epoch": column, "train_loss": loss}}
+        route.fulfill(json={"finished": n == 4, "metrics": metrics})
+
+    page.clock.install()
+    page.route("**/api/training", answer)
+    visitor.open("/training")
+    page.get_by_text("Still training: epoch 2 has ended").wait_for()
+    page.clock.run_for(5100)
+    page.get_by_text("Still training: epoch 3 has ended").wait_for()
+    page.clock.run_for(5100)
+    page.get_by_text("Finished after epoch 4").wait_for()
+    page.clock.run_for(20_000)
+    assert calls == [2, 3, 4]
+
+
+@pytest.mark.slow
+def test_search_and_theme(visitor: Visitor) -> None:
+    page = visitor.open("/plates")
+    box = page.get_by_role("combobox", name=re.compile("^Find"))
+    box.fill("B02")
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/well/*")
+    box.fill("PLK1")
+    page.get_by_role("option", name=re.compile("PLK1")).first.click()
+    page.wait_for_url("**/perturbation/*")
+    visitor.wait()
+    assert page.locator("h1").inner_text() == "PLK1"
+    before = page.evaluate("getComputedStyle(document.body).color")
+    page.get_by_role("button", name="Switch light and dark").click()
+    assert page.evaluate("getComputedStyle(document.body).color") != before
+    page.reload()
+    visitor.wait()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+@pytest.mark.slow
+def test_errors_say_what_to_do(visitor: Visitor) -> None:
+    for path in ("/well/99999", "/perturbation/99999"):
+        page = visitor.open(path)
+        assert page.locator("main [role=alert]").inner_text().strip()
+    assert [text for text in visitor.complaints if "404" not in text] == []
+    visitor.complaints.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
+def test_pages_are_accessible(browser: Any, address: str, width: int, theme: str) -> None:
+    """Names, labels, contrast and width; with axe-core too where DISTANGLE_AXE names its axe.min.js."""
+    script = (Path(__file__).parent / "accessibility.js").read_text()
+    axe = os.environ.get("DISTANGLE_AXE")
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
+    visitor = Visitor(context.new_page(), address)
+    faults = {}
+    for path in (*PAGES, "/map?f=role~in~treatment&f=confidence~between~0~1", "/hits?f=role~in~treatment"):
+        page = visitor.open(path)
+        found = page.evaluate(script)
+        if axe:
+            page.evaluate(Path(axe).read_text())
+            found += [fault["id"] for fault in page.evaluate("axe.run()")["violations"]]
+        if found:
+            faults[path] = found
+    context.close()
+    assert faults == {}, json.dumps(faults, indent=1)
