@@ -200,7 +200,8 @@ def test_a_file_that_was_altered_and_listed_again_is_refused_all_the_same(
 @pytest.mark.parametrize(
     ("folder", "verb"),
     [
-        *(("report", "report"), ("report/figures", "report"), ("checkpoints", "resume")),
+        *(("report", "report"), ("report/figures", "report"), ("report/tables", "report")),
+        ("checkpoints", "resume"),
         *(("explanations", "explain"), ("predictions", "predict"), ("report", "predict")),
         *(("profiles", "profile"), ("profiles", "export"), ("features", "profile")),
     ],

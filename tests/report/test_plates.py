@@ -1,12 +1,21 @@
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from distangle.errors import ScreenError
-from distangle.report.inline_svg import Bar, bars, interval_bar, plate_map
-from distangle.report.plates import WellState, held_out_plates, plate_grid, spread_over_experiments
+from distangle.report.inline_svg import Bar, bars, interval_bar
+from distangle.report.plate_svg import compact_plate_map, plate_map
+from distangle.report.plates import (
+    WellState,
+    annotation_columns,
+    held_out_plates,
+    plate_grid,
+    plate_grids,
+    spread_over_experiments,
+)
 from distangle.results import Predictions
 from report_run import Made
 
@@ -49,6 +58,65 @@ def test_every_well_lies_at_its_row_and_column_with_its_state(run_data: Made) ->
     assert grid.tooltip[7, 0] == "H01 · siRNA_1 · not read: truncated"
 
 
+def test_the_text_of_a_well_has_gene_and_dose_but_no_name_of_its_own(run_data: Made) -> None:
+    wells = wells_of(
+        run_data,
+        [
+            {"Metadata_Well": "A01", "Metadata_Gene": "KIF11", "Metadata_Dose_uM": 0.5, "Metadata_id": "x1"},
+            {"Metadata_Well": "A02", "Metadata_Gene": "KIF11", "Metadata_Dose_uM": 2.5, "Metadata_id": "x2"},
+            {"Metadata_Well": "A03", "Metadata_Gene": None, "Metadata_Dose_uM": 2.5, "Metadata_id": "x3"},
+        ],
+    )
+    # One value in every well says nothing of a well; another in each is only its name.
+    assert annotation_columns(wells.table) == ["Metadata_Dose_uM"]
+    wells.table.loc[2, "Metadata_Gene"] = "PLK1"
+    assert annotation_columns(wells.table) == ["Metadata_Gene", "Metadata_Dose_uM"]
+    wells.table.loc[2, "Metadata_Gene"] = None
+    wells.table.loc[1, "Metadata_Gene"] = "PLK1"
+    grid = plate_grid(wells, run_data.screen, experiment="E1", plate="1")
+    assert grid.tooltip[0, 0] == "A01 · siRNA_1 · predicted siRNA_1 (0.50) · Gene KIF11 · Dose uM 0.5"
+    assert grid.tooltip[0, 2] == "A03 · siRNA_1 · predicted siRNA_1 (0.50) · Dose uM 2.5"
+
+
+def test_several_plates_are_what_each_is_alone(run_data: Made) -> None:
+    plates = held_out_plates(run_data.wells)
+    grids = plate_grids(run_data.wells, run_data.screen, plates=plates, never_trained=("siRNA_3",))
+    assert len(grids) == len(plates) > 2
+    for grid, (experiment, plate) in zip(grids, plates, strict=True):
+        alone = plate_grid(
+            run_data.wells, run_data.screen, experiment=experiment, plate=plate, never_trained=("siRNA_3",)
+        )
+        assert (grid.experiment, grid.plate) == (experiment, plate)
+        np.testing.assert_array_equal(grid.state, alone.state)
+        np.testing.assert_array_equal(grid.tooltip, alone.tooltip)
+        assert grid.n_scored > 0
+
+
+def test_every_well_is_reached_by_keyboard_and_its_text_is_drawn(run_data: Made) -> None:
+    wells = wells_of(run_data, [{"Metadata_Well": "A01"}, {"Metadata_Well": "B03", "Metadata_Dose": "x " * 90}])
+    drawing = plate_map(plate_grid(wells, run_data.screen, experiment="E1", plate="1"))
+    assert drawing.count('tabindex="0"') == drawing.count('class="tip"') == 2
+    assert 'aria-label="A01 · siRNA_1 · predicted siRNA_1 (0.50)"' in drawing
+    assert drawing.count("<tspan") == 1 + 1
+
+
+def test_a_compact_map_has_the_same_wells_in_fewer_bytes(run_data: Made) -> None:
+    rows: list[dict[str, object]] = [
+        {"Metadata_Well": f"{letter}{column:02d}", "predicted": "siRNA_2" if column > 9 else "siRNA_1"}
+        for letter in "ABCDEFGH"
+        for column in range(1, 13)
+    ]
+    rows[0] = {"Metadata_Well": "A01", "Metadata_Fold": "train"}
+    grid = plate_grid(wells_of(run_data, rows), run_data.screen, experiment="E1", plate="1")
+    drawing = compact_plate_map(grid)
+    squares = {
+        name: path.count("M") for path, name in re.findall(r'<path d="([^"]+)" class="(\w+)"', drawing)
+    }
+    assert squares == {"training": 1, "correct": 71, "wrong": 24}
+    assert "71 of 95 wells correct" in drawing
+    assert len(drawing) < len(plate_map(grid)) / 5
+
+
 def test_a_well_that_the_plate_does_not_have_is_refused(run_data: Made) -> None:
     with pytest.raises(ScreenError, match="No well 'P24' on a plate of 8 x 12"):
         plate_grid(wells_of(run_data, [{"Metadata_Well": "P24"}]), run_data.screen, experiment="E1", plate="1")
@@ -85,7 +153,7 @@ def test_the_map_draws_states_confidence_and_controls(run_data: Made) -> None:
     )
     drawing = plate_map(plate_grid(wells, run_data.screen, experiment="E1", plate="1"))
     assert 'class="correct" fill-opacity="1"' in drawing
-    assert 'class="wrong" fill-opacity="0.25"' in drawing
+    assert 'class="wrong" fill-opacity="0.35"' in drawing
     assert drawing.count('class="negative"') == drawing.count('class="positive"') == 1
     assert drawing.count('class="empty"') == 8 * 12 - 4
     assert "3 of 4 wells correct" in drawing
@@ -122,10 +190,11 @@ def test_the_interval_is_drawn_to_scale_beside_chance() -> None:
 
 def test_bars_reach_from_zero_to_their_value() -> None:
     drawing = bars([Bar(name="a", value=1.0, strong=True), Bar(name="b", value=-1.0)], description="x", width=320.0)
-    left, right = 0.42 * 320, 320 - 46.0
+    left, right = 22 + 6.3, 320 - 46.0  # one letter
     zero, half = (left + right) / 2, (right - left) / 2
-    assert f'x="{zero:.2f}"'.rstrip("0") in drawing.replace('0"', '"') or f'x="{zero:.1f}"' in drawing
-    assert f'width="{half:.1f}"' in drawing
+    boxes = re.findall(r'<rect x="([0-9.]+)" y="[0-9.]+" width="([0-9.]+)"', drawing)
+    numbers = [float(text) for box in boxes for text in box]
+    assert numbers == pytest.approx([zero, half, left, half], abs=0.006)
     assert "−1.00" in drawing
     assert drawing.count("strong") == 1
 

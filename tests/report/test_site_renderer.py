@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,10 @@ import pytest
 from PIL import Image
 
 from distangle.errors import ImageError
+from distangle.report.scale_bar import bar_length_um, draw_scale_bar, length_text
 from distangle.report.sections.sites import _correlation_sentence
 from distangle.report.site_renderer import ChosenSite, SiteRenderer, choose_sites, fit_map
+from distangle.screen import Screen
 from report_run import STAINS, Made, Plan, make_run
 
 
@@ -54,6 +57,9 @@ def test_the_stain_that_a_map_resembles_most_has_a_p_for_having_looked_at_all() 
     assert "resembles actin most (correlation 0.70; p = 0.03 among" in _correlation_sentence(
         site, ["dna", "actin", "er"]
     )
+    unclear = ChosenSite(row=0, kind="correct", entry={**values, **p, "correlation_p_2": 0.02})
+    sentence = _correlation_sentence(unclear, ["dna", "actin", "er"])
+    assert sentence == " The map resembles no channel more than random maps do (largest correlation 0.70, p = 0.06)."
 
 
 def test_a_map_of_binned_pixels_is_enlarged_to_the_image() -> None:
@@ -77,10 +83,10 @@ def test_the_pictures_of_a_site_show_its_own_pixels(run_data: Made, tmp_path: Pa
     assert pictures.problem == ""
     assert len(pictures.channels) == 6
     sizes = {}
-    for name in (pictures.composite, pictures.overlay, *pictures.channels):
+    for name in (pictures.treated, pictures.overlay, *pictures.channels):
         with Image.open(tmp_path / name) as opened:
             sizes[name] = (opened.size, opened.mode)
-    assert sizes[pictures.composite] == ((240, 240), "RGB")
+    assert sizes[pictures.treated] == ((240, 240), "RGB")
     assert sizes[pictures.channels[0]] == ((144, 144), "L")
     with Image.open(tmp_path / pictures.channels[2]) as opened:
         pixels_drawn = np.asarray(opened)[::3, ::3].astype(float).ravel()
@@ -105,15 +111,18 @@ def test_pictures_of_one_plate_share_their_contrast(run_data: Made, tmp_path: Pa
         return np.repeat(ramp[None], 6, axis=0).astype(np.uint8)
 
     renderer = SiteRenderer(run_data.screen, tmp_path, read=read_row)
-    means = []
+    means, keys = [], []
     for row in rows[[1, 0]]:  # the dim one first: the limits are not its own
         entry = run_data.screen.sites.loc[row]
         key = (entry["experiment"], entry["plate"], entry["well"], int(entry["site"]))
+        keys.append(key)
         pictures = renderer.render(key, np.zeros((48, 48)), name=f"site-{row}")
-        with Image.open(tmp_path / pictures.composite) as opened:
+        with Image.open(tmp_path / pictures.treated) as opened:
             means.append(float(np.asarray(opened).mean()))
     assert means[1] > 2 * means[0]
-    assert len(rows_read) == 2 + 4  # the two sites, and four neighbours once for the plate
+    controls = sum(renderer.nearest_control(key) is not None for key in keys)
+    # The two sites and their controls, and four neighbours once for the plate.
+    assert len(rows_read) == 2 + controls + 4
 
 
 def test_an_image_that_cannot_be_read_is_told_without_its_folder(run_data: Made, tmp_path: Path) -> None:
@@ -139,6 +148,80 @@ def test_sixty_eight_pixels_of_sixteen_bits_in_three_channels_are_drawn_threefol
     entry = run_data.screen.sites.iloc[0]
     key = (entry["experiment"], entry["plate"], entry["well"], 1)
     pictures = SiteRenderer(run_data.screen, tmp_path / "report").render(key, np.zeros((68, 68)), name="x")
-    with Image.open(tmp_path / "report" / pictures.composite) as opened:
+    with Image.open(tmp_path / "report" / pictures.treated) as opened:
         assert opened.size == (204, 204)
         assert np.asarray(opened).max() > 150
+
+
+def pattern_of(row: int) -> np.ndarray:
+    """Return an image whose pixels say which row and channel it is."""
+    image = np.zeros((6, 48, 48), np.uint8)
+    image[:, :, : 4 + row % 40] = 200
+    image[2] = 200 - image[2]
+    return image
+
+
+def test_a_site_stands_beside_the_nearest_untreated_well_of_its_plate(run_data: Made, tmp_path: Path) -> None:
+    sites = run_data.screen.sites
+    renderer = SiteRenderer(run_data.screen, tmp_path, read=pattern_of)
+    treated = sites[sites["role"] == "treatment"].iloc[[0, 7, 40]]
+    for entry in treated.itertuples():
+        key = (entry.experiment, entry.plate, entry.well, int(entry.site))
+        best = None
+        for other in sites.itertuples():
+            if (other.experiment, other.plate) == (entry.experiment, entry.plate) and other.role == "negative_control":
+                distance = (other.row - entry.row) ** 2 + (other.column - entry.column) ** 2
+                if best is None or distance < best[0]:
+                    best = (distance, other.well, other.Index)
+        assert best is not None
+        pictures = renderer.render(key, np.zeros((48, 48)), name=f"site-{entry.Index}", channel=2)
+        assert pictures.control_key == (entry.experiment, entry.plate, best[1], 1)
+        assert len(pictures.control_channels) == 6
+        for name, row in ((pictures.treated, entry.Index), (pictures.control, best[2])):
+            with Image.open(tmp_path / name) as opened:
+                bright = np.asarray(opened)[::5, ::5, 0] > 127
+            np.testing.assert_array_equal(bright, pattern_of(row)[2] > 127)
+
+
+def test_an_untreated_well_has_no_other_beside_it(run_data: Made, tmp_path: Path) -> None:
+    entry = run_data.screen.sites[run_data.screen.sites["role"] == "negative_control"].iloc[0]
+    key = (entry["experiment"], entry["plate"], entry["well"], 1)
+    pictures = SiteRenderer(run_data.screen, tmp_path, read=pattern_of).render(key, np.zeros((48, 48)), name="x")
+    assert (pictures.control_key, pictures.control, pictures.control_channels) == (None, "", ())
+
+
+@pytest.mark.parametrize(
+    ("width_um", "length"),
+    [(100.0, 20.0), (232.0, 50.0), (227.0, 20.0), (9.0, 1.0), (0.5, 0.1), (4545.5, 1000.0)],
+)
+def test_a_scale_bar_has_a_round_length_of_at_most_22_percent(width_um: float, length: float) -> None:
+    assert bar_length_um(width_um) == pytest.approx(length)
+
+
+def test_a_scale_bar_is_as_long_as_it_says() -> None:
+    drawn, length = draw_scale_bar(np.full((200, 400, 3), 60, np.uint8), um_per_pixel=0.65)
+    assert length == 50.0  # of 260
+    white = np.argwhere((drawn == 255).all(axis=2))
+    assert white[:, 1].max() - white[:, 1].min() + 1 == round(50 / 0.65)
+    assert (drawn == 0).any()
+    assert length_text(length) == "50\u202fµm"
+
+
+def test_pictures_have_a_scale_bar_only_if_the_pixel_size_is_known(run_data: Made, tmp_path: Path) -> None:
+    entry = run_data.screen.sites[run_data.screen.sites["role"] == "treatment"].iloc[0]
+    key = (entry["experiment"], entry["plate"], entry["well"], 1)
+
+    def picture(screen: Screen, name: str) -> tuple[float, np.ndarray]:
+        renderer = SiteRenderer(screen, tmp_path, read=lambda row: np.tile(np.arange(48, dtype=np.uint8), (6, 48, 1)))
+        pictures = renderer.render(key, np.zeros((48, 48)), name=name)
+        with Image.open(tmp_path / pictures.treated) as opened:
+            return pictures.bar_um, np.asarray(opened)
+
+    length, plain = picture(run_data.screen, "plain")
+    assert length == 0.0
+    card = run_data.screen.card.model_copy(update={"pixel_size_um": 2.0})
+    length, drawn = picture(dataclasses.replace(run_data.screen, card=card), "known")
+    assert length == 20.0  # of 96 µm
+    changed = np.argwhere((drawn != plain).any(axis=2))
+    # 20 µm are 10 pixels, each enlarged five times; the edge adds one pixel at each side.
+    assert changed[:, 1].max() - changed[:, 1].min() + 1 in (50, 51, 52)

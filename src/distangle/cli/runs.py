@@ -300,19 +300,24 @@ def _train_on(run: "RunFolder", screen: "Screen") -> None:
     print_result(str(run.root))
 
 
-def report(run: Path, *, screen: Path | None = None, images: Path | None = None) -> None:
+def report(run: Path, *, screen: Path | None = None, images: Path | None = None, one_file: bool = False) -> None:
     """Write a report of a run as an HTML folder that works offline.
 
     Args:
         run: Folder of a run.
         screen: Folder of the screen, if it was moved.
         images: Folder of the images, if they were moved after `distangle index`.
+        one_file: Write report.html as well: the whole report in one file, to mail and to open by a double click.
     """
     run_folder, indexed_screen = open_for_drawing(run, screen, images)
     from distangle.report import build_report
 
     page = build_report(
-        run_folder, indexed_screen, say=print_note, progress=lambda part: show_action("writing the report", part)
+        run_folder,
+        indexed_screen,
+        one_file=one_file,
+        say=print_note,
+        progress=lambda part: show_action("writing the report", part),
     )
     print_result(str(page))
 

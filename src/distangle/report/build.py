@@ -1,14 +1,18 @@
 """Build the report of a run: a folder with a page, its pictures and its style."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from distangle.core.io import remove_stale_temporaries, write_text
 from distangle.core.progress import Advance, no_progress
-from distangle.report import score_table
-from distangle.report.data import load
-from distangle.report.html import Content, Section, render_page, write_style
+from distangle.report import score_table, tables
+from distangle.report.data import ReportData, load
+from distangle.report.html import Content, Section, group, render_page, write_style
+from distangle.report.one_file import FILE, embed
 from distangle.report.sections import (
     calibration,
     channels,
@@ -17,12 +21,38 @@ from distangle.report.sections import (
     profiles,
     provenance,
     scores,
-    sites,
 )
+from distangle.report.sections.perturbations import perturbation_table, perturbations
+from distangle.report.sections.sites import example_sites, picture_anchors
 from distangle.report.site_renderer import SiteRenderer
 from distangle.results import RunFolder
 from distangle.screen import Screen
 from distangle.synthetic.truth import truth_of
+
+_EXPLANATION = ("explanations/explanation.json", "explanations/sites.parquet")
+_SOURCES = {
+    "perturbations": ("profiles/hits.parquet", "predictions/wells.parquet", "explanations/explanation.json"),
+    "channels": _EXPLANATION,
+    "sites": (*_EXPLANATION, "explanations/maps.npz"),
+    "plates": ("predictions/wells.parquet",),
+    "score-table": ("predictions/scores.json",),
+    "confusion": ("predictions/scores.json",),
+    "profiles": (
+        *("profiles/profile.json", "profiles/coordinates.parquet", "profiles/batch_effects.parquet"),
+        *("profiles/similarity.parquet", "profiles/hits.parquet"),
+    ),
+    "controls": ("predictions/scores.json",),
+    "faithfulness": ("explanations/faithfulness.json", "explanations/explanation.json"),
+    "planted": ("explanations/explanation.json", "explanations/benchmark.json"),
+    "curves": ("metrics.csv", "timing.csv"),
+    "correction": ("correction.json",),
+    "other-methods": ("explanations/explanation.json",),
+    "templates": ("explanations/templates.json", "explanations/templates.parquet"),
+    "filters": ("explanations/filters.json",),
+    "figures": ("explanations/figures/figures.json",),
+    "refused": ("screen.json",),
+    "provenance": ("run.json", "config.yaml", "manifest.json"),
+}
 
 
 def build_report(
@@ -30,10 +60,11 @@ def build_report(
     screen: Screen,
     *,
     truth: Mapping[str, Any] | None = None,
+    one_file: bool = False,
     progress: Advance | None = None,
     say: Advance = no_progress,
 ) -> Path:
-    """Write `index.html`, `figures/` and `style.css` into the report folder of a run.
+    """Write `index.html`, `figures/`, `tables/` and `style.css` into the report folder of a run.
 
     The report shows the results of `predict`, `explain` and `profile`. For each missing part it names the command that
     makes it.
@@ -42,11 +73,12 @@ def build_report(
         run: Folder of the run.
         screen: Predicted screen; its images are read for the pictures.
         truth: Planted effects of a synthetic screen; None reads the `truth.json` of the screen.
+        one_file: Whether to write `report.html` as well, the page with everything in one file.
         progress: Called with the title of every finished section and the name of every drawn site.
         say: Receives a message if `truth.json` belongs to another screen.
 
     Returns:
-        Path of `index.html`.
+        Path of `report.html` if `one_file`, else of `index.html`.
 
     Raises:
         RunError: A file of the run cannot be read.
@@ -55,54 +87,107 @@ def build_report(
     run.check_links()
     data = load(run, screen, truth=truth if truth is not None else _read_truth(screen, say=say))
     folder = run.report
-    for subfolder in (folder, folder / "figures"):
+    for subfolder in (folder, folder / "figures", folder / tables.FOLDER):
         remove_stale_temporaries(subfolder)
-    paths: list[Path] = []
-
-    def write(name: str, text: str) -> str:
-        path = folder / "figures" / name
-        write_text(path, text)
-        paths.append(path)
-        return f"figures/{name}"
-
-    renderer = SiteRenderer(screen, folder)
-    sections: list[Section] = []
-
-    def add(name: str, title: str, content: Content | None) -> None:
-        if content is not None:
-            sections.append(Section(name=name, title=title, content=content))
-            advance(title)
-
-    add("scores", "Scores", score_table.score_table(data, calibration.calibration(data, write)))
-    add("curves", "Training curves", scores.curves(data, write))
-    add("correction", "Batch correction", correction.batch_correction(data))
-    add("confusion", "Confusion", scores.confusion(data, write))
-    add("plates", "Plate maps", scores.plate_maps(data))
-    add("sites", "Example sites", sites.example_sites(data, renderer, advance=advance))
-    add("channels", "Channel attribution", channels.attribution(data, write))
-    faithfulness_section = faithfulness.faithfulness(data, data.faithfulness, write, folder)
-    add("faithfulness", "Faithfulness of the maps", faithfulness_section)
-    paths += sorted((folder / "figures").glob(f"{faithfulness.STRIPS}-*.png"))
-    add("templates", "Templates", faithfulness.templates(data.templates))
-    add("filters", "Filters", faithfulness.filters(data.filters))
-    command = f"distangle profile {data.command_path}"
-    add("profiles", "Profiles", profiles.profiles(data.profiles, command=command, file="profiles/hits.csv"))
-    add("controls", "Controls", scores.control_checks(data))
-    add("planted", "Planted effects", channels.planted(data))
-    add("figures", "Figures of the paper", provenance.figures(data, folder))
-    paths += sorted((folder / "figures").glob("figure-*.png"))
-    add("provenance", "Provenance", provenance.provenance(data))
-    add("refused", "Refused entries", provenance.refused(data))
-
-    header = scores.headline(data, explanation=channels.explanation_sentence(data))
-    title = f"{data.name} · distangle report"
-    page = render_page(title, stamp=data.stamp, header=header, sections=sections)
+    builder = _Builder(data, folder, advance)
+    table = perturbation_table(data)
+    sections = builder.sections(table)
+    header = scores.headline(data, table, explanation=channels.explanation_sentence(data))
+    page = render_page(f"{data.name} · distangle report", stamp=data.stamp, header=header, sections=sections)
     index = folder / "index.html"
     write_text(index, page)
-    paths += [*renderer.written, write_style(folder), index]
-    _remove_old_figures(run, keep=paths)
+    paths = [*builder.paths, *tables.write_tables(data, table, sections, folder), write_style(folder), index]
+    if one_file:
+        path = folder / FILE
+        write_text(path, embed(page, folder))
+        paths.append(path)
+    _remove_old_files(run, keep=paths)
     run.record(*paths)
-    return index
+    return paths[-1]
+
+
+class _Builder:
+    """Computes the sections of a report and remembers the pictures that they wrote."""
+
+    def __init__(self, data: ReportData, folder: Path, advance: Advance) -> None:
+        self._data, self._folder, self._advance = data, folder, advance
+        self._charts: list[Path] = []
+        self._renderer = SiteRenderer(data.screen, folder)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The pictures of the sections."""
+        pictures = [
+            path
+            for pattern in (f"{faithfulness.STRIPS}-*.png", "figure-*.png", "figure-*.svg")
+            for path in sorted((self._folder / "figures").glob(pattern))
+        ]
+        return [*self._charts, *self._renderer.written, *pictures]
+
+    def sections(self, table: pd.DataFrame) -> list[Section]:
+        """Compute the sections in the order in which a biologist asks.
+
+        Args:
+            table: Table of `perturbation_table`.
+        """
+        data, write = self._data, self._write
+        command = f"distangle profile {data.command_path}"
+        accuracy = [
+            self._part("score-table", "Scores", score_table.score_table(data, calibration.calibration(data, write))),
+            self._part("confusion", "Confusions", scores.confusion(data, write)),
+        ]
+        checks = [
+            self._part(
+                "faithfulness", "Do the maps show what the network used?",
+                faithfulness.faithfulness(data, data.faithfulness, write, self._folder),
+            ),
+            self._part("planted", "Planted effects", channels.planted(data)),
+        ]  # fmt: skip
+        method = [
+            self._part("curves", "Training curves", scores.curves(data, write)),
+            self._part("correction", "Batch correction", correction.batch_correction(data)),
+            self._part("other-methods", "Equation 15 and other ways to score channels", channels.other_methods(data, write)),
+            self._part("templates", "Class weight vectors (templates)", faithfulness.templates(data.templates)),
+            self._part("filters", "Filters", faithfulness.filters(data.filters)),
+            self._part("figures", "Figures of the paper", provenance.figures(data, self._folder)),
+        ]
+        files = [
+            self._part("refused", "Refused entries", provenance.refused(data)),
+            self._part("provenance", "How this run was made", provenance.provenance(data)),
+        ]
+        shown = perturbations(data, table, pictures=picture_anchors(data))
+        similarity = profiles.profiles(data.profiles, command=command, file="profiles/hits.csv", with_hits=False)
+        candidates = [
+            self._part("perturbations", "Perturbations", shown),
+            self._part("channels", "Channels", channels.attribution(data, write)),
+            self._part("sites", "Example cells", example_sites(data, self._renderer, advance=self._advance)),
+            self._part("plates", "Plates", scores.plate_maps(data)),
+            self._part("scores", "Accuracy", _group(accuracy)),
+            self._part("profiles", "Similarity and batch", similarity),
+            self._part("controls", "Controls", scores.control_checks(data)),
+            self._part("checks", "Trust checks", _group(checks)),
+            self._part("method", "Method", _group([replace(part, is_folded=True) for part in method if part])),
+            self._part("files", "Files", _group(files)),
+        ]
+        return [section for section in candidates if section is not None]
+
+    def _part(self, name: str, title: str, content: Content | None) -> Section | None:
+        if content is None:
+            return None
+        self._advance(title)
+        sources = [file for file in _SOURCES.get(name, ()) if (self._data.run.root / file).exists()]
+        return Section(name=name, title=title, content=content, sources=sources)
+
+    def _write(self, name: str, text: str) -> str:
+        path = self._folder / "figures" / name
+        write_text(path, text)
+        self._charts.append(path)
+        return f"figures/{name}"
+
+
+def _group(parts: Sequence[Section | None]) -> Content | None:
+    present = [part for part in parts if part is not None]
+    return group(present) if present else None
 
 
 def _read_truth(screen: Screen, *, say: Advance) -> Mapping[str, Any] | None:
@@ -110,9 +195,10 @@ def _read_truth(screen: Screen, *, say: Advance) -> Mapping[str, Any] | None:
     return None if truth is None else truth.model_dump(mode="json")
 
 
-def _remove_old_figures(run: RunFolder, *, keep: list[Path]) -> None:
-    """Remove pictures of an earlier report, if the manifest of the run lists them."""
+def _remove_old_files(run: RunFolder, *, keep: list[Path]) -> None:
+    """Remove files of an earlier report, if the manifest of the run lists them."""
+    folders = {run.report / "figures": (".png", ".svg"), run.report / tables.FOLDER: (".csv",), run.report: (".html",)}
     for name in run.manifest_entries():
         path = run.root / name
-        if path.parent == run.report / "figures" and path.suffix in (".png", ".svg") and path not in keep:
+        if path.suffix in folders.get(path.parent, ()) and path not in keep:
             path.unlink(missing_ok=True)

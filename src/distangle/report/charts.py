@@ -53,6 +53,7 @@ _STYLE = (
     )
     + "}"
 )
+MAX_NAME = 32  # letters of a name in a chart
 _CURVES = (
     ("accuracy", "Accuracy", (("train_accuracy", "training", BLUE), ("held_out_accuracy", "held out", ORANGE))),
     ("loss", "Loss (nats)", (("train_loss", "training", BLUE), ("held_out_loss", "held out", ORANGE))),
@@ -209,7 +210,7 @@ def channel_chart(
             axes.hlines(positions, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
         for values in column.by_group.values():
             axes.plot(values, positions, "o", markersize=4, markerfacecolor="none", markeredgecolor=INK, zorder=3)
-        axes.set_yticks(positions, [_shorten(name, 28) for name in names], color=INK)
+        axes.set_yticks(positions, [_shorten(name) for name in names], color=INK)
         axes.invert_yaxis()
         axes.axvline(0, color=MUTED, linewidth=0.8, zorder=4)
         axes.grid(axis="x")
@@ -248,7 +249,7 @@ def channel_matrix(
     header_height = 0.062 * max(len(_shorten(name)) for name in channels) + 0.3
     cell, side = 0.42, 0.24
     with matplotlib.rc_context(svg_settings()):
-        figure = Figure(figsize=(names + cell * n_columns + 0.9, header_height + side * n_rows + 0.25))
+        figure = Figure(figsize=(names + cell * n_columns + 1.1, header_height + side * n_rows + 0.25))
         width, height = figure.get_size_inches()
         frame = (names / width, 0.2 / height, cell * n_columns / width, side * n_rows / height)
         axes = figure.add_axes(frame)
@@ -277,7 +278,8 @@ def channel_matrix(
         bar.tick_params(length=0)
         for spine in bar.spines.values():
             spine.set_visible(False)
-        figure.text(0.995, 0.995, unit, color=MUTED, fontsize=7.5, ha="right", va="top")
+        bar.set_ylabel(unit, color=MUTED, fontsize=7.5, labelpad=2)
+        bar.yaxis.set_label_position("right")
         return svg_of(figure, stamp)
 
 
@@ -305,7 +307,7 @@ def svg_settings() -> Any:
     return {**_SETTINGS, "font.family": list(families())}
 
 
-def _shorten(name: str, max_length: int = 24) -> str:
+def _shorten(name: str, max_length: int = MAX_NAME) -> str:
     printable = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     return printable if len(printable) <= max_length else printable[: max_length - 1] + "…"
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from distangle import __version__
 from distangle.core.io import write_text
+from distangle.errors import brief
 
 # Control characters, lone surrogates of undecodable file names, and the signs that reverse text direction.
 _UNPRINTABLE = re.compile(
@@ -25,6 +26,13 @@ _LOCAL = re.compile(r"#[a-z0-9-]+|(?!\.\.)[a-z0-9._-]+(/[a-z0-9_][a-z0-9._-]*)*"
 _ADDRESSES = frozenset(
     {"src", "href", "srcset", "xlink:href", "action", "formaction", "poster", "data", "background", "ping", "cite"}
 )
+# Pictures as images and tables as downloads: a browser runs nothing in either.
+_EMBEDDED = {
+    ("img", "src"): re.compile(r"data:image/(png|svg\+xml);base64,[A-Za-z0-9+/]*={0,2}"),
+    ("a", "href"): re.compile(r"data:text/csv;base64,[A-Za-z0-9+/]*={0,2}"),
+}
+_STYLE_LINK = '<link rel="stylesheet" href="style.css">'
+_STYLE_SOURCE = "style-src 'self'"
 _FORBIDDEN_TAGS = frozenset({"script", "style", "iframe", "frame", "object", "embed", "form", "base", "applet"})
 
 
@@ -38,6 +46,7 @@ class Table:
         numeric: Indices of the columns of numbers, aligned to the right.
         caption: Sentence above the table; "" for none.
         bold: (row, column) of the cells in bold.
+        file: Name of its CSV file without folder and suffix; "" for none.
     """
 
     columns: Sequence[str]
@@ -45,6 +54,7 @@ class Table:
     numeric: Container[int] = ()
     caption: str = ""
     bold: Container[tuple[int, int]] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,11 +82,30 @@ class Section:
         name: Anchor of the section.
         title: Heading, also in the menu.
         content: Contents of the section.
+        sources: Files of the run with the numbers of the section, relative to the run.
+        is_folded: Whether the section, as a part of another one, is closed until the reader opens it.
     """
 
     name: str
     title: str
     content: Content
+    sources: Sequence[str] = ()
+    is_folded: bool = False
+
+
+def group(parts: Sequence[Section]) -> Content:
+    """Return sections as the parts of one section."""
+    return Content("group.html.j2", {"parts": parts})
+
+
+def link(text: str, address: str) -> Markup:
+    """Return a link to a place or a file of the page.
+
+    Args:
+        text: Text of the link; it is escaped.
+        address: Address from the code, never from the screen.
+    """
+    return Markup('<a href="{}">{}</a>').format(address, text)
 
 
 def render(template: str, /, **values: Any) -> Markup:
@@ -134,12 +163,30 @@ def write_style(folder: Path) -> Path:
     return path
 
 
-def check_page(page: str, *, style: str = "") -> None:
+def with_style(page: str) -> str:
+    """Put the style sheet into a page that has it beside itself.
+
+    Args:
+        page: A page of `render_page`.
+
+    Raises:
+        ValueError: The page has no link to a style sheet.
+    """
+    style = style_sheet()
+    head, separator, rest = page.partition("<body>")
+    if head.count(_STYLE_LINK) != 1 or head.count(_STYLE_SOURCE) != 1:
+        raise ValueError("The page has no link to a style sheet. Give a page of render_page.")
+    head = head.replace(_STYLE_SOURCE, f"style-src 'sha256-{_sha256(style)}'")
+    return head.replace(_STYLE_LINK, f"<style>{style}</style>") + separator + rest
+
+
+def check_page(page: str, *, style: str = "", embedded: bool = False) -> None:
     """Check that a page loads nothing from outside its folder and runs no code.
 
     Args:
         page: The page.
         style: Style sheet that stands in the page once, before all contents; "" for none.
+        embedded: Whether pictures and tables may be `data:` addresses.
 
     Raises:
         ValueError: It does; the message names the element.
@@ -148,7 +195,7 @@ def check_page(page: str, *, style: str = "") -> None:
     head, separator, rest = page.partition("<body>")
     if style and head.count(element) == 1:
         page = head.replace(element, "") + separator + rest
-    checker = _PageChecker()
+    checker = _PageChecker(embedded=embedded)
     checker.feed(page)
     checker.close()
 
@@ -189,6 +236,10 @@ def spaced(key: str) -> str:
 
 
 class _PageChecker(HTMLParser):
+    def __init__(self, *, embedded: bool) -> None:
+        super().__init__()
+        self._patterns = _EMBEDDED if embedded else {}
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _FORBIDDEN_TAGS:
             raise ValueError(f"The content policy forbids the element {tag!r}.")
@@ -196,7 +247,10 @@ class _PageChecker(HTMLParser):
             if name == "style" or name.startswith("on"):
                 raise ValueError(f"The content policy forbids the attribute {name!r}; use a class.")
             if name in _ADDRESSES and not _LOCAL.fullmatch(value or ""):
-                raise ValueError(f"{name}={value!r} is not a file in the folder of the page.")
+                pattern = self._patterns.get((tag, name))
+                if pattern is not None and pattern.fullmatch(value or ""):
+                    continue
+                raise ValueError(f"{name}={brief(value or '')!r} is not a file in the folder of the page.")
 
 
 def _reject_none(value: object) -> object:

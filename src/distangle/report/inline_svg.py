@@ -7,8 +7,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from distangle.report.html import printable
-from distangle.report.plates import PlateGrid, WellState
-from distangle.screen import NEGATIVE, Role, well_name
+
+MAX_NAME = 32  # letters of the name of a bar
 
 
 def interval_bar(
@@ -60,9 +60,11 @@ class Bar:
     printed: str = ""
 
 
-def bars(items: Sequence[Bar], *, description: str, width: float = 320.0, row: float = 22.0) -> Markup:
+def bars(items: Sequence[Bar], *, description: str, width: float = 360.0, row: float = 22.0) -> Markup:
     """Draw horizontal bars around a common zero, with names and values."""
-    left, right = 0.42 * width, width - 46.0
+    names = [item.name if len(item.name) <= MAX_NAME else item.name[: MAX_NAME - 1] + "…" for item in items]
+    # 6.3 pixels are a letter of 12 pixels of the common sans-serif fonts, rounded up.
+    left, right = min(0.6 * width, 22.0 + 6.3 * max(map(len, names), default=0)), width - 46.0
     ends = [0.0]
     for item in items:
         ends += [item.value, *(item.interval or ()), *(item.null or ())]
@@ -79,8 +81,7 @@ def bars(items: Sequence[Bar], *, description: str, width: float = 320.0, row: f
         middle = top + row / 2
         if item.colour:
             parts.append(tag("circle", cx=6, cy=middle, r=4.5, fill=item.colour, class_="swatch"))
-        name = item.name if len(item.name) <= 17 else item.name[:16] + "…"
-        parts.append(tag("text", name, x=16, y=middle + 4, class_="name"))
+        parts.append(tag("text", names[position], x=16, y=middle + 4, class_="name"))
         if item.null is not None:
             parts.append(_draw_rectangle(at(item.null[0]), at(item.null[1]), top + 2, row - 4, class_="null"))
         if np.isfinite(item.value):
@@ -94,59 +95,6 @@ def bars(items: Sequence[Bar], *, description: str, width: float = 320.0, row: f
     height = row * len(items)
     parts.append(tag("line", x1=at(0.0), x2=at(0.0), y1=0, y2=height, class_="zero"))
     return draw_svg(parts, width=width, height=height, description=description, class_="bars")
-
-
-def plate_map(grid: PlateGrid) -> Markup:
-    """Draw one plate: a square per well, blue if correct, orange if wrong.
-
-    A ring marks a negative control, a diamond a positive one.
-    """
-    rows, columns = grid.state.shape
-    # Similar width for all plate sizes, so letters keep their size on the page.
-    size, left, top = min(28.0, max(7.0, 336.0 / columns)), 20.0, 16.0
-    parts: list[Markup] = []
-    for column in range(columns):
-        if columns <= 12 or column == 0 or (column + 1) % 4 == 0:
-            middle = left + (column + 0.5) * size
-            parts.append(tag("text", str(column + 1), x=middle, y=top - 4, class_="column"))
-    for row in range(rows):
-        if rows <= 16 or row % 2 == 0:
-            letters = well_name(row, 0)[:-2]
-            parts.append(tag("text", letters, x=left - 4, y=top + (row + 0.5) * size + 3.2, class_="row"))
-        parts += [
-            _draw_well(grid, row, column, x=left + column * size, y=top + row * size, size=size)
-            for column in range(columns)
-        ]
-    description = (
-        f"Plate map of {grid.experiment}, plate {grid.plate}: {grid.n_correct} of {grid.n_scored} wells correct"
-    )
-    width, height = left + columns * size + 4, top + rows * size + 4
-    return draw_svg(parts, width=width, height=height, description=description, class_="plate")
-
-
-def _draw_well(grid: PlateGrid, row: int, column: int, *, x: float, y: float, size: float) -> Markup:
-    state = WellState(int(grid.state[row, column]))
-    gap = 0.055 * size
-    box = {"x": x + gap, "y": y + gap, "width": size - 2 * gap, "height": size - 2 * gap, "rx": size / 7}
-    if state is WellState.EMPTY:
-        return tag("rect", **box, class_="empty")
-    confidence = grid.confidence[row, column]
-    has_confidence = state >= WellState.WRONG and np.isfinite(confidence)
-    opacity = 0.25 + 0.75 * float(confidence) if has_confidence else None
-    parts = [tag("title", str(grid.tooltip[row, column]))]
-    parts.append(tag("rect", **box, class_=state.name.lower(), fill_opacity=opacity))
-    radius, center_x, center_y = 0.22 * size, x + size / 2, y + size / 2
-    if state is WellState.UNREADABLE:
-        side = 2 * radius
-        path = f"m{-radius:.2f} {-radius:.2f}l{side:.2f} {side:.2f}m0 {-side:.2f}l{-side:.2f} {side:.2f}"
-        parts.append(tag("path", d=f"M{center_x:.2f} {center_y:.2f}{path}", class_="cross"))
-    elif grid.role[row, column] in NEGATIVE:
-        parts.append(tag("circle", cx=center_x, cy=center_y, r=radius, class_="negative"))
-    elif grid.role[row, column] == Role.POSITIVE_CONTROL:
-        radius *= 1.35
-        path = f"l{radius:.2f} {radius:.2f}l{-radius:.2f} {radius:.2f}l{-radius:.2f} {-radius:.2f}z"
-        parts.append(tag("path", d=f"M{center_x:.2f} {center_y - radius:.2f}{path}", class_="positive"))
-    return tag("g", *parts)
 
 
 def _draw_rectangle(start: float, end: float, y: float, height: float, *, class_: str) -> Markup:

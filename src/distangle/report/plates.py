@@ -1,6 +1,6 @@
 """Arrange the predictions of the wells of a plate in arrays of the plate's shape."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from distangle.errors import brief
 from distangle.results import Predictions
 from distangle.screen import CONTROLS, Role, Screen, parse_well
+
+MAX_ANNOTATIONS = 4  # columns such as gene and dose in the text of a well
+_OWN_COLUMNS = frozenset(
+    f"Metadata_{name}" for name in ("Experiment", "Plate", "Well", "Site", "Cell_Type", "Role", "Perturbation", "Fold")
+) | {"Metadata_Cross_Validation"}
 
 
 class WellState(IntEnum):
@@ -33,7 +39,7 @@ class PlateGrid:
         state: `WellState` values, int8.
         confidence: Probability of the predicted perturbation, in [0, 1]; NaN without a prediction.
         role: Role of the well, "" if empty.
-        tooltip: Text that appears when the reader points at the well.
+        tooltip: Text that appears when the reader points at the well, taps it or moves the keyboard focus to it.
     """
 
     experiment: str
@@ -87,21 +93,73 @@ def plate_grid(
     Raises:
         ScreenError: The name of a well is not on the plate.
     """
-    shape = (screen.card.plate_rows, screen.card.plate_columns)
-    state = np.zeros(shape, dtype=np.int8)
-    confidence = np.full(shape, np.nan)
-    role = np.full(shape, "", dtype=object)
-    tooltip = np.full(shape, "", dtype=object)
+    return plate_grids(wells, screen, plates=[(experiment, plate)], never_trained=never_trained)[0]
+
+
+def plate_grids(
+    wells: Predictions, screen: Screen, *, plates: Sequence[tuple[str, str]], never_trained: tuple[str, ...] = ()
+) -> list[PlateGrid]:
+    """Arrange the wells of several plates by row and column, in the order of the plates.
+
+    Args:
+        wells: Predictions at the level of wells.
+        screen: Screen, for the size of the plates.
+        plates: (experiment, plate) of each.
+        never_trained: Perturbations without a training well.
+
+    Raises:
+        ScreenError: The name of a well is not on the plate.
+    """
     table = wells.table
-    on_plate = (table["Metadata_Experiment"].astype(str) == experiment) & (table["Metadata_Plate"].astype(str) == plate)
-    for entry in table[on_plate].to_dict("records"):
-        position = parse_well(str(entry["Metadata_Well"]), rows=shape[0], columns=shape[1])
-        state[position] = _well_state(entry, trained=frozenset(wells.perturbations) - set(never_trained))
-        role[position] = str(entry["Metadata_Role"])
-        if state[position] >= WellState.UNSCORED:
-            confidence[position] = float(entry["confidence"])
-        tooltip[position] = _tooltip(entry, WellState(int(state[position]))).replace(f"{screen.source}/", "")
-    return PlateGrid(experiment=experiment, plate=plate, state=state, confidence=confidence, role=role, tooltip=tooltip)
+    names = [table[f"Metadata_{name}"].astype(str) for name in ("Experiment", "Plate")]
+    positions = {key: rows for key, rows in table.groupby(names, sort=False).indices.items()}
+    trained = frozenset(wells.perturbations) - set(never_trained)
+    annotations = annotation_columns(table)
+    grids = []
+    for experiment, plate in plates:
+        entries = table.iloc[positions.get((experiment, plate), [])].to_dict("records")
+        grid = _empty_grid(screen, experiment, plate)
+        for entry in entries:
+            _fill_well(grid, entry, trained=trained, annotations=annotations, source=str(screen.source))
+        grids.append(grid)
+    return grids
+
+
+def annotation_columns(table: pd.DataFrame) -> list[str]:
+    """Return the `Metadata_*` columns of the laboratory, such as gene and dose, at most four.
+
+    A column with another value in every well is a name of the well and is left out.
+    """
+    columns = [str(name) for name in table.columns if str(name).startswith("Metadata_")]
+    columns = [name for name in columns if name not in _OWN_COLUMNS and 1 < table[name].nunique() < len(table)]
+    return columns[:MAX_ANNOTATIONS]
+
+
+def _empty_grid(screen: Screen, experiment: str, plate: str) -> PlateGrid:
+    shape = (screen.card.plate_rows, screen.card.plate_columns)
+    return PlateGrid(
+        experiment=experiment, plate=plate, state=np.zeros(shape, dtype=np.int8), confidence=np.full(shape, np.nan),
+        role=np.full(shape, "", dtype=object), tooltip=np.full(shape, "", dtype=object),
+    )  # fmt: skip
+
+
+def _fill_well(
+    grid: PlateGrid, entry: Mapping[Hashable, Any], *, trained: frozenset[str], annotations: Sequence[str], source: str
+) -> None:
+    rows, columns = grid.state.shape
+    position = parse_well(str(entry["Metadata_Well"]), rows=rows, columns=columns)
+    state = _well_state(entry, trained=trained)
+    grid.state[position] = state
+    grid.role[position] = str(entry["Metadata_Role"])
+    if state >= WellState.UNSCORED:
+        grid.confidence[position] = float(entry["confidence"])
+    parts = [_tooltip(entry, state).replace(f"{source}/", "")]
+    for name in annotations:
+        value = entry[name]
+        if value is not None and value == value and str(value):
+            label = name.removeprefix("Metadata_").replace("_", " ")
+            parts.append(f"{brief(label, max_length=24)} {brief(str(value), max_length=32)}")
+    grid.tooltip[position] = " · ".join(parts)
 
 
 def is_control(role: str) -> bool:

@@ -8,7 +8,7 @@ from distangle.errors import brief
 from distangle.report.html import Content, Section, Table, render_page
 from distangle.report.profile_charts import texts
 from distangle.report.sections.profiles import profiles
-from distangle.report.sections.scores import format_value
+from distangle.report.sections.text import format_value
 from distangle.results.profile_result import ProfileResult
 
 FILE = "report.html"

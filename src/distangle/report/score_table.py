@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from distangle.core.stats import MIN_GROUPS
 from distangle.report.data import ReportData
-from distangle.report.html import Content, missing_notice, paragraph, percent, spaced
+from distangle.report.html import Content, Table, missing_notice, paragraph, percent, spaced
 from distangle.report.inline_svg import interval_bar
 from distangle.results import ScoreRow, Scores
 
@@ -58,10 +58,55 @@ def score_table(data: ReportData, calibration: Content | None = None) -> Content
     ]
     values = {
         "groups": tables,
+        "baselines": [cells] if (cells := _baseline_table(rows, main)) else [],
         "sentences": _legend_sentences(rows, tagged=tagged) + _top_five(rows, main),
         "calibration": calibration or "",
     }
     return Content("sections/scores.html.j2", values)
+
+
+def baseline_row(data: ReportData) -> ScoreRow | None:
+    """Return the row of the main score that has cell-free baselines; None without one.
+
+    Balanced accuracy comes first, because guessing frequent classes does not raise it.
+    """
+    main = data.main_row
+    if data.scores is None or main is None:
+        return None
+    names = ("subset", "level", "views", "wells", "layout", "transductive")
+    rows = [row for row in data.scores.rows if row.baselines and all(getattr(row, n) == getattr(main, n) for n in names)]
+    return min(rows, key=lambda row: row.metric != "balanced accuracy", default=None)
+
+
+def _baseline_table(rows: Sequence[ScoreRow], main: ScoreRow) -> Table | None:
+    """Compare the network with rules that see no cell, for the rows of the main group."""
+    names = _baseline_names(rows)
+    lines: dict[tuple[str, int, bool], ScoreRow] = {}
+    for row in rows:
+        if row.baselines and row.views == main.views and _group_key(row) == _group_key(main):
+            key = row.subset, row.views, row.transductive
+            if key not in lines or row.metric == "balanced accuracy":
+                lines[key] = row
+    if not lines:
+        return None
+    cells = [
+        (_subset(row), percent(row.value), *(_baseline_cell(row, rule) for rule in names), percent(row.chance))
+        for row in lines.values()
+    ]
+    columns = ("", "network", *(f"{rule} alone" for rule in names), "chance")
+    caption = "Cell-free baselines: balanced accuracy of rules that see no cell, beside that of the network"
+    return Table(
+        columns=columns, rows=cells, numeric=range(1, len(columns)), caption=caption, file="cell-free-baselines"
+    )
+
+
+def _baseline_cell(row: ScoreRow, rule: str) -> str:
+    return percent(row.baselines[rule]) if rule in row.baselines else "–"
+
+
+def _subset(row: ScoreRow) -> str:
+    views = f", mean of {row.views} views" if row.views > 1 else ""
+    return ": ".join(filter(None, (row.layout, row.subset))) + views
 
 
 def not_scored(data: ReportData) -> str:
@@ -109,10 +154,9 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
     if units_without_interval or not units:
         unit = " or ".join(units_without_interval) or "group"
         sentences.append(f"Fewer than {MIN_GROUPS} {unit}s give no interval, but the value of each {unit}.")
-    sentences.append("8 views: the mean over the eight rotations and flips of an image.")
+    if any(row.views > 1 for row in rows):
+        sentences.append("8 views: the mean over the eight rotations and flips of an image.")
     sentences.append("Balanced: the mean over perturbations. Dashed tick: chance. Bold: the score at the top.")
-    if baselines := _baseline_names(rows):
-        sentences.append(f"Cell-free baselines: the balanced accuracy of {' · '.join(baselines)} alone.")
     if any(row.layout for row in rows):
         sentences.append(
             f"The table that {LAYOUT_TAG} knows which perturbations share a plate: plate group allows only those of "
@@ -126,10 +170,8 @@ def _legend_sentences(rows: Sequence[ScoreRow], *, tagged: bool) -> list[str]:
 
 
 def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> dict[str, Any]:
-    baselines = _baseline_names(rows)
     interval_title = "95 % interval" if any(row.interval for row in rows) else f"by {_group_name(rows[0])}"
-    titles = ("", "views", "accuracy", "from 0 to 1", interval_title, "balanced", interval_title,
-              "chance", *(["cell-free baselines"] if baselines else []), "n", "groups")  # fmt: skip
+    titles = ("", "accuracy", "from 0 to 1", interval_title, "balanced", interval_title, "chance", "n", "groups")
     # Accuracy and balanced accuracy of the same predictions share a line.
     lines: dict[tuple[str, int, bool, str], dict[str, ScoreRow]] = {}
     for row in rows:
@@ -137,31 +179,23 @@ def _score_group(rows: Sequence[ScoreRow], *, main: ScoreRow, tagged: bool) -> d
     return {
         "name": f"{rows[0].level}s · {rows[0].wells}{f' · {LAYOUT_TAG}' if rows[0].layout else ''}",
         "titles": titles,
-        "has_baselines": bool(baselines),
-        "lines": [_score_line(by_metric, main=main, tagged=tagged, names=baselines) for by_metric in lines.values()],
+        "lines": [_score_line(by_metric, main=main, tagged=tagged) for by_metric in lines.values()],
     }
 
 
-def _score_line(
-    by_metric: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool, names: Sequence[str]
-) -> dict[str, Any]:
+def _score_line(by_metric: Mapping[str, ScoreRow], *, main: ScoreRow, tagged: bool) -> dict[str, Any]:
     row = next(iter(by_metric.values()))
     accuracy, balanced = by_metric.get("accuracy"), by_metric.get("balanced accuracy")
-    # Balanced accuracy is harder to reach by guessing frequent classes.
-    values = (balanced or row).baselines
-    baselines = " · ".join(f"{100 * values[rule]:.1f}" if rule in values else "–" for rule in names)
     return {
-        "subset": ": ".join(filter(None, (row.layout, row.subset))),
+        "subset": _subset(row),
         "is_main": any(other is main for other in by_metric.values()),
         "tag": "transductive" if tagged and row.transductive and not row.layout else "",
-        "views": row.views,
         "accuracy": "–" if accuracy is None else percent(accuracy.value),
         "bar": "" if accuracy is None else score_bar(accuracy),
         "accuracy_interval": "–" if accuracy is None else _format_interval(accuracy),
         "balanced": "–" if balanced is None else percent(balanced.value),
         "balanced_interval": "–" if balanced is None else _format_interval(balanced),
         "chance": percent(row.chance),
-        "baselines": f"{baselines}\u202f%",
         "n": f"{row.n:,}",
         "groups": f"{row.n_groups} {_group_noun(row)}",
     }

@@ -13,15 +13,16 @@ from distangle.core.io import atomic_write
 from distangle.errors import ImageError, ScreenError
 from distangle.images import VerifiedReader, composites
 from distangle.report.plates import is_control
-from distangle.screen import Screen
+from distangle.report.scale_bar import draw_scale_bar
+from distangle.screen import NEGATIVE, Screen
 
 Kind = Literal["correct", "wrong", "unlabelled", "control"]
 Key = tuple[str, str, str, int]
 Reader = Callable[[int], np.ndarray]
 
 SITES_OF_A_PLATE = 4  # images read for the common contrast of a plate
-MAX_PX = 768  # longer side of a picture on the page
-CHANNEL_PX = 256
+MAX_PX = 512  # longer side of a picture on the page
+CHANNEL_PX = 192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +47,30 @@ class ChosenSite:
 
 @dataclass(frozen=True, kw_only=True)
 class SitePictures:
-    """Picture files of one site, as paths inside the report folder.
+    """Picture files of one site and of its control, as paths inside the report folder.
+
+    All pictures but the map have the contrast of the plate.
 
     Attributes:
-        composite: All channels in their colors; "" if the image could not be read.
+        treated: The chosen channel of the site in grey; "" if the image could not be read.
+        control: The same channel of the control; "" without a control.
         overlay: Attribution map over the grey mean of the channels; "" if it could not be drawn.
-        channels: One grey picture per channel.
+        channels: One grey picture per channel of the site.
+        control_channels: The same of the control; empty without a control.
+        control_key: Experiment, plate, well and site of the control; None without one.
         width: Display width of the larger pictures in CSS pixels.
+        bar_um: Length of the scale bar in micrometers; 0 without one.
         problem: Reason for a missing picture; "" otherwise.
     """
 
-    composite: str = ""
+    treated: str = ""
+    control: str = ""
     overlay: str = ""
     channels: tuple[str, ...] = ()
+    control_channels: tuple[str, ...] = ()
+    control_key: Key | None = None
     width: int = 0
+    bar_um: float = 0.0
     problem: str = ""
 
 
@@ -135,48 +146,103 @@ class SiteRenderer:
     def __init__(self, screen: Screen, folder: Path, *, read: Reader | None = None) -> None:
         self._screen, self._folder = screen, folder
         self._image = read or VerifiedReader(screen).read
-        self._colors = composites.channel_colors(screen.card.channels)
-        self._shared: dict[tuple[str, str], tuple[np.ndarray, float]] = {}
+        self._shared: dict[tuple[str, str], np.ndarray] = {}
         sites = screen.sites
         keys = zip(sites["experiment"], sites["plate"], sites["well"], sites["site"], strict=True)
         self._rows = {(str(e), str(p), str(w), int(s)): row for row, (e, p, w, s) in enumerate(keys)}
         self.written: list[Path] = []
 
-    def render(self, key: Key, attribution_map: np.ndarray, *, name: str) -> SitePictures:
-        """Write the pictures of one site.
+    def render(self, key: Key, attribution_map: np.ndarray, *, name: str, channel: int = 0) -> SitePictures:
+        """Write the pictures of one site and of the nearest untreated well of its plate.
 
         Args:
             key: Experiment, plate, well and site.
             attribution_map: [height, width] in [0, 1].
             name: Start of the file names, from the code and never from the screen.
+            channel: Index of the channel of the large pictures.
         """
         if key not in self._rows:
             return SitePictures(problem="This site is not in the screen of the report.")
         try:
             image = self._image(self._rows[key])
-            limits, gain = self._contrast_of(key, image)
+            limits = self._contrast_of(key, image)
         except (ImageError, ScreenError) as error:
             return SitePictures(problem=f"The image could not be read: {without_folder(str(error), self._screen)}")
-        channels = composites.stretch(image, limits)
-        composite = composites.composite(channels, self._colors, gain=gain)
-        channel_paths = []
-        for position, channel in enumerate(channels):
-            picture = np.round(channel * 255).astype(np.uint8)
-            thumbnail = composites.enlarge(composites.reduce(picture, max_side=CHANNEL_PX), min_side=120)
-            channel_paths.append(self._write(thumbnail, f"{name}-channel-{position + 1}.png"))
-        enlarged = self._resize(composite)
-        width = min(400, enlarged.shape[1])
-        composite_path = self._write(enlarged, f"{name}-composite.png")
+        control_key = self.nearest_control(key)
+        control, problem = self._read_control(control_key)
+        treated, bar_um = self._large(composites.stretch(image, limits)[channel])
+        values: dict[str, Any] = {
+            "treated": self._write(treated, f"{name}-treated.png"),
+            "channels": self._write_channels(image, limits, f"{name}-channel"),
+            "width": min(400, treated.shape[1]),
+            "bar_um": bar_um,
+        }
+        if control is not None:
+            picture, _ = self._large(composites.stretch(control, limits)[channel])
+            values |= {
+                "control": self._write(picture, f"{name}-control.png"),
+                "control_channels": self._write_channels(control, limits, f"{name}-control-channel"),
+                "control_key": control_key,
+            }
         try:
             # The grey image only shows the position, so it uses the contrast of its own site.
             background = composites.grey(composites.stretch(image, composites.contrast_limits([image])))
             overlay = composites.overlay(background, fit_map(attribution_map, (image.shape[1], image.shape[2])))
         except ImageError as error:
-            return SitePictures(
-                composite=composite_path, channels=tuple(channel_paths), width=width, problem=str(error)
-            )
-        overlay_path = self._write(self._resize(overlay), f"{name}-map.png")
-        return SitePictures(composite=composite_path, overlay=overlay_path, channels=tuple(channel_paths), width=width)
+            return SitePictures(**values, problem=str(error))
+        return SitePictures(
+            **values, overlay=self._write(self._with_bar(self._resize(overlay), overlay)[0], f"{name}-map.png"),
+            problem=problem,
+        )  # fmt: skip
+
+    def nearest_control(self, key: Key) -> Key | None:
+        """Return the first site of the nearest untreated well of the plate.
+
+        Args:
+            key: Experiment, plate, well and site of a treated site.
+
+        Returns:
+            None if the site is untreated itself, or if the plate has no untreated well.
+        """
+        sites = self._screen.sites
+        own = sites.iloc[self._rows[key]]
+        if str(own["role"]) in NEGATIVE:
+            return None
+        on_plate = (sites["experiment"].astype(str) == key[0]) & (sites["plate"].astype(str) == key[1])
+        controls = sites[on_plate & sites["role"].astype(str).isin(NEGATIVE)]
+        if not len(controls):
+            return None
+        rows, columns = (controls[name].to_numpy(dtype=float) - float(own[name]) for name in ("row", "column"))
+        order = np.lexsort((controls["site"], controls["column"], controls["row"], rows**2 + columns**2))
+        nearest = controls.iloc[int(order[0])]
+        return str(nearest["experiment"]), str(nearest["plate"]), str(nearest["well"]), int(nearest["site"])
+
+    def _read_control(self, key: Key | None) -> tuple[np.ndarray | None, str]:
+        if key is None:
+            return None, ""
+        try:
+            return self._image(self._rows[key]), ""
+        except (ImageError, ScreenError) as error:
+            return None, f"The untreated well could not be read: {without_folder(str(error), self._screen)}"
+
+    def _write_channels(self, image: np.ndarray, limits: np.ndarray, name: str) -> tuple[str, ...]:
+        paths = []
+        for position, channel in enumerate(composites.stretch(image, limits), start=1):
+            picture = np.round(channel * 255).astype(np.uint8)
+            thumbnail = composites.enlarge(composites.reduce(picture, max_side=CHANNEL_PX), min_side=120)
+            paths.append(self._write(thumbnail, f"{name}-{position}.png"))
+        return tuple(paths)
+
+    def _large(self, channel: np.ndarray) -> tuple[np.ndarray, float]:
+        grey = np.repeat(np.round(channel * 255).astype(np.uint8)[..., None], 3, axis=2)
+        return self._with_bar(self._resize(grey), grey)
+
+    def _with_bar(self, picture: np.ndarray, original: np.ndarray) -> tuple[np.ndarray, float]:
+        """Draw a scale bar, if the pixel size is known; its length in micrometers is 0 otherwise."""
+        size = self._screen.card.pixel_size_um
+        if size is None:
+            return picture, 0.0
+        return draw_scale_bar(picture, um_per_pixel=size * original.shape[1] / picture.shape[1])
 
     def scale(self) -> str:
         """Write the color bar of the attribution maps; return its path in the folder."""
@@ -185,7 +251,7 @@ class SiteRenderer:
     def _resize(self, picture: np.ndarray) -> np.ndarray:
         return composites.enlarge(composites.reduce(picture, max_side=MAX_PX))
 
-    def _contrast_of(self, key: Key, image: np.ndarray) -> tuple[np.ndarray, float]:
+    def _contrast_of(self, key: Key, image: np.ndarray) -> np.ndarray:
         plate = key[:2]
         if plate not in self._shared:
             rows = [row for other, row in self._rows.items() if other[:2] == plate]
@@ -196,9 +262,7 @@ class SiteRenderer:
                     images.append(self._image(row))
                 except ImageError:  # skip damaged images
                     continue
-            limits = composites.contrast_limits(images)
-            gains = [composites.exposure(composites.stretch(other, limits), self._colors) for other in images]
-            self._shared[plate] = limits, float(np.median(gains))
+            self._shared[plate] = composites.contrast_limits(images)
         return self._shared[plate]
 
     def _write(self, picture: np.ndarray, name: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -27,6 +27,27 @@ class Channel(BaseModel):
     organelle: str = ""
     colour: Annotated[str, Field(pattern=r"^(#[0-9A-Fa-f]{6})?$")] = ""
 
+    @property
+    def label(self) -> str:
+        """The name for readers, such as `nuclei (Hoechst 33342)`: what is seen, then the dye.
+
+        A name that is only a number or the dye is replaced by the organelle, if that is known.
+        """
+        is_code = _CHANNEL_CODE.fullmatch(self.name) is not None or self.name.lower() == self.stain.lower()
+        name = self.organelle if self.organelle and is_code else self.name
+        return f"{name} ({self.stain})" if self.stain and self.stain.lower() not in name.lower() else name
+
+
+def channel_labels(channels: Sequence[Channel]) -> list[str]:
+    """Return the labels of the channels of a screen, all different."""
+    labels = [channel.label for channel in channels]
+    return [
+        label if labels.count(label) == 1 else f"{label} [{channel.name}]"
+        for label, channel in zip(labels, channels, strict=True)
+    ]
+
+
+_CHANNEL_CODE = re.compile(r"(w|c|ch|chan|channel)?[ _-]*[0-9]+", re.IGNORECASE)
 
 # Distinct from each other and light enough on black; the first is a lighter blue than #0000FF.
 _COLORS = ("#4C6FFF", "#2AFF1F", "#FF3B3B", "#2DFFFC", "#FA00FD", "#FEFF28", "#FF9F1C", "#FFFFFF")

@@ -1,6 +1,7 @@
 """Define the figures of the paper: drawing, captions with numbers, and files."""
 
 import contextlib
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from distangle.core.io import atomic_write
@@ -17,10 +19,13 @@ from distangle.images import composites
 from distangle.report.charts import INK, MUTED, ORANGE, svg_settings
 from distangle.report.data import ReportData
 from distangle.report.glyphs import drawable
+from distangle.report.scale_bar import bar_length_um, draw_scale_bar, length_text
 from distangle.report.site_renderer import choose_sites, site_key, without_folder
+from distangle.screen import channel_labels
 from distangle.screen.screen import WELL_COLUMNS
 
 PNG_DPI = 200
+MERGE_COLORS = (("#00e5ff", "cyan"), ("#ff3df2", "magenta"), ("#ffe100", "yellow"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +88,42 @@ def save(paper_figure: PaperFigure, folder: Path, name: str, *, stamp: str = "")
 
 
 def picture(axes: Axes, pixels: np.ndarray, title: str = "", *, caption: str = "") -> None:
-    """Draw an RGB picture without axes, with a title and a caption."""
+    """Draw an RGB picture without axes, with a title and a caption.
+
+    Both are part of the axes, so that the layout leaves room for them.
+    """
     axes.imshow(pixels, interpolation="nearest")
-    axes.set_axis_off()
-    axes.set_title(title, color=INK, fontsize=9, pad=4)
+    hide_frame(axes)
+    axes.set_title("\n".join(textwrap.wrap(title, 26)), color=INK, fontsize=8.5, pad=4, loc="center")
     if caption:
-        axes.text(0.5, -0.03, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=MUTED)
+        axes.set_xlabel(caption, color=MUTED, fontsize=8, labelpad=4)
+
+
+def hide_frame(axes: Axes) -> None:
+    """Remove ticks and spines; title and label of an axis stay."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def with_scale(pixels: np.ndarray, data: ReportData) -> np.ndarray:
+    """Draw a scale bar into a picture of whole pixels, if the pixel size is known."""
+    size = data.screen.card.pixel_size_um
+    return pixels if size is None else draw_scale_bar(pixels, um_per_pixel=size)[0]
+
+
+def scale_sentence(data: ReportData, width: int) -> str:
+    """Return the length of the scale bar, or that the pixel size is unknown.
+
+    Args:
+        data: Results of the run.
+        width: Width of the image in pixels.
+    """
+    size = data.screen.card.pixel_size_um
+    if size is None:
+        return "The pixel size is unknown, so there is no scale bar."
+    return f"Scale bar: {length_text(bar_length_um(width * size))}."
 
 
 def row_of(data: ReportData, key: tuple[str, str, str, int]) -> int:
@@ -154,26 +189,46 @@ def describe_site(data: ReportData, row: int) -> str:
     return f"{site.experiment}, plate {site.plate}, well {site.well}, site {site.site}{cell_type}{perturbation}"
 
 
-def merge_channels(image: np.ndarray, data: ReportData, *, others: Sequence[np.ndarray] = ()) -> np.ndarray:
-    """Return all channels of an image in their colors, uint8 [height, width, 3].
+def merge_channels(
+    image: np.ndarray, channels: Sequence[int], *, others: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """Return up to three channels in cyan, magenta and yellow, uint8 [height, width, 3].
+
+    More than three colors cannot be told apart, and red and green are alike to many readers.
 
     Args:
-        image: Raw image.
-        data: Results of the run, with the colors of the channels.
+        image: Raw image [channel, height, width].
+        channels: Indices from `merged_channels`.
         others: Images to compare with this one; all share one contrast.
     """
-    limits = composites.contrast_limits([image, *others])
-    colours = composites.channel_colors(data.screen.card.channels)
-    gain = float(
-        np.median([composites.exposure(composites.stretch(other, limits), colours) for other in (image, *others)])
-    )
-    return composites.composite(composites.stretch(image, limits), colours, gain=gain)
+    chosen = list(channels)
+    limits = composites.contrast_limits([image[chosen], *(other[chosen] for other in others)])
+    colours = np.ones((1, 3)) if len(chosen) == 1 else np.array([to_rgb(color) for color, _ in MERGE_COLORS[: len(chosen)]])
+    gains = [composites.exposure(composites.stretch(other[chosen], limits), colours) for other in (image, *others)]
+    return composites.composite(composites.stretch(image[chosen], limits), colours, gain=float(np.median(gains)))
 
 
-def channel_names(data: ReportData) -> list[tuple[str, str]]:
-    """Return the labels of the channels: name, and organelle or stain."""
-    names = []
-    for channel in data.screen.card.channels:
-        content = channel.organelle or channel.stain
-        names.append((channel.name, content if content != channel.name else ""))
-    return names
+def merged_channels(image: np.ndarray) -> list[int]:
+    """Choose up to three channels: the first, then those least correlated with the chosen ones.
+
+    Args:
+        image: Raw image [channel, height, width].
+    """
+    if len(image) <= len(MERGE_COLORS):
+        return list(range(len(image)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlations = np.abs(np.corrcoef(image.reshape(len(image), -1).astype(np.float64)))
+    correlations = np.where(np.isfinite(correlations), correlations, 1.0)
+    chosen = [0]
+    while len(chosen) < len(MERGE_COLORS):
+        rest = [k for k in range(len(image)) if k not in chosen]
+        chosen.append(min(rest, key=lambda k: (float(correlations[k, chosen].max()), k)))
+    return sorted(chosen)
+
+
+def merge_sentence(data: ReportData, channels: Sequence[int]) -> str:
+    """Return which channel has which color, such as `cyan nuclei (DAPI), magenta actin`."""
+    labels = channel_labels(data.screen.card.channels)
+    if len(channels) == 1:
+        return labels[channels[0]]
+    return ", ".join(f"{color} {labels[k]}" for (_, color), k in zip(MERGE_COLORS, channels, strict=False))

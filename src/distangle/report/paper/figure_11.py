@@ -13,7 +13,20 @@ from distangle.errors import ImageError
 from distangle.images import composites
 from distangle.report.charts import MUTED
 from distangle.report.data import ReportData
-from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing, merge_channels, picture, read, row_of
+from distangle.report.paper.figure import (
+    PaperFigure,
+    UnavailableFigure,
+    drawing,
+    hide_frame,
+    merge_channels,
+    merge_sentence,
+    merged_channels,
+    picture,
+    read,
+    row_of,
+    scale_sentence,
+    with_scale,
+)
 from distangle.report.site_renderer import ChosenSite, choose_sites, fit_map, site_key
 from distangle.results import Explanation
 
@@ -39,15 +52,18 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     with drawing():
         has_means = explanation.perturbations is not None and explanation.perturbation_maps is not None
         n_rows = 3 if has_means else 2
-        figure = Figure(figsize=(2.45 * len(sites) + 0.5, 2.6 * n_rows), layout="constrained")
+        figure = Figure(figsize=(2.45 * len(sites) + 0.6, 2.75 * n_rows), layout="constrained")
         panels = figure.subplots(n_rows, len(sites), squeeze=False)
+        merged: list[int] | None = None
         for (upper, lower, *means), site in zip(panels.T, sites, strict=True):
             image = read(data, row_of(data, site.key))
             entry = site.entry
             role = str(entry["Metadata_Role"]).replace("_", " ")
             label = str(entry["perturbation"]) + (f" ({role})" if site.kind == "control" else "")
             cell_type = str(entry.get("Metadata_Cell_Type", "") or "")
-            picture(upper, merge_channels(image, data), f"{cell_type + ', ' if cell_type else ''}{label}")
+            merged = merged_channels(image) if merged is None else merged
+            pixels = with_scale(merge_channels(image, merged), data)
+            picture(upper, pixels, f"{cell_type + ', ' if cell_type else ''}{label}")
             try:
                 attribution_map = fit_map(explanation.maps[site.row], (image.shape[1], image.shape[2]))
             except ImageError as error:
@@ -61,7 +77,8 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             for axes in means:
                 _draw_mean_map(axes, explanation, entry, side=image.shape[1])
         scale = ScalarMappable(norm=Normalize(0, 1), cmap=composites.ACTIVATION_COLORMAP)
-        bar = figure.colorbar(scale, ax=panels[1].tolist(), shrink=0.7, aspect=18, pad=0.02)
+        # Beside all rows, so that the columns stay aligned.
+        bar = figure.colorbar(scale, ax=panels.ravel().tolist(), shrink=0.4, aspect=18, pad=0.02)
         bar.set_label("attribution map", color=MUTED)
         bar.outline.set_visible(False)
     settings = explanation.settings
@@ -79,12 +96,16 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             for site in sites
         ],
     }
-    return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
+    caption = _caption(explanation, numbers)
+    caption += f" Upper row: {merge_sentence(data, merged or [0])}. {scale_sentence(data, image.shape[2])}"
+    if has_means:
+        caption += " Lower row: mean map of the sites with the same answer and cell type."
+    return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)
 
 
 def _draw_mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any], *, side: int) -> None:
     """Draw the mean map of the sites with the same explained class and cell type."""
-    axes.set_axis_off()
+    hide_frame(axes)
     table, maps = explanation.perturbations, explanation.perturbation_maps
     if table is None or maps is None:
         return
@@ -98,7 +119,7 @@ def _draw_mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any
         picture(
             axes,
             composites.overlay(background, mean, strength=1.0),
-            caption=f"mean map of {int(row['sites'])} sites\nborder {float(row['edge_ratio']):.1f} times a uniform map",
+            caption=f"mean map of {int(row['sites'])} sites",
         )
 
 

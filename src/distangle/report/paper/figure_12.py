@@ -10,6 +10,7 @@ from distangle.report.charts import BLUE, INK, ORANGE, RULE
 from distangle.report.data import ReportData
 from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing
 from distangle.results import STANDS_OUT, Explanation
+from distangle.screen import channel_labels
 
 TITLE = "Channel attribution by Eq. (15) and by Shapley values"
 PRINTED_LAYER = "features.denseblock4.denselayer24"
@@ -26,19 +27,27 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             title=TITLE, reason="No site has been explained.", command=f"distangle explain {data.command_path}"
         )
     summary, channels = explanation.summary, list(explanation.settings["channels"])
+    labels = _labels(data, channels)
     with drawing():
-        figure = Figure(figsize=(7.4, 3.1), layout="constrained")
+        figure = Figure(figsize=(7.6, 3.9), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_points(left, channels, summary["eq15"], color=ORANGE)
+        _draw_points(left, labels, summary["eq15"], color=ORANGE)
         left.set_title("Eq. (15) as printed: a distance\ngrey: 95 % of random maps")
         left.set_ylabel("attention, divided by its maximum")
         left.set_ylim(None, 1.02)
-        _draw_points(right, channels, summary["shapley"], color=BLUE)
+        _draw_points(right, labels, summary["shapley"], color=BLUE)
         right.axhline(0, color=RULE, linewidth=0.8, zorder=0)
         right.set_title("Shapley value of the channel\ngrey: 95 % of shuffled channels")
         right.set_ylabel("log probability (nats)" if explanation.settings["score"] == "log_probability" else "")
     numbers = _numbers(explanation, channels)
-    return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers), numbers=numbers)
+    return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers, dict(zip(channels, labels, strict=True))), numbers=numbers)
+
+
+def _labels(data: ReportData, channels: list[str]) -> list[str]:
+    """Return the labels of channels by name; a channel that the screen lacks keeps its name."""
+    known = data.screen.card.channels
+    labels = dict(zip((channel.name for channel in known), channel_labels(known), strict=True))
+    return [labels.get(name, name) for name in channels]
 
 
 def _draw_points(axes: Axes, channels: list[str], results: dict[str, Any], *, color: str) -> None:
@@ -79,17 +88,17 @@ def _numbers(explanation: Explanation, channels: list[str]) -> dict[str, Any]:
     }
 
 
-def _caption(explanation: Explanation, numbers: dict[str, Any]) -> str:
+def _caption(explanation: Explanation, numbers: dict[str, Any], labels: dict[str, str]) -> str:
     summary = explanation.summary
     text = (
-        f"{numbers['sites']} sites. By Eq. (15) {numbers['eq15_top']} comes out on top in {numbers['eq15_top_sites']} "
-        f"of them; with random maps, {numbers['random_maps_top']} in {numbers['random_maps_top_sites']:.0f}. "
+        f"{numbers['sites']} sites. By Eq. (15) {labels[numbers['eq15_top']]} comes out on top in {numbers['eq15_top_sites']} "
+        f"of them; with random maps, {labels[numbers['random_maps_top']]} in {numbers['random_maps_top_sites']:.0f}. "
     )
     mean = f"mean {numbers['shapley_top_mean']:.2f}, p = {numbers['shapley_top_p']:.2g}"
     if numbers["shapley_top_p"] <= STANDS_OUT:
-        text += f"By Shapley values {numbers['shapley_top']} changed the output most ({mean})."
+        text += f"By Shapley values {labels[numbers['shapley_top']]} changed the output most ({mean})."
     else:
-        text += f"By Shapley values no single channel stands out; the largest is {numbers['shapley_top']} ({mean})."
+        text += f"By Shapley values no single channel stands out; the largest is {labels[numbers['shapley_top']]} ({mean})."
     if summary["shapley"]["interval"] is not None:
         text += f" Lines: 95 % intervals over {summary['groups']} {summary['interval_over']}s."
     elif summary["shapley"].get("by_group"):

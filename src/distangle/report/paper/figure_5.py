@@ -14,6 +14,8 @@ from distangle.report.paper.figure import (
     drawing,
     example_sites,
     merge_channels,
+    merge_sentence,
+    merged_channels,
     picture,
     read,
 )
@@ -45,6 +47,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         box = random_box(rng, height=height, width=width, alpha=float(cutmix.get("alpha", 1.0)))
     weight = remaining_area(box, height=height, width=width)
     mixed = mix_images(np.stack(pair), np.array([1, 0]), box)[0]
+    merged = merged_channels(pair[0])
     with drawing():
         figure = Figure(figsize=(7.2, 2.9), layout="constrained")
         names = [str(data.screen.sites.iloc[row].perturbation) or "unlabelled" for row in rows]
@@ -52,7 +55,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         for axes, image, text, title in zip(
             figure.subplots(1, 3), (*pair, mixed), captions, ("Image A", "Image B", "CutMix image"), strict=True
         ):
-            picture(axes, merge_channels(image, data, others=pair), title, caption=text)
+            picture(axes, merge_channels(image, merged, others=pair), title, caption=text)
         for axes in figure.axes[1:]:
             axes.add_patch(
                 Rectangle(
@@ -69,7 +72,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     caption = (
         f"A: {describe_site(data, rows[0])}. B: {describe_site(data, rows[1])}. The box of B covers "
         f"{1 - weight:.1%} of A, so the label is {weight:.3f} of A and {1 - weight:.3f} of B."
-        f"{usage if data.config else ''}"
+        f"{usage if data.config else ''} Colors: {merge_sentence(data, merged)}."
     )
     numbers = {"lambda": weight, "box": [box.top, box.left, box.bottom, box.right], "probability": share}
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

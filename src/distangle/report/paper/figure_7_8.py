@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distangle.errors import RunError
+from distangle.errors import RunError, brief
 from distangle.report.charts import BLUE, INK, MUTED, ORANGE
 from distangle.report.data import ReportData
 from distangle.report.paper.figure import PaperFigure, UnavailableFigure, drawing
@@ -17,10 +17,13 @@ from distangle.report.paper.panels import (
     coordinates,
     group_by_run,
     half_span,
+    label_runs,
     main_map,
     map_named,
     mean_line,
+    name_points,
     projection_label,
+    run_title,
     square,
     strip_plot,
     write_below,
@@ -28,6 +31,8 @@ from distangle.report.paper.panels import (
 from distangle.results import TemplateComparison
 
 TITLES = {"arc": "Templates of the arc-margin head", "softmax": "Templates of the softmax head"}
+MAX_NAMES = 40  # names that a panel can hold
+MAX_NEAREST = 4  # names in the panel of angles
 TRAINED_STYLE: Mapping[str, Any] = {"marker": "o", "color": ORANGE, "markeredgecolor": "white", "markeredgewidth": 0.4}
 UNUSED_STYLE: Mapping[str, Any] = {"marker": "D", "color": BLUE, "markeredgecolor": "white", "markeredgewidth": 0.4}
 UNUSED_NOTE = (
@@ -64,15 +69,16 @@ def _draw(data: ReportData, head: str) -> PaperFigure | UnavailableFigure:
     rows = [main_projection] if pca is None or main_projection["name"] == "pca" else [main_projection, pca]
     sets = [table[table["run"] == name] for name, _ in runs]
     with drawing():
-        width = 2.45 * (len(runs) + 1)
-        figure = Figure(figsize=(width, 2.85 * len(rows) + 0.35), layout="constrained")
-        grid = figure.subplots(len(rows), len(runs) + 1, squeeze=False)
+        width = 3.1 * len(runs) + 2.45
+        figure = Figure(figsize=(width, 3.2 * len(rows) + 0.35), layout="constrained")
+        ratios = [1.25] * len(runs) + [1.0]
+        grid = figure.subplots(len(rows), len(runs) + 1, squeeze=False, width_ratios=ratios)
         for index, projection in enumerate(rows):
             half = half_span([coordinates(own_rows, projection["name"]) for own_rows in sets])
             for axes, own_rows, (name, kind) in zip(grid[index], sets, runs, strict=False):
                 _draw_map(axes, own_rows, projection["name"], half)
                 if index == 0:
-                    axes.set_title(f"{kind}\n({name})", color=INK)
+                    axes.set_title(run_title(name, kind), color=INK)
                 trust = projection["trustworthiness_of"][f"{name}, {head}"]
                 write_below(
                     axes,
@@ -93,7 +99,9 @@ def _draw_map(axes: Axes, templates: pd.DataFrame, name: str, half: float) -> No
     size = float(np.clip(60 / np.sqrt(len(templates)), 2.5, 6.5))
     for is_kind, style in ((~unused, TRAINED_STYLE), (unused, UNUSED_STYLE)):
         axes.plot(points[is_kind, 0], points[is_kind, 1], linestyle="none", markersize=size, **style)
-    square(axes, points, half)
+    square(axes, points, 1.12 * half)
+    if len(templates) <= MAX_NAMES:
+        name_points(axes, points, [str(name) for name in templates["perturbation"]])
 
 
 def _draw_angles(
@@ -107,19 +115,33 @@ def _draw_angles(
             band(axes, middle, numbers["nearest_angle_deg_mean"]["random_range"], width=width)
             mean_line(axes, middle, numbers["nearest_angle_deg_mean"]["value"], width=width)
         _draw_strip(axes, float(column), templates, "nearest_alike_angle_deg")
-    _label_columns(axes, runs)
+    label_runs(axes, runs)
     axes.use_sticky_edges = False
     axes.autoscale_view()
-    axes.set_title("full space: angle to the\nnearest template of its kind (°)", color=INK)
+    if len(sets) == 1:
+        _name_nearest(axes, sets[0])
+    axes.set_title("angle to the nearest\nother template (°)", color=INK)
     write_below(axes, "line: mean of the trained\ngrey: mean of random templates")
+
+
+def _name_nearest(axes: Axes, templates: pd.DataFrame) -> None:
+    """Name the templates with the smallest angles, beside their dots."""
+    lowest = templates.sort_values("nearest_alike_angle_deg").head(MAX_NEAREST)
+    low, high = axes.get_ylim()
+    last = -np.inf
+    for name, angle in zip(lowest["perturbation"], lowest["nearest_alike_angle_deg"], strict=True):
+        if not np.isfinite(angle):
+            continue
+        last = max(float(angle), last + 0.045 * (high - low))
+        axes.text(0.24, last, brief(str(name), max_length=14), fontsize=6.5, color=INK, va="center", zorder=5)
 
 
 def _draw_norms(axes: Axes, sets: Sequence[pd.DataFrame], runs: Sequence[tuple[str, str]]) -> None:
     for column, templates in enumerate(sets):
         _draw_strip(axes, float(column), templates, "norm")
-    _label_columns(axes, runs)
+    label_runs(axes, runs)
     axes.set_ylim(0, 1.08 * max(float(templates["norm"].max()) for templates in sets))
-    axes.set_title("full space: length", color=INK)
+    axes.set_title("length of the template", color=INK)
 
 
 def _draw_strip(axes: Axes, position: float, templates: pd.DataFrame, column: str) -> None:
@@ -137,11 +159,6 @@ def _draw_strip(axes: Axes, position: float, templates: pd.DataFrame, column: st
                 zorder=3,
                 **style,
             )
-
-
-def _label_columns(axes: Axes, runs: Sequence[tuple[str, str]]) -> None:
-    axes.set_xticks(range(len(runs)), [kind.replace(" pseudo", "\npseudo") for _, kind in runs], color=INK, fontsize=8)
-    axes.set_xlim(-0.6, len(runs) - 0.4)
 
 
 def _draw_legend(figure: Figure, table: pd.DataFrame) -> None:
@@ -178,7 +195,7 @@ def _caption(
     for name, kind in runs:
         entry = numbers[name]
         angle = entry["nearest_angle_deg"]
-        text = f"{name} ({kind})"
+        text = f"{name} ({kind})" if kind else name
         if angle is not None:
             low, high = angle["random_range"]
             text += (

@@ -18,9 +18,11 @@ from distangle.report.paper.panels import (
     coordinates,
     group_by_run,
     half_span,
+    label_runs,
     main_map,
     mean_line,
     projection_label,
+    run_title,
     square,
     strip_plot,
     write_below,
@@ -53,7 +55,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         half = half_span([coordinates(own_rows, projection["name"]) for own_rows in sets])
         for axes, own_rows, (name, kind) in zip(panels, sets, runs, strict=False):
             _draw_map(axes, own_rows, names, projection["name"], half)
-            axes.set_title(f"{kind}\n({name})", color=INK)
+            axes.set_title(run_title(name, kind), color=INK)
             trust = projection["trustworthiness_of"][name]
             write_below(
                 axes, f"{projection_label(projection)}\n" + ("" if trust is None else f"trustworthiness {trust:.2f}")
@@ -70,7 +72,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     order = [run["name"] for run in comparison.numbers["runs"]]  # of the difference; the panels can have another order
     numbers = {"perturbations": comparison.numbers["perturbations"], **comparison.numbers["embeddings"]}
     trained_on = comparison.numbers.get("trained_on", [])
-    caption = _caption(numbers, runs, order)
+    caption = _caption(numbers, runs, order, n_wells=_drawn_wells(sets[0]), trained_on=bool(trained_on))
     if trained_on and len(runs) > 1:
         caption += f" Runs that were trained on these sites: {', '.join(trained_on)}."
     return PaperFigure(figure=figure, title=TRAINING_TITLE if trained_on else TITLE, caption=caption, numbers=numbers)
@@ -110,11 +112,10 @@ def _draw_silhouettes(
             position = column - 0.4 + step * (k + 0.5)
             size = float(np.clip(24 / np.sqrt(len(embeddings)), 1.8, 4))
             strip_plot(axes, position, values, width=0.4 * step, marker=marker, color=color, markersize=size, zorder=3)
-    axes.set_xticks(range(len(runs)), [kind.replace(" pseudo", "\npseudo") for _, kind in runs], color=INK, fontsize=8)
     axes.use_sticky_edges = False
     axes.autoscale_view()
-    axes.set_xlim(-0.6, len(runs) - 0.4)
-    axes.set_title("full space:\nsilhouette of each site", color=INK)
+    label_runs(axes, runs)
+    axes.set_title("silhouette of each site", color=INK)
     write_below(axes, "grey: mean with shuffled labels\nline: mean")
 
 
@@ -122,12 +123,25 @@ def _cycle(items: Sequence[str]) -> list[str]:
     return list(items) * 8
 
 
-def _caption(numbers: Mapping[str, Any], runs: Sequence[tuple[str, str]], order: Sequence[str]) -> str:
+def _drawn_wells(embeddings: pd.DataFrame) -> dict[str, int]:
+    """Count the wells that are drawn, by perturbation."""
+    keys = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]
+    wells = embeddings.drop_duplicates([*keys, "perturbation"])
+    return {str(name): int(n) for name, n in wells["perturbation"].value_counts().items()}
+
+
+def _caption(
+    numbers: Mapping[str, Any],
+    runs: Sequence[tuple[str, str]],
+    order: Sequence[str],
+    *,
+    n_wells: Mapping[str, int],
+    trained_on: bool,
+) -> str:
     perturbations = numbers["perturbations"]
-    wells = ", ".join(
-        f"{name} ({n} wells)" for name, n in zip(perturbations["names"], perturbations["wells"], strict=True)
-    )
-    text = f"{wells}."
+    kind = "wells" if trained_on else "held-out wells"
+    wells = ", ".join(f"{name} ({n_wells.get(name, 0)} {kind})" for name in perturbations["names"])
+    text = f"The perturbations with the most wells: {wells}."
     if perturbations["tied"]:
         tied_names = ", ".join(perturbations["tied"][:4]) + (", ..." if len(perturbations["tied"]) > 4 else "")
         n_tied = len(perturbations["tied"])
@@ -139,7 +153,7 @@ def _caption(numbers: Mapping[str, Any], runs: Sequence[tuple[str, str]], order:
         interval = silhouette["interval"]
         interval_text = f", 95 % over experiments {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
         parts.append(
-            f"{name} ({kind}): silhouette {silhouette['value']:.2f}{interval_text} (shuffled labels {low:.2f} to "
+            f"{f'{name} ({kind})' if kind else name}: silhouette {silhouette['value']:.2f}{interval_text} (shuffled labels {low:.2f} to "
             f"{high:.2f}, p = {silhouette['p']:.2g}); {purity['value']:.0%} of the {numbers[name]['k']} nearest sites "
             f"of other wells have the same perturbation (shuffled {purity['random']:.0%})."
         )

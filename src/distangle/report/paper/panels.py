@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from distangle.errors import brief
 from distangle.report.charts import INK, MUTED, RULE
 
 NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
@@ -40,12 +41,49 @@ def projection_label(projection: Mapping[str, Any]) -> str:
 
 
 def group_by_run(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return name and title of each run, those without pseudo labels first."""
+    """Return name and title of each run, those without pseudo labels first.
+
+    A single run needs no title: it is not compared with another.
+    """
     runs = [
         (run["name"], "without pseudo labels" if run["pseudo_labels"] == "none" else "with pseudo labels")
         for run in numbers["runs"]
     ]
+    if len(runs) == 1:
+        return [(runs[0][0], "")]
     return sorted(runs, key=lambda run: run[1] != "without pseudo labels")
+
+
+def run_title(name: str, kind: str) -> str:
+    """Return the title of the panel of a run."""
+    return f"{kind}\n({name})" if kind else name
+
+
+def label_runs(axes: Axes, runs: Sequence[tuple[str, str]]) -> None:
+    """Name the columns of a panel with a column per run; a single one has no name."""
+    labels = [kind.replace(" pseudo", "\npseudo") for _, kind in runs]
+    axes.set_xticks(range(len(runs)) if any(labels) else [], labels if any(labels) else [], color=INK, fontsize=8)
+    axes.set_xlim(-0.6, len(runs) - 0.4)
+
+
+def name_points(axes: Axes, points: np.ndarray, names: Sequence[str]) -> None:
+    """Write the name of every point beside it, away from its nearest neighbor.
+
+    Args:
+        axes: Axes with final limits.
+        points: [point, 2].
+        names: One per point.
+    """
+    for index, (point, name) in enumerate(zip(points, names, strict=True)):
+        others = np.delete(points, index, axis=0)
+        above = True
+        if len(others):
+            nearest = others[np.argmin(((others - point) ** 2).sum(axis=1))]
+            above = bool(point[1] >= nearest[1])
+        axes.annotate(
+            brief(name, max_length=14), tuple(point), xytext=(0, 5 if above else -5), textcoords="offset points",
+            ha="center", va="bottom" if above else "top", fontsize=6.5, color=INK,
+        )  # fmt: skip
 
 
 def coordinates(table: pd.DataFrame, name: str) -> np.ndarray:

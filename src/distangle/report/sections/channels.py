@@ -16,7 +16,7 @@ from distangle.report.sections.channel_methods import compare_methods, truth_tab
 from distangle.report.sections.scores import Write
 from distangle.results import STANDS_OUT, Explanation
 from distangle.results.confusion import read_confusion
-from distangle.screen import Channel
+from distangle.screen import channel_labels
 
 _NOT_EVIDENCE = (
     "Eq. 15 of the paper is a distance between an attribution map and a channel. It follows the brightness of the "
@@ -31,23 +31,37 @@ _QUESTIONS = {
     "map_peak_in_place": "sites whose map peaks in the planted region",
     "map_mass_in_place": "mean share of the map inside the planted region (chance: its area)",
 }
+_DEFINITION = (
+    "Shapley value: how much a channel adds to the network's output for a class, averaged over all orders in which the "
+    "channels can be added. A p-value compares it with shuffled channels and is corrected for the number of channels."
+)
 MAX_ROWS = 40
 
 
 def attribution(data: ReportData, write: Write) -> Content:
-    """Show which channel mattered over all explained sites, and Eq. 15 with its null."""
+    """Show which channel mattered, by perturbation and over all explained sites."""
     explanation = data.explanation
     if explanation is None:
         return missing_notice("No channel has been tested.", f"distangle explain {data.command_path}")
-    names = channel_names(data)
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"definition": _DEFINITION}
     if matrix := _matrix_chart(data, explanation, write):
         values["matrix"] = matrix
-    drawings = (_shapley_chart(data, explanation, names, write), _eq15_chart(data, explanation, names, write))
-    values["charts"] = [drawing for drawing in drawings if drawing]
-    if methods := compare_methods(explanation, names):
-        values["methods"] = methods
+    drawing = _shapley_chart(data, explanation, channel_names(data), write)
+    values["charts"] = [drawing] if drawing else []
     return Content("sections/channels.html.j2", values)
+
+
+def other_methods(data: ReportData, write: Write) -> Content | None:
+    """Show Eq. 15 with its null and the other attribution methods; None without any."""
+    explanation = data.explanation
+    if explanation is None:
+        return None
+    names = channel_names(data)
+    drawing, methods = _eq15_chart(data, explanation, names, write), compare_methods(explanation, names)
+    if drawing is None and not methods:
+        return None
+    values: dict[str, Any] = {"definition": "", "charts": [drawing] if drawing else []}
+    return Content("sections/channels.html.j2", values | ({"methods": methods} if methods else {}))
 
 
 def explanation_sentence(data: ReportData) -> str:
@@ -56,11 +70,7 @@ def explanation_sentence(data: ReportData) -> str:
     column = None if explanation is None else channel_column(explanation, "shapley", len(names))
     if explanation is None or column is None or not np.isfinite(column.mean).any():
         return ""
-    labels = [
-        f"{name} ({channel.organelle})" if channel.organelle else name
-        for name, channel in zip(names, data.screen.card.channels, strict=True)
-    ]
-    sentences = [_tops_by_perturbation(explanation, labels)]
+    sentences = [_tops_by_perturbation(explanation, names)]
     planted = (explanation.planted or {}).get("perturbations_found", {})
     if planted.get("n_total"):
         sentences.append(
@@ -70,7 +80,7 @@ def explanation_sentence(data: ReportData) -> str:
         )
     if explanation.p_of_top <= STANDS_OUT:
         sentences.append(
-            f"Over {count(len(explanation.table), 'explained site')}, {labels[int(np.nanargmax(column.mean))]} "
+            f"Over {count(len(explanation.table), 'explained site')}, {names[int(np.nanargmax(column.mean))]} "
             f"contributed most to the predictions (p = {explanation.p_of_top:.2g})."
         )
     else:
@@ -111,26 +121,16 @@ def planted(data: ReportData) -> Content | None:
     tables = [_planted_score_table(scored)] if scored else []
     if rows := planted_rows(data):
         columns = ("perturbation", "planted in", "effect", "top channel", "correct?", "sites predicted correctly")
-        tables.append(Table(columns=columns, rows=rows, numeric=(5,)))
+        tables.append(Table(columns=columns, rows=rows, numeric=(5,), file="planted-effects"))
     values: dict[str, Any] = {"tables": [cells for cells in tables if cells.rows]}
     if data.benchmark is not None and (benchmark := truth_table(data.benchmark)):
         values["benchmark"] = benchmark
     return Content("sections/planted.html.j2", values)
 
 
-def channel_label(channel: Channel) -> str:
-    """Return the label of a channel in figures: its stain if known, else its name."""
-    return channel.stain or channel.name
-
-
 def channel_names(data: ReportData) -> list[str]:
     """Return the labels of the channels, all different."""
-    labels = [channel_label(channel) for channel in data.screen.card.channels]
-    # The names distinguish channels with the same stain.
-    return [
-        label if labels.count(label) == 1 else f"{label} ({channel.name})"
-        for label, channel in zip(labels, data.screen.card.channels, strict=True)
-    ]
+    return channel_labels(data.screen.card.channels)
 
 
 def channel_column(explanation: Explanation, name: str, n_channels: int) -> ChannelColumn | None:
@@ -199,12 +199,12 @@ def _shapley_chart(
     if column is None:
         return None
     top, stands_out = int(np.nanargmax(column.mean)), explanation.p_of_top <= STANDS_OUT
-    caption = (
-        f"Adding {names[top]}, averaged over all subsets of the other channels, changes the network's output by "
-        f"{_signed(column.mean[top])} ({unit_of(explanation)}). This is the largest mean of {len(names)} channels over "
-        f"{count(len(explanation.table), 'explained site')}"
+    caption = "" if stands_out else f"{_none_stands_out(explanation)} "
+    caption += (
+        f"The largest of {len(names)} means over {count(len(explanation.table), 'explained site')} is {names[top]} with "
+        f"{_signed(column.mean[top])}"
     )
-    caption += f" (p = {explanation.p_of_top:.2g}). " if stands_out else f". {_none_stands_out(explanation)} "
+    caption += f" (p = {explanation.p_of_top:.2g}). " if stands_out else ". "
     caption += "The values of a site add up to the change from no channel to all of them."
     caption += _detail_sentences(explanation, column)
     drawing = charts.channel_chart(
@@ -220,7 +220,9 @@ def _shapley_chart(
         "source": write("shapley.svg", drawing),
         "alternative": "Mean Shapley value of every channel",
         "caption": caption,
-        "table": _channel_table(names, columns, caption="Shapley value, and the number of sites where it is largest"),
+        "table": _channel_table(
+            names, columns, caption="Shapley value, and the number of sites where it is largest", file="channels"
+        ),
     }
 
 
@@ -244,14 +246,16 @@ def _eq15_chart(
         "source": write("eq15.svg", drawing),
         "alternative": "Eq. 15 of every channel",
         "caption": _NOT_EVIDENCE,
-        "table": _channel_table(names, columns, caption=caption),
+        "table": _channel_table(names, columns, caption=caption, file="equation-15"),
     }
 
 
-def _channel_table(names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], *, caption: str) -> Table:
+def _channel_table(
+    names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], *, caption: str, file: str
+) -> Table:
     rows = list(zip(names, *(cells for _, cells in columns), strict=True))
     titles = ["channel", *(title for title, _ in columns)]
-    return Table(columns=titles, rows=rows, numeric=range(1, len(titles)), caption=caption)
+    return Table(columns=titles, rows=rows, numeric=range(1, len(titles)), caption=caption, file=file)
 
 
 def _p_columns(explanation: Explanation, name: str, names: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -277,21 +281,27 @@ def _matrix_chart(data: ReportData, explanation: Explanation, write: Write) -> d
         return None
     order = [name for name in data.screen.card.perturbations if name in means]
     order += [name for name in means if name not in order]
-    rows, effects = order[:MAX_ROWS], planted_effects(data.truth)
+    largest = sorted(order, key=lambda name: -float(np.nanmax(np.abs(means[name]), initial=0.0)))[:MAX_ROWS]
+    rows, effects = [name for name in order if name in set(largest)], planted_effects(data.truth)
     planted_in = [[int(k) - 1 for k in effects.get(name, {}).get("channels", ())] for name in rows] if effects else []
     values = np.stack([means[name] for name in rows])
     drawing = charts.channel_matrix(
         rows, names, values, unit=unit_of(explanation), planted=planted_in, stamp=data.stamp
     )
-    caption = f"Mean Shapley value of every channel, by explained perturbation ({len(rows)} of {len(order)})."
+    caption = f"Mean Shapley value of every channel, by explained perturbation ({_shown(rows, order)})."
     caption += " Framed: where the effect was planted." if planted_in else ""
     return {"source": write("channels.svg", drawing), "caption": caption}
+
+
+def _shown(rows: Sequence[str], order: Sequence[str]) -> str:
+    largest = " with the largest values" if len(rows) < len(order) else ""
+    return f"the {len(rows)}{largest} of {len(order):,}" if largest else f"{len(rows)} of {len(order)}"
 
 
 def _detail_sentences(explanation: Explanation, shapley: ChannelColumn) -> str:
     summary, sentences = explanation.summary, ""
     over = f"{summary.get('interval_over', 'group')}s"
-    if isinstance(summary.get("top_channel_share"), float):
+    if isinstance(summary.get("top_channel_share"), float) and explanation.p_of_top <= STANDS_OUT:
         sentences += f" This channel is the largest in {percent(summary['top_channel_share'], 0)} of the sites."
     if shapley.interval is not None:
         sentences += f" Lines: 95\u202f% intervals over {summary.get('groups', '')} {over}."
@@ -357,7 +367,7 @@ def _to_intervals(values: object, n_channels: int) -> np.ndarray | None:
 def unit_of(explanation: Explanation) -> str:
     """Return the unit of the Shapley values."""
     of = str(explanation.settings.get("score") or "logit")
-    units = {"log_probability": "nats of log probability", "logit": "change of the logit", "probability": "probability"}
+    units = {"log_probability": "change of the log probability", "logit": "change of the logit", "probability": "probability"}
     return units.get(of, spaced(of))
 
 

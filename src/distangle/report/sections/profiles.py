@@ -18,7 +18,7 @@ from distangle.report.profile_charts import (
     trade_off,
     trade_off_chart,
 )
-from distangle.report.sections.scores import format_value
+from distangle.report.sections.text import format_value
 from distangle.results.profile_result import ProfileResult
 
 MAX_ROWS = 30
@@ -37,7 +37,9 @@ _MEASURES = {
 }
 
 
-def profiles(result: ProfileResult | None, *, command: str, file: str, linked: bool = False) -> Content:
+def profiles(
+    result: ProfileResult | None, *, command: str, file: str, linked: bool = False, with_hits: bool = True
+) -> Content:
     """Show hits, the map of the wells, batch effects and groups of perturbations.
 
     Args:
@@ -45,6 +47,7 @@ def profiles(result: ProfileResult | None, *, command: str, file: str, linked: b
         command: Command that makes them.
         file: Name of the CSV file with all hits, as the reader finds it.
         linked: Whether the page lies next to the file and can link to it.
+        with_hits: Whether the hits are listed; False if the page has them elsewhere.
     """
     if result is None:
         return missing_notice("No profiles have been made.", command)
@@ -56,7 +59,8 @@ def profiles(result: ProfileResult | None, *, command: str, file: str, linked: b
         "reasons": _reasons(hits),
         "notes": [str(note) for note in _list(result.settings.get("notes"))],
         "hits": hit_table(hits, level),
-        "n_hits": len(hits),
+        "n_hits": len(hits) if with_hits else 0,
+        "with_hits": with_hits,
         "n_shown": min(len(hits), MAX_ROWS),
         "file": file,
         "linked": linked,
@@ -111,7 +115,7 @@ def hit_table(hits: pd.DataFrame, level: float) -> Table:
         "q": _formatted(table, "q", "{:.2g}"),
         "agreement": _formatted(table, "replicate_agreement", "{:.2f}"),
         "effect size": _formatted(table, "effect_size", "{:.2f}"),
-        "wells / plates / experiments": [" / ".join(_format(n, "{:,.0f}") for n in row) for row in groups],
+        "wells / plates / experiments": [" / ".join(format_number(n, "{:,.0f}") for n in row) for row in groups],
     }
     numeric = set(range(1, len(columns)))
     words = {
@@ -158,7 +162,7 @@ def batch_table(batch_effects: pd.DataFrame) -> Table | None:
         has_interval = kind.endswith("interval") and np.isfinite([value, low, high]).all()
         cells.setdefault((of, name), {})[stage] = _with_interval(value, (low, high) if has_interval else None)
         if np.isfinite(chance) or (of, name) not in chances:
-            chances[of, name] = _format(chance)
+            chances[of, name] = format_number(chance)
     rows = [
         (
             of, name, "less" if name in _LESS_IS_BETTER else "more",
@@ -188,7 +192,7 @@ def _stage_table(batch_effects: pd.DataFrame) -> Table | None:
 
 
 def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
-    return _format(value) + ("" if interval is None else f" ({_format(interval[0])} to {_format(interval[1])})")
+    return format_number(value) + ("" if interval is None else f" ({format_number(interval[0])} to {format_number(interval[1])})")
 
 
 def _batch_sentence(batch_effects: pd.DataFrame) -> str:
@@ -281,14 +285,14 @@ def _cell(value: object) -> str:
 
 def _neighbors(table: pd.DataFrame, name: str) -> list[str]:
     pairs = zip(texts(table, name), numbers(table, f"{name}_cosine"), strict=True)
-    return [f"{brief(other, max_length=40)} ({_format(cosine, '{:+.2f}')})" if other else "" for other, cosine in pairs]
+    return [f"{brief(other, max_length=40)} ({format_number(cosine, '{:+.2f}')})" if other else "" for other, cosine in pairs]
 
 
 def _formatted(table: pd.DataFrame, name: str, pattern: str = "{:.3f}") -> list[str]:
-    return [_format(value, pattern) for value in numbers(table, name)]
+    return [format_number(value, pattern) for value in numbers(table, name)]
 
 
-def _format(value: float, pattern: str = "{:.3f}") -> str:
+def format_number(value: float, pattern: str = "{:.3f}") -> str:
     return pattern.format(value).replace("-", "\u2212") if np.isfinite(value) else _NO_VALUE
 
 

@@ -15,7 +15,7 @@ from distangle.core.untrusted_files import read_regular_file
 from distangle.report.data import ReportData
 from distangle.report.html import Content, Table, spaced
 from distangle.report.paper import read_index
-from distangle.report.sections.scores import format_value
+from distangle.report.sections.text import format_value
 from distangle.training import PRESETS, resolve_config, values_of
 
 

@@ -1,31 +1,36 @@
 """Compute the sections on scores, training curves, plate maps and controls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from distangle.errors import brief
 from distangle.report import charts
 from distangle.report.data import ReportData
 from distangle.report.html import Content, Table, count, missing_notice, paragraph, percent, spaced
-from distangle.report.inline_svg import plate_map
-from distangle.report.plates import held_out_plates, plate_grid, spread_over_experiments
-from distangle.report.score_table import command, not_scored, score_bar, score_sentence
+from distangle.report.plate_svg import compact_plate_map, plate_map
+from distangle.report.plates import held_out_plates, plate_grids, spread_over_experiments
+from distangle.report.score_table import command, score_bar
+from distangle.report.sections.decision import answers
+from distangle.report.sections.text import format_value
 from distangle.results.confusion import ConfusionCounts, read_confusion
 from distangle.screen.screen import WELL_COLUMNS
 
 MAX_CLASSES = 40  # classes in a readable confusion matrix
-MAX_PLATES = 6
+MAX_PLATES = 6  # plates to read well by well
+MAX_FOLDED_WELLS = 100_000  # wells of the small plate maps: 2 MB of a page
 MAX_PAIRS = 20
 Write = Callable[[str, str], str]  # file name and SVG text to path inside the report
 
 
-def headline(data: ReportData, *, explanation: str = "") -> Content:
-    """Summarize the score, the screen, what was held out, and the warnings.
+def headline(data: ReportData, table: pd.DataFrame, *, explanation: str = "") -> Content:
+    """Answer what a decision needs, with the warnings and the facts of the screen.
 
     Args:
         data: Results of the run.
+        table: Table of `perturbation_table`.
         explanation: Summary of the explanation; "" before `explain`.
     """
     scores, row = data.scores, data.main_row
@@ -33,16 +38,11 @@ def headline(data: ReportData, *, explanation: str = "") -> Content:
     if scores is None and not data.holds_nothing_out:
         what = "There is no score yet: no held-out well has been predicted."
         return Content(_HEADLINE, values | {"missing": missing_notice(what, command("predict", data))})
-    if scores is None or row is None:
-        sentences = [not_scored(data)]
-    else:
-        sentences = [score_sentence(scores, row)]
+    if scores is not None and row is not None:
         values |= {"score": row.value, "bar": score_bar(row)}
-    if data.cross_validation is not None:
-        sentences.append(_out_of_fold(data.cross_validation))
-    if explanation:
-        sentences.append(explanation)
-    return Content(_HEADLINE, values | {"sentences": sentences, "warnings": warnings_of(data)})
+    sentences = [] if data.cross_validation is None else [_out_of_fold(data.cross_validation)]
+    decision = answers(data, table, explanation=explanation)
+    return Content(_HEADLINE, values | {"answers": decision, "sentences": sentences, "warnings": warnings_of(data)})
 
 
 _HEADLINE = "sections/headline.html.j2"
@@ -153,26 +153,35 @@ def confused_pairs(counts: ConfusionCounts) -> list[tuple[str, str, int, int]]:
 
 
 def plate_maps(data: ReportData) -> Content:
-    """Draw the held-out plates, well by well."""
+    """Draw the held-out plates: a few well by well, the others small and folded."""
     if data.wells is None:
         return missing_notice("No well has been predicted.", command("predict", data))
     plates = held_out_plates(data.wells)
     if not plates:
         return paragraph("No well is held out, so there is no plate to show.")
     selection = spread_over_experiments(plates, limit=MAX_PLATES)
+    others = [plate for plate in plates if plate not in set(selection)]
+    card = data.screen.card
+    n_folded = min(len(others), MAX_FOLDED_WELLS // (card.plate_rows * card.plate_columns))
     never_trained = () if data.scores is None else data.scores.never_trained
-    maps = []
-    for experiment, plate in selection:
-        grid = plate_grid(data.wells, data.screen, experiment=experiment, plate=plate, never_trained=never_trained)
-        score = f"{grid.n_correct} of {grid.n_scored} wells correct" if grid.n_scored else "no scored well"
-        maps.append({"drawing": plate_map(grid), "experiment": experiment, "plate": plate, "score": score})
-    plate_count = count(len(plates), "held-out plate")
-    sentence = (
-        f"All {plate_count}."
-        if len(plates) == len(selection)
-        else f"{len(selection)} of {plate_count}, spread over the experiments."
+    grids = plate_grids(
+        data.wells, data.screen, plates=[*selection, *others[:n_folded]], never_trained=never_trained
     )
-    return Content("sections/plate_maps.html.j2", {"plates": maps, "shown": sentence})
+    maps = [
+        {
+            "drawing": plate_map(grid) if number < len(selection) else compact_plate_map(grid),
+            "experiment": grid.experiment,
+            "plate": grid.plate,
+            "score": f"{grid.n_correct} of {grid.n_scored} wells correct" if grid.n_scored else "no scored well",
+        }
+        for number, grid in enumerate(grids)
+    ]
+    plate_count = count(len(plates), "held-out plate")
+    sentence = f"All {plate_count}." if not others else f"{len(selection)} of {plate_count}, spread over the experiments."
+    if n_folded < len(others):
+        sentence += f" {count(len(others) - n_folded, 'plate')} more are only in the table of wells."
+    values = {"plates": maps[: len(selection)], "folded": maps[len(selection) :], "shown": sentence}
+    return Content("sections/plate_maps.html.j2", values)
 
 
 def control_checks(data: ReportData) -> Content:
@@ -196,24 +205,6 @@ def control_checks(data: ReportData) -> Content:
 
 
 _TEXT_KEYS = ("verdict", "sentence")
-
-
-def format_value(value: object) -> str:
-    """Format a number, list or text of a results file."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{spaced(str(key))} {format_value(item)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        items = [format_value(item) for item in value[:24]]
-        return ", ".join(items) + (f", … ({len(value)} in all)" if len(value) > 24 else "")
-    return str(value)
 
 
 def _screen_facts(data: ReportData) -> list[tuple[str, str]]:

@@ -8,9 +8,11 @@ import numpy as np
 from distangle.report.data import ReportData
 from distangle.report.html import Content, count, missing_notice, paragraph, spaced
 from distangle.report.inline_svg import Bar, bars
-from distangle.report.sections.channels import channel_names, unit_of
+from distangle.report.scale_bar import length_text
+from distangle.report.sections.channels import unit_of
 from distangle.report.site_renderer import ChosenSite, SitePictures, SiteRenderer, choose_sites
-from distangle.results import Explanation
+from distangle.results import STANDS_OUT, Explanation
+from distangle.screen import NEGATIVE, channel_labels
 
 _KINDS = {
     "correct": "correct",
@@ -21,7 +23,7 @@ _KINDS = {
 
 
 def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable[[str], None]) -> Content:
-    """Show the chosen sites with attribution maps and channel attribution."""
+    """Show chosen sites beside an untreated well of their plate, with map and channels."""
     explanation = data.explanation
     if explanation is None:
         return missing_notice("No site has been explained.", f"distangle explain {data.command_path}")
@@ -31,16 +33,42 @@ def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable
     scale = renderer.scale()
     sites = []
     for number, site in enumerate(examples, start=1):
-        pictures = renderer.render(site.key, explanation.maps[site.row], name=f"site-{number:02d}")
-        sites.append(_site(site, pictures, data, explanation))
+        top = top_channel(site, len(data.screen.card.channels))
+        name = f"site-{number:02d}"
+        pictures = renderer.render(site.key, explanation.maps[site.row], name=name, channel=max(top, 0))
+        sites.append({"anchor": name, **_site(site, pictures, data, explanation)})
         advance(" ".join(map(str, site.key)))
     values = {
         "remark": str(explanation.settings.get("remark", "")),
         "shown": f"{len(examples)} of {count(len(explanation.table), 'explained site')}",
+        "pixel_size": _pixel_size_sentence(data),
         "scale": scale,
         "sites": sites,
     }
     return Content("sections/sites.html.j2", values)
+
+
+def picture_anchors(data: ReportData) -> dict[str, str]:
+    """Return the anchor of the first example of each perturbation, by name."""
+    anchors: dict[str, str] = {}
+    examples = [] if data.explanation is None else choose_sites(data.explanation.table)
+    for number, site in enumerate(examples, start=1):
+        anchors.setdefault(str(site.entry["perturbation"]), f"site-{number:02d}")
+    return anchors
+
+
+def top_channel(site: ChosenSite, n_channels: int) -> int:
+    """Return the index of the channel with the largest Shapley value; -1 without values."""
+    columns = [f"shapley_{k}" for k in range(1, n_channels + 1)]
+    values = np.array([float(site.entry.get(column, np.nan)) for column in columns])
+    return int(np.nanargmax(values)) if np.isfinite(values).any() else -1
+
+
+def _pixel_size_sentence(data: ReportData) -> str:
+    size = data.screen.card.pixel_size_um
+    if size is None:
+        return "The pixel size is unknown, so no picture has a scale bar."
+    return f"One pixel is {size:.3g}\u202fµm; the white bar in the large pictures is the scale."
 
 
 def site_sentence(site: ChosenSite, explanation: Explanation) -> str:
@@ -67,17 +95,17 @@ def site_sentence(site: ChosenSite, explanation: Explanation) -> str:
 
 def site_bars(site: ChosenSite, data: ReportData, explanation: Explanation) -> dict[str, str]:
     """Draw the Shapley values of one site with a caption; empty without values."""
-    names, channels = channel_names(data), data.screen.card.channels
+    names, channels = channel_labels(data.screen.card.channels), data.screen.card.channels
     columns = [f"shapley_{k}" for k in range(1, len(names) + 1)]
     if not set(columns) <= set(site.entry):
         return {}
     values = [float(site.entry[column]) for column in columns]
-    top = int(np.nanargmax(values)) if np.isfinite(values).any() else -1
+    top = top_channel(site, len(names))
     items = [
         Bar(name=name, value=value, colour=channel.colour, strong=index == top)
         for index, (name, value, channel) in enumerate(zip(names, values, channels, strict=True))
     ]
-    title = f"Shapley value of each channel ({unit_of(explanation)})."
+    title = f"How much each channel adds to this answer (Shapley value, {unit_of(explanation)})."
     text = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, values, strict=True))
     return {
         "bars": bars(items, description=f"{title} {text}"),
@@ -87,26 +115,40 @@ def site_bars(site: ChosenSite, data: ReportData, explanation: Explanation) -> d
 
 def _site(site: ChosenSite, pictures: SitePictures, data: ReportData, explanation: Explanation) -> dict[str, Any]:
     true = str(site.entry["perturbation"]) or "unknown"
-    pictures_with_text = (
-        (pictures.composite, "All channels merged in their colours"),
-        (pictures.overlay, "Attribution map over the grey mean of the channels"),
-    )
-    channels = zip(pictures.channels, channel_names(data), data.screen.card.channels, strict=False)
+    labels = channel_labels(data.screen.card.channels)
+    top = top_channel(site, len(labels))
+    shown = labels[max(top, 0)] if labels else ""
+    large = [
+        (pictures.treated, f"This well: {shown}"),
+        (pictures.control, f"Untreated well: {shown}"),
+        (pictures.overlay, "Where the network looked"),
+    ]
     return {
         "title": true if site.kind != "wrong" else f"{true} predicted as {site.entry['predicted']}",
         "kind": site.kind,
         "tag": _KINDS[site.kind] if site.kind != "control" else spaced(str(site.entry["Metadata_Role"])),
-        "pictures": [
-            {"source": source, "alternative": alternative} for source, alternative in pictures_with_text if source
-        ],
+        "pictures": [{"source": source, "caption": caption} for source, caption in large if source],
+        "why_shown": "" if top < 0 else f"The channel with the largest Shapley value here is {shown}.",
         "width": pictures.width,
         "problem": pictures.problem,
-        "channels": [
-            {"source": source, "name": name, "organelle": channel.organelle} for source, name, channel in channels
-        ],
+        "bar": length_text(pictures.bar_um) if pictures.bar_um else "",
+        "labels": labels if pictures.channels and len(labels) > 1 else [],
+        "channels": pictures.channels,
+        "control_channels": pictures.control_channels,
+        "control": _control_sentence(site, pictures),
         "caption": site_sentence(site, explanation),
         **site_bars(site, data, explanation),
     }
+
+
+def _control_sentence(site: ChosenSite, pictures: SitePictures) -> str:
+    """Say which untreated well is shown, or why none is."""
+    if pictures.control_key is not None:
+        _, plate, well, number = pictures.control_key
+        return f"The nearest untreated well of this plate: {well}, site {number}, plate {plate}. Both share one contrast."
+    if str(site.entry["Metadata_Role"]) in NEGATIVE:
+        return "This well is untreated itself."
+    return "" if pictures.problem else "This plate has no untreated well to compare with."
 
 
 def _correlation_sentence(site: ChosenSite, names: Sequence[str]) -> str:
@@ -119,4 +161,6 @@ def _correlation_sentence(site: ChosenSite, names: Sequence[str]) -> str:
     top = int(np.nanargmax(values))
     # Bonferroni correction for taking the largest of several.
     p = min(1.0, len(names) * float(site.entry[columns[top][1]]))
+    if not p <= STANDS_OUT:
+        return f" The map resembles no channel more than random maps do (largest correlation {values[top]:.2f}, p = {p:.2g})."
     return f" The map resembles {names[top]} most (correlation {values[top]:.2f}; p = {p:.2g} among random maps)."
