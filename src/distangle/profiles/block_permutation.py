@@ -45,7 +45,7 @@ def count_reaching(
         draws: Rows that are members, by draw.
         queries: Columns of the draws whose precision counts.
         nearer: As of `Pool`.
-        best: As of `Pool`.
+        best: As of `Pool.best`.
         target: Sum to reach, and the number of draws that ends the count.
 
     Returns:
@@ -137,12 +137,10 @@ class Pool:
     Attributes:
         nearer: 2 × the rows of the row's own block that come before the column, as seen from the row and without it,
             + 1 if the column is of that block.
-        best: Largest average precision that a row can have as a query of any draw.
         layout: Number of members and of rows of every block.
     """
 
     nearer: Int[np.ndarray, "row row"]
-    best: Float[np.ndarray, " row"]
     layout: Layout
 
     @classmethod
@@ -154,7 +152,7 @@ class Pool:
             layout: Number of members and of rows of every block.
         """
         members, sizes = (np.array(part) for part in zip(*layout, strict=True))
-        block, n = np.repeat(np.arange(len(sizes)), sizes), len(directions)
+        block, n = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), len(directions)
         is_control = np.concatenate([np.arange(s) < s - m for m, s in layout])
         # Equal cosines: controls first. All keys differ, so that any sort gives one order.
         by_tie = np.argsort(~is_control, kind="stable")
@@ -167,11 +165,10 @@ class Pool:
             keys = np.rint(similarity * -(10.0**DECIMALS)).astype(keys_type) * n + tie.astype(keys_type)
             order = by_tie[np.sort(keys, axis=1) % n]
             own = (block[order] == block[rows][:, None]) & (order != rows[:, None])
-            code = ((np.cumsum(own, axis=1) - own) * 2 + own).astype(nearer.dtype)
+            code = np.cumsum(own, axis=1, dtype=nearer.dtype) * 2 - own
             np.put_along_axis(nearer[rows[0] : rows[-1] + 1], order, code, axis=1)
         return cls(
             nearer,
-            _best_precision(nearer, block, members),
             tuple((int(m), int(s)) for m, s in zip(members, sizes, strict=True)),
         )
 
@@ -189,6 +186,20 @@ class Pool:
     def precision(self) -> Float[np.ndarray, " query"]:
         """Return the average precision of every query among the replicates."""
         return np.asarray(_precision(self.members[None], self.queries, self.nearer)[0])
+
+    def best(self) -> Float[np.ndarray, " row"]:
+        """Return the largest average precision that a row can have as a query.
+
+        It has that with the nearest rows of each block as members.
+        """
+        codes, n, parts, start = self.nearer.copy(), len(self.nearer), [], 0
+        codes[np.arange(n), np.arange(n)] = -1  # the row itself is a member, the first of its block
+        for m, size in self.layout:
+            part = codes[:, start : start + size]
+            parts.append(part.min(axis=1, keepdims=True) if m == 1 else np.sort(part, axis=1)[:, :m])
+            start += size
+        chosen = np.sort(np.concatenate(parts, axis=1), axis=1)
+        return _precision_of_codes(chosen[:, 1:]) + _TOLERANCE
 
     def n_draws(self) -> int:
         """Return in how many ways members can be chosen."""
@@ -213,15 +224,17 @@ class Pool:
         """
         queries, precision = self.queries, self.precision()
         least = float(precision.sum()) - _TOLERANCE * len(queries)
-        if self.n_draws() <= EXACT_DRAWS:
-            every = self.every_draw()
-            return count(every, queries, self.nearer, self.best, (least, len(every) + 1))[0] / len(every), 0
-        if n_draws == 0:
+        is_exact = self.n_draws() <= EXACT_DRAWS
+        if n_draws == 0 and not is_exact:
             return float("nan"), 0
+        best = self.best()
+        if is_exact:
+            every = self.every_draw()
+            return count(every, queries, self.nearer, best, (least, len(every) + 1))[0] / len(every), 0
         reached = done = 0
         while done < n_draws:
             part = draws.part(self.layout, done, min(n_draws - done, max(_FIRST_DRAWS, done)))
-            more, n_seen = count(part, queries, self.nearer, self.best, (least, ENOUGH - reached))
+            more, n_seen = count(part, queries, self.nearer, best, (least, ENOUGH - reached))
             reached, done = reached + more, done + n_seen
             if reached == ENOUGH:
                 return ENOUGH / done, done
@@ -241,19 +254,6 @@ def choose_counter(n_replicates: Sequence[int], n_draws: int) -> Counter:
 
     kernels = load_kernels("distangle.profiles.block_kernels")
     return count_reaching if kernels is None else kernels.count_reaching
-
-
-def _best_precision(
-    nearer: Int[np.ndarray, "row row"], block: Int[np.ndarray, " row"], members: Int[np.ndarray, " block"]
-) -> Float[np.ndarray, " row"]:
-    """Return the average precision of every row with the nearest rows of each block as members."""
-    codes, n, parts = nearer.astype(np.int32), len(nearer), []
-    codes[np.arange(n), np.arange(n)] = -1  # the row itself is a member, the first of its block
-    for number, m in enumerate(members):
-        part = codes[:, block == number]
-        parts.append(np.partition(part, min(int(m), part.shape[1] - 1), axis=1)[:, :m])
-    chosen = np.sort(np.concatenate(parts, axis=1), axis=1)
-    return _precision_of_codes(chosen[:, 1:]) + _TOLERANCE
 
 
 def _similarity(
