@@ -172,10 +172,11 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(
 
 def test_files_are_never_replaced(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").mkdir()
+    (tmp_path / "file").touch()
     main(["export", str(run), "--format", "pycytominer", "--out", str(tmp_path / "out")])
     for out, text in (
         ("out", "out exists and is not empty"),
-        ("run/run.json", "run.json exists. Expected a new folder"),
+        ("file", "file exists. Expected a new folder"),
     ):
         with pytest.raises(SystemExit):
             main(["export", str(run), "--format", "pycytominer", "--out", str(tmp_path / out)])
@@ -195,3 +196,12 @@ def test_a_failure_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_the_name_of_the_file_of_profiles_is_that_of_the_results() -> None:
     assert PROFILE_FILE == JSON_FILE
+
+
+def test_a_folder_in_a_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(path.name for path in run.rglob("*"))
+    with pytest.raises(SystemExit):
+        main(["export", str(run), "--format", "h5ad", "--out", str(run / "export" / "h5ad")])
+    text = " ".join(capsys.readouterr().err.split())
+    assert f"lies in the run {run.resolve()}. Expected a folder outside of a run" in text
+    assert sorted(path.name for path in run.rglob("*")) == before

@@ -1,17 +1,21 @@
 """A fitted alignment goes into a file and comes back for new plates."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from distangle.core.result_files import MissingResultError
 from distangle.errors import ProfileError
 from distangle.profiles.alignment import STEPS, fit_alignment
 from distangle.profiles.alignment_file import FILE, read_alignment, write_alignment
 from distangle.profiles.compute import ProfileOptions, compute_profiles
 from distangle.profiles.readers import ProfilesFile
+from distangle.profiles.run import write_profiles
+from distangle.results import ProfileResult
 from distangle.results.profiles import Profiles
 from planted_profiles import planted_profiles
 
@@ -79,3 +83,18 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     save_file(arrays, path)
     with pytest.raises(ProfileError, match="alignment.safetensors"):
         read_alignment(path)
+
+
+def test_a_new_alignment_never_lies_beside_old_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profiles = planted_profiles(0, n_pairs=1, n_inactive=1)
+    file = ProfilesFile(profiles=profiles, n_found=len(profiles))
+    quick = ProfileOptions(map="pca", n_draws=99)
+    write_profiles(*compute_profiles(file, quick), tmp_path)
+    assert ProfileResult.read(tmp_path).settings["alignment"] == read_alignment(tmp_path).name.split(" + ")
+    other = compute_profiles(file, replace(quick, alignment=("mad-plate",)))
+    monkeypatch.setattr(ProfileResult, "write", lambda self, folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_profiles(*other, tmp_path)
+    assert read_alignment(tmp_path).name == "mad-plate"
+    with pytest.raises(MissingResultError, match="No profiles at"):
+        ProfileResult.read(tmp_path)

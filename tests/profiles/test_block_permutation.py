@@ -37,9 +37,9 @@ def test_counts_agree_with_loops(layout):
     sums = [plain_sum(directions, layout, draw, pool.queries) for draw in draws]
     for least in np.quantile(sums, [0, 0.3, 0.9]) - 1e-9:
         reaching = int((np.array(sums) >= least).sum())
-        assert count_reaching(draws, pool.queries, pool.nearer, least, 99) == (reaching, 40)
+        assert count_reaching(draws, pool.queries, pool.nearer, pool.best(), (least, 99)) == (reaching, 40)
     third = np.flatnonzero(np.array(sums) >= min(sums))[2]
-    assert count_reaching(draws, pool.queries, pool.nearer, min(sums) - 1e-9, 3) == (3, third + 1)
+    assert count_reaching(draws, pool.queries, pool.nearer, pool.best(), (min(sums) - 1e-9, 3)) == (3, third + 1)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -52,10 +52,22 @@ def test_compiled_loops_count_the_same(layout):
     outcomes = []
     for least in np.linspace(0.2, 1, 7) * len(pool.queries):
         for enough in (1, 20, 999):
-            arguments = (draws, pool.queries, pool.nearer, float(least) - 1e-9, enough)
+            arguments = (draws, pool.queries, pool.nearer, pool.best(), (float(least) - 1e-9, enough))
             outcomes.append(count_reaching(*arguments))
             assert block_kernels.count_reaching(*arguments) == outcomes[-1]
     assert len(set(outcomes)) > 3
+
+
+def test_no_draw_is_better_than_the_best_precision_of_its_rows():
+    for layout in (((3, 6),), ((1, 2), (2, 4), (2, 2))):
+        pool, directions = pool_of(layout)
+        largest = np.zeros(len(pool.nearer))
+        for draw in pool.every_draw():
+            for place in pool.queries:
+                value = plain_sum(directions, layout, draw, [place])
+                largest[draw[place]] = max(largest[draw[place]], value)
+        is_query = largest > 0
+        np.testing.assert_allclose(pool.best()[is_query], largest[is_query], atol=1e-8)
 
 
 def test_draws_choose_evenly_within_blocks_and_repeat():

@@ -17,6 +17,7 @@ from distangle.errors import ConfigError, brief
 if TYPE_CHECKING:
     import pandas as pd
 
+    from distangle.profiles.alignment import Alignment
     from distangle.results import ProfileResult
 
 MAX_HITS = 20  # rows in the terminal
@@ -96,7 +97,7 @@ def profile(
     if out is not None:
         _check_out(out)
     show_action("reading the profiles")
-    from distangle.profiles.alignment_file import FILE, read_alignment, write_alignment
+    from distangle.profiles.alignment_file import read_alignment
     from distangle.profiles.compute import N_STAGES, ProfileOptions, compute_profiles, read_edges
     from distangle.profiles.readers import read_profiles
     from distangle.profiles.run import channels_of_run, profile_run
@@ -158,8 +159,7 @@ def profile(
             result, fitted = compute_profiles(
                 file, options, channels=channels, edges=pairs, alignment=alignment, advance=advance
             )
-            write_alignment(fitted, folder / FILE)
-            page = _write(result, folder)
+            page = _write(result, fitted, folder)
     print_profiles(result, earlier=file.notes)
     if run is not None and out is None:
         print_status(f"next: `distangle report {shlex.quote(str(source))}`")
@@ -185,12 +185,13 @@ def _check_out(out: Path) -> None:
         raise ConfigError(f"{existing} is not writable. Name another folder with `--out FOLDER`.")
 
 
-def _write(result: "ProfileResult", folder: Path) -> Path:
+def _write(result: "ProfileResult", alignment: "Alignment", folder: Path) -> Path:
     """Write profiles that belong to no run, and their page."""
+    from distangle.profiles.run import write_profiles
     from distangle.report.profile_page import FILE, build_profile_page
 
     (folder / FILE).unlink(missing_ok=True)  # the page of earlier profiles
-    result.write(folder)
+    write_profiles(result, alignment, folder)
     return build_profile_page(folder, result)
 
 

@@ -46,11 +46,17 @@ def check_source(source: Path, *, must_be_run: bool = False) -> None:
 
 
 def check_new(out: Path) -> None:
-    """Check that nothing is at a path, or an empty folder.
+    """Check that nothing is at a path, or an empty folder, and that it lies in no run.
 
     Raises:
-        ConfigError: A file or files are there.
+        ConfigError: A file or files are there, or the path lies in a run.
     """
+    run = next((folder for folder in out.resolve().parents if is_run(folder)), None)
+    if run is not None:
+        raise ConfigError(
+            f"{out} lies in the run {run}. Expected a folder outside of a run, whose files are its own results. Name "
+            "another one with `--out`."
+        )
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(
             f"{out} exists{' and is not empty' if out.is_dir() else ''}. Expected a new folder, so that no file is "

@@ -7,15 +7,17 @@ from distangle.images.numba_compiler import jit
 
 @jit
 def count_reaching(
-    draws: np.ndarray, queries: np.ndarray, nearer: np.ndarray, least: float, enough: int
+    draws: np.ndarray, queries: np.ndarray, nearer: np.ndarray, best: np.ndarray, target: tuple[float, int]
 ) -> tuple[int, int]:
     """Count draws that reach a value, as `block_permutation.count_reaching` does.
 
     Positives are counted between two rows of the block of the query, so that no draw is sorted.
     """
+    least, enough = target
     n_others = draws.shape[1] - 1
     n_gaps = (np.int64(nearer.max()) >> 1) + 2
-    counts = np.zeros(2 * n_gaps, dtype=np.int64)
+    # Two counters of every gap: an addition to one need not wait for that before it.
+    even, odd = np.zeros(2 * n_gaps, dtype=np.int64), np.zeros(2 * n_gaps, dtype=np.int64)
     sums = np.zeros((n_gaps, n_others + 1))  # of k / (k + negatives) over the first positives k
     for negatives in range(n_gaps):
         for count in range(1, n_others + 1):
@@ -23,28 +25,34 @@ def count_reaching(
     reached = 0
     for number in range(draws.shape[0]):
         draw = draws[number]
-        total, n_left = 0.0, len(queries)
+        total, left = 0.0, 0.0
         for place in queries:
-            codes = nearer[draw[place]]
-            for other in range(place):
-                counts[codes[draw[other]]] += 1
-            for other in range(place + 1, n_others + 1):
-                counts[codes[draw[other]]] += 1
+            left += best[draw[place]]
+        for place in queries:
+            query = draw[place]
+            codes = nearer[query]
+            for other in range(0, n_others, 2):
+                even[codes[draw[other]]] += 1
+                odd[codes[draw[other + 1]]] += 1
+            if n_others % 2 == 0:
+                even[codes[draw[n_others]]] += 1
+            even[codes[query]] -= 1
             found, before, gap, precision = 0, 0, 0, 0.0
             while found < n_others:
-                own = counts[gap + 1]
-                more = found + counts[gap] + own
-                counts[gap] = 0
-                counts[gap + 1] = 0
+                own = even[gap + 1] + odd[gap + 1]
+                more = found + even[gap] + odd[gap] + own
+                even[gap], even[gap + 1], odd[gap], odd[gap + 1] = 0, 0, 0, 0
                 precision += sums[before, more] - sums[before, found]
                 found = more
                 before += 1 - own
                 gap += 2
+            code = codes[query]
+            even[code], odd[code] = 0, 0
             total += precision / n_others
-            n_left -= 1
-            if total + n_left < least:
+            left -= best[query]
+            if total + left < least:
                 break
-        if total + n_left >= least:
+        if total + left >= least:
             reached += 1
             if reached == enough:
                 return reached, number + 1

@@ -34,32 +34,34 @@ def count_reaching(
     draws: Int[np.ndarray, "draw member"],
     queries: Int[np.ndarray, " query"],
     nearer: Int[np.ndarray, "row row"],
-    least: float,
-    enough: int,
+    best: Float[np.ndarray, " row"],
+    target: tuple[float, int],
 ) -> tuple[int, int]:
     """Count draws whose sum of average precisions is at least a value.
 
-    A draw ends at the query after which it cannot reach the value, even with a precision of 1 for all others.
+    A draw ends at the query after which it cannot reach the value, even with the best precision of all others.
 
     Args:
         draws: Rows that are members, by draw.
         queries: Columns of the draws whose precision counts.
         nearer: As of `Pool`.
-        least: Sum to reach.
-        enough: Number of draws that ends the count.
+        best: As of `Pool.best`.
+        target: Sum to reach, and the number of draws that ends the count.
 
     Returns:
         The number of draws that reached the value, and of those that were looked at.
     """
+    least, enough = target
     reached = 0
     batch = max(1, _CACHED // (draws.shape[1] * _QUERIES))
     for start in range(0, len(draws), batch):
         part = draws[start : start + batch]
-        alive, totals = np.arange(len(part)), np.zeros(len(part))
+        alive, totals, left = np.arange(len(part)), np.zeros(len(part)), best[part[:, queries]].sum(axis=1)
         for first in range(0, len(queries), _QUERIES):
             some = queries[first : first + _QUERIES]
             totals[alive] += _precision(part[alive], some, nearer).sum(axis=1)
-            alive = alive[totals[alive] + (len(queries) - first - len(some)) >= least]
+            left[alive] -= best[part[alive][:, some]].sum(axis=1)
+            alive = alive[totals[alive] + left[alive] >= least]
         ends = alive[: enough - reached]
         reached += len(ends)
         if reached == enough:
@@ -73,10 +75,15 @@ def _precision(
     """Return the average precision of some members of every draw."""
     n_members = draws.shape[1]
     others = np.array([np.delete(np.arange(n_members), place) for place in queries])
-    code = np.sort(nearer[draws[:, queries][:, :, None], draws[:, others]], axis=2).astype(np.int32)
-    own, count = code & 1, np.arange(1, n_members)
-    negatives = (code >> 1) - (np.cumsum(own, axis=2) - own)
-    return np.asarray((count / (count + negatives)).mean(axis=2))
+    return _precision_of_codes(nearer[draws[:, queries][:, :, None], draws[:, others]])
+
+
+def _precision_of_codes(codes: Int[np.ndarray, "*query positive"]) -> Float[np.ndarray, "*query"]:
+    """Return the average precision of queries from the entries of `Pool.nearer` at their positives."""
+    code = np.sort(codes, axis=-1).astype(np.int32)
+    own, count = code & 1, np.arange(1, code.shape[-1] + 1)
+    negatives = (code >> 1) - (np.cumsum(own, axis=-1) - own)
+    return np.asarray((count / (count + negatives)).mean(axis=-1))
 
 
 class RandomDraws:
@@ -145,7 +152,7 @@ class Pool:
             layout: Number of members and of rows of every block.
         """
         members, sizes = (np.array(part) for part in zip(*layout, strict=True))
-        block, n = np.repeat(np.arange(len(sizes)), sizes), len(directions)
+        block, n = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), len(directions)
         is_control = np.concatenate([np.arange(s) < s - m for m, s in layout])
         # Equal cosines: controls first. All keys differ, so that any sort gives one order.
         by_tie = np.argsort(~is_control, kind="stable")
@@ -158,9 +165,12 @@ class Pool:
             keys = np.rint(similarity * -(10.0**DECIMALS)).astype(keys_type) * n + tie.astype(keys_type)
             order = by_tie[np.sort(keys, axis=1) % n]
             own = (block[order] == block[rows][:, None]) & (order != rows[:, None])
-            code = ((np.cumsum(own, axis=1) - own) * 2 + own).astype(nearer.dtype)
+            code = np.cumsum(own, axis=1, dtype=nearer.dtype) * 2 - own
             np.put_along_axis(nearer[rows[0] : rows[-1] + 1], order, code, axis=1)
-        return cls(nearer, tuple((int(m), int(s)) for m, s in zip(members, sizes, strict=True)))
+        return cls(
+            nearer,
+            tuple((int(m), int(s)) for m, s in zip(members, sizes, strict=True)),
+        )
 
     @property
     def members(self) -> Int[np.ndarray, " member"]:
@@ -176,6 +186,20 @@ class Pool:
     def precision(self) -> Float[np.ndarray, " query"]:
         """Return the average precision of every query among the replicates."""
         return np.asarray(_precision(self.members[None], self.queries, self.nearer)[0])
+
+    def best(self) -> Float[np.ndarray, " row"]:
+        """Return the largest average precision that a row can have as a query.
+
+        It has that with the nearest rows of each block as members.
+        """
+        codes, n, parts, start = self.nearer.copy(), len(self.nearer), [], 0
+        codes[np.arange(n), np.arange(n)] = -1  # the row itself is a member, the first of its block
+        for m, size in self.layout:
+            part = codes[:, start : start + size]
+            parts.append(part.min(axis=1, keepdims=True) if m == 1 else np.sort(part, axis=1)[:, :m])
+            start += size
+        chosen = np.sort(np.concatenate(parts, axis=1), axis=1)
+        return _precision_of_codes(chosen[:, 1:]) + _TOLERANCE
 
     def n_draws(self) -> int:
         """Return in how many ways members can be chosen."""
@@ -200,15 +224,17 @@ class Pool:
         """
         queries, precision = self.queries, self.precision()
         least = float(precision.sum()) - _TOLERANCE * len(queries)
-        if self.n_draws() <= EXACT_DRAWS:
-            every = self.every_draw()
-            return count(every, queries, self.nearer, least, len(every) + 1)[0] / len(every), 0
-        if n_draws == 0:
+        is_exact = self.n_draws() <= EXACT_DRAWS
+        if n_draws == 0 and not is_exact:
             return float("nan"), 0
+        best = self.best()
+        if is_exact:
+            every = self.every_draw()
+            return count(every, queries, self.nearer, best, (least, len(every) + 1))[0] / len(every), 0
         reached = done = 0
         while done < n_draws:
             part = draws.part(self.layout, done, min(n_draws - done, max(_FIRST_DRAWS, done)))
-            more, n_seen = count(part, queries, self.nearer, least, ENOUGH - reached)
+            more, n_seen = count(part, queries, self.nearer, best, (least, ENOUGH - reached))
             reached, done = reached + more, done + n_seen
             if reached == ENOUGH:
                 return ENOUGH / done, done

@@ -1,6 +1,7 @@
 """Profile a run: hits, neighbors and batch effects in its folder."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,8 +48,20 @@ def profile_run(
     result, fitted = compute_profiles(
         file, options, channels=channels_of_run(run), edges=edges, alignment=alignment, advance=advance
     )
-    run.record(write_alignment(fitted, run.profiles / FILE), *result.write(run.profiles))
+    run.record(*write_profiles(result, fitted, run.profiles))
     return result
+
+
+def write_profiles(result: ProfileResult, alignment: Alignment, folder: Path) -> list[Path]:
+    """Write profiles and their alignment into a folder.
+
+    The JSON file of earlier profiles is removed first, so that an alignment never lies beside profiles of another one.
+
+    Returns:
+        The paths of all files.
+    """
+    ProfileResult.remove(folder)
+    return [write_alignment(alignment, folder / FILE), *result.write(folder)]
 
 
 def channels_of_run(run: RunFolder) -> dict[str, tuple[str, float]]:

@@ -99,7 +99,7 @@ class ProfileResult:
         Returns:
             The paths of all files, removed ones included.
         """
-        _remove(folder / JSON_FILE)
+        self.remove(folder)
         paths = [
             self.wells.write(folder / "wells.parquet"),
             self.perturbations.write(folder / "perturbations.parquet"),
@@ -117,6 +117,15 @@ class ProfileResult:
             write_text(csv, _plain(table).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
         write_json(folder / JSON_FILE, {"settings": dict(self.settings)})
         return [*paths, folder / JSON_FILE]
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Remove the JSON file, so that the folder holds no profiles until others are written.
+
+        Raises:
+            StorageError: The folder is not writable.
+        """
+        _remove(folder / JSON_FILE)
 
     @classmethod
     def read(cls, folder: Path) -> "ProfileResult":
