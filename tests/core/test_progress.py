@@ -59,14 +59,31 @@ def test_pieces_that_end_at_once_are_one_mark_and_promise_nothing() -> None:
     assert clock.left(at=4.0) is None
 
 
-def test_speeds_that_disagree_give_no_time() -> None:
+def test_speeds_that_disagree_early_give_no_time_and_later_the_last_one_counts() -> None:
     clock = Clock(40)
     for done in range(1, 11):
         clock.mark(done, at=float(done))
     assert clock.left(at=10.0) == pytest.approx(30, rel=0.1)
     for done in range(11, 19):  # four times slower
         clock.mark(done, at=10.0 + 4 * (done - 10))
-    assert clock.left(at=42.0) is None
+    assert clock.left(at=42.0) == pytest.approx(22 * 4, rel=0.1)
+    early = Clock(1000)
+    for done in range(1, 31):
+        early.mark(done, at=done + 3.0 * max(done - 15, 0))
+    assert early.left(at=75.0) is None
+
+
+@pytest.mark.parametrize("slow_start", [2.0, 20.0])
+def test_after_a_slow_start_every_time_from_five_percent_on_is_right_within_two(slow_start: float) -> None:
+    """The first pieces wait for workers that compile: they took twenty times as long."""
+    clock, now, total = Clock(1000), 0.0, 1000
+    for done in range(1, total):
+        now += slow_start if done <= 10 else 1.0
+        clock.mark(done, at=now)
+        if done >= 0.05 * total:
+            left = clock.left(at=now)
+            assert left is not None
+            assert 0.5 < left / (total - done) < 2
 
 
 def test_a_long_run_keeps_few_marks_and_the_clock_runs_between_them() -> None:

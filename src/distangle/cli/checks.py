@@ -1,6 +1,7 @@
 """Run the verbs that check screens and runs: check, verify and trust."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ from distangle.cli.arguments import RepeatedOption, check_minimum, parse_key_val
 from distangle.cli.console import print_note, print_result, print_table
 from distangle.cli.inputs import check_folder, open_screen
 from distangle.core.io import format_bytes
-from distangle.core.progress import by_percent, progress, show_action
+from distangle.core.progress import Advance, begin_step, by_percent, progress, show_action
 from distangle.errors import ConfigError, did_you_mean
 
 MAX_KINDS = 40  # of findings in the table
@@ -49,6 +50,7 @@ def check(
         workers: Number of processes that decode images.
     """
     check_folder(screen)
+    show_action("reading the screen")
     from distangle.screen import Folds, allowed_sources, fold_columns, read_screen
     from distangle.screen.checks import CheckReport, check_tables
     from distangle.screen.checks.leaks import find_leaks
@@ -74,15 +76,14 @@ def check(
         from distangle.images.quality.run import check_pixels
 
         sampled = sample_sites(indexed_screen, n_sampled)
-        show_action("reading planes")
-        with progress("check", 100, unit="%") as advance:
+        with progress("check", 100, unit="%", n_steps=2) as advance:
             pixel_report, planes = check_pixels(
                 indexed_screen,
                 sampled,
                 hash_files=hash_files,
                 folds=folds,
                 workers=n_workers,
-                progress=by_percent(advance),
+                progress=_by_halves(advance, "reading planes", "comparing the files with the index"),
             )
         report = report.merge(pixel_report)
         planes.write(folder / "planes.parquet")
@@ -107,6 +108,28 @@ def check(
     print_result(f"{', '.join(counts)}; see {folder / 'findings.csv'}")
     if report.fails(fail_on):
         sys.exit(1)
+
+
+def _by_halves(advance: Advance, *titles: str) -> Callable[[int, int], None]:
+    """Return a function of (done, total) that shows both halves as steps.
+
+    A piece of one takes longer than a piece of the other, so each has a time left of its own.
+    """
+    first, second = by_percent(advance), by_percent(advance)
+    begin_step(advance, titles[0], 100, unit="%")
+    is_second = False
+
+    def on(done: int, total: int) -> None:
+        nonlocal is_second
+        if done <= total // 2:
+            first(done, total // 2)
+            return
+        if not is_second:
+            is_second = True
+            begin_step(advance, titles[1], 100, unit="%")
+        second(done - total // 2, total - total // 2)
+
+    return on
 
 
 def _parse_totals(expect: RepeatedOption) -> dict[str, int]:

@@ -283,6 +283,7 @@ def statistics(
         images: Folder of the images, if they were moved after `distangle index`.
         workers: Number of processes that decode images.
     """
+    show_action("reading the screen")
     from distangle.screen import allowed_sources, read_screen, statistics_table
     from distangle.screen import statistics as count
 

@@ -18,7 +18,8 @@ SILENCE_S = 2.0  # seconds without output after which the current action is prin
 MAX_PAUSE_S = 600.0  # seconds between two equal lines
 BURST_S = 0.2  # seconds: pieces that end within this time are one mark of the clock
 MIN_MARKS, MIN_SECONDS, MIN_SHARE = 4, 5.0, 0.02  # needed before a time left is shown
-MAX_SPEED_RATIO = 1.5  # of the speeds of both halves
+MAX_SPEED_RATIO = 1.5  # of the speeds of both halves, below `LATE_SHARE`
+LATE_SHARE = 0.05  # of the pieces, from which on a time left is shown at any change of speed
 
 
 def shows_progress() -> bool:
@@ -27,9 +28,10 @@ def shows_progress() -> bool:
 
 
 class Clock:
-    """Estimate the time left from finished pieces, once the speed is steady.
+    """Estimate the time left from finished pieces, by the speed of the later half of them.
 
-    The time before the first piece (reading, starting workers) does not count.
+    The time before the first piece (reading, starting workers) does not count, and a slow start is forgotten. Of few
+    pieces there is no estimate unless both halves have about one speed.
 
     Args:
         total: Number of pieces.
@@ -49,16 +51,16 @@ class Clock:
             self._marks = [*self._marks[:-1:2], self._marks[-1]]
 
     def left(self, *, at: float) -> float | None:
-        """Return the seconds left; None while the speed is not steady."""
+        """Return the seconds left; None while too little was seen."""
         if len(self._marks) < MIN_MARKS:
             return None
         (start, first), (middle, half), (end, done) = (self._marks[k] for k in (0, len(self._marks) // 2, -1))
         if end - start < MIN_SECONDS or done < MIN_SHARE * self._total or done > self._total:
             return None
-        slow, fast = sorted(((half - first) / (middle - start), (done - half) / (end - middle)))
-        if slow <= 0 or fast / slow > MAX_SPEED_RATIO:
+        speeds = (half - first) / (middle - start), (done - half) / (end - middle)
+        if min(speeds) <= 0 or (done < LATE_SHARE * self._total and max(speeds) / min(speeds) > MAX_SPEED_RATIO):
             return None
-        return max(0.0, (self._total - done) * (end - start) / (done - first) - (at - end))
+        return max(0.0, (self._total - done) / speeds[1] - (at - end))
 
 
 def time_left(seconds: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +87,6 @@ def _errors(counts: np.ndarray, limit: int) -> list[tuple[int, int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), errors.flat[cells].tolist(), strict=True))
 
 
-def _list(content: Mapping[str, object], name: str) -> list[object]:
-    values: list[object] = check_type(content.get(name, []), list, name=name)
+def _list(content: Mapping[str, object], name: str) -> list[Any]:
+    values: list[Any] = check_type(content.get(name, []), list, name=name)
     return values

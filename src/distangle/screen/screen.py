@@ -150,7 +150,7 @@ class Screen:
 
     def pages(self, row: int) -> list[int | None]:
         """Return the page of each channel in its file; None for a file of one plane."""
-        pages = [int(self.sites[f"page_{k}"].iat[row]) for k in range(1, len(self.card.channels) + 1)]
+        pages = [int(self.sites[f"page_{k}"].to_numpy()[row]) for k in range(1, len(self.card.channels) + 1)]
         return [None if page < 0 else page for page in pages]
 
 

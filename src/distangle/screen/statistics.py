@@ -75,7 +75,7 @@ def statistics(screen: Screen) -> ScreenStatistics:
     Raises:
         ScreenError: The totals do not reconcile.
     """
-    sites = screen.sites
+    sites = screen.sites[[*WELL_COLUMNS, "site", "role", "split", "cell_type", "perturbation"]]
     # Rows of a table of wells have site number 0: they are not sites.
     has_sites = not screen.card.tables_only or bool((sites["site"] != 0).any())
     has_images = not screen.card.tables_only
@@ -91,7 +91,7 @@ def statistics(screen: Screen) -> ScreenStatistics:
         )
 
     def parts(column: str) -> dict[str, EntityCounts]:
-        names = sorted(set(sites[column]), key=natural_sort_key)
+        names = sorted(map(str, sites[column].unique()), key=natural_sort_key)
         return {name: counts(sites[sites[column] == name]) for name in names}
 
     wells = sites.drop_duplicates(list(WELL_COLUMNS))

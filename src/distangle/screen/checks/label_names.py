@@ -40,6 +40,11 @@ def _first_well(screen: Screen, column: str, name: str) -> dict[str, str]:
     return {column_name: str(row[column_name]) for column_name in WELL_COLUMNS}
 
 
+def _wells(screen: Screen) -> pd.DataFrame:
+    """Return a row per well, with its role and perturbation."""
+    return screen.sites[[*WELL_COLUMNS, "role", "perturbation"]].drop_duplicates(list(WELL_COLUMNS))
+
+
 def _damaged_names(screen: Screen) -> list[Problem]:
     problems = []
     for column in ("experiment", "plate", "perturbation"):
@@ -148,7 +153,7 @@ def _compare_labels(screen: Screen, like: Screen) -> list[Problem]:
 
 def _label_pairs(screen: Screen, like: Screen) -> Counter[tuple[str, str]]:
     def labels(of: Screen) -> Iterable[tuple[tuple[str, ...], str]]:
-        wells = of.sites.drop_duplicates(list(WELL_COLUMNS))
+        wells = _wells(of)
         keys = wells[list(WELL_COLUMNS)].astype(str).itertuples(index=False, name=None)
         return zip(keys, wells["perturbation"].tolist(), strict=True)
 
@@ -162,7 +167,7 @@ def check_control_layout(screen: Screen) -> list[Problem]:
 
 
 def _controls_per_plate(screen: Screen) -> list[Problem]:
-    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
+    wells = _wells(screen)
     negative = wells["role"].isin(NEGATIVE)
     positive = wells["role"] == Role.POSITIVE_CONTROL.value
     if not negative.any():
@@ -205,7 +210,7 @@ def _controls_per_plate(screen: Screen) -> list[Problem]:
 
 
 def _controls_as_treatments(screen: Screen) -> list[Problem]:
-    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
+    wells = _wells(screen)
     treated = wells[wells["role"] == Role.TREATMENT.value]
     suspects = [name for name in treated["perturbation"].unique() if str(name).strip().lower() in CONTROL_NAMES]
     problems = []
@@ -228,7 +233,7 @@ def _controls_as_treatments(screen: Screen) -> list[Problem]:
 
 def _two_roles(screen: Screen) -> list[Problem]:
     roles: dict[str, dict[str, tuple[str, str, str]]] = defaultdict(dict)
-    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
+    wells = _wells(screen)
     counts = wells.groupby(["perturbation", "role"]).size()
     first = wells.drop_duplicates(["perturbation", "role"])
     for name, role, *location in first[["perturbation", "role", *WELL_COLUMNS]].itertuples(index=False):

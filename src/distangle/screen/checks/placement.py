@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from distangle.screen.plates import PlateTransform, Position, row_of, well_name
 from distangle.screen.problems import Problem, Severity
@@ -189,9 +190,10 @@ def _common_plate_size(screen: Screen) -> Position:
 
 def _written_wells(screen: Screen, plate: Position) -> tuple[list[tuple[str, str]], list[list[_PlateWells]]]:
     """Return the plates, and their wells by perturbation, by role and by presence."""
-    wells = screen.sites.drop_duplicates([*PLATE_COLUMNS, "row", "column"])
+    columns = [*PLATE_COLUMNS, "row", "column", "perturbation", "role"]
+    wells = screen.sites[columns].drop_duplicates(columns[:4])
     positions = wells[["row", "column"]].to_numpy(dtype=int)
-    kinds = [np.unique(wells[name].astype(str).to_numpy(dtype=object), return_inverse=True)[1] + 1
+    kinds = [pd.factorize(wells[name].astype(str), sort=True)[0] + 1
             for name in ("perturbation", "role")]  # fmt: skip
     kinds.append(np.ones(len(wells), dtype=int))
     off: dict[tuple[str, str], list[Position]] = defaultdict(list)

@@ -28,7 +28,7 @@ def conservation(screen: Screen) -> list[Invariant]:
             holds=metadata.found == len(sites) + refused,
         )
     ]
-    wells = sites.drop_duplicates(list(KEY_COLUMNS[:3]))
+    wells = sites[[*KEY_COLUMNS[:3], "role", "split", "cell_type"]].drop_duplicates(list(KEY_COLUMNS[:3]))
     for column in ("role", "split", "cell_type"):
         parts = wells[column].value_counts().sort_index()
         if len(parts) < 2:

@@ -82,7 +82,7 @@ def _compare_layouts(screen: Screen, label: str, role: Role) -> dict[tuple[str, 
     from scipy.optimize import linear_sum_assignment
     from scipy.sparse import csr_array
 
-    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
+    wells = _wells(screen, label)
     wells = wells[(wells["role"] == role.value) & (wells[label] != "")]
     if wells["experiment"].nunique() < 2:
         return {}
@@ -119,7 +119,7 @@ def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[i
     Source: Kaggle's RxRx1: four groups of 277 siRNAs
     """
     label = _layout_column(screen, label)
-    wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
+    wells = _wells(screen, label)
     treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
     sets = [frozenset(part[label].astype(str)) for _, part in treated.groupby(list(PLATE_COLUMNS), sort=False)]
     groups: list[Counter[str]] = []
@@ -141,6 +141,12 @@ def plate_groups(screen: Screen, *, label: str = "perturbation") -> list[tuple[i
 def varies_within_wells(screen: Screen, label: str) -> bool:
     """Return whether a label varies within wells, so that no layout predicts it."""
     return not count_well_labels(screen.sites[list(WELL_COLUMNS)], screen.sites[label].astype(str).to_numpy()).single
+
+
+def _wells(screen: Screen, label: str) -> pd.DataFrame:
+    """Return a row per well, with its role and label."""
+    columns = list(dict.fromkeys([*WELL_COLUMNS, "role", label]))
+    return screen.sites[columns].drop_duplicates(list(WELL_COLUMNS))
 
 
 def _layout_column(screen: Screen, label: str) -> str:
@@ -187,7 +193,7 @@ def position_baseline_share(
     if varies_within_wells(screen, label):
         treated = _label_by_majority(screen.sites, label)
     else:
-        wells = screen.sites.drop_duplicates(list(WELL_COLUMNS))
+        wells = _wells(screen, label)
         treated = wells[(wells["role"] == Role.TREATMENT.value) & (wells[label] != "")]
     if not within:
         return _predicted_share(treated, treated["experiment"], label)

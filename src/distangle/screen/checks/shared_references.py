@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
 from distangle.screen.folds.folds import HELD_OUT, TRAIN, Folds
 from distangle.screen.plate_groups import group_codes
@@ -24,18 +25,23 @@ def shared_references(screen: Screen, folds: Folds) -> Iterator[Problem]:
         folds: Its folds.
     """
     fold = folds.of(screen)
-    experiment = screen.sites["experiment"].astype(str).to_numpy(dtype=object)
+    experiment, names = pd.factorize(screen.sites["experiment"].astype(str))
     control = screen.sites["role"].isin(NEGATIVE).to_numpy()
     well = group_codes(screen.sites, list(WELL_COLUMNS))
+    first = np.unique(well, return_index=True)[1]
+    experiment_of_well = experiment[first]
+    n_sites, n_controls = {}, {}
+    for side in (TRAIN, HELD_OUT):
+        is_here = fold == side
+        n_sites[side] = np.bincount(experiment[is_here], minlength=len(names))
+        has_control = np.bincount(well[is_here & control], minlength=len(first)) > 0
+        n_controls[side] = np.bincount(experiment_of_well[has_control], minlength=len(names)).tolist()
     split_experiments, few_controls = [], []
-    for name in dict.fromkeys(experiment.tolist()):
-        is_here = experiment == name
-        if not all((is_here & (fold == side)).any() for side in (TRAIN, HELD_OUT)):
-            continue
-        n = {side: len(np.unique(well[is_here & control & (fold == side)])) for side in (TRAIN, HELD_OUT)}
-        split_experiments.append(f"{name} ({n[TRAIN]} and {n[HELD_OUT]})")
+    for k in np.flatnonzero((n_sites[TRAIN] > 0) & (n_sites[HELD_OUT] > 0)).tolist():
+        n = {side: n_controls[side][k] for side in (TRAIN, HELD_OUT)}
+        split_experiments.append(f"{names[k]} ({n[TRAIN]} and {n[HELD_OUT]})")
         few_controls += [
-            f"{name} ({n[side]}, {side.replace('_', ' ')})" for side in (TRAIN, HELD_OUT) if n[side] < MIN_CONTROLS
+            f"{names[k]} ({n[side]}, {side.replace('_', ' ')})" for side in (TRAIN, HELD_OUT) if n[side] < MIN_CONTROLS
         ]
     if split_experiments:
         yield Problem(

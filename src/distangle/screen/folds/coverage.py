@@ -12,8 +12,6 @@ from distangle.screen.folds.folds import HELD_OUT, TRAIN, Folds, fold_columns
 from distangle.screen.roles import ordered_classes
 from distangle.screen.screen import Screen
 
-_LABEL_COLUMN = "label of the site"
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCoverage:
@@ -103,10 +101,12 @@ def count_well_labels(wells: pd.DataFrame, labels: Sequence[str] | np.ndarray) -
         wells: Columns that identify the well of each site, such as `experiment`, `plate` and `well`.
         labels: Label of each site; "" for none.
     """
-    names = np.asarray(labels, dtype=object).astype(str)
-    pairs = wells.assign(**{_LABEL_COLUMN: names}).drop_duplicates()
-    groups = pairs[_LABEL_COLUMN].ne("").groupby([pairs[name] for name in wells.columns], sort=False)
-    n_known, n_all = groups.sum().to_numpy(), groups.size().to_numpy()
+    well = wells.groupby([wells[name] for name in wells.columns], sort=False, dropna=False).ngroup().to_numpy()
+    label, names = pd.factorize(np.asarray(labels, dtype=object))
+    is_known = np.append([str(name) != "" for name in names], True)  # a missing value, the last, is a name too
+    pairs = np.unique(well * len(is_known) + np.where(label < 0, len(names), label))
+    n_all = np.bincount(pairs // len(is_known), minlength=1)
+    n_known = np.bincount(pairs // len(is_known), weights=is_known[pairs % len(is_known)], minlength=1)
     return WellLabels(
         n_labeled=int((n_known > 0).sum()),
         n_ambiguous=int((n_known > 1).sum()),
@@ -126,10 +126,10 @@ def class_coverage(screen: Screen, folds: Folds, label: str = "perturbation") ->
         FoldError: No such column, fewer than two training classes, or no label on both sides.
     """
     check_target(screen, label)
-    labels = screen.sites[label].astype(str).tolist()
+    pairs = pd.DataFrame({"fold": folds.of(screen), "label": screen.sites[label].astype(str)})
     counts: dict[str, Counter[str]] = defaultdict(Counter, {TRAIN: Counter(), HELD_OUT: Counter()})
-    for fold, name in zip(folds.of(screen).tolist(), labels, strict=True):
-        counts[fold][name] += 1
+    for (fold, name), n in pairs.groupby(["fold", "label"], sort=False).size().items():
+        counts[fold][name] = int(n)
     unknown = {fold: count.pop("", 0) for fold, count in counts.items()}
     trained = ordered_classes(counts[TRAIN])
     if len(trained) < 2:

@@ -398,5 +398,4 @@ def _location(sites: pd.DataFrame, row: int) -> str:
 
 def _have_equal_keys(table: pd.DataFrame, sites: pd.DataFrame) -> bool:
     """Return whether both tables name the same sites in the same order."""
-    same = (np.array_equal(table[name].to_numpy(), sites[name].to_numpy()) for name in KEY_COLUMNS)
-    return len(table) == len(sites) and all(same)
+    return len(table) == len(sites) and all(table[name].array.equals(sites[name].array) for name in KEY_COLUMNS)
