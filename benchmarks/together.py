@@ -21,6 +21,7 @@ NAMES = (
     "channel_shapley",
     "leaks",
     "indexing",
+    "prediction",
     "reading",
     "steps",
     "retrieval",

@@ -189,7 +189,7 @@ def _jackknife(run: HitCounts, metric: Metric) -> LeaveOneGroupOut:
 
 
 def _scored_rows(run: RunFolder, *, level: Literal["site", "well"], views: int) -> pd.DataFrame:
-    table = Predictions.read(run.predictions, level=level, views=views).table
+    table = Predictions.read(run.predictions, level=level, views=views, with_logits=False).table
     never_trained = Scores.read(run.scores).never_trained
     has_known_class = (
         (table["perturbation"] != "") & ~table["perturbation"].isin(never_trained) & (table["reason"] == "")

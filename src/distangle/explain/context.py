@@ -109,7 +109,7 @@ def load_context(
     model, card = open_model(run)
     model.to(inference_device())
     check_fits(screen, card)
-    predictions = Predictions.read(run.predictions, level="site", views=1)
+    predictions = Predictions.read(run.predictions, level="site", views=1, with_logits=False)
     index = {name: k for k, name in enumerate(predictions.perturbations)}
     if perturbation is not None:
         target_of(perturbation, predictions.perturbations)

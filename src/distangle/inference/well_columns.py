@@ -88,7 +88,7 @@ def _has_trained_treatments(wells: Predictions) -> bool:
 def _stored_wells(run: RunFolder, *, views: int) -> Predictions | None:
     """Return the predicted wells of the training screen; after a cross-validation, all are training wells."""
     try:
-        stored = Predictions.read(run.predictions, level="well", views=views)
+        stored = Predictions.read(run.predictions, level="well", views=views, with_logits=False)
     except RunError:
         return None
     if FOLD_COLUMN not in stored.table.columns:

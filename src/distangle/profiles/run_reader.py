@@ -61,7 +61,7 @@ def read_run(path: Path, choice: RunRows) -> Source:
         RunError: The run is incomplete.
     """
     run = RunFolder.open(path) if (path / "run.json").exists() else None
-    predictions = Predictions.read(path if run is None else run.predictions, level="site")
+    predictions = Predictions.read(path if run is None else run.predictions, level="site", with_logits=False)
     n_folds = int(run.describe().get("cross_validation", {}).get("n_folds", 0)) if run else 0
     if "Metadata_Fold" not in predictions.table:
         raise ProfileError(

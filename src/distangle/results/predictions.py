@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from distangle.core.io import atomic_write, sort_header
 from distangle.core.result_files import MissingResultError, read_table, rebuild_hint
@@ -111,15 +112,21 @@ class Predictions:
         return [table, arrays]
 
     @classmethod
-    def read(cls, folder: Path, *, level: Literal["site", "well"], views: int = 1) -> "Predictions":
+    def read(
+        cls, folder: Path, *, level: Literal["site", "well"], views: int = 1, with_logits: bool = True
+    ) -> "Predictions":
         """Read what `write` wrote.
+
+        Args:
+            folder: Folder of the files.
+            level: Sites or wells.
+            views: Number of averaged views.
+            with_logits: Read the logits; without them, all are NaN and take no memory.
 
         Raises:
             MissingResultError: The run has no predictions of this kind yet.
             RunError: A file is damaged.
         """
-        from safetensors import safe_open
-
         table, arrays = _paths(folder, level, views)
         if not table.exists() or not arrays.exists():
             raise MissingResultError(
@@ -127,21 +134,11 @@ class Predictions:
             )
         fix = rebuild_hint(folder, command="predict")
         rows = read_table(table, fix=fix, columns=_COLUMNS)
-        with read_regular_file(arrays, fix=fix):
-            with safe_open(arrays, framework="numpy") as opened:
-                names = (opened.metadata() or {})["perturbations"]
-            values = load_file(arrays)
+        with read_regular_file(arrays, fix=fix), safe_open(arrays, framework="numpy") as opened:
+            names = (opened.metadata() or {})["perturbations"]
             perturbations = tuple(names.split("\x1f")) if names else ()
-            n_top = None
-            if "top_logits" in values:
-                top_logits, classes = values["top_logits"].astype(np.float32), values["top_classes"]
-                n_top = top_logits.shape[1]
-                if classes.max(initial=0) >= len(perturbations):
-                    raise UnexpectedContent(f"it names class {classes.max()} of {len(perturbations)}")
-                logits = spread_logits(top_logits, classes, values["log_sums"], len(perturbations))
-            else:
-                logits = values["logits"].astype(np.float32, copy=False)
-            embedding = values["embedding"].astype(np.float32, copy=False)
+            n_top, logits = _read_logits(opened, len(perturbations), with_logits=with_logits)
+            embedding = opened.get_tensor("embedding").astype(np.float32, copy=False)
         if logits.shape != (len(rows), len(perturbations)) or embedding.shape[:1] != (len(rows),):
             raise RunError(f"{arrays} does not match {table.name}: it holds other rows or perturbations. {fix}")
         return cls(
@@ -153,6 +150,23 @@ class Predictions:
             views=views,
             n_top=n_top,
         )
+
+
+def _read_logits(opened: Any, n_classes: int, *, with_logits: bool) -> tuple[int | None, np.ndarray]:
+    """Return how many logits of a row were stored (None: all), and the logits."""
+    is_top = "top_logits" in opened.keys()  # noqa: SIM118 - not a mapping
+    shape = opened.get_slice("top_logits" if is_top else "logits").get_shape()
+    n_top = shape[1] if is_top else None
+    if not with_logits:
+        n_columns = n_classes if is_top else shape[1]
+        return n_top, np.broadcast_to(np.float32(np.nan), (shape[0], n_columns))
+    if not is_top:
+        return None, opened.get_tensor("logits").astype(np.float32, copy=False)
+    classes = opened.get_tensor("top_classes")
+    if classes.max(initial=0) >= n_classes:
+        raise UnexpectedContent(f"it names class {classes.max()} of {n_classes}")
+    values = opened.get_tensor("top_logits").astype(np.float32)
+    return n_top, spread_logits(values, classes, opened.get_tensor("log_sums"), n_classes)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -45,8 +45,8 @@ def highest_logits(logits: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray
 def spread_logits(values: np.ndarray, classes: np.ndarray, log_sums: np.ndarray, n_classes: int) -> np.ndarray:
     """Return logits of all classes, from the highest ones.
 
-    The others of a row share the remaining probability evenly. None of them is above the stored ones. The probabilities of the stored classes and the predicted class are right,
-    the order of the others is unknown.
+    The others of a row share the remaining probability evenly. None of them is above the stored ones. The
+    probabilities of the stored classes and the predicted class are right, the order of the others is unknown.
 
     Args:
         values: float32 [row, top], from `highest_logits`.

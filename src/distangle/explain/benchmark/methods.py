@@ -139,7 +139,7 @@ def planted_rows(run: RunFolder, truth: Truth, *, n_sites: int | None) -> list[i
     Raises:
         ExplanationError: No site has a planted effect.
     """
-    table = Predictions.read(run.predictions, level="site", views=1).table
+    table = Predictions.read(run.predictions, level="site", views=1, with_logits=False).table
     planted = {name for name, effect in truth.perturbations.items() if effect.channels}
     local = {name for name, effect in truth.perturbations.items() if effect.local}
     eligible = explainable_sites(table) & table["perturbation"].isin(list(planted))

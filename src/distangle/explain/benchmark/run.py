@@ -208,7 +208,7 @@ def benchmark_run(
         )
     rows = planted_rows(run, truth, n_sites=n_sites)
     context = load_context(run, screen, selection=SiteSelection(rows=rows), removal=removal)
-    wells = Predictions.read(run.predictions, level="well", views=1).table
+    wells = Predictions.read(run.predictions, level="well", views=1, with_logits=False).table
     correct = wells[wells["predicted"] == wells["perturbation"]]
     benchmark_sites = select_benchmark_sites(context, rows, correct_wells=set(wells_of(correct)))
     settings = {"layer": layer, "head": head, "removal": benchmark_sites.removal, "untrained_networks": n_untrained}

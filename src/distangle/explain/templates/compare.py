@@ -100,7 +100,7 @@ def compare_templates(
             f"The runs have embeddings of different sizes ({', '.join(f'{n}: {k}' for n, k in sizes.items())}), so "
             "they have no common projection. Compare runs with the same network.embedding_size."
         )
-    predictions = [Predictions.read(one_run.predictions, level="site", views=1) for one_run in runs]
+    predictions = [Predictions.read(one_run.predictions, level="site", views=1, with_logits=False) for one_run in runs]
     selection = choose_perturbations(predictions[0].table, perturbations=perturbations)
     sites = shared_sites(
         predictions, selection.names, max_sites=settings.most_sites, rng=rng_for(settings.seed, "templates", "sites")
