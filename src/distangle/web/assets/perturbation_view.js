@@ -49,7 +49,7 @@ export async function render(place, { facts, id }) {
         link(`/compare?a=perturbation:${id}`, "compare", { class: "button" }))));
   const cards = el("div", { class: "cards" });
   place.append(cards);
-  if (effect.row?.length) cards.append(el("section", { class: "card" }, el("h2", { text: facts.has_hits ? "Row of the hit list" : "Counts" }), el("dl", { class: "facts" }, effect.row.filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_") && name !== "perturbation").flatMap(([name, value]) => [el("dt", { text: WORDS[name] ?? name.replaceAll("_", " ") }), el("dd", { text: show(value) })]))));
+  if (effect.row?.length) cards.append(el("section", { class: "card" }, el("h2", { text: facts.has_hits ? "Row of the hit list" : "Counts" }), el("dl", { class: "facts" }, effect.row.filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_") && name !== "perturbation").flatMap(([name, value]) => [el("dt", { text: WORDS[name] ?? name.replaceAll("_", " ") }), el("dd", { text: name === "role" ? plainRole(value) : show(value) })]))));
   if (effect.attribution?.length) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Which channels decide" }), attributionBars(effect.attribution, facts.channels)));
   if (effect.nearest?.length) cards.append(others("Most alike", effect.nearest));
   if (effect.opposite?.length) cards.append(others("Most opposite", effect.opposite));

@@ -136,7 +136,7 @@ class PlateMap {
     context.fillStyle = soft;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const every = size >= 14 ? 1 : size >= 8 ? 2 : 5;
+    const every = size >= 17 ? 1 : size >= 8 ? 2 : 5;
     for (let c = 0; c < plate.n_columns; c++) if (every === 1 || (c + 1) % every === 0 || c === 0) context.fillText(String(c + 1), margin + (c + 0.5) * size, margin / 2);
     for (let r = 0; r < plate.n_rows; r++) if (size >= 8 || r % 4 === 0) context.fillText(rowName(r), margin / 2, margin + (r + 0.5) * size);
     for (let r = 0; r < plate.n_rows; r++) {
