@@ -195,7 +195,7 @@ class SitePixels:
 
 
 def dim(colors: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Return colors that do not add up to white; the page dims its channels in the same way.
+    """Return colors dim enough not to add up to white, as the page does.
 
     Args:
         colors: Red, green and blue of the channels that are on, 0 to 255.

@@ -42,7 +42,7 @@ export async function render(place, { facts, id }) {
   if (!Number.isInteger(id)) throw new Error("The address names no perturbation.");
   const [effect, table] = await Promise.all([json(`/api/perturbations/${id}`), wells()]);
   const roles = [...new Set(effect.wells.map((well) => plainRole(table.at("role", well))))].filter(Boolean);
-  place.append(el("p", { class: "trail" }, link("/hits", "Hit list"), " › perturbation"),
+  place.append(el("p", { class: "trail" }, link("/hits", facts.has_hits ? "Hit list" : "Perturbations"), " › perturbation"),
     el("div", { class: "title-row" }, el("h1", { text: effect.perturbation }), roles.map((role) => el("span", { class: "tag", text: role })),
       el("span", { class: "steps" }, link(`/plates?only=${encodeURIComponent(effect.perturbation)}`, "on the plates", { class: "button" }),
         facts.has_map ? link(`/map?q=${encodeURIComponent(effect.perturbation)}`, "on the map", { class: "button" }) : null,
