@@ -123,7 +123,7 @@ def _simulate(folder: Path) -> Path:
     from distangle.screen import index, write_screen
     from distangle.synthetic import SimulationConfig, simulate
 
-    config = SimulationConfig(experiments_per_cell_type=1, n_treatments=6, wells_per_treatment=2)
+    config = SimulationConfig(cell_types=("HUVEC",), n_treatments=6, wells_per_treatment=2, sites_per_well=1)
     with progress("simulate", 100, unit="%") as advance:
         simulate(folder / "plates", config, workers=2, progress=by_percent(advance))
     write_screen(index(folder / "plates", layout="rxrx1", probe=probe_image), folder / "screen")

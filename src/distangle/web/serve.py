@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import threading
@@ -126,6 +127,9 @@ def serve(server: uvicorn.Server, bound: socket.socket, *, when_ready: Callable[
     event = threading.Event()
     threading.Thread(target=wait_and_call, daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
+        if threading.current_thread() is threading.main_thread():
+            # The server stops, then passes the signal on: as Ctrl-C, so that temporary folders are removed.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         server.run(sockets=[bound])
 
 

@@ -1,0 +1,60 @@
+"""The verb `view`: its messages, a real process, and no torch."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from distangle.cli import main, views
+from report_run import Plan, make_screen
+
+
+def test_a_process_serves_a_screen_until_it_is_stopped(tmp_path: Path) -> None:
+    make_screen(tmp_path, Plan(size=32, cell_types=("",), plates=1))
+    code = (
+        "import sys; from distangle.__main__ import main; sys.argv[1:] = ['view', 'screen', '--no-browser']; main(); "
+        "print('torch' in sys.modules, 'numba' in sys.modules)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        assert lines[0].startswith("screen: ")
+        url = lines[1].strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", url)
+        with httpx.Client(follow_redirects=True, trust_env=False) as client:
+            assert client.get(url).status_code == 200
+            assert client.get(f"{url.partition('?')[0]}api/sites/0/thumbnail.png").status_code == 200
+        process.terminate()
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert "The viewer has ended." in rest
+    assert "False False" in rest
+
+
+def test_the_verb_needs_a_folder_or_a_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["view"], ["view", "x", "--demo"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "`distangle view FOLDER` or `distangle view --demo`" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_viewed_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["view", str(tmp_path)])
+    assert "cannot be viewed: it has none of run.json, screen.json or profile.json" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(views, "PACKAGES", ("starlette", "no_such_package"))
+    with pytest.raises(SystemExit):
+        main(["view", "screen"])
+    assert "needs no_such_package. Install the extra `view`: `pip install 'distangle[view]'`" in capsys.readouterr().err
+
+
+def test_every_network_is_refused_before_the_screen_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["view", "nothing", "--listen", "0.0.0.0"])
+    assert "is refused" in capsys.readouterr().err
