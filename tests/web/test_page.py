@@ -359,3 +359,42 @@ def test_errors_say_what_to_do(visitor: Visitor) -> None:
         assert page.locator("main [role=alert]").inner_text().strip()
     assert [text for text in visitor.complaints if "404" not in text] == []
     visitor.complaints.clear()
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_read_says_so(visitor: Visitor) -> None:
+    page = visitor.page
+    gone = {"error": "The image cannot be read.", "next_step": "Start the viewer with --images."}
+    page.route("**/api/sites/*/image", lambda route: route.fulfill(status=410, json=gone))
+    page.route("**/thumbnail.png", lambda route: route.fulfill(status=410, json=gone))
+    visitor.open("/well/3")
+    assert page.locator(".image-note").first.inner_text() == " ".join(gone.values())
+    page.locator(".thumb .blank").first.wait_for()
+    visitor.complaints[:] = [text for text in visitor.complaints if "410" not in text]
+
+
+@pytest.mark.slow
+def test_a_whole_name_beats_parts_of_names(visitor: Visitor) -> None:
+    fits = visitor.page.evaluate("""async () => {
+      const { levelsThatFit } = await import("/assets/data.js");
+      const column = { levels: ["siRNA_7", "siRNA_77", "other"] };
+      return ["sirna_7", "sirna", "77", "x"].map((text) => Array.from(levelsThatFit(column, text)));
+    }""")
+    assert fits == [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.slow
+def test_wells_inside_a_line(visitor: Visitor) -> None:
+    rng = np.random.default_rng(4)
+    places = rng.uniform(-1, 1, (400, 2)).astype(np.float32)
+    polygon = [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (0, -0.2), (-0.8, 0.8)]  # a notch from above
+    found = visitor.page.evaluate(
+        """async ([places, polygon]) => {
+          const { inside, readPolygon, writePolygon } = await import("/assets/lasso.js");
+          return inside(new Float32Array(places), readPolygon(writePolygon(polygon)));
+        }""",
+        [places.ravel().tolist(), polygon],
+    )
+    x, y = places.T
+    wanted = (np.abs(x) < 0.8) & (y > -0.8) & (y < -0.2 + np.abs(x) / 0.8)
+    np.testing.assert_array_equal(found, np.flatnonzero(wanted))
