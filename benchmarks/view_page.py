@@ -1,7 +1,7 @@
 """The page of the viewer in headless Chromium on a stand-in of RxRx1's size, see `view.py`.
 
-Times are wall times of the whole way: server, transfer and drawing, on whatever else the machine does. Headless Chromium
-draws without a graphics card.
+Times are wall times of the whole way: server, transfer and drawing, on whatever else the machine does. Headless
+Chromium draws without a graphics card.
 """
 
 import os

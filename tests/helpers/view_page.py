@@ -2,21 +2,17 @@
 
 import dataclasses
 import json
-import queue
-import re
 import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
 from report_run import Made, Plan, make_run
 
+PAGES = ("/plates", "/map", "/well/0", "/perturbation/1", "/hits", "/scores", "/checks", "/compare?a=well:0&b=well:3",
+         "/compare?a=perturbation:0&b=perturbation:1", "/training")  # fmt: skip
 PATIENCE = 30_000  # milliseconds that a busy machine may take
 
 
@@ -43,25 +39,6 @@ def make_viewable_run(folder: Path) -> Made:
     made.run.record(*[path for part in parts for path in part.write(made.run.predictions)])
     made.run.run.write_text(json.dumps({**json.loads(made.run.run.read_text()), "finished": True}))
     return dataclasses.replace(made, wells=wells)
-
-
-@contextmanager
-def viewer(folder: Path) -> Iterator[str]:
-    """Run `distangle view` on a folder; give the address that it prints."""
-    command = [sys.executable, "-m", "distangle", "view", str(folder), "--port", "0", "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        lines: queue.Queue[str] = queue.Queue()
-        reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()], daemon=True)
-        reader.start()
-        text = ""
-        try:
-            while not (address := re.search(r"http://\S+token=\S+", text)):
-                text += lines.get(timeout=60)
-            yield address.group()
-        finally:
-            process.terminate()
-            process.wait(20)
-            reader.join(20)
 
 
 class Visitor:

@@ -1,8 +1,10 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from report_run import Made, Plan
+from view_page import Visitor, find_browser, make_viewable_run
 from viewing import Visit, make_viewed_run, open_made, visit
 
 
@@ -17,3 +19,35 @@ def visited(viewed: Made) -> Iterator[Visit]:
     """Its viewer; `viewed` must not be changed."""
     with visit(open_made(viewed)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def page_run(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    find_browser()
+    return make_viewable_run(tmp_path_factory.mktemp("view"))
+
+
+@pytest.fixture(scope="session")
+def page_address(page_run: Made) -> Iterator[str]:
+    with visit(open_made(page_run)) as running:
+        yield f"{running.base}/?token={running.token}"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    path = find_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visitor(browser: Any, page_address: str) -> Iterator[Visitor]:
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    visitor = Visitor(context.new_page(), page_address)
+    yield visitor
+    context.close()
+    assert visitor.complaints == []

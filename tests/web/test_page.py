@@ -1,59 +1,24 @@
 """The page of the viewer in a real browser."""
 
 import csv
-import json
-import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from report_run import HOSTILE, Made
-from view_page import PATIENCE, Visitor, find_browser, make_viewable_run, viewer
 
-PAGES = ("/plates", "/map", "/well/0", "/perturbation/1", "/hits", "/scores", "/checks", "/compare?a=well:0&b=well:3",
-         "/compare?a=perturbation:0&b=perturbation:1", "/training")  # fmt: skip
+from report_run import HOSTILE, Made
+from view_page import PAGES, PATIENCE, Visitor
+from viewing import Visit
+
 PIXELS = """async (canvas) => {
   await new Promise((done) => setTimeout(done, 60));
   const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return Array.from({ length: 4000 }, (_, k) => all[4 * Math.floor((k * all.length) / 16000) + (k % 3)]);
 }"""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    find_browser()
-    return make_viewable_run(tmp_path_factory.mktemp("view"))
-
-
-@pytest.fixture(scope="module")
-def address(made: Made) -> Iterator[str]:
-    with viewer(made.run.root) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = find_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visitor(browser: Any, address: str) -> Iterator[Visitor]:
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
-    visitor = Visitor(context.new_page(), address)
-    yield visitor
-    context.close()
-    assert visitor.complaints == []
 
 
 def query(page: Any) -> dict[str, list[str]]:
@@ -76,7 +41,9 @@ def wait_for_image(page: Any) -> None:
     until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
 
 
-def test_every_page_opens_without_an_error(visitor: Visitor) -> None:
+def test_every_page_opens_without_an_error(browser: Any, visited: Visit) -> None:
+    context = browser.new_context()
+    visitor = Visitor(context.new_page(), f"{visited.base}/?token={visited.token}")
     for path in PAGES:
         page = visitor.open(path)
         assert page.locator("main h1").count() == 1, path
@@ -84,11 +51,13 @@ def test_every_page_opens_without_an_error(visitor: Visitor) -> None:
         assert page.locator("svg[onload]").count() == 0  # a hostile name is text
     page = visitor.open("/hits")
     assert HOSTILE in page.locator("tbody").inner_text()
+    context.close()
+    assert visitor.complaints == []
 
 
-def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, made: Made) -> None:
+def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: Made) -> None:
     page = visitor.open("/")
-    row = made.explanation.table.iloc[2]
+    row = page_run.explanation.table.iloc[2]
     experiment, well = row["Metadata_Experiment"], row["Metadata_Well"]
     page.get_by_label("Experiment").select_option(experiment)
     assert query(page)["experiment"] == [experiment]
@@ -103,7 +72,8 @@ def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, made: Made)
     assert page.locator("h1").inner_text().startswith(f"{well} ·")
     wait_for_image(page)
     captions = page.locator("figcaption").all_inner_texts()
-    assert well in captions[0] and captions[1].startswith("Untreated: ")
+    assert well in captions[0]
+    assert captions[1].startswith("Untreated: ")
     without = np.array(shown_image(page).evaluate(PIXELS))
     assert without.max() > 100
     page.get_by_label("Attribution of").select_option("all")
@@ -114,7 +84,8 @@ def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, made: Made)
     page.get_by_label("Opacity of the overlay").fill("0")
     none = np.array(shown_image(page).evaluate(PIXELS))
     change = [np.abs(picture - without).mean() for picture in (strong, weak, none)]
-    assert change[0] > 3 * change[1] > 0 and change[2] == 0
+    assert change[0] > 3 * change[1] > 0
+    assert change[2] == 0
 
 
 def test_composite_is_that_of_the_server(visitor: Visitor) -> None:
@@ -184,10 +155,10 @@ def draw_lasso(page: Any, corners: list[tuple[float, float]]) -> None:
 
 
 @pytest.mark.slow
-def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, made: Made, tmp_path: Path) -> None:
+def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, page_run: Made, tmp_path: Path) -> None:
     page = visitor.open("/map?of=wells")
     draw_lasso(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
-    n = len(made.wells.table)
+    n = len(page_run.wells.table)
     page.get_by_role("heading", name=f"Selection: {n} wells").wait_for()
     assert page.locator(".gallery .thumb").count() == 60
     with page.expect_download() as download:
@@ -196,7 +167,7 @@ def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, made: Made, tmp_pat
     with (tmp_path / "selection.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == n
-    wanted = made.wells.table["Metadata_Well"] + made.wells.table["perturbation"]
+    wanted = page_run.wells.table["Metadata_Well"] + page_run.wells.table["perturbation"]
     assert sorted(row["name"] + row["perturbation"] for row in rows) == sorted(wanted)
     page.reload()  # the line is part of the address
     visitor.wait()
@@ -206,15 +177,16 @@ def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, made: Made, tmp_pat
     page.go_back()
     visitor.wait()
     page.get_by_role("button", name="Clear").click()
-    assert "lasso" not in query(page) and page.locator(".gallery").count() == 0
+    assert "lasso" not in query(page)
+    assert page.locator(".gallery").count() == 0
     draw_lasso(page, [(0.02, 0.03), (0.04, 0.03), (0.04, 0.05), (0.02, 0.05)])
     page.get_by_role("heading", name="Selection: 0 wells").wait_for()
 
 
 @pytest.mark.slow
-def test_filters_of_the_map(visitor: Visitor, made: Made) -> None:
+def test_filters_of_the_map(visitor: Visitor, page_run: Made) -> None:
     page = visitor.open("/map?of=wells&color=role")
-    table = made.wells.table
+    table = page_run.wells.table
     n, controls = len(table), int((table["Metadata_Role"] == "negative_control").sum())
     page.get_by_label("Show only").select_option("role")
     page.get_by_label(re.compile("negative control")).check()
@@ -257,7 +229,8 @@ def test_address_restores_a_well(visitor: Visitor) -> None:
     page.keyboard.press("ArrowLeft")
     page.wait_for_timeout(400)
     before = query(page)
-    assert len(before["c"]) == 6 and [one.split(",")[1] for one in before["c"]].count("1") == 1
+    assert len(before["c"]) == 6
+    assert [one.split(",")[1] for one in before["c"]].count("1") == 1
     assert float(before["z"][0].split(",")[0]) == 1.5
     picture = canvas.evaluate(PIXELS)
     other = shown_image(page, 1).evaluate("(canvas) => canvas.imageView.look.zoom")
@@ -297,22 +270,24 @@ def test_absent_wells_are_drawn_as_absent(visitor: Visitor) -> None:
       const near = canvas.plateMap.size * 0.38;
       return Array.from(canvas.getContext("2d").getImageData(x + near, y + near, 1, 1).data);
     })""")
-    assert colors[0][3] == 0 and colors[1][3] == 255
+    assert colors[0][3] == 0
+    assert colors[1][3] == 255
 
 
 @pytest.mark.slow
-def test_table_sorts_filters_and_saves(visitor: Visitor, made: Made, tmp_path: Path) -> None:
+def test_table_sorts_filters_and_saves(visitor: Visitor, page_run: Made, tmp_path: Path) -> None:
     page = visitor.open("/scores")
     page.get_by_role("button", name=re.compile("^value")).click()
     values = [float(text) for text in page.locator("tbody tr td.number:has(a)").all_inner_texts()]
-    assert values == sorted(values, reverse=True) and len(values) == len(made.scores.rows)
+    assert values == sorted(values, reverse=True)
+    assert len(values) == len(page_run.scores.rows)
     page.get_by_role("button", name=re.compile("^value")).click()
     assert query(page)["sort"] == ["value~up"]
     page.get_by_label("Search").fill("worst")
-    page.get_by_text(f"1 of {len(made.scores.rows)} rows").wait_for()
+    page.get_by_text(f"1 of {len(page_run.scores.rows)} rows").wait_for()
     page.reload()
     visitor.wait()
-    page.get_by_text(f"1 of {len(made.scores.rows)} rows").wait_for()
+    page.get_by_text(f"1 of {len(page_run.scores.rows)} rows").wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download these rows").click()
     download.value.save_as(tmp_path / "scores.csv")
@@ -387,21 +362,39 @@ def test_errors_say_what_to_do(visitor: Visitor) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
-def test_pages_are_accessible(browser: Any, address: str, width: int, theme: str) -> None:
-    """Names, labels, contrast and width; with axe-core too where DISTANGLE_AXE names its axe.min.js."""
-    script = (Path(__file__).parent / "accessibility.js").read_text()
-    axe = os.environ.get("DISTANGLE_AXE")
-    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
-    visitor = Visitor(context.new_page(), address)
-    faults = {}
-    for path in (*PAGES, "/map?f=role~in~treatment&f=confidence~between~0~1", "/hits?f=role~in~treatment"):
-        page = visitor.open(path)
-        found = page.evaluate(script)
-        if axe:
-            page.evaluate(Path(axe).read_text())
-            found += [fault["id"] for fault in page.evaluate("axe.run()")["violations"]]
-        if found:
-            faults[path] = found
-    context.close()
-    assert faults == {}, json.dumps(faults, indent=1)
+def test_an_image_that_cannot_be_read_says_so(visitor: Visitor) -> None:
+    page = visitor.page
+    gone = {"error": "The image cannot be read.", "next_step": "Start the viewer with --images."}
+    page.route("**/api/sites/*/image", lambda route: route.fulfill(status=410, json=gone))
+    page.route("**/thumbnail.png", lambda route: route.fulfill(status=410, json=gone))
+    visitor.open("/well/3")
+    assert page.locator(".image-note").first.inner_text() == " ".join(gone.values())
+    page.locator(".thumb .blank").first.wait_for()
+    visitor.complaints[:] = [text for text in visitor.complaints if "410" not in text]
+
+
+@pytest.mark.slow
+def test_a_whole_name_beats_parts_of_names(visitor: Visitor) -> None:
+    fits = visitor.page.evaluate("""async () => {
+      const { levelsThatFit } = await import("/assets/data.js");
+      const column = { levels: ["siRNA_7", "siRNA_77", "other"] };
+      return ["sirna_7", "sirna", "77", "x"].map((text) => Array.from(levelsThatFit(column, text)));
+    }""")
+    assert fits == [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.slow
+def test_wells_inside_a_line(visitor: Visitor) -> None:
+    rng = np.random.default_rng(4)
+    places = rng.uniform(-1, 1, (400, 2)).astype(np.float32)
+    polygon = [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (0, -0.2), (-0.8, 0.8)]  # a notch from above
+    found = visitor.page.evaluate(
+        """async ([places, polygon]) => {
+          const { inside, readPolygon, writePolygon } = await import("/assets/lasso.js");
+          return inside(new Float32Array(places), readPolygon(writePolygon(polygon)));
+        }""",
+        [places.ravel().tolist(), polygon],
+    )
+    x, y = places.T
+    wanted = (np.abs(x) < 0.8) & (y > -0.8) & (y < -0.2 + np.abs(x) / 0.8)
+    np.testing.assert_array_equal(found, np.flatnonzero(wanted))

@@ -24,6 +24,7 @@ THUMBNAIL_PX = 96
 SMALLEST_LEVEL = 32  # pixels of the shorter side of the coarsest level
 CONTROL_SITES = 4  # read for the contrast of a plate
 PERCENTILES = (0.1, 99.9)
+BRIGHTEST_SUM = 1.8  # of a component over all channels; assets/color.js has the same
 AT_ONCE = 4  # images that are decoded at the same time
 FALLBACK_COLORS = ("#3b6fff", "#2ee66b", "#ff3b30", "#2fd6e6", "#f04df0", "#f5e146")
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
@@ -174,7 +175,7 @@ class SitePixels:
             small = average(image, max(1, -(-max(image.shape[1:]) // THUMBNAIL_PX)))
             layers = [
                 Layer(channel, color, float(low), float(high))
-                for channel, (color, (low, high)) in enumerate(zip(self.colors, limits, strict=True))
+                for channel, (color, (low, high)) in enumerate(zip(dim(self.colors), limits, strict=True))
             ]
             return encode_png(merge(small, layers))
 
@@ -191,6 +192,19 @@ class SitePixels:
                 continue  # the page shows the reason at the site
         same = [image for image in images if len(image) == len(images[0])]
         return contrast(same) if same else np.empty((0, 2))
+
+
+def dim(colors: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return colors dim enough not to add up to white, as the page does.
+
+    Args:
+        colors: Red, green and blue of the channels that are on, 0 to 255.
+    """
+    if not colors:
+        return []
+    brightest = max(sum(parts) for parts in zip(*colors, strict=True)) / 255
+    k = min(1.0, BRIGHTEST_SUM / max(brightest, 1e-9))
+    return [(round(k * red), round(k * green), round(k * blue)) for red, green, blue in colors]
 
 
 def channel_colors(names: Sequence[str]) -> list[tuple[int, int, int]]:

@@ -1,4 +1,5 @@
 // Colours a colour-blind reader can tell apart, and the legends that explain them.
+import { isYesNo } from "./data.js";
 import { el, show, svg } from "./dom.js";
 
 // Okabe and Ito (2008), in an order that keeps neighbours apart.
@@ -46,6 +47,14 @@ function quantile(values, q) {
  * The seven most frequent texts have a colour of their own, all others are grey; numbers span their 1-99 % range.
  */
 export function scale(column) {
+  if (column.kind === "number" && isYesNo(column.name)) {
+    const [yes, no] = [1, 0].map((wanted) => column.values.reduce((sum, value) => sum + (value === wanted), 0));
+    return {
+      kind: "text",
+      entries: [{ color: CLASSES[0], text: "yes", count: yes }, { color: CLASSES[1], text: "no", count: no }],
+      of: (row) => (Number.isNaN(column.values[row]) ? null : column.values[row] ? CLASSES[0] : CLASSES[1]),
+    };
+  }
   if (column.kind === "number") {
     let [low, high] = column.range();
     const few = new Set();
@@ -113,7 +122,7 @@ export function swatch(color) {
 export function legend(colors, title, plain = (text) => text) {
   if (colors.kind === "number") return rampBar(show(colors.low), show(colors.high), title);
   return el("div", { class: "legend" }, el("strong", { text: title }),
-    colors.entries.map((entry) => el("span", { class: "entry" }, swatch(entry.color), `${plain(entry.text)} (${entry.count})`)));
+    colors.entries.map((entry) => el("span", { class: "entry" }, swatch(entry.color), `${plain(entry.text)} (${entry.count.toLocaleString("en")})`)));
 }
 
 /** A colour of the theme in force. */

@@ -17,7 +17,7 @@ async function fetchSide(text) {
   }
   const effect = await json(`/api/perturbations/${id}`);
   const well = effect.wells.length ? await fetchWell(effect.wells[0]) : null;
-  return { kind: "perturbation", id, title: effect.perturbation, text: well ? `${wellTitle(well)}, first of ${effect.wells.length} wells` : "no wells", well, wells: effect.wells, facts: effect.row ?? [], attribution: effect.attribution, address: `/perturbation/${id}` };
+  return { kind: "perturbation", id, title: effect.perturbation, text: well ? `${wellTitle(well)}, first of ${effect.wells.length} wells` : "no wells", well, wells: effect.wells, facts: (effect.row ?? []).map(([name, value]) => [name, name === "role" ? plainRole(value) : value]), attribution: effect.attribution, address: `/perturbation/${id}` };
 }
 
 /** Boxes to choose a side: a perturbation, or plate and well. */

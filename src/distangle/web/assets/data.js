@@ -151,6 +151,20 @@ export async function points(of) {
   };
 }
 
+const YES_NO = new Set(["correct", "explained", "transductive"]);
+
+/** Whether a column of numbers says yes (1) or no (0). */
+export function isYesNo(name) {
+  return YES_NO.has(name);
+}
+
+/** One byte per level of a text column: 1 where it is the text, or, where none is, holds it. */
+export function levelsThatFit(column, text) {
+  const wanted = text.trim().toLowerCase();
+  const same = Uint8Array.from(column.levels, (level) => (level.toLowerCase() === wanted ? 1 : 0));
+  return same.includes(1) ? same : Uint8Array.from(column.levels, (level) => (level.toLowerCase().includes(wanted) ? 1 : 0));
+}
+
 const PLAIN = {
   negative_control: "negative control",
   positive_control: "positive control",

@@ -7,7 +7,7 @@ import { searchBox } from "./search.js";
 const VIEWS = [
   { path: "plates", text: "Plates", module: "./plates_view.js", shown: () => true },
   { path: "map", text: "Map", module: "./map_view.js", shown: (s) => s.has_map },
-  { path: "hits", text: "Hit list", module: "./table_views.js", shown: (s) => s.has_hits || s.n_perturbations > 0 },
+  { path: "hits", text: "Hit list", other: "Perturbations", module: "./table_views.js", shown: (s) => s.has_hits || s.n_perturbations > 0 },
   { path: "scores", text: "Scores", module: "./table_views.js", shown: (s) => s.has_scores },
   { path: "checks", text: "Checks", module: "./table_views.js", shown: (s) => s.has_checks },
   { path: "compare", text: "Compare", module: "./compare_view.js", shown: (s) => s.n_wells > 0 },
@@ -41,7 +41,7 @@ function themeButton() {
 
 function buildBar(facts) {
   const menu = el("nav", { "aria-label": "Views" },
-    VIEWS.filter((item) => item.shown(facts)).map((item) => link(`/${item.path}`, item.text, { "data-view": item.path })));
+    VIEWS.filter((item) => item.shown(facts)).map((item) => link(`/${item.path}`, item.other && !facts.has_hits ? item.other : item.text, { "data-view": item.path })));
   const state = facts.state === "training" ? el("span", { class: "tag", text: "still training" }) : null;
   document.getElementById("bar").replaceChildren(
     el("div", { class: "brand" }, link("/plates", facts.title || "distangle", { class: "title" }), state),

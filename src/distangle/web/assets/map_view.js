@@ -1,6 +1,6 @@
 // A map of sites, wells or perturbations: what lies together looks alike.
 import { announce, choice, debounce, el, link, show } from "./dom.js";
-import { Column, label, perturbations, plainRole, plates, points, sites, wells } from "./data.js";
+import { Column, isYesNo, label, levelsThatFit, perturbations, plainRole, plates, points, sites, wells } from "./data.js";
 import { legend, scale } from "./color.js";
 import { applyFilters, filterPanel, readFilters, writeFilters } from "./filters.js";
 import { csvButton, gallery } from "./gallery.js";
@@ -10,6 +10,11 @@ import { Scatter } from "./scatter.js";
 
 const RINGS = 400;
 const WHAT = { sites: "image", wells: "well", perturbations: "perturbation" };
+const METHODS = {
+  openTSNE: "t-SNE: look at which points are neighbours; distances across the map mean little",
+  umap: "UMAP: look at which points are neighbours; distances across the map mean little",
+  pca: "the two directions in which they differ most, by principal components",
+};
 
 /** The points with every column of their site, well or perturbation. */
 class Cloud {
@@ -79,7 +84,7 @@ function tooltip(cloud, colorBy, colorLabel) {
       box.hidden = i < 0;
       if (i < 0) return;
       const site = cloud.firstSite(i);
-      const rows = [["perturbation", cloud.column("perturbation")?.at(i)], ["kind", plainRole(cloud.column("role")?.at(i))], [colorLabel(), cloud.column(colorBy())?.at(i)]];
+      const rows = [["perturbation", cloud.column("perturbation")?.at(i)], ["kind", plainRole(cloud.column("role")?.at(i))], [colorLabel(), isYesNo(colorBy()) ? ["no", "yes"][cloud.column(colorBy())?.at(i)] : cloud.column(colorBy())?.at(i)]];
       box.replaceChildren(
         site >= 0 && cloud.facts.has_images ? el("img", { src: `/api/sites/${site}/thumbnail.png`, alt: "", width: 96, height: 96 }) : "",
         el("div", {}, el("strong", { text: cloud.title(i) }), el("dl", {}, rows.filter(([name, value], k) => value !== null && value !== "" && value !== undefined && rows.findIndex((row) => row[0] === name) === k).flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: show(value) })]))));
@@ -100,7 +105,7 @@ export async function render(place, { facts }) {
   const filters = readFilters(query);
   let words = query.get("q") ?? "";
   let lasso = query.get("tool") === "lasso";
-  const canvas = el("canvas", { tabindex: 0, role: "application", "aria-roledescription": "scatter plot", "aria-label": `Map of ${cloud.n} ${cloud.of}. Arrow keys pan, plus and minus zoom, zero shows all.` });
+  const canvas = el("canvas", { tabindex: 0, role: "application", "aria-roledescription": "scatter plot", "aria-label": `Map of ${cloud.n} ${WHAT[cloud.of]}s. Arrow keys pan, plus and minus zoom, zero shows all.` });
   const key = el("div", { class: "legends" });
   const chosen = el("section", { class: "selection", "aria-label": "Selection" });
   const count = el("p", { class: "small count" });
@@ -119,10 +124,12 @@ export async function render(place, { facts }) {
     scatter.rings = [];
     if (text) {
       const columns = ["perturbation", "name", "plate", ...cloud.names.filter((name) => cloud.column(name)?.kind === "text")].map((name) => cloud.column(name)).filter(Boolean);
-      const fits = [...new Set(columns)].map((column) => ({ column, hit: Uint8Array.from(column.levels, (level) => (level.toLowerCase().includes(text) ? 1 : 0)) }));
+      const fits = [...new Set(columns)].map((column) => ({ column, hit: levelsThatFit(column, text) }));
+      const exact = fits.filter(({ column, hit }) => column.levels.some((level, k) => hit[k] && level.toLowerCase() === text));
+      const used = exact.length ? exact : fits;
       let total = 0;
       for (let i = 0; i < cloud.n; i++) {
-        if (scatter.shown[i] && fits.some(({ column, hit }) => column.codes[i] >= 0 && hit[column.codes[i]])) {
+        if (scatter.shown[i] && used.some(({ column, hit }) => column.codes[i] >= 0 && hit[column.codes[i]])) {
           total++;
           if (scatter.rings.length < RINGS) scatter.rings.push(i);
         }
@@ -158,7 +165,7 @@ export async function render(place, { facts }) {
   const refilter = () => {
     scatter.shown = applyFilters(filters, cloud.n, (name) => cloud.column(name));
     const shown = scatter.shown.reduce((sum, one) => sum + one, 0);
-    count.textContent = shown === cloud.n ? `${cloud.n} ${cloud.of}` : `${shown} of ${cloud.n} ${cloud.of}`;
+    count.textContent = `${shown === cloud.n ? "" : `${shown.toLocaleString("en")} of `}${cloud.n.toLocaleString("en")} ${WHAT[cloud.of]}s`;
     seek();
     choose();
   };
@@ -174,9 +181,9 @@ export async function render(place, { facts }) {
   const toolButton = el("button", { type: "button", text: "Lasso", title: "Draw a line around points (or hold Shift and drag)", on: { click: () => setTool(!lasso) } });
   const box = el("input", { type: "search", value: words, placeholder: "perturbation, gene, well, plate", on: { input: debounce(() => { words = box.value; keep({ q: words }); seek(); }, 150) } });
   place.append(el("h1", { text: "Map" }),
-    el("p", { class: "lead", text: `Each point is ${cloud.of === "sites" ? "an image" : `a ${WHAT[cloud.of]}`}; points that lie together look alike to the network (${cloud.method || "projection"}). Distances across the map mean little.` }),
+    el("p", { class: "lead", text: `Each point is ${cloud.of === "sites" ? "an image" : `a ${WHAT[cloud.of]}`}; points that lie together look alike to the network (${METHODS[cloud.method] ?? cloud.method}).` }),
     el("div", { class: "controls" },
-      facts.maps?.length > 1 ? choice("Points", facts.maps.map((name) => [name, name]), cloud.of, (value) => go(`/map?of=${value}`)) : null,
+      facts.maps?.length > 1 ? choice("Points", facts.maps.map((name) => [name, `${WHAT[name] ?? name}s`]), cloud.of, (value) => go(`/map?of=${value}`)) : null,
       choice("Colour by", colorNames, colorBy, (value) => { colorBy = value; keep({ color: value }); paint(); }),
       el("label", { class: "field" }, el("span", { text: "Ring" }), box), matches, toolButton,
       el("button", { type: "button", text: "+", "aria-label": "Zoom in", on: { click: () => zoomMiddle(1.5) } }),

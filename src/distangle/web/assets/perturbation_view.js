@@ -42,14 +42,14 @@ export async function render(place, { facts, id }) {
   if (!Number.isInteger(id)) throw new Error("The address names no perturbation.");
   const [effect, table] = await Promise.all([json(`/api/perturbations/${id}`), wells()]);
   const roles = [...new Set(effect.wells.map((well) => plainRole(table.at("role", well))))].filter(Boolean);
-  place.append(el("p", { class: "trail" }, link("/hits", "Hit list"), " › perturbation"),
+  place.append(el("p", { class: "trail" }, link("/hits", facts.has_hits ? "Hit list" : "Perturbations"), " › perturbation"),
     el("div", { class: "title-row" }, el("h1", { text: effect.perturbation }), roles.map((role) => el("span", { class: "tag", text: role })),
       el("span", { class: "steps" }, link(`/plates?only=${encodeURIComponent(effect.perturbation)}`, "on the plates", { class: "button" }),
         facts.has_map ? link(`/map?q=${encodeURIComponent(effect.perturbation)}`, "on the map", { class: "button" }) : null,
         link(`/compare?a=perturbation:${id}`, "compare", { class: "button" }))));
   const cards = el("div", { class: "cards" });
   place.append(cards);
-  if (effect.row?.length) cards.append(el("section", { class: "card" }, el("h2", { text: facts.has_hits ? "Row of the hit list" : "Counts" }), el("dl", { class: "facts" }, effect.row.filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_") && name !== "perturbation").flatMap(([name, value]) => [el("dt", { text: WORDS[name] ?? name.replaceAll("_", " ") }), el("dd", { text: show(value) })]))));
+  if (effect.row?.length) cards.append(el("section", { class: "card" }, el("h2", { text: facts.has_hits ? "Row of the hit list" : "Counts" }), el("dl", { class: "facts" }, effect.row.filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_") && name !== "perturbation").flatMap(([name, value]) => [el("dt", { text: WORDS[name] ?? name.replaceAll("_", " ") }), el("dd", { text: name === "role" ? plainRole(value) : show(value) })]))));
   if (effect.attribution?.length) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Which channels decide" }), attributionBars(effect.attribution, facts.channels)));
   if (effect.nearest?.length) cards.append(others("Most alike", effect.nearest));
   if (effect.opposite?.length) cards.append(others("Most opposite", effect.opposite));

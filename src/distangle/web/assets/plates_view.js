@@ -1,6 +1,6 @@
 // Every plate of an experiment side by side; a click opens the well.
 import { announce, choice, debounce, el, link, show } from "./dom.js";
-import { label, plainRole, plates, points, sites, wells } from "./data.js";
+import { isYesNo, label, levelsThatFit, plainRole, plates, points, sites, wells } from "./data.js";
 import { legend, scale, swatch, theme } from "./color.js";
 import { go, keep, params } from "./route.js";
 import { inside, readPolygon } from "./lasso.js";
@@ -82,7 +82,7 @@ class PlateMap {
     const { table, colorBy } = this;
     const parts = !place ? [" "] : well === undefined ? [name, "no images"] : [
       table.at("name", well), table.at("perturbation", well) ?? "no perturbation", plainRole(table.at("role", well)),
-      ["perturbation", "role"].includes(colorBy) ? "" : `${this.title}: ${show(table.at(colorBy, well))}`];
+      ["perturbation", "role"].includes(colorBy) ? "" : `${this.title}: ${show(isYesNo(colorBy) ? ["no", "yes"][table.at(colorBy, well)] : table.at(colorBy, well))}`];
     this.hint.textContent = parts.filter(Boolean).join(" · ");
     this.canvas.classList.toggle("over", well !== undefined);
     if (document.activeElement === this.canvas && place) announce(this.hint.textContent);
@@ -136,7 +136,7 @@ class PlateMap {
     context.fillStyle = soft;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const every = size >= 14 ? 1 : size >= 8 ? 2 : 5;
+    const every = size >= 17 ? 1 : size >= 8 ? 2 : 5;
     for (let c = 0; c < plate.n_columns; c++) if (every === 1 || (c + 1) % every === 0 || c === 0) context.fillText(String(c + 1), margin + (c + 0.5) * size, margin / 2);
     for (let r = 0; r < plate.n_rows; r++) if (size >= 8 || r % 4 === 0) context.fillText(rowName(r), margin / 2, margin + (r + 0.5) * size);
     for (let r = 0; r < plate.n_rows; r++) {
@@ -225,7 +225,8 @@ export async function render(place, { facts }) {
   const highlight = () => {
     if (!only) return picks;
     const name = table.get("perturbation");
-    return new Set([...Array(table.n).keys()].filter((row) => (name.at(row) ?? "").toLowerCase().includes(only.toLowerCase()) && (!picks || picks.has(row))));
+    const fits = levelsThatFit(name, only);
+    return new Set([...Array(table.n).keys()].filter((row) => name.codes[row] >= 0 && fits[name.codes[row]] && (!picks || picks.has(row))));
   };
   const paint = () => {
     const colors = scale(table.get(colorBy));
@@ -236,7 +237,7 @@ export async function render(place, { facts }) {
         el("span", { class: "entry" }, el("span", { class: "mark ring" }), "untreated or negative control"),
         el("span", { class: "entry" }, el("span", { class: "mark rhomb" }), "positive control"),
         el("span", { class: "entry" }, el("span", { class: "mark absent" }), "no well in this screen"),
-        colors.kind === "number" ? el("span", { class: "entry" }, el("span", { class: "mark slash" }), "no value") : null));
+        table.get(colorBy).kind === "number" ? el("span", { class: "entry" }, el("span", { class: "mark slash" }), "no value") : null));
   };
   const observer = new ResizeObserver(debounce(() => { fit(); paint(); }, 40));
   const fit = () => maps.forEach((map) => map.fit(map.node.clientWidth));

@@ -1,6 +1,6 @@
 // Hit list, scores and checks as tables.
 import { el, show } from "./dom.js";
-import { json, perturbations, Table, sites } from "./data.js";
+import { json, perturbations, plainRole, Table, sites } from "./data.js";
 import { grid } from "./grid.js";
 
 const LEAD = {
@@ -52,12 +52,13 @@ export async function render(place, { facts, name }) {
     const id = ids.get(table.at(column, row));
     return id === undefined ? null : `/perturbation/${id}`;
   };
-  place.append(el("h1", { text: TITLE[name] }), el("p", { class: "lead", text: LEAD[name] }));
+  place.append(el("h1", { text: whole ? TITLE[name] : "Perturbations" }),
+    el("p", { class: "lead", text: whole ? LEAD[name] : "All perturbations of this folder. `distangle profile RUN` ranks them by their effect." }));
   if (!table.n) {
     place.append(el("p", { class: "card", text: name === "checks" ? "Nothing was found." : "The table is empty." }));
     return null;
   }
-  const format = (column, value) => (column === "transductive" && typeof value === "number" ? (value ? "yes" : "no") : show(value));
+  const format = (column, value) => (column === "role" ? plainRole(value) : column === "transductive" && typeof value === "number" ? (value ? "yes" : "no") : show(value));
   const start = name === "hits" && table.get("mean_average_precision") ? ["mean_average_precision", false] : null;
   place.append(grid({ table, labels: facts.columns, file: `${name}.csv`, addressOf, start, format, hidden: ["site", "well_id", "perturbation_id"], titles: WORDS }));
   if (raw?.source) place.append(el("p", { class: "small" }, `Source: ${raw.source} · `, el("a", { href: `/api/tables/${name}.csv`, download: `${name}.csv`, text: "whole table (CSV)" })));

@@ -111,7 +111,7 @@ export async function render(place, { facts, id }) {
       el("p", { class: "small", text: well.role === "treatment" || !well.role ? (right ? "The network names the right perturbation." : "The network names another perturbation.") : "Most likely perturbations by the network." }),
       shareBars(well.predictions.map((item) => ({ text: item.perturbation, href: row(item.perturbation) === undefined ? null : `/perturbation/${row(item.perturbation)}`, value: item.probability, mark: item.perturbation === well.perturbation })), ["perturbation", "probability"])));
   }
-  if (well.metadata?.length) lower.append(el("section", { class: "card" }, el("h2", { text: "About this well" }), el("dl", { class: "facts" }, well.metadata.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: show(value) })])),
+  if (well.metadata?.length) lower.append(el("section", { class: "card" }, el("h2", { text: "About this well" }), el("dl", { class: "facts" }, well.metadata.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: ["Predicted as labeled", "Explained"].includes(name) && (value === 0 || value === 1) ? ["no", "yes"][value] : show(value) })])),
     el("p", {}, link(`/compare?a=well:${id}${control ? `&b=well:${control.id}` : ""}`, "Compare with another well"))));
   if (well.nearest?.length) {
     lower.append(el("section", { class: "card full" }, el("h2", { text: "Wells that look most alike" }), gallery(await items(well.nearest.map((item) => item.well), (k) => `similarity ${show(well.nearest[k].similarity)}`))));
