@@ -146,7 +146,9 @@ class _Builder:
         method = [
             self._part("curves", "Training curves", scores.curves(data, write)),
             self._part("correction", "Batch correction", correction.batch_correction(data)),
-            self._part("other-methods", "Equation 15 and other ways to score channels", channels.other_methods(data, write)),
+            self._part(
+                "other-methods", "Equation 15 and other ways to score channels", channels.other_methods(data, write)
+            ),
             self._part("templates", "Class weight vectors (templates)", faithfulness.templates(data.templates)),
             self._part("filters", "Filters", faithfulness.filters(data.filters)),
             self._part("figures", "Figures of the paper", provenance.figures(data, self._folder)),

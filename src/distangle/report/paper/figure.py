@@ -189,9 +189,7 @@ def describe_site(data: ReportData, row: int) -> str:
     return f"{site.experiment}, plate {site.plate}, well {site.well}, site {site.site}{cell_type}{perturbation}"
 
 
-def merge_channels(
-    image: np.ndarray, channels: Sequence[int], *, others: Sequence[np.ndarray] = ()
-) -> np.ndarray:
+def merge_channels(image: np.ndarray, channels: Sequence[int], *, others: Sequence[np.ndarray] = ()) -> np.ndarray:
     """Return up to three channels in cyan, magenta and yellow, uint8 [height, width, 3].
 
     More than three colors cannot be told apart, and red and green are alike to many readers.
@@ -203,7 +201,9 @@ def merge_channels(
     """
     chosen = list(channels)
     limits = composites.contrast_limits([image[chosen], *(other[chosen] for other in others)])
-    colours = np.ones((1, 3)) if len(chosen) == 1 else np.array([to_rgb(color) for color, _ in MERGE_COLORS[: len(chosen)]])
+    colours = (
+        np.ones((1, 3)) if len(chosen) == 1 else np.array([to_rgb(color) for color, _ in MERGE_COLORS[: len(chosen)]])
+    )
     gains = [composites.exposure(composites.stretch(other[chosen], limits), colours) for other in (image, *others)]
     return composites.composite(composites.stretch(image[chosen], limits), colours, gain=float(np.median(gains)))
 

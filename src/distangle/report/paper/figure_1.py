@@ -49,7 +49,9 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             picture(axes, with_scale(grey, data), label, caption=f"mean {pixels.mean():.1f}, SD {pixels.std():.1f}")
         if len(image) > 1:
             pixels_drawn = with_scale(merge_channels(image, merged), data)
-            picture(panels[len(image)], pixels_drawn, "merged", caption=merge_sentence(data, merged).replace(", ", "\n"))
+            picture(
+                panels[len(image)], pixels_drawn, "merged", caption=merge_sentence(data, merged).replace(", ", "\n")
+            )
     site = describe_site(data, row)
     numbers = {
         "site": site,
