@@ -89,9 +89,7 @@ def test_hostile_names_stay_text_in_one_file(tmp_path: Path) -> None:
 def test_a_large_table_stays_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "wells.csv").write_text("x" * (2**20 + 1))
-    page = (
-        f'<link rel="stylesheet" href="style.css">style-src \'self\'<body><a href="tables/wells.csv" download>All</a>'
-    )
+    page = '<link rel="stylesheet" href="style.css">style-src \'self\'<body><a href="tables/wells.csv" download>All</a>'
     assert embed(page, tmp_path).endswith("<body>All: in the folder of the report, tables/wells.csv")
 
 

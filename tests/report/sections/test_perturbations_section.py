@@ -126,8 +126,8 @@ def test_batch_is_what_rules_without_cells_reach_and_what_profiles_tell_of_plate
     )
     result = dataclasses.replace(profile_result(["a"]), batch_effects=effects)
     assert batch_sentences(dataclasses.replace(data, profiles=result)) == [
-        "A linear classifier names the plate of a profile in 30.0\u202f% of the cases (75.0\u202f% before the alignment); "
-        "chance is 25.0\u202f%."
+        "A linear classifier names the plate of a profile in 30.0\u202f% of the cases "
+        "(75.0\u202f% before the alignment); chance is 25.0\u202f%."
     ]
 
 

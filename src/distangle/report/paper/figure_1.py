@@ -5,15 +5,13 @@ from matplotlib.figure import Figure
 
 from distangle.images import composites
 from distangle.report.data import ReportData
+from distangle.report.merging import merge_channels, merge_sentence, merged_channels
 from distangle.report.paper.figure import (
     PaperFigure,
     UnavailableFigure,
     describe_site,
     drawing,
     example_sites,
-    merge_channels,
-    merge_sentence,
-    merged_channels,
     picture,
     read,
     scale_sentence,
@@ -50,7 +48,10 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         if len(image) > 1:
             pixels_drawn = with_scale(merge_channels(image, merged), data)
             picture(
-                panels[len(image)], pixels_drawn, "merged", caption=merge_sentence(data, merged).replace(", ", "\n")
+                panels[len(image)],
+                pixels_drawn,
+                "merged",
+                caption=merge_sentence(data.screen.card.channels, merged).replace(", ", "\n"),
             )
     site = describe_site(data, row)
     numbers = {
