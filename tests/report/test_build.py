@@ -98,8 +98,9 @@ def test_what_rules_without_cells_would_have_scored_stands_in_the_row_that_it_be
     # The most important caveat also stands at the top, the strongest rule first.
     top = page.text[: page.text.index("Read this first")]
     assert (
-        "Without cells, balanced accuracy is 50.0\u202f% from the brightness of the images, 12.5\u202f% from the position "
-        f"of the well, 6.2\u202f% from the plate, each alone; the network reaches {percent(reference['value'])}"
+        "Without cells, balanced accuracy is 50.0\u202f% from the brightness of the images, 12.5\u202f% from the "
+        f"position of the well, 6.2\u202f% from the plate, each alone; the network reaches "
+        f"{percent(reference['value'])}"
     ) in top
 
 
@@ -445,7 +446,7 @@ def test_the_page_tells_no_folder_of_this_machine(
     run = copy_of(run_data, tmp_path, "metrics.csv", "predictions", "explanations")
     monkeypatch.chdir(tmp_path)
     page = Page(build_report(run, run_data.screen))
-    assert page.text.count("distangle explain run") == 3
+    assert page.text.count("distangle explain run") == 4
     assert str(tmp_path) not in page.text
     assert str(run_data.screen.source) not in page.text
 

@@ -11,6 +11,8 @@ from PIL import Image
 from distangle.cli import main
 from distangle.images import measure_planes, probe_image
 from distangle.images.quality.summary import first_readable
+from distangle.report.data_card import edge_sentence
+from distangle.report.quality_charts import plate_and_light, wells_per_perturbation
 from distangle.screen import index, read_screen, write_screen
 
 
@@ -71,7 +73,11 @@ def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_
         assert (out / name).is_file(), name
     for output in ("Figure 1", "Figure 2", "Figure 3", "Table 1", "S_12", "light of the brightest"):
         assert output in page, output
-    assert "E1 plate 1 well B02 site 1: dna, actin, and all of them merged" in page
+    assert "E1 plate 1 well B02 site 1: nuclei, actin, and merged: cyan nuclei, magenta actin" in page
+    # All perturbations of a role have as many wells: a flat line would say less than a sentence.
+    assert "Negative control: 1 perturbation with 16 wells" in page
+    assert "Treatment: 4 perturbations with 12 wells each" in page
+    assert not (out / "figures" / "wells.svg").exists()
 
 
 def test_the_example_is_a_key_and_an_image_without_words(screen: Path) -> None:
@@ -129,3 +135,29 @@ def test_the_card_of_rxrx1_has_the_papers_totals(real_data: Path, tmp_path: Path
     assert sum(card["wells_by_perturbation"]["treatment"]) == 36517
     assert len(card["wells_by_perturbation"]["positive_control"]) == 30
     assert {row["sites"] for row in card["experiments"]} == {0}  # the tables tell wells
+
+
+def test_the_sentence_on_edges_names_its_limit() -> None:
+    edge = {"in_deviations": 0.4, "n_plates": 6, "p_value": 0.034}
+    size = "+0.40 standard deviations at the border of the plate (over 6 plates, p ="
+    assert edge_sentence(edge) == f"No edge effect shown at p < 0.01: {size} 0.034)."
+    assert edge_sentence(edge | {"p_value": 0.009}) == f"Edge effect: {size} 0.009)."
+
+
+def test_every_well_of_the_plate_is_drawn_and_a_missing_one_differs_from_the_median() -> None:
+    plate = np.full((16, 24), np.nan)
+    plate[1:15, 1:23] = 0.0
+    channel = {"plate": plate.tolist(), "illumination": [[1.0, 1.0], [1.0, 1.0]]}
+    text = plate_and_light(channel, quantity="mean intensity")
+    for letter in "ABCDEFGHIJKLMNOP":
+        assert f">{letter}</text>" in text
+    assert "hatched: no well" in text
+    assert "<pattern" in text
+    cells = re.findall(r'<path d="[^"]*" clip-path="[^"]*" style="fill: #([0-9a-f]{6})', text)
+    assert len(cells) == 14 * 22 + 4  # the wells of the screen, and the light
+
+
+def test_unequal_numbers_of_wells_are_drawn_with_every_role_visible() -> None:
+    text = wells_per_perturbation({"treatment": [50, 20], "positive_control": [50, 20]})
+    widths = set(re.findall(r"stroke-width: ([0-9.]+)", text))
+    assert {"4", "2.6"} <= widths

@@ -109,9 +109,7 @@ def test_a_compact_map_has_the_same_wells_in_fewer_bytes(run_data: Made) -> None
     rows[0] = {"Metadata_Well": "A01", "Metadata_Fold": "train"}
     grid = plate_grid(wells_of(run_data, rows), run_data.screen, experiment="E1", plate="1")
     drawing = compact_plate_map(grid)
-    squares = {
-        name: path.count("M") for path, name in re.findall(r'<path d="([^"]+)" class="(\w+)"', drawing)
-    }
+    squares = {name: path.count("M") for path, name in re.findall(r'<path d="([^"]+)" class="(\w+)"', drawing)}
     assert squares == {"training": 1, "correct": 71, "wrong": 24}
     assert "71 of 95 wells correct" in drawing
     assert len(drawing) < len(plate_map(grid)) / 5

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from distangle.core.io import remove_stale_temporaries, write_text
+from distangle.core.io import remove_stale_temporaries, write_bytes, write_text
 from distangle.core.progress import Advance, no_progress
 from distangle.report import score_table, tables
+from distangle.report.charts import Chart
 from distangle.report.data import ReportData, load
 from distangle.report.html import Content, Section, group, render_page, write_style
 from distangle.report.one_file import FILE, embed
@@ -119,7 +120,7 @@ class _Builder:
         """The pictures of the sections."""
         pictures = [
             path
-            for pattern in (f"{faithfulness.STRIPS}-*.png", "figure-*.png", "figure-*.svg")
+            for pattern in (f"{faithfulness.STRIPS}-*.png", "figure-*.png")
             for path in sorted((self._folder / "figures").glob(pattern))
         ]
         return [*self._charts, *self._renderer.written, *pictures]
@@ -146,7 +147,9 @@ class _Builder:
         method = [
             self._part("curves", "Training curves", scores.curves(data, write)),
             self._part("correction", "Batch correction", correction.batch_correction(data)),
-            self._part("other-methods", "Equation 15 and other ways to score channels", channels.other_methods(data, write)),
+            self._part(
+                "other-methods", "Equation 15 and other ways to score channels", channels.other_methods(data, write)
+            ),
             self._part("templates", "Class weight vectors (templates)", faithfulness.templates(data.templates)),
             self._part("filters", "Filters", faithfulness.filters(data.filters)),
             self._part("figures", "Figures of the paper", provenance.figures(data, self._folder)),
@@ -182,6 +185,9 @@ class _Builder:
         path = self._folder / "figures" / name
         write_text(path, text)
         self._charts.append(path)
+        if isinstance(text, Chart):
+            self._charts.append(path.with_suffix(".png"))
+            write_bytes(self._charts[-1], text.png())
         return f"figures/{name}"
 
 

@@ -54,6 +54,7 @@ _STYLE = (
     + "}"
 )
 MAX_NAME = 32  # letters of a name in a chart
+PNG_DPI = 200
 _CURVES = (
     ("accuracy", "Accuracy", (("train_accuracy", "training", BLUE), ("held_out_accuracy", "held out", ORANGE))),
     ("loss", "Loss (nats)", (("train_loss", "training", BLUE), ("held_out_loss", "held out", ORANGE))),
@@ -312,7 +313,28 @@ def _shorten(name: str, max_length: int = MAX_NAME) -> str:
     return printable if len(printable) <= max_length else printable[: max_length - 1] + "…"
 
 
-def svg_of(figure: Figure, stamp: str) -> str:
+class Chart(str):
+    """The SVG text of a chart, which can be drawn as PNG as well."""
+
+    _figure: Figure
+
+    def __new__(cls, text: str, figure: Figure) -> "Chart":
+        """Keep the figure beside its text."""
+        chart = super().__new__(cls, text)
+        chart._figure = figure
+        return chart
+
+    def png(self) -> bytes:
+        """Draw the chart on white; equal charts give equal bytes."""
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(svg_settings()), drawable(self._figure, "png"):
+            self._figure.savefig(
+                buffer, format="png", dpi=PNG_DPI, facecolor="white", transparent=False, metadata={"Software": None}
+            )
+        return buffer.getvalue()
+
+
+def svg_of(figure: Figure, stamp: str) -> Chart:
     """Return a chart as SVG text in the light and dark colors of the page.
 
     Args:
@@ -327,4 +349,4 @@ def svg_of(figure: Figure, stamp: str) -> str:
     text = buffer.getvalue()
     # The document type and the metadata contain remote addresses, which a report must not.
     text = re.sub(r"<!DOCTYPE[^>]*>\s*|\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return text.replace("<defs>", f"<defs><style>{_STYLE}</style>", 1)
+    return Chart(text.replace("<defs>", f"<defs><style>{_STYLE}</style>", 1), figure)

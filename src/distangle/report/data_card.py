@@ -8,10 +8,12 @@ import numpy as np
 
 from distangle.core.io import write_bytes, write_json, write_text
 from distangle.report import quality_charts
-from distangle.report.html import Content, Section, Table, paragraph, render_page, spaced, write_style
-from distangle.screen import Channel, ScreenStatistics, statistics_table
+from distangle.report.html import Content, Section, Table, count, paragraph, render_page, spaced, write_style
+from distangle.report.merging import merge_sentence, merged_channels
+from distangle.screen import Channel, ScreenStatistics, channel_labels, statistics_table
 
 MAX_PLATES = 24  # rows of the table of controls
+EDGE_LEVEL = 0.01  # largest p of an edge effect
 
 
 def write_card(
@@ -44,12 +46,20 @@ def write_card(
         sections.append(
             Section(name="intensity", title="Intensity", content=_intensity_content(writer, card["pixels"]))
         )
-        sections.append(Section(name="plates", title="Plate effects", content=_plate_content(writer, card["pixels"])))
+        sections.append(
+            Section(name="plates", title="Plate effects", content=_plate_content(writer, card["pixels"], _labels(card)))
+        )
     sections.append(Section(name="refused", title="Refused entries", content=_problem_content(card)))
     page = folder / "index.html"
     title = f"{card['source']} · distangle data card"
     write_text(page, render_page(title, stamp="", header=_header(card), sections=sections))
     return [*writer.written, write_style(folder), page]
+
+
+def _labels(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of the channels by name."""
+    channels = [Channel(**channel) for channel in card["channels"]]
+    return dict(zip((channel.name for channel in channels), channel_labels(channels), strict=True))
 
 
 def _stack(
@@ -76,18 +86,29 @@ class _FigureWriter:
 def _example_figure(
     writer: _FigureWriter, card: Mapping[str, Any], site: Mapping[str, str], image: np.ndarray
 ) -> dict[str, str]:
-    picture = quality_charts.channels_side_by_side(image, [Channel(**channel) for channel in card["channels"]])
-    names = ", ".join(str(channel["name"]) for channel in card["channels"])
+    picture = quality_charts.channels_side_by_side(image)
+    channels = [Channel(**channel) for channel in card["channels"]]
+    names = ", ".join(channel_labels(channels))
     site_label = f"{site['experiment']} plate {site['plate']} well {site['well']} site {site['site']}"
-    caption = f"{site_label}: {names}, and all of them merged (Figure 1)."
+    merged = f", and merged: {merge_sentence(channels, merged_channels(image))}" if len(image) > 1 else ""
+    caption = f"{site_label}: {names}{merged} (as Figure 1 of the paper)."
     return writer.figure("channels.png", picture, alternative="The channels of one site", caption=caption)
 
 
 def _well_content(writer: _FigureWriter, card: Mapping[str, Any]) -> Content:
     if not card["wells_by_perturbation"]:
         return paragraph("The screen has no perturbation.")
-    chart = quality_charts.wells_per_perturbation(card["wells_by_perturbation"])
-    caption = "Wells of each perturbation by role, on a logarithmic scale (Figure 2)."
+    counts = card["wells_by_perturbation"]
+    if all(len(set(wells)) == 1 for wells in counts.values()):
+        # Equal numbers would be a flat line: a sentence says more.
+        sentences = [
+            f"{spaced(role).capitalize()}: {count(len(wells), 'perturbation')} with {count(wells[0], 'well')}"
+            f"{' each' if len(wells) > 1 else ''} (as Figure 2 of the paper)."
+            for role, wells in counts.items()
+        ]
+        return _stack(sentences=sentences)
+    chart = quality_charts.wells_per_perturbation(counts)
+    caption = "Wells of each perturbation by role, on a logarithmic scale (as Figure 2 of the paper)."
     return _stack(
         figures=[writer.figure("wells.svg", chart, alternative="Wells of each perturbation", caption=caption)]
     )
@@ -99,7 +120,7 @@ def _intensity_content(writer: _FigureWriter, pixels: Mapping[str, Any]) -> Cont
         "intensity.svg",
         quality_charts.intensity_by_experiment(channels),
         alternative="Mean intensity by channel and experiment",
-        caption="Mean intensity of a site: range, quartiles and median by experiment (Figure 3). "
+        caption="Mean intensity of a site: range, quartiles and median by experiment (as Figure 3 of the paper). "
         f"{pixels['sites_read']:,} of {pixels['of_sites']:,} sites were read.",
     )
     variance = writer.figure(
@@ -116,7 +137,7 @@ def _intensity_content(writer: _FigureWriter, pixels: Mapping[str, Any]) -> Cont
     )
 
 
-def _plate_content(writer: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
+def _plate_content(writer: _FigureWriter, pixels: Mapping[str, Any], labels: Mapping[str, str]) -> Content:
     figures, sentences = [], []
     for k, channel in enumerate(pixels["channels"], start=1):
         if channel["planes_of_zero"] == channel["planes"]:
@@ -125,8 +146,8 @@ def _plate_content(writer: _FigureWriter, pixels: Mapping[str, Any]) -> Content:
         figures.append(writer.figure(
             f"plate-{k}.svg",
             quality_charts.plate_and_light(channel, quantity=str(pixels["quantity"])),
-            alternative=f"Median plate of {channel['channel']}",
-            caption=f"{channel['channel']}. {edge_sentence(channel['edge'])} {_light_sentence(channel)}",
+            alternative=f"Median plate of {labels.get(channel['channel'], channel['channel'])}",
+            caption=f"{labels.get(channel['channel'], channel['channel'])}. {edge_sentence(channel['edge'])} {_light_sentence(channel)}",
         ))  # fmt: skip
     return _stack(sentences=sentences, figures=figures)
 
@@ -137,7 +158,8 @@ def edge_sentence(edge: Mapping[str, Any] | None) -> str:
         return "No plate has both border and inner wells."
     size = f"{edge['in_deviations']:+.2f} standard deviations at the border of the plate"
     over = f"over {edge['n_plates']} plate{'s' * (edge['n_plates'] != 1)}, p = {edge['p_value']:.3f}"
-    return f"{'Edge effect' if edge['p_value'] < 0.01 else 'No edge effect shown'}: {size} ({over})."
+    verdict = "Edge effect" if edge["p_value"] < EDGE_LEVEL else f"No edge effect shown at p < {EDGE_LEVEL:g}"
+    return f"{verdict}: {size} ({over})."
 
 
 def _light_sentence(channel: Mapping[str, Any]) -> str:
@@ -173,7 +195,10 @@ def _class_set_table(card: Mapping[str, Any]) -> Table:
         (f"S_{size}", f"{int(size):,}", f"{n:,}", f"{int(size) * n:,}") for size, n in statistics["class_sets"].items()
     ]
     total = ("all", "", f"{statistics['n_treatment_classes']:,}", f"{statistics['n_train_wells']:,}")
-    caption = "Treatments of the training part by their number of wells (Table 1); both sums are checked."
+    caption = (
+        "Treatments of the training part by their number of wells (as Table 1 of the paper: S_n is the set of "
+        "treatments with n wells); both sums are checked."
+    )
     columns = ("set", "wells each", "treatments", "wells")
     return Table(columns=columns, rows=[*sets, total], numeric=(1, 2, 3), caption=caption)
 

@@ -11,13 +11,14 @@ MAX_TABLE_BYTES = 2**20  # a larger CSV file stays in the folder of the report
 _MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
 _PICTURE = re.compile(r'src="(figures/[a-z0-9-]+\.(?:png|svg))"')
 _PICTURE_LINK = re.compile(r'<a href="figures/[a-z0-9-]+\.(?:png|svg)"(?: download)?>(.*?)</a>', re.DOTALL)
+_FIGURE_FILES = re.compile(r'<p class="figure-files download">.*?</p>', re.DOTALL)
 _TABLE = re.compile(r'<a href="tables/([a-z0-9-]+)\.csv" download>(.*?)</a>', re.DOTALL)
 
 
 def embed(page: str, folder: Path) -> str:
     """Return a page that needs no other file.
 
-    Pictures become `data:` addresses. Links to pictures become plain, because browsers open no `data:` address.
+    Pictures become `data:` addresses. Links to pictures go, because browsers open no `data:` address.
 
     Args:
         page: A page of `render_page` with a style sheet beside it.
@@ -41,6 +42,7 @@ def embed(page: str, folder: Path) -> str:
             return f"{text}: in the folder of the report, tables/{name}.csv"
         return f'<a href="{_data_address(path, "text/csv")}" download="{name}.csv">{text}</a>'
 
+    page = _FIGURE_FILES.sub("", page)
     page = _TABLE.sub(table, _PICTURE.sub(picture, _PICTURE_LINK.sub(r"\1", page)))
     page = with_style(page)
     check_page(page, style=style_sheet(), embedded=True)

@@ -89,9 +89,7 @@ def _axis_labels(rows: int, columns: int) -> list[Markup]:
     return parts
 
 
-def _draw_well(
-    grid: PlateGrid, row: int, column: int, *, x: float, y: float, size: float, bottom: float
-) -> Markup:
+def _draw_well(grid: PlateGrid, row: int, column: int, *, x: float, y: float, size: float, bottom: float) -> Markup:
     state = WellState(int(grid.state[row, column]))
     gap = 0.055 * size
     box = {"x": x + gap, "y": y + gap, "width": size - 2 * gap, "height": size - 2 * gap, "rx": size / 7}

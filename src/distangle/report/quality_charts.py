@@ -9,12 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
-from distangle.images.composites import channel_colors, composite, contrast_limits, exposure, grey, stretch
+from distangle.images.composites import contrast_limits, grey, stretch
 from distangle.report.charts import BLUE, INK, MUTED, ORANGE, RULE, svg_of, svg_settings
-from distangle.screen import Channel
+from distangle.report.merging import merge_channels, merged_channels
+from distangle.screen import well_name
 
 
 def curve_panels(
@@ -91,8 +93,12 @@ def wells_per_perturbation(counts: Mapping[str, Sequence[int]]) -> str:
     with matplotlib.rc_context(svg_settings()):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         axes = figure.add_subplot()
-        for (role, wells), color in zip(counts.items(), (BLUE, ORANGE, INK, MUTED, MUTED), strict=False):
-            axes.step(range(1, len(wells) + 1), wells, where="mid", color=color, label=role.replace("_", " "))
+        # Thinner lines over thicker ones, so that equal counts of two roles show both.
+        for (role, wells), color, width in zip(
+            counts.items(), (BLUE, ORANGE, INK, MUTED, MUTED), (4.0, 2.6, 1.4, 1.0, 0.7), strict=False
+        ):
+            label = role.replace("_", " ")
+            axes.step(range(1, len(wells) + 1), wells, where="mid", color=color, label=label, linewidth=width)
             if len(wells) == 1:
                 axes.plot([1], wells, "o", color=color, markersize=4)
         axes.set_yscale("log")
@@ -106,21 +112,20 @@ def wells_per_perturbation(counts: Mapping[str, Sequence[int]]) -> str:
         return svg_of(figure, "")
 
 
-def channels_side_by_side(image: np.ndarray, channels: Sequence[Channel], *, max_side: int = 320) -> bytes:
-    """Draw every channel of a site in grey and a merged image, as PNG.
+def channels_side_by_side(image: np.ndarray, *, max_side: int = 320) -> bytes:
+    """Draw every channel of a site in grey and up to three of them merged, as PNG.
 
     Source: Fig. 1
 
     Args:
         image: [channel, height, width].
-        channels: Channels of the image, with their colors.
         max_side: Longest side in pixels; larger images show every n-th pixel.
     """
     step = -(-max(image.shape[1:]) // max_side)
     stretched = stretch(image[:, ::step, ::step], contrast_limits([image]))
-    colours = channel_colors(channels)
     pictures = [grey(plane[None]) for plane in stretched]
-    pictures.append(composite(stretched, colours, gain=exposure(stretched, colours)))
+    if len(image) > 1:
+        pictures.append(merge_channels(image[:, ::step, ::step], merged_channels(image)))
     gap = np.full((stretched.shape[1], 4, 3), 255, dtype=np.uint8)
     strip = np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
     buffer = io.BytesIO()
@@ -183,26 +188,33 @@ def variance_shares(channels: Sequence[Mapping[str, Any]]) -> str:
 
 
 def plate_and_light(channel: Mapping[str, Any], *, quantity: str) -> str:
-    """Draw the median plate of a channel and its illumination profile."""
+    """Draw the median plate of a channel and its illumination profile.
+
+    Wells without an image are hatched, so that they differ from wells at the median.
+    """
     plate = np.array(channel["plate"], dtype=float)
     light = np.array(channel["illumination"], dtype=float)
     has_value = np.isfinite(plate)
+    n_rows, n_columns = plate.shape
     with matplotlib.rc_context(svg_settings()):
         figure = Figure(figsize=(6.8, 2.5), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
         limit = max(float(np.nanquantile(np.abs(plate[has_value]), 0.98)) if has_value.any() else 0.0, 1e-6)
-        rows, columns = np.flatnonzero(has_value.any(axis=1)), np.flatnonzero(has_value.any(axis=0))
-        top, bottom = (int(rows[0]), int(rows[-1])) if len(rows) else (0, 0)
-        first, last = (int(columns[0]), int(columns[-1])) if len(columns) else (0, 0)
+        frame = Rectangle((0.5, 0.5), n_columns, n_rows, facecolor="none", edgecolor=RULE, hatch="////", linewidth=0)
+        left.add_patch(frame)
         mesh = left.pcolormesh(
-            np.arange(first, last + 2) + 0.5, np.arange(top, bottom + 2) + 0.5,
-            np.ma.masked_invalid(plate[top : bottom + 1, first : last + 1]), cmap=_AROUND_ZERO, vmin=-limit, vmax=limit,
+            np.arange(n_columns + 1) + 0.5, np.arange(n_rows + 1) + 0.5, np.ma.masked_invalid(plate),
+            cmap=_AROUND_ZERO, vmin=-limit, vmax=limit, edgecolors=RULE, linewidth=0.3,
         )  # fmt: skip
-        left.invert_yaxis()
+        left.set_xlim(0.5, n_columns + 0.5)
+        left.set_ylim(n_rows + 0.5, 0.5)
         left.set_aspect("equal")
-        names = [chr(ord("A") + row) if row < 26 else "A" + chr(ord("A") + row - 26) for row in range(top, bottom + 1)]
-        left.set_yticks(range(top + 1, bottom + 2), names, fontsize=6)
-        left.set_title(f"{quantity}, median plate")
+        step = 1 if n_rows <= 16 else 2
+        names = [well_name(row, 0)[:-2] for row in range(0, n_rows, step)]
+        left.set_yticks(range(1, n_rows + 1, step), names, fontsize=6)
+        columns = [1, *range(4, n_columns + 1, 4)]
+        left.set_xticks(columns, [str(column) for column in columns], fontsize=6)
+        left.set_title(f"{quantity}, median plate\n(hatched: no well)")
         figure.colorbar(mesh, ax=left, shrink=0.7).set_label("log, against the median", fontsize=7)
         lit = right.pcolormesh(light, cmap="gray", vmin=min(0.5, float(light.min())), vmax=float(light.max()))
         right.invert_yaxis()

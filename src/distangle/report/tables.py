@@ -17,7 +17,9 @@ FOLDER = "tables"
 _ASCII = str.maketrans({"\u202f": " ", "\u2212": "-"})
 
 
-def write_tables(data: ReportData, perturbations: pd.DataFrame, sections: Sequence[Section], folder: Path) -> list[Path]:
+def write_tables(
+    data: ReportData, perturbations: pd.DataFrame, sections: Sequence[Section], folder: Path
+) -> list[Path]:
     """Write every table of the page with a file name, and the whole tables behind it.
 
     Args:

@@ -2,7 +2,7 @@
 
 import contextlib
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,22 +10,18 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from distangle.core.io import atomic_write
 from distangle.errors import ImageError, RunError, ScreenError
-from distangle.images import composites
 from distangle.report.charts import INK, MUTED, ORANGE, svg_settings
 from distangle.report.data import ReportData
 from distangle.report.glyphs import drawable
 from distangle.report.scale_bar import bar_length_um, draw_scale_bar, length_text
 from distangle.report.site_renderer import choose_sites, site_key, without_folder
-from distangle.screen import channel_labels
 from distangle.screen.screen import WELL_COLUMNS
 
 PNG_DPI = 200
-MERGE_COLORS = (("#00e5ff", "cyan"), ("#ff3df2", "magenta"), ("#ffe100", "yellow"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,48 +183,3 @@ def describe_site(data: ReportData, row: int) -> str:
     cell_type = f" ({site.cell_type})" if str(site.cell_type) else ""
     perturbation = f", {site.perturbation}" if str(site.perturbation) else ""
     return f"{site.experiment}, plate {site.plate}, well {site.well}, site {site.site}{cell_type}{perturbation}"
-
-
-def merge_channels(
-    image: np.ndarray, channels: Sequence[int], *, others: Sequence[np.ndarray] = ()
-) -> np.ndarray:
-    """Return up to three channels in cyan, magenta and yellow, uint8 [height, width, 3].
-
-    More than three colors cannot be told apart, and red and green are alike to many readers.
-
-    Args:
-        image: Raw image [channel, height, width].
-        channels: Indices from `merged_channels`.
-        others: Images to compare with this one; all share one contrast.
-    """
-    chosen = list(channels)
-    limits = composites.contrast_limits([image[chosen], *(other[chosen] for other in others)])
-    colours = np.ones((1, 3)) if len(chosen) == 1 else np.array([to_rgb(color) for color, _ in MERGE_COLORS[: len(chosen)]])
-    gains = [composites.exposure(composites.stretch(other[chosen], limits), colours) for other in (image, *others)]
-    return composites.composite(composites.stretch(image[chosen], limits), colours, gain=float(np.median(gains)))
-
-
-def merged_channels(image: np.ndarray) -> list[int]:
-    """Choose up to three channels: the first, then those least correlated with the chosen ones.
-
-    Args:
-        image: Raw image [channel, height, width].
-    """
-    if len(image) <= len(MERGE_COLORS):
-        return list(range(len(image)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlations = np.abs(np.corrcoef(image.reshape(len(image), -1).astype(np.float64)))
-    correlations = np.where(np.isfinite(correlations), correlations, 1.0)
-    chosen = [0]
-    while len(chosen) < len(MERGE_COLORS):
-        rest = [k for k in range(len(image)) if k not in chosen]
-        chosen.append(min(rest, key=lambda k: (float(correlations[k, chosen].max()), k)))
-    return sorted(chosen)
-
-
-def merge_sentence(data: ReportData, channels: Sequence[int]) -> str:
-    """Return which channel has which color, such as `cyan nuclei (DAPI), magenta actin`."""
-    labels = channel_labels(data.screen.card.channels)
-    if len(channels) == 1:
-        return labels[channels[0]]
-    return ", ".join(f"{color} {labels[k]}" for (_, color), k in zip(MERGE_COLORS, channels, strict=False))

@@ -5,15 +5,13 @@ from matplotlib.figure import Figure
 
 from distangle.images import composites
 from distangle.report.data import ReportData
+from distangle.report.merging import merge_channels, merge_sentence, merged_channels
 from distangle.report.paper.figure import (
     PaperFigure,
     UnavailableFigure,
     describe_site,
     drawing,
     example_sites,
-    merge_channels,
-    merge_sentence,
-    merged_channels,
     picture,
     read,
     scale_sentence,
@@ -49,7 +47,12 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             picture(axes, with_scale(grey, data), label, caption=f"mean {pixels.mean():.1f}, SD {pixels.std():.1f}")
         if len(image) > 1:
             pixels_drawn = with_scale(merge_channels(image, merged), data)
-            picture(panels[len(image)], pixels_drawn, "merged", caption=merge_sentence(data, merged).replace(", ", "\n"))
+            picture(
+                panels[len(image)],
+                pixels_drawn,
+                "merged",
+                caption=merge_sentence(data.screen.card.channels, merged).replace(", ", "\n"),
+            )
     site = describe_site(data, row)
     numbers = {
         "site": site,

@@ -13,14 +13,12 @@ from distangle.errors import ImageError
 from distangle.images import composites
 from distangle.report.charts import MUTED
 from distangle.report.data import ReportData
+from distangle.report.merging import merge_channels, merge_sentence, merged_channels
 from distangle.report.paper.figure import (
     PaperFigure,
     UnavailableFigure,
     drawing,
     hide_frame,
-    merge_channels,
-    merge_sentence,
-    merged_channels,
     picture,
     read,
     row_of,
@@ -97,7 +95,8 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         ],
     }
     caption = _caption(explanation, numbers)
-    caption += f" Upper row: {merge_sentence(data, merged or [0])}. {scale_sentence(data, image.shape[2])}"
+    colors = merge_sentence(data.screen.card.channels, merged or [0])
+    caption += f" Upper row: {colors}. {scale_sentence(data, image.shape[2])}"
     if has_means:
         caption += " Lower row: mean map of the sites with the same answer and cell type."
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

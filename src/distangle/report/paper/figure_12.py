@@ -40,7 +40,12 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         right.set_title("Shapley value of the channel\ngrey: 95 % of shuffled channels")
         right.set_ylabel("log probability (nats)" if explanation.settings["score"] == "log_probability" else "")
     numbers = _numbers(explanation, channels)
-    return PaperFigure(figure=figure, title=TITLE, caption=_caption(explanation, numbers, dict(zip(channels, labels, strict=True))), numbers=numbers)
+    return PaperFigure(
+        figure=figure,
+        title=TITLE,
+        caption=_caption(explanation, numbers, dict(zip(channels, labels, strict=True))),
+        numbers=numbers,
+    )
 
 
 def _labels(data: ReportData, channels: list[str]) -> list[str]:
@@ -91,14 +96,17 @@ def _numbers(explanation: Explanation, channels: list[str]) -> dict[str, Any]:
 def _caption(explanation: Explanation, numbers: dict[str, Any], labels: dict[str, str]) -> str:
     summary = explanation.summary
     text = (
-        f"{numbers['sites']} sites. By Eq. (15) {labels[numbers['eq15_top']]} comes out on top in {numbers['eq15_top_sites']} "
-        f"of them; with random maps, {labels[numbers['random_maps_top']]} in {numbers['random_maps_top_sites']:.0f}. "
+        f"{numbers['sites']} sites. By Eq. (15) {labels[numbers['eq15_top']]} comes out on top in "
+        f"{numbers['eq15_top_sites']} of them; with random maps, {labels[numbers['random_maps_top']]} in "
+        f"{numbers['random_maps_top_sites']:.0f}. "
     )
     mean = f"mean {numbers['shapley_top_mean']:.2f}, p = {numbers['shapley_top_p']:.2g}"
     if numbers["shapley_top_p"] <= STANDS_OUT:
         text += f"By Shapley values {labels[numbers['shapley_top']]} changed the output most ({mean})."
     else:
-        text += f"By Shapley values no single channel stands out; the largest is {labels[numbers['shapley_top']]} ({mean})."
+        text += (
+            f"By Shapley values no single channel stands out; the largest is {labels[numbers['shapley_top']]} ({mean})."
+        )
     if summary["shapley"]["interval"] is not None:
         text += f" Lines: 95 % intervals over {summary['groups']} {summary['interval_over']}s."
     elif summary["shapley"].get("by_group"):

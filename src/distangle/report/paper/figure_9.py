@@ -153,9 +153,10 @@ def _caption(
         interval = silhouette["interval"]
         interval_text = f", 95 % over experiments {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
         parts.append(
-            f"{f'{name} ({kind})' if kind else name}: silhouette {silhouette['value']:.2f}{interval_text} (shuffled labels {low:.2f} to "
-            f"{high:.2f}, p = {silhouette['p']:.2g}); {purity['value']:.0%} of the {numbers[name]['k']} nearest sites "
-            f"of other wells have the same perturbation (shuffled {purity['random']:.0%})."
+            f"{f'{name} ({kind})' if kind else name}: silhouette {silhouette['value']:.2f}{interval_text} "
+            f"(shuffled labels {low:.2f} to {high:.2f}, p = {silhouette['p']:.2g}); "
+            f"{purity['value']:.0%} of the {numbers[name]['k']} nearest sites of other wells have the same "
+            f"perturbation (shuffled {purity['random']:.0%})."
         )
     text += " " + " ".join(parts)
     if "difference" in numbers:

@@ -201,7 +201,7 @@ def _shapley_chart(
     top, stands_out = int(np.nanargmax(column.mean)), explanation.p_of_top <= STANDS_OUT
     caption = "" if stands_out else f"{_none_stands_out(explanation)} "
     caption += (
-        f"The largest of {len(names)} means over {count(len(explanation.table), 'explained site')} is {names[top]} with "
+        f"The largest of {len(names)} means over {count(len(explanation.table), 'explained site')} is {names[top]}, "
         f"{_signed(column.mean[top])}"
     )
     caption += f" (p = {explanation.p_of_top:.2g}). " if stands_out else ". "
@@ -367,7 +367,11 @@ def _to_intervals(values: object, n_channels: int) -> np.ndarray | None:
 def unit_of(explanation: Explanation) -> str:
     """Return the unit of the Shapley values."""
     of = str(explanation.settings.get("score") or "logit")
-    units = {"log_probability": "change of the log probability", "logit": "change of the logit", "probability": "probability"}
+    units = {
+        "log_probability": "change of the log probability",
+        "logit": "change of the logit",
+        "probability": "probability",
+    }
     return units.get(of, spaced(of))
 
 

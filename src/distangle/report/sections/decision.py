@@ -104,5 +104,7 @@ def missing_sentences(data: ReportData) -> list[str]:
         if n_untested:
             sentences.append(f"{count(n_untested, 'perturbation')} could not be tested.")
         if n_refused := len(data.profiles.refused):
-            sentences.append(f"{count(n_refused, 'row')} of the profiles {'was' if n_refused == 1 else 'were'} refused.")
+            sentences.append(
+                f"{count(n_refused, 'row')} of the profiles {'was' if n_refused == 1 else 'were'} refused."
+            )
     return sentences

@@ -41,8 +41,9 @@ def perturbation_table(data: ReportData) -> pd.DataFrame:
     hits = pd.DataFrame({"perturbation": []}) if data.profiles is None else data.profiles.hits
     names = texts(hits, "perturbation")
     known = set(names)
-    others = [name for name in scored.index if name not in known]
-    others.sort(key=lambda name: (roles.get(name) in NEGATIVE, -_share(scored, name), natural_sort_key(name)))
+    shares = _shares(scored)
+    others = [name for name in shares if name not in known]
+    others.sort(key=lambda name: (roles.get(name) in NEGATIVE, -shares[name], natural_sort_key(name)))
     table = hits.reindex(columns=["perturbation", *(name for name in _PROFILE_COLUMNS if name in hits)])
     annotations = [name for name in hits.columns if str(name).startswith("Metadata_") and hits[name].notna().any()]
     for name in annotations:
@@ -161,7 +162,9 @@ def _channel_cells(table: pd.DataFrame) -> list[str]:
 
 def _nearest(table: pd.DataFrame) -> list[str]:
     pairs = zip(texts(table, "nearest"), numbers(table, "nearest_cosine"), strict=True)
-    return [f"{brief(other, max_length=40)} ({format_number(value, '{:+.2f}')})" if other else "" for other, value in pairs]
+    return [
+        f"{brief(other, max_length=40)} ({format_number(value, '{:+.2f}')})" if other else "" for other, value in pairs
+    ]
 
 
 def _formatted(table: pd.DataFrame, name: str, pattern: str) -> list[str]:
@@ -198,8 +201,9 @@ def _scored_wells(data: ReportData) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def _share(scored: pd.DataFrame, name: str) -> float:
-    return float(scored.loc[name, "correct"] / scored.loc[name, "scored"])  # type: ignore[operator]
+def _shares(scored: pd.DataFrame) -> dict[str, float]:
+    shares = (scored["correct"] / scored["scored"]).to_numpy(dtype=np.float64)
+    return dict(zip(map(str, scored.index), map(float, shares), strict=True))
 
 
 def _roles(data: ReportData) -> dict[str, str]:
@@ -227,7 +231,9 @@ def acting_sentence(data: ReportData, table: pd.DataFrame) -> str:
     """Return which perturbations act, for the top of the page."""
     if data.profiles is None:
         return f"Not tested yet. `distangle profile {data.command_path}` tests it."
-    names = [name for name, acts in zip(texts(table, "perturbation"), texts(table, "acts"), strict=True) if acts == "yes"]
+    names = [
+        name for name, acts in zip(texts(table, "perturbation"), texts(table, "acts"), strict=True) if acts == "yes"
+    ]
     first = ", ".join(brief(name, max_length=40) for name in names[:8])
     more = f" and {count(len(names) - 8, 'more', 'more')}" if len(names) > 8 else ""
     return lead(data.profiles) + (f" The strongest first: {first}{more}." if names else "")

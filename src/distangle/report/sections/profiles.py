@@ -192,7 +192,9 @@ def _stage_table(batch_effects: pd.DataFrame) -> Table | None:
 
 
 def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
-    return format_number(value) + ("" if interval is None else f" ({format_number(interval[0])} to {format_number(interval[1])})")
+    return format_number(value) + (
+        "" if interval is None else f" ({format_number(interval[0])} to {format_number(interval[1])})"
+    )
 
 
 def _batch_sentence(batch_effects: pd.DataFrame) -> str:
@@ -285,7 +287,10 @@ def _cell(value: object) -> str:
 
 def _neighbors(table: pd.DataFrame, name: str) -> list[str]:
     pairs = zip(texts(table, name), numbers(table, f"{name}_cosine"), strict=True)
-    return [f"{brief(other, max_length=40)} ({format_number(cosine, '{:+.2f}')})" if other else "" for other, cosine in pairs]
+    return [
+        f"{brief(other, max_length=40)} ({format_number(cosine, '{:+.2f}')})" if other else ""
+        for other, cosine in pairs
+    ]
 
 
 def _formatted(table: pd.DataFrame, name: str, pattern: str = "{:.3f}") -> list[str]:
@@ -293,6 +298,7 @@ def _formatted(table: pd.DataFrame, name: str, pattern: str = "{:.3f}") -> list[
 
 
 def format_number(value: float, pattern: str = "{:.3f}") -> str:
+    """Return a number as text; a dash without a number."""
     return pattern.format(value).replace("-", "\u2212") if np.isfinite(value) else _NO_VALUE
 
 

@@ -38,9 +38,12 @@ def figures(data: ReportData, folder: Path) -> Content | None:
             width = picture.width
         with atomic_write(folder / "figures" / name) as temporary:
             temporary.write_bytes((source / name).read_bytes())
+        # An SVG can hold code, so that of a stranger's run is named and not copied.
+        vector = next((file for file in entry["files"] if file.endswith(".svg")), "")
         entries.append({
             "missing": "", "source": f"figures/{name}", "title": f"Figure {number}. {entry['title']}",
             "width": min(880, width // 2), "caption": entry["caption"],
+            "vector": f"explanations/figures/{vector}" if vector else "",
         })  # fmt: skip
     return Content("sections/paper_figures.html.j2", {"figures": entries}) if entries else None
 

@@ -164,9 +164,7 @@ def plate_maps(data: ReportData) -> Content:
     card = data.screen.card
     n_folded = min(len(others), MAX_FOLDED_WELLS // (card.plate_rows * card.plate_columns))
     never_trained = () if data.scores is None else data.scores.never_trained
-    grids = plate_grids(
-        data.wells, data.screen, plates=[*selection, *others[:n_folded]], never_trained=never_trained
-    )
+    grids = plate_grids(data.wells, data.screen, plates=[*selection, *others[:n_folded]], never_trained=never_trained)
     maps = [
         {
             "drawing": plate_map(grid) if number < len(selection) else compact_plate_map(grid),
@@ -177,7 +175,9 @@ def plate_maps(data: ReportData) -> Content:
         for number, grid in enumerate(grids)
     ]
     plate_count = count(len(plates), "held-out plate")
-    sentence = f"All {plate_count}." if not others else f"{len(selection)} of {plate_count}, spread over the experiments."
+    sentence = (
+        f"All {plate_count}." if not others else f"{len(selection)} of {plate_count}, spread over the experiments."
+    )
     if n_folded < len(others):
         sentence += f" {count(len(others) - n_folded, 'plate')} more are only in the table of wells."
     values = {"plates": maps[: len(selection)], "folded": maps[len(selection) :], "shown": sentence}

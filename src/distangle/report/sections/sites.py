@@ -145,7 +145,9 @@ def _control_sentence(site: ChosenSite, pictures: SitePictures) -> str:
     """Say which untreated well is shown, or why none is."""
     if pictures.control_key is not None:
         _, plate, well, number = pictures.control_key
-        return f"The nearest untreated well of this plate: {well}, site {number}, plate {plate}. Both share one contrast."
+        return (
+            f"The nearest untreated well of this plate: {well}, site {number}, plate {plate}. Both share one contrast."
+        )
     if str(site.entry["Metadata_Role"]) in NEGATIVE:
         return "This well is untreated itself."
     return "" if pictures.problem else "This plate has no untreated well to compare with."
@@ -162,5 +164,8 @@ def _correlation_sentence(site: ChosenSite, names: Sequence[str]) -> str:
     # Bonferroni correction for taking the largest of several.
     p = min(1.0, len(names) * float(site.entry[columns[top][1]]))
     if not p <= STANDS_OUT:
-        return f" The map resembles no channel more than random maps do (largest correlation {values[top]:.2f}, p = {p:.2g})."
+        return (
+            " The map resembles no channel more than random maps do "
+            f"(largest correlation {values[top]:.2f}, p = {p:.2g})."
+        )
     return f" The map resembles {names[top]} most (correlation {values[top]:.2f}; p = {p:.2g} among random maps)."
