@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from distangle.inference.open_set import ClassCenters, add_open_set_score, share_nearer
+from distangle.inference.open_set import ClassCenters, add_open_set_score, add_out_of_fold_score, share_nearer
 from distangle.results import Predictions
 
 N_CLASSES, SIZE = 6, 12
@@ -122,3 +122,69 @@ def test_without_training_wells_there_is_a_reason() -> None:
         "0 training wells of treatments are known, and it needs 20"
         in add_open_set_score(wells, wells, is_same_screen=True)[1]
     )
+
+
+def crossed(*, n_wells: int = 8, seed: int = 0) -> tuple[Predictions, np.ndarray]:
+    """Two networks, each with other experiments, and its own scale of logits; class t9 was never trained."""
+    rng = np.random.default_rng(seed)
+    rows, logits = [], []
+    for network, experiments in (("1", ("E0", "E1")), ("2", ("E2", "E3"))):
+        for experiment in experiments:
+            for label in (0, 1, 2, 9):
+                for _ in range(n_wells):
+                    rows.append((experiment, f"t{label}", "held_out" if label < 9 else "excluded", network))
+                    values = rng.normal(size=3)
+                    if label < 9:
+                        values[label] += 5
+                    logits.append(values * (1 if network == "1" else 30))
+    table = pd.DataFrame(rows, columns=["Metadata_Experiment", "perturbation", "Metadata_Fold", "network"])
+    table = table.assign(Metadata_Plate="1", Metadata_Role="treatment", reason="")
+    predictions = Predictions(
+        level="well", table=table.drop(columns="network"), logits=np.array(logits, np.float32),
+        embedding=np.zeros((len(table), 2), np.float32), perturbations=("t0", "t1", "t2"), views=8,
+    )  # fmt: skip
+    return predictions, table["network"].to_numpy(dtype=object)
+
+
+def test_after_a_cross_validation_each_network_ranks_the_wells_it_held_out() -> None:
+    wells, networks = crossed()
+    found, sentence = add_out_of_fold_score(wells, networks)
+    score, is_new = found.table["unlike_training"], found.table["perturbation"] == "t9"
+    assert roc_auc_score(is_new, score) > 0.95
+    # Wells like the references have uniform ranks in both networks, though the logits of one are thirty times as large.
+    for network in ("1", "2"):
+        assert score[(networks == network) & ~is_new].mean() == pytest.approx(0.5, abs=0.08)
+    assert sentence == (
+        "unlike_training is a rank by the largest logit among wells that the same network of the cross-validation held "
+        "out, of other experiments: the final network was trained on all wells."
+    )
+    # By hand: the first well of E0 among the 24 labeled wells of E1.
+    largest = wells.logits.max(axis=1)
+    references = ((wells.table["Metadata_Experiment"] == "E1") & ~is_new).to_numpy()
+    assert score[0] == pytest.approx((largest[references] > largest[0]).mean())
+
+
+def test_a_well_has_no_part_in_its_own_references() -> None:
+    wells, networks = crossed()
+    first = add_out_of_fold_score(wells, networks)[0].table["unlike_training"]
+    logits = wells.logits.copy()
+    is_moved = (wells.table["Metadata_Experiment"] == "E0").to_numpy()
+    logits[is_moved] -= 100
+    second = add_out_of_fold_score(Predictions(**{**vars(wells), "logits": logits}), networks)[0].table[
+        "unlike_training"
+    ]
+    assert (second[is_moved] == 1).all()
+    is_other_network = networks == "2"
+    np.testing.assert_array_equal(second[is_other_network], first[is_other_network])
+
+
+def test_wells_of_the_final_network_or_with_few_references_have_no_score() -> None:
+    wells, networks = crossed()
+    networks[:32] = "0"  # E0: now E1 is alone, with one plate
+    found, sentence = add_out_of_fold_score(wells, networks)
+    assert found.table["unlike_training"].isna().tolist() == [True] * 64 + [False] * 64
+    assert sentence.endswith(" 32 wells have no score, because there are fewer than 20 such wells.")
+    few, networks = crossed(n_wells=2)
+    same, reason = add_out_of_fold_score(few, networks)
+    assert same is few
+    assert "No well has a score for unlike wells: after a cross-validation" in reason

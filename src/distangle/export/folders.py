@@ -46,7 +46,7 @@ def check_source(source: Path, *, must_be_run: bool = False) -> None:
 
 
 def check_new(out: Path) -> None:
-    """Check that nothing is at a path, or an empty folder, and that it lies in no run.
+    """Check that a path is new or an empty folder, and lies in no run.
 
     Raises:
         ConfigError: A file or files are there, or the path lies in a run.

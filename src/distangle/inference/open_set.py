@@ -1,6 +1,6 @@
 """Score how unlike the training wells a well is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -149,6 +149,60 @@ def add_open_set_score(
         perturbations=wells.perturbations,
         views=wells.views,
     ), sentence
+
+
+def add_out_of_fold_score(wells: Predictions, networks: np.ndarray) -> tuple[Predictions, str]:
+    """Add `unlike_training` to the wells that a cross-validation held out.
+
+    The final network was trained on all wells, and embeddings of different networks cannot be compared. So each well is
+    judged by the network that held it out: its distance is the negative of the largest logit, and the score is the
+    share of reference wells with a smaller distance. References are labeled treatment wells that the same network held
+    out, of other experiments than the well (of other plates if it held one experiment out). No well has a part in its
+    own network or references.
+
+    Args:
+        wells: Predicted wells of the training screen, with the logits of the networks of the folds.
+        networks: Number of the network that predicted each well as text, [well]; "" or "0" for the final network.
+
+    Returns:
+        The predictions with the column (NaN for other wells, and for those with fewer than `MIN_REFERENCES`
+        references), and a sentence on the references; or the same predictions and the reason.
+
+    Source:
+        Vaze et al. 2022, "Open-set recognition: a good closed-set classifier is all you need", ICLR (the largest
+        logit).
+    """
+    table = wells.table
+    rows = (table["reason"] == "").to_numpy() & ~np.isin(networks, ["", "0"])
+    is_reference = rows & ((table["perturbation"] != "") & table["Metadata_Fold"].isin(UNSEEN)).to_numpy()
+    is_reference &= ~table["Metadata_Role"].isin(CONTROLS).to_numpy()
+    distances = -wells.logits.max(axis=1).astype(np.float64)
+    scores, units = np.full(len(table), np.nan), set()
+    for network in sorted(set(networks[rows].tolist())):
+        own = networks == network
+        unit, groups, _ = _groups(table, table, is_reference & own, is_same=True)
+        for name in dict.fromkeys(groups[rows & own].tolist()):
+            references = distances[is_reference & own & (groups != name)]
+            if len(references) < MIN_REFERENCES:
+                continue
+            members = rows & own & (groups == name)
+            scores[members] = share_nearer(distances[members], references)
+            units.add(unit)
+    n_without = int((rows & np.isnan(scores)).sum())
+    if not units:
+        return wells, (
+            "No well has a score for unlike wells: after a cross-validation, the final network was trained on all "
+            f"wells, and the networks of the folds held out fewer than {MIN_REFERENCES} treatment wells of other "
+            "experiments or plates."
+        )
+    kinds = " or ".join(f"{unit}s" for unit in sorted(units))
+    sentence = (
+        "unlike_training is a rank by the largest logit among wells that the same network of the cross-validation held "
+        f"out, of other {kinds}: the final network was trained on all wells."
+    )
+    if n_without:
+        sentence += f" {n_without} wells have no score, because there are fewer than {MIN_REFERENCES} such wells."
+    return replace(wells, table=table.assign(**{UNLIKE: scores})), sentence
 
 
 def _groups(

@@ -9,7 +9,7 @@ from distangle.errors import RunError
 from distangle.inference.control_checks import was_trained
 from distangle.inference.cross_fit import cross_fit
 from distangle.inference.new_screen import training_wells
-from distangle.inference.open_set import add_open_set_score
+from distangle.inference.open_set import add_open_set_score, add_out_of_fold_score
 from distangle.inference.out_of_fold import FOLD_COLUMN
 from distangle.inference.plate_layout import TrainingWells, add_layout_columns
 from distangle.model import ModelCard
@@ -17,9 +17,6 @@ from distangle.results import Calibration, Predictions, RunFolder
 from distangle.screen import CONTROLS, TRAIN
 
 CALIBRATED = "calibrated_confidence"
-_SEEN_ALL = (
-    "No well has a score for unlike wells: after a cross-validation, the final network was trained on all wells."
-)
 
 
 def calibrate(predictions: Sequence[Predictions], card: ModelCard) -> tuple[list[Predictions], tuple[Calibration, ...]]:
@@ -58,7 +55,9 @@ def add_well_columns(
     """
     with_layout, layout = add_layout_columns(wells, _training_parts(wells, run, card, is_own_screen=is_own_screen))
     if is_own_screen and FOLD_COLUMN in wells.table.columns:
-        return with_layout, {"layout": layout, "unlike_training": _SEEN_ALL}
+        networks = wells.table[FOLD_COLUMN].astype(str).to_numpy(dtype=object)
+        complete, unlike = add_out_of_fold_score(with_layout, networks)
+        return complete, {"layout": layout, "unlike_training": unlike}
     is_complete = is_own_screen and _has_trained_treatments(wells)  # a part of the screen may have none
     source = with_layout if is_complete else _stored_wells(run, views=wells.views)
     complete, unlike = add_open_set_score(with_layout, source, is_same_screen=is_own_screen)

@@ -79,7 +79,7 @@ def _precision(
 
 
 def _precision_of_codes(codes: Int[np.ndarray, "*query positive"]) -> Float[np.ndarray, "*query"]:
-    """Return the average precision of queries from the entries of `Pool.nearer` at their positives."""
+    """Return the average precision of queries from `nearer` at their positives."""
     code = np.sort(codes, axis=-1).astype(np.int32)
     own, count = code & 1, np.arange(1, code.shape[-1] + 1)
     negatives = (code >> 1) - (np.cumsum(own, axis=-1) - own)

@@ -114,7 +114,9 @@ def sides_sentence(profiles: Profiles, conditions: Sequence[str] = ()) -> str:
 
 
 def wholly_fitted(profiles: Profiles) -> list[str]:
-    """Return the perturbations that are not compared because the alignment has all their wells.
+    """Return the perturbations whose wells all fit the alignment.
+
+    They are not compared.
 
     Args:
         profiles: As of `part_controls`.

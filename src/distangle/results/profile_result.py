@@ -120,7 +120,7 @@ class ProfileResult:
 
     @staticmethod
     def remove(folder: Path) -> None:
-        """Remove the JSON file, so that the folder holds no profiles until others are written.
+        """Remove the JSON file, so that the folder holds no profiles any more.
 
         Raises:
             StorageError: The folder is not writable.
