@@ -12,6 +12,7 @@ Every case runs in a process of its own, one thread: wall time, CPU time, and me
 
 import argparse
 import gc
+import json
 import math
 import multiprocessing
 import os
@@ -225,11 +226,11 @@ def control_sites(n_sites: int) -> Callable[[], object]:
     return partial(sites.control_sites, store, make_folds(screen), config, say=lambda _: None)
 
 
-def evaluate(n_sites: int) -> Callable[[], object]:
+def evaluate(n_sites: int, *, predictions=None, screen=None) -> Callable[[], object]:  # noqa: ANN001
     from distangle.inference import evaluate
 
-    screen = make_screen(n_sites)
-    predictions = make_predictions(screen, make_folds(screen))
+    screen = screen or make_screen(n_sites)
+    predictions = predictions or make_predictions(screen, make_folds(screen))
     trained = set(screen.sites["perturbation"])
     card = SimpleNamespace(
         trained_classes=trained,
@@ -318,6 +319,31 @@ def verify(n_sites: int) -> Callable[[], object]:
     return partial(verify_screen, screen)
 
 
+def report(n_sites: int) -> Callable[[], object]:
+    """Draw what grows with classes and plates: scores, confusion and plate maps, on one page."""
+    from distangle.inference import average_wells
+    from distangle.report import html
+    from distangle.report.sections import scores as sections
+
+    screen = make_screen(n_sites)
+    predictions = make_predictions(screen, make_folds(screen))
+    scores = evaluate(n_sites, predictions=predictions, screen=screen)()
+    wells = average_wells(predictions)
+    data = SimpleNamespace(
+        scores=scores, wells=wells, screen=screen, stamp="", holds_nothing_out=False, command_path="runs/first"
+    )
+
+    def draw() -> None:
+        contents = {"confusion": sections.confusion(data, lambda name, _: name), "plates": sections.plate_maps(data)}
+        parts = [html.Section(name=name, title=name, content=content) for name, content in contents.items()]
+        page = html.render_page("scale", stamp="", header=html.paragraph("scale"), sections=parts)
+        if n_sites > N_WARM_UP:
+            n_json = len(json.dumps(scores.model_dump(mode="json"), indent=2))
+            print(f"page {len(page.encode()) / 1e6:.2f} MB, scores.json {n_json / 1e3:.0f} kB, {n_sites:,} sites")
+
+    return draw
+
+
 @dataclass(frozen=True)
 class Case:
     """What to measure, and its limits: scale to seconds of CPU, and MiB above the input at the largest."""
@@ -339,11 +365,12 @@ CASES = {
     "evaluate": Case(evaluate, {1: 3.0}, 300),
     "calibrate": Case(calibrate, {1: 10.0}, 300),
     "baselines": Case(baselines, {1: 3.0}, 300),
+    "report": Case(report, {1: 10.0}, 300),
     "index": Case(index, {1 / 8: 90 / 8}, 500),
     "verify": Case(verify, {1 / 8: 60 / 8}, 500),
 }
 WITH_FILES = ("index", "verify")  # at an eighth at most
-NEED_LOGITS = ("evaluate", "baselines", "calibrate")
+NEED_LOGITS = ("evaluate", "baselines", "calibrate", "report")
 
 
 def _measure(name: str, n_sites: int, answers: Connection) -> None:

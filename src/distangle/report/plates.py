@@ -92,11 +92,11 @@ def plate_grid(
     confidence = np.full(shape, np.nan)
     role = np.full(shape, "", dtype=object)
     tooltip = np.full(shape, "", dtype=object)
-    table = wells.table
+    table, trained = wells.table, frozenset(wells.perturbations) - set(never_trained)
     on_plate = (table["Metadata_Experiment"].astype(str) == experiment) & (table["Metadata_Plate"].astype(str) == plate)
     for entry in table[on_plate].to_dict("records"):
         position = parse_well(str(entry["Metadata_Well"]), rows=shape[0], columns=shape[1])
-        state[position] = _well_state(entry, trained=frozenset(wells.perturbations) - set(never_trained))
+        state[position] = _well_state(entry, trained=trained)
         role[position] = str(entry["Metadata_Role"])
         if state[position] >= WellState.UNSCORED:
             confidence[position] = float(entry["confidence"])
