@@ -12,12 +12,16 @@ Every case runs in a process of its own, one thread: wall time, CPU time, and me
 
 import argparse
 import gc
+import json
 import math
 import multiprocessing
 import os
+import shutil
+import struct
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +42,7 @@ CELL_TYPES = ("HEPG2", "HUVEC", "RPE", "U2OS")
 HELD_OUT_SHARE = 0.51  # of the experiments: 64,032 sites of all
 N_FEATURES = 128
 N_WARM_UP = 2_600  # sites: two experiments
+FOLDERS: list[Path] = []  # of this process, removed at its end
 MAX_EXPONENT = 1.1
 
 
@@ -166,6 +171,7 @@ def read_screen(n_sites: int) -> Callable[[], object]:
     from distangle.screen import read_screen, write_screen
 
     folder = Path(tempfile.mkdtemp(prefix="distangle-scale-"))
+    FOLDERS.append(folder)
     write_screen(make_screen(n_sites), folder)
     return lambda: read_screen(folder)
 
@@ -220,11 +226,11 @@ def control_sites(n_sites: int) -> Callable[[], object]:
     return partial(sites.control_sites, store, make_folds(screen), config, say=lambda _: None)
 
 
-def evaluate(n_sites: int) -> Callable[[], object]:
+def evaluate(n_sites: int, *, predictions=None, screen=None) -> Callable[[], object]:  # noqa: ANN001
     from distangle.inference import evaluate
 
-    screen = make_screen(n_sites)
-    predictions = make_predictions(screen, make_folds(screen))
+    screen = screen or make_screen(n_sites)
+    predictions = predictions or make_predictions(screen, make_folds(screen))
     trained = set(screen.sites["perturbation"])
     card = SimpleNamespace(
         trained_classes=trained,
@@ -255,6 +261,89 @@ def baselines(n_sites: int) -> Callable[[], object]:
     return partial(predict_without_cells, predictions, predictions, statistics)
 
 
+def tiny_png(number: int) -> bytes:
+    """Return a PNG file of 16 x 16 gray pixels, another one for every number."""
+    pixels = np.random.default_rng(number).integers(0, 256, (16, 16), dtype=np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows, 1)),
+        (b"IEND", b""),
+    ]
+    parts = (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def make_files(n_sites: int) -> Path:
+    """Write the stand-in as Kaggle's archive has it, in memory where there is such a file system."""
+    in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="distangle-scale-", dir=in_memory))
+    FOLDERS.append(folder)
+    sites = make_sites(n_sites)
+    wells = sites.drop_duplicates(["experiment", "plate", "well"])
+    code = wells["experiment"] + "_" + wells["plate"] + "_" + wells["well"]
+    table = pd.DataFrame({"id_code": code, "experiment": wells["experiment"], "plate": wells["plate"]})
+    sirna = np.where(wells["role"] == "untreated", "sirna_1138", wells["perturbation"])
+    table.assign(well=wells["well"], sirna=sirna).to_csv(folder / "train.csv", index=False)
+    for place in (sites["experiment"] + "/Plate" + sites["plate"]).unique():
+        (folder / "train" / place).mkdir(parents=True)
+    number = 0
+    for k in range(1, N_CHANNELS + 1):
+        for path in sites[f"path_{k}"].tolist():
+            (folder / "train" / path).write_bytes(tiny_png(number))
+            number += 1
+    return folder
+
+
+def index(n_sites: int) -> Callable[[], object]:
+    """Index with hashing."""
+    from distangle.images import find_zeroed_rows, probe_image
+    from distangle.screen import index
+
+    folder = make_files(n_sites)
+    return partial(index, folder, layout="rxrx1", probe=probe_image, find_zeroed_rows=find_zeroed_rows)
+
+
+def verify(n_sites: int) -> Callable[[], object]:
+    """Verify the images of a screen."""
+    from distangle.results import verify_screen
+    from distangle.screen import read_screen, write_screen
+
+    folder = make_files(n_sites)
+    from distangle.screen import index
+
+    write_screen(index(folder, layout="rxrx1"), folder / "screen")
+    screen = read_screen(folder / "screen")
+    return partial(verify_screen, screen)
+
+
+def report(n_sites: int) -> Callable[[], object]:
+    """Draw what grows with classes and plates: scores, confusion and plate maps, on one page."""
+    from distangle.inference import average_wells
+    from distangle.report import html
+    from distangle.report.sections import scores as sections
+
+    screen = make_screen(n_sites)
+    predictions = make_predictions(screen, make_folds(screen))
+    scores = evaluate(n_sites, predictions=predictions, screen=screen)()
+    wells = average_wells(predictions)
+    data = SimpleNamespace(
+        scores=scores, wells=wells, screen=screen, stamp="", holds_nothing_out=False, command_path="runs/first"
+    )
+
+    def draw() -> None:
+        contents = {"confusion": sections.confusion(data, lambda name, _: name), "plates": sections.plate_maps(data)}
+        parts = [html.Section(name=name, title=name, content=content) for name, content in contents.items()]
+        page = html.render_page("scale", stamp="", header=html.paragraph("scale"), sections=parts)
+        if n_sites > N_WARM_UP:
+            n_json = len(json.dumps(scores.model_dump(mode="json"), indent=2))
+            print(f"page {len(page.encode()) / 1e6:.2f} MB, scores.json {n_json / 1e3:.0f} kB, {n_sites:,} sites")
+
+    return draw
+
+
 @dataclass(frozen=True)
 class Case:
     """What to measure, and its limits: scale to seconds of CPU, and MiB above the input at the largest."""
@@ -276,8 +365,12 @@ CASES = {
     "evaluate": Case(evaluate, {1: 3.0}, 300),
     "calibrate": Case(calibrate, {1: 10.0}, 300),
     "baselines": Case(baselines, {1: 3.0}, 300),
+    "report": Case(report, {1: 10.0}, 300),
+    "index": Case(index, {1 / 8: 90 / 8}, 500),
+    "verify": Case(verify, {1 / 8: 60 / 8}, 500),
 }
-NEED_LOGITS = ("evaluate", "baselines", "calibrate")
+WITH_FILES = ("index", "verify")  # at an eighth at most
+NEED_LOGITS = ("evaluate", "baselines", "calibrate", "report")
 
 
 def _measure(name: str, n_sites: int, answers: Connection) -> None:
@@ -291,6 +384,8 @@ def _measure(name: str, n_sites: int, answers: Connection) -> None:
     call()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     answers.send(Cost(wall=wall, cpu=cpu, added=measure.peak_resident() - loaded))
+    for folder in FOLDERS:
+        shutil.rmtree(folder)
 
 
 def cost_of(name: str, n_sites: int) -> Cost:
@@ -309,7 +404,7 @@ def cost_of(name: str, n_sites: int) -> Cost:
 def measure_case(name: str, scales: list[float]) -> bool:
     """Print the costs of a case at every scale, its exponent and its limits."""
     case, costs, held = CASES[name], {}, []
-    for scale in scales:
+    for scale in scales if name not in WITH_FILES else [min(scale, 1 / 8) for scale in scales]:
         if name in NEED_LOGITS and scale > 1:  # 502,000 rows of 1,139 float32 logits are 2.3 GB
             continue
         n_sites = round(N_SITES * scale)

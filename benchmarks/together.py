@@ -28,6 +28,7 @@ NAMES = (
     "alignment",
     "maps",
     "embedding",
+    "scale",
 )
 WORDS = ("holds ", "BROKEN")  # as `measure.verdict` prints them
 

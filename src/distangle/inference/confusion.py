@@ -32,7 +32,7 @@ def count_predictions(truth: pd.Series, predicted: pd.Series, classes: Sequence[
     occurring = set(truth.unique()) | set(predicted.unique())
     names = [name for name in classes if name in occurring]
     index = pd.Index(names, dtype=object)
-    rows, columns = (index.get_indexer(part.to_numpy(dtype=object)) for part in (truth, predicted))
+    rows, columns = (index.get_indexer(pd.Index(part, dtype=object)) for part in (truth, predicted))
     inside = (rows >= 0) & (columns >= 0)
     cells = rows[inside] * len(names) + columns[inside]
     return names, np.bincount(cells, minlength=len(names) ** 2).reshape(len(names), len(names))

@@ -172,7 +172,7 @@ def _top_hits(predictions: Predictions, scored: np.ndarray) -> np.ndarray:
     if scored.any():
         rows = np.flatnonzero(scored)
         names = predictions.table["perturbation"].to_numpy(dtype=object)[rows]
-        labels = pd.Index(predictions.perturbations, dtype=object).get_indexer(names)
+        labels = pd.Index(predictions.perturbations, dtype=object).get_indexer(pd.Index(names, dtype=object))
         for start in range(0, len(rows), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
             hits[rows[block]] = top_k_hits(predictions.logits[rows[block]], labels[block], TOP_K)
@@ -211,7 +211,7 @@ def _score_rows(
     # Names are compared once; all scores work on their numbers.
     truth_codes, names = pd.factorize(table["perturbation"].to_numpy(dtype=object), sort=True)
     codes = {
-        str(column): pd.Index(names).get_indexer(table[column].to_numpy(dtype=object))
+        str(column): pd.Index(names).get_indexer(pd.Index(table[column], dtype=object))
         for column in table.columns
         if column == "predicted" or str(column).startswith("by ")
     }

@@ -1,5 +1,6 @@
 """Read and write a screen: its sites, problems and metadata, in three files."""
 
+import functools
 import hashlib
 import io
 import os
@@ -109,7 +110,7 @@ class Screen:
     folder: Path | None = None
     confined: bool = False
 
-    @property
+    @functools.cached_property
     def source(self) -> AnyPath:
         """Absolute base folder of the image paths, or its URL."""
         if "://" in self.card.source:

@@ -70,7 +70,7 @@ def _same_site(screen: Screen) -> list[Problem]:
 def _same_page(screen: Screen) -> list[Problem]:
     users_of_page: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
     for k, row in _pages_used_twice(screen):
-        page_of_path = str(screen.sites[f"path_{k}"].iat[row]), int(screen.sites[f"page_{k}"].iat[row])
+        page_of_path = str(screen.sites[f"path_{k}"].iat[row]), int(screen.sites[f"page_{k}"].to_numpy()[row])
         users_of_page[page_of_path].append((row, screen.card.channels[k - 1].name))
     problems = []
     for (path, page), users in users_of_page.items():

@@ -128,8 +128,9 @@ def class_coverage(screen: Screen, folds: Folds, label: str = "perturbation") ->
     check_target(screen, label)
     pairs = pd.DataFrame({"fold": folds.of(screen), "label": screen.sites[label].astype(str)})
     counts: dict[str, Counter[str]] = defaultdict(Counter, {TRAIN: Counter(), HELD_OUT: Counter()})
-    for (fold, name), n in pairs.groupby(["fold", "label"], sort=False).size().items():
-        counts[fold][name] = int(n)
+    sizes = pairs.groupby(["fold", "label"], sort=False).size().reset_index(name="n")
+    for fold, name, n in zip(*(sizes[column].tolist() for column in sizes.columns), strict=True):
+        counts[fold][name] = n
     unknown = {fold: count.pop("", 0) for fold, count in counts.items()}
     trained = ordered_classes(counts[TRAIN])
     if len(trained) < 2:

@@ -80,12 +80,12 @@ class Folds:
         positions = keys.get_indexer(pd.MultiIndex.from_frame(screen.sites[list(KEY_COLUMNS)]))
         unknown = np.flatnonzero(positions < 0)
         if len(unknown):
+            first = _location(screen.sites, int(unknown[0]))
             raise FoldError(
-                f"{len(unknown)} of {len(positions)} sites are in no fold, the first "
-                f"{_location(screen.sites, int(unknown[0]))}. "
+                f"{len(unknown)} of {len(positions)} sites are in no fold, the first {first}. "
                 "The screen was indexed again after the folds were made: make new folds."
             )
-        return fold[last][positions].astype(str)
+        return np.asarray(fold[last][positions].astype(str))
 
     def write(self, path: Path) -> Path:
         """Write as Parquet with description and hash; return the path."""
@@ -368,8 +368,6 @@ def _keys_on_both_sides(
 ) -> tuple[list[tuple[str, ...]], int]:
     """Return the keys with sites on both sides, in table order, and the number of keys."""
     code = sites.groupby([sites[name] for name in columns], sort=False, dropna=False).ngroup().to_numpy()
-    if not len(code):
-        return [], 0
     n, n_held_out = np.bincount(code), np.bincount(code, weights=is_held_out)
     split = sites.iloc[np.unique(code, return_index=True)[1][(n_held_out > 0) & (n_held_out < n)]]
     return list(zip(*(split[name].tolist() for name in columns), strict=True)), len(n)

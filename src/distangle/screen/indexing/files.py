@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distangle.core.io import sha256_of
 from distangle.core.remote import AnyPath, RemotePath
 from distangle.errors import ImageError, PixelTypeError, ScreenError
 from distangle.screen.file_pages import ImageHeader
@@ -180,19 +181,17 @@ def _probe_local(
     name: str, probe: Probe | None, find_zeroed_rows: ZeroedRowsFinder | None, *, hash_files: bool
 ) -> FileInfo:
     try:
-        status = os.stat(name)  # noqa: PTH116 - pathlib is slower, a million times
-        size, mtime = status.st_size, status.st_mtime
-        if stat.S_ISDIR(status.st_mode) and is_array(Path(name)):
-            size, mtime = size_and_mtime(Path(name))
-        elif not stat.S_ISREG(status.st_mode):
+        status, path = os.stat(name), Path(name)  # noqa: PTH116 - pathlib is slower, a million times
+        size, mtime, is_file = status.st_size, status.st_mtime, stat.S_ISREG(status.st_mode)
+        if stat.S_ISDIR(status.st_mode) and is_array(path):
+            size, mtime = size_and_mtime(path)
+        elif not is_file:
             return FileInfo(error="not a regular file")
         if size == 0:
             return FileInfo(error="0 bytes")
-        header = ImageHeader(*probe(Path(name))) if probe is not None else None
-        sha256 = sha256_of_stored(Path(name)) if hash_files else ""
-        zeroed = (
-            find_zeroed_rows(Path(name)) if find_zeroed_rows is not None and not stat.S_ISDIR(status.st_mode) else {}
-        )
+        header = ImageHeader(*probe(path)) if probe is not None else None
+        sha256 = "" if not hash_files else sha256_of(path) if is_file else sha256_of_stored(path)
+        zeroed = find_zeroed_rows(path) if find_zeroed_rows is not None and is_file else {}
     except (FileNotFoundError, NotADirectoryError):
         return FileInfo(error="no such file", is_missing=True)
     except OSError as error:
