@@ -94,3 +94,22 @@ def test_an_image_that_cannot_be_read_takes_no_room(tmp_path: Path) -> None:
         store.image(1)
     assert store.cached_bytes == 2 * IMAGE
     store.close()
+
+
+def test_released_images_give_their_memory_back_and_keep_their_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ImageCache(tiny_screen(tmp_path), memory=2 * IMAGE)
+    (tmp_path / "plates/images/E1_1_0.png").unlink()
+    read = store.readable_images([0, 1, 2, 3])
+    assert [row for row, _ in read] == [0, 2, 3]
+    assert "E1_1_0.png" in store.reasons[1]
+    assert store.cached_bytes == 2 * IMAGE
+    store.release([0, 1, 2, 3])
+    assert store.cached_bytes == 0
+    assert np.isfinite(store.statistics[[0, 2, 3]]).all()
+    reads = count_reads(monkeypatch)
+    np.testing.assert_array_equal(store.readable_images([1, 3])[0][1], read[2][1])
+    assert reads == ["E1_3_0.png"]  # an unreadable row is not tried again
+    assert store.cached_bytes == IMAGE
+    store.close()

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from distangle.cli import main
 from distangle.errors import ConfigError, RunError, StorageError
 from distangle.images import cache
 from distangle.inference import parts as parts_module
 from distangle.inference import predict_run
 from distangle.inference.run import predict_share
 from distangle.inference.stored_parts import Share
-from distangle.results import RunFolder
+from distangle.results import Predictions, RunFolder
 from distangle.screen import read_screen
 from tiny_run import go_on, tiny_screen, tiny_start
 
@@ -183,3 +185,21 @@ def test_a_share_is_checked() -> None:
     for text in ("3", "a/b", "1/", "-1/2"):
         with pytest.raises(ConfigError, match="expected I/N, such as 3/16"):
             Share.parse(text)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_the_verb_predicts_a_share_and_then_joins_all(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["predict", str(folder / "runs/a"), "--out", str(out)]
+    main([*command, "--part", "2/3"])
+    assert capsys.readouterr().out.strip() == str(out / "parts")
+    assert [path.name[:10] for path in (out / "parts").iterdir()] == ["part-00002"]
+    main([*command, "--top", "2", "--half"])
+    assert f"1 of 3 parts of the prediction are in {out / 'parts'}." in capsys.readouterr().err
+    assert load_file(out / "sites.safetensors")["top_logits"].dtype == np.float16
+    assert Predictions.read(out, level="site").n_top == 2
+    with pytest.raises(SystemExit):
+        main([*command, "--part", "2/3", "--top", "2"])
+    assert "--top" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Train and predict the runs of an ablation, and continue after a stop."""
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from distangle.results import RunFolder
 from distangle.training import StopRequest, read_config, start_run, train, values_of
 
 Say = Callable[[str], None]
+PREDICTION_STEPS = 8  # of a run, beside its epochs
 
 
 def run_folder(plan: AblationPlan, condition: Condition, seed: int) -> Path:
@@ -22,7 +24,7 @@ def run_folder(plan: AblationPlan, condition: Condition, seed: int) -> Path:
 
 def count_steps(plan: AblationPlan) -> int:
     """Return how often `run_ablation` will call `advance`."""
-    return sum(plan.config.epochs + PREDICTION_PIECES for _ in _unfinished_runs(plan))
+    return sum(plan.config.epochs + PREDICTION_STEPS for _ in _unfinished_runs(plan))
 
 
 def run_ablation(
@@ -48,7 +50,7 @@ def run_ablation(
         name = run.root.name
 
         def step(message: str, name: str = name) -> None:
-            advance(f"{name}: {message or 'predicting'}")
+            advance(f"{name}: {message}")
 
         def remark(message: str, name: str = name) -> None:
             say(f"{name}: {message}")
@@ -58,7 +60,19 @@ def run_ablation(
                 step("trained before")
         else:
             train(run, screen=plan.screen, advance=step, say=remark, stop=stop)
-        predict_run(run, plan.screen, advance=step)
+        predict_run(run, plan.screen, advance=_rarely(step))
+
+
+def _rarely(step: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what a prediction calls, which calls `step` as often as it counts."""
+    calls = itertools.count(1)
+
+    def advance(_: str) -> None:
+        n = next(calls)
+        if n * PREDICTION_STEPS // PREDICTION_PIECES > (n - 1) * PREDICTION_STEPS // PREDICTION_PIECES:
+            step(f"predicted {n * 100 // PREDICTION_PIECES} %")
+
+    return advance
 
 
 def _unfinished_runs(plan: AblationPlan) -> Iterator[tuple[Condition, int]]:
