@@ -79,6 +79,19 @@ def test_a_run_that_is_still_training_shows_its_curves(tmp_path: Path) -> None:
     assert open_source(made.run.root).state() == ""
 
 
+def test_new_results_are_announced(copied: Path) -> None:
+    hits = copied / "profiles/profile.json"
+    content = hits.read_bytes()
+    with client_of(open_source(copied)) as client:
+        assert len(client.get("/api/summary").json()["problems"]) == 1  # the training did not finish
+        hits.unlink()
+        hits.write_bytes(content)
+        assert client.get("/api/summary").json()["problems"][1] == {
+            "text": "The folder has new results since the viewer was started.",
+            "next_step": "Start it again.",
+        }
+
+
 def test_a_finished_run_is_finished(copied: Path) -> None:
     record = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps({**record, "finished": True}))

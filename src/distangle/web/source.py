@@ -24,6 +24,10 @@ from distangle.web.profiles import ProfileFiles
 Part = TypeVar("Part")
 Kind = Literal["run", "screen", "profiles"]
 LARGEST_HASH = 64 * 2**20  # bytes of a file whose hash is compared at the start
+RESULT_FILES = (
+    *("predictions/sites.parquet", "predictions/wells.parquet", "profiles/profile.json", "profile.json"),
+    *("explanations/explanation.json", "sites.parquet"),
+)
 INTERNAL = re.compile(r"path_\d+|page_\d+|size|mtime|sha256")
 
 
@@ -64,6 +68,7 @@ class ViewSource:
         has_scores: Whether the run has a score table.
         channels: `name`, `stain`, `organelle` and `colour` of every channel.
         notices: What is absent or damaged.
+        times: From `file_times`, when the folder was opened.
     """
 
     kind: Kind
@@ -78,6 +83,11 @@ class ViewSource:
     has_scores: bool = False
     channels: list[dict[str, str]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    times: dict[str, int] = field(default_factory=dict)
+
+    def has_changed(self) -> bool:
+        """Return whether results were added or replaced since the folder was opened."""
+        return file_times(self.root) != self.times
 
     @property
     def has_images(self) -> bool:
@@ -127,16 +137,27 @@ def open_source(folder: Path, *, screen: Path | None = None, images: Path | None
         ConfigError: The folder is none of these.
         DistangleError: The folder itself is damaged. A damaged part of it gives a notice.
     """
+    times = file_times(folder)
+    source = None
     if (folder / "run.json").is_file():
-        return _open_run(RunFolder.open(folder), screen, images)
-    if (folder / "screen.json").is_file():
-        return _open_screen(folder, images)
-    if (folder / "profile.json").is_file():
-        return _open_profiles(folder)
+        source = _open_run(RunFolder.open(folder), screen, images)
+    elif (folder / "screen.json").is_file():
+        source = _open_screen(folder, images)
+    elif (folder / "profile.json").is_file():
+        source = _open_profiles(folder)
+    if source is not None:
+        source.times = times
+        return source
     raise ConfigError(
         f"{folder} cannot be viewed: {'it has none of' if folder.is_dir() else 'there is no folder with'} run.json, "
         "screen.json or profile.json. Name the folder of a run, a screen or profiles: `distangle view FOLDER`."
     )
+
+
+def file_times(folder: Path) -> dict[str, int]:
+    """Return when the results in a folder were written, nanoseconds since 1970."""
+    paths = [folder / name for name in RESULT_FILES]
+    return {path.as_posix(): path.stat().st_mtime_ns for path in paths if path.is_file()}
 
 
 def _open_screen(folder: Path, images: Path | None) -> ViewSource:
