@@ -64,12 +64,17 @@ def test_a_folder_that_is_nothing_is_named_with_what_it_lacks(tmp_path: Path) ->
 
 def test_a_run_that_is_still_training_shows_its_curves(tmp_path: Path) -> None:
     made = make_run(tmp_path, Plan(size=32, cell_types=("",), plates=1), parts=("metrics",))
+    folds = made.screen.sites[["experiment", "plate", "well", "site"]].assign(fold="train")
+    folds.loc[::3, "fold"] = "held_out"
+    folds.sample(frac=1, random_state=0).to_parquet(made.run.folds, index=False)
     with run_lock(made.run.root, say=print), client_of(open_source(made.run.root)) as client:
         summary = client.get("/api/summary").json()
         assert summary["state"] == "training"
         assert summary["problems"] == []
         assert not summary["has_scores"]
         assert not summary["has_map"]
+        column = client.get("/api/sites").json()["columns"]["fold"]
+        assert [column["levels"][code] for code in column["codes"]] == folds["fold"].tolist()
         assert client.get("/api/training").json()["metrics"]["n"] == 12
         with made.run.metrics.open("a") as file:
             file.write("13,0.1,0.9,0.001,0.7\n")

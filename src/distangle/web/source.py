@@ -9,7 +9,6 @@ from typing import Literal, TypeVar
 import pandas as pd
 
 from distangle.core.lock import lock_holder
-from distangle.core.result_files import rebuild_hint
 from distangle.errors import ConfigError, DistangleError
 from distangle.results.run import RunFolder
 from distangle.results.run_screen import own_card, own_screen
@@ -182,11 +181,11 @@ def _with_allowed_images(screen: Screen, images: Path | None, notices: list[Noti
 
 
 def _of_screen(kind: Kind, folder: Path, screen: Screen) -> ViewSource:
-    kept = [name for name in screen.sites if not INTERNAL.fullmatch(str(name))]
+    names = [name for name in screen.sites if not INTERNAL.fullmatch(str(name))]
     shape = screen.card.plate_rows, screen.card.plate_columns
     channels = [channel.model_dump() for channel in screen.card.channels]
     return ViewSource(
-        kind=kind, root=folder, sites=screen.sites[kept], plate_shape=shape, screen=screen, channels=channels
+        kind=kind, root=folder, sites=screen.sites[names], plate_shape=shape, screen=screen, channels=channels
     )
 
 
@@ -203,6 +202,10 @@ def _open_run(run: RunFolder, screen_folder: Path | None, images: Path | None) -
         source.plate_shape = _plate_shape(source.sites)
         card = _attempt(lambda: own_card(run), notices)
         source.channels = [dict(channel) for channel in (card or {}).get("channels", [])]
+    if predictions is None and run.folds.exists() and "fold" not in source.sites:
+        folds = _folds(run, notices)
+        source.sites = source.sites.merge(folds[[*KEY_COLUMNS, "fold"]], on=list(KEY_COLUMNS), how="left")
+        source.sites["fold"] = source.sites["fold"].fillna("")
     source.run, source.predictions, source.profiles = run, predictions, profiles
     source.explanation = _attempt(lambda: _explanation(run), notices)
     source.has_scores = predictions is not None and run.scores.exists()
@@ -264,8 +267,11 @@ def _explanation(run: RunFolder) -> ExplanationFiles | None:
 def _folds(run: RunFolder, notices: list[Notice]) -> pd.DataFrame:
     from distangle.core.result_files import read_table
 
-    table = _attempt(lambda: read_table(run.folds, fix=rebuild_hint(run.folds.parent, command="train")), notices)
-    return pd.DataFrame({name: [] for name in KEY_COLUMNS}) if table is None else table
+    names = [*KEY_COLUMNS, "fold"]
+    table = _attempt(lambda: read_table(run.folds, fix="Restore it from a copy.", columns=names), notices)
+    if table is None:
+        return pd.DataFrame({name: pd.Series([], dtype="int64" if name == "site" else "str") for name in names})
+    return table.drop_duplicates(list(KEY_COLUMNS))
 
 
 def _sites_of(table: pd.DataFrame) -> pd.DataFrame:
