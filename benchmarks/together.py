@@ -29,6 +29,7 @@ NAMES = (
     "maps",
     "embedding",
     "scale",
+    "view",
 )
 WORDS = ("holds ", "BROKEN")  # as `measure.verdict` prints them
 

@@ -19,13 +19,13 @@ def list_perturbations(index: ViewIndex) -> dict[str, Any]:
     if index.source.profiles is not None:
         hits = index.source.profiles.hits
         hits = hits[~hits["perturbation"].duplicated()].set_index("perturbation").reindex(index.perturbations)
-        taken = [name for name in hits if name not in table]
-        table = pd.concat([table, hits[taken].reset_index(drop=True)], axis=1)
+        names = [name for name in hits if name not in table]
+        table = pd.concat([table, hits[names].reset_index(drop=True)], axis=1)
     return columnar(table)
 
 
 def counts(index: ViewIndex) -> pd.DataFrame:
-    """Return name, role and number of wells, plates and experiments of every perturbation."""
+    """Return name, role and number of wells, ... of every perturbation."""
     numbers, plates = index.perturbation_of_well, index.plate_of_well
     experiments = pd.factorize(index.wells["experiment"])[0]
     n = len(index.perturbations)
