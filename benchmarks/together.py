@@ -27,6 +27,7 @@ NAMES = (
     "alignment",
     "maps",
     "embedding",
+    "view",
 )
 WORDS = ("holds ", "BROKEN")  # as `measure.verdict` prints them
 

@@ -57,7 +57,7 @@ class ExplanationFiles:
         )
 
     def site_map(self, row: int) -> np.ndarray:
-        """Return the attribution map of a row of `sites`, float32 [height, width] in [0, 1].
+        """Return the attribution map of a row of `sites`, float32 [height, width].
 
         Raises:
             RunError: The file of the maps is absent or damaged.

@@ -79,7 +79,7 @@ class ViewIndex:
         return {name: number for number, name in enumerate(self.perturbations)}
 
     def site_rows(self, table: pd.DataFrame) -> np.ndarray:
-        """Return the number of the site of every row of a table with the columns of `KEYS`.
+        """Return the number of the site of every row of a table.
 
         Args:
             table: Columns `Metadata_Experiment`, `Metadata_Plate`, `Metadata_Well` and `Metadata_Site`.
@@ -90,7 +90,7 @@ class ViewIndex:
         return _match(table, [f"Metadata_{name.title()}" for name in KEYS], self.source.sites, [*WELL_COLUMNS, "site"])
 
     def well_rows(self, table: pd.DataFrame) -> np.ndarray:
-        """Return the number of the well of every row of a table, int64 [row]; -1 for a row without a well."""
+        """Return the number of the well of every row of a table, as `site_rows`."""
         return _match(table, [f"Metadata_{name.title()}" for name in KEYS[:3]], self.wells, list(WELL_COLUMNS))
 
     def wells_of(self, plate: int) -> np.ndarray:
@@ -109,19 +109,19 @@ class ViewIndex:
 
     @cached_property
     def predicted_wells(self) -> np.ndarray:
-        """Number of the well of every row of the predictions of wells, int64 [row]; -1 without one."""
+        """Well of every row of the predictions of wells; see `well_rows`."""
         predictions = self.source.predictions
         return np.empty(0, dtype=np.int64) if predictions is None else self.well_rows(predictions.wells)
 
     @cached_property
     def predicted_sites(self) -> np.ndarray:
-        """Number of the site of every row of the predictions of sites, int64 [row]; -1 without one."""
+        """Site of every row of the predictions of sites; see `site_rows`."""
         predictions = self.source.predictions
         return np.empty(0, dtype=np.int64) if predictions is None else self.site_rows(predictions.sites)
 
     @cached_property
     def profile_wells(self) -> np.ndarray:
-        """Number of the well of every row of the profiles of wells, int64 [row]; -1 without one."""
+        """Well of every row of the profiles of wells; see `well_rows`."""
         profiles = self.source.profiles
         return np.empty(0, dtype=np.int64) if profiles is None else self.well_rows(profiles.wells)
 
@@ -306,7 +306,10 @@ def _keys(table: pd.DataFrame, columns: tuple[str, ...]) -> list[tuple[Any, ...]
 
 
 def _match(table: pd.DataFrame, columns: list[str], base: pd.DataFrame, base_columns: list[str]) -> np.ndarray:
-    """Return the row of `base` with the key of every row of a table, int64 [row]; -1 if there is none."""
+    """Return the row of `base` with the key of every row of a table.
+
+    The result is int64 [row], -1 where there is none.
+    """
     if not set(columns) <= set(table):
         return np.full(len(table), -1, dtype=np.int64)
     left = [table[name].astype(str).to_numpy(dtype=object) for name in columns]
@@ -320,7 +323,7 @@ def _match(table: pd.DataFrame, columns: list[str], base: pd.DataFrame, base_col
 
 
 def _is_correct(table: pd.DataFrame) -> np.ndarray:
-    """Return 1 where the prediction is the label, 0 where not, NaN without a label or a prediction."""
+    """Return 1 where the prediction is the label, 0 where not, else NaN."""
     if "perturbation" not in table:
         return np.full(len(table), np.nan)
     label, name = table["perturbation"].astype(str), table["predicted"].astype(str)

@@ -25,7 +25,7 @@ def list_perturbations(index: ViewIndex) -> dict[str, Any]:
 
 
 def counts(index: ViewIndex) -> pd.DataFrame:
-    """Return name, role and number of wells, plates and experiments of every perturbation."""
+    """Return name, role and number of wells, ... of every perturbation."""
     numbers, plates = index.perturbation_of_well, index.plate_of_well
     experiments = pd.factorize(index.wells["experiment"])[0]
     n = len(index.perturbations)

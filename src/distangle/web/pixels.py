@@ -232,7 +232,10 @@ def check_channel(channel: int, n_channels: int) -> None:
 
 
 def contrast(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the pixel values of black and full brightness, float64 [channel, 2]; 7th pixels only."""
+    """Return the pixel values of black and full brightness, float64 [channel, 2].
+
+    Every 7th pixel is used.
+    """
     return np.array(
         [
             np.percentile(np.concatenate([image[channel].ravel()[::7] for image in images]), PERCENTILES)
@@ -247,7 +250,7 @@ def n_levels(shape: tuple[int, ...]) -> int:
 
 
 def average(image: np.ndarray, factor: int) -> np.ndarray:
-    """Return the rounded means over squares; incomplete squares at the end are left out.
+    """Return the rounded means over squares; incomplete ones are left out.
 
     Args:
         image: uint8 or uint16 [channel, height, width].

@@ -1,4 +1,4 @@
-"""Read the predictions of a run row by row; the logits of a large screen stay on the disk."""
+"""Read the predictions of a run row by row, without loading its arrays."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -105,7 +105,7 @@ class Guard:
                 await answer(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> Response | None:
-        """Return an answer to a request that the application does not see; None for one that it answers.
+        """Return an answer; None for a request that the application answers.
 
         Raises:
             AnswerError: The request is refused.
@@ -166,7 +166,7 @@ class Guard:
 
 
 def failure_response(error: Exception) -> Response:
-    """Return the answer to an unforeseen error, and log its text without control characters."""
+    """Return the answer to an unforeseen error, and log its text escaped."""
     LOG.error("%s %s", type(error).__name__, ascii(str(error))[:500])
     return error_response(AnswerError(500, "This request failed.", "The terminal of the viewer says why."))
 

@@ -85,7 +85,7 @@ class ViewSource:
         return self.screen is not None and not self.screen.card.tables_only and bool(self.screen.card.channels)
 
     def state(self) -> str:
-        """Return `finished`, `training`, or "" for a folder that is no run or whose training stopped."""
+        """Return `finished`, `training`, or "" for a run that stopped or no run."""
         if self.run is None:
             return ""
         try:
@@ -151,7 +151,7 @@ def _open_screen(folder: Path, images: Path | None) -> ViewSource:
 
 
 def _with_allowed_images(screen: Screen, images: Path | None, notices: list[Notice]) -> Screen:
-    """Return a screen that may read its images; without permission, one that has none."""
+    """Return a screen that may read its images; else one without images."""
     try:
         return allowed_sources(screen) if images is None else with_images(screen, images)
     except DistangleError as error:
@@ -211,7 +211,7 @@ def _attempt(read: Callable[[], Part], notices: list[Notice]) -> Part | None:
 
 
 def _check(run: RunFolder, prefix: str) -> None:
-    """Compare the files of a part with the manifest: small ones by hash, large ones by size.
+    """Compare the files of a part with the manifest, large ones by size only.
 
     Raises:
         RunError: A file was changed or is absent.

@@ -71,7 +71,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def scores_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the score table with a column for each end of the interval and each baseline."""
+    """Return the score table, the interval and the baselines in columns."""
     flat = []
     for row in rows:
         low, high = row["interval"] or (np.nan, np.nan)
@@ -119,7 +119,7 @@ def _scores(source: ViewSource, run: RunFolder) -> pd.DataFrame:
 
 
 def _findings(index: ViewIndex) -> tuple[pd.DataFrame, str]:
-    """Return the findings of `distangle check`, or the problems of the index before any check."""
+    """Return the findings of `distangle check`; before it, those of the index."""
     screen = index.source.screen
     if screen is None or screen.folder is None:
         raise AnswerError(404, "There is no screen.")
@@ -138,7 +138,7 @@ def _findings(index: ViewIndex) -> tuple[pd.DataFrame, str]:
 
 
 def _sites_of_findings(index: ViewIndex, table: pd.DataFrame) -> list[int]:
-    """Return the first site that each finding is about; -1 for a finding about no well."""
+    """Return the first site of each finding; -1 for a finding about no well."""
     columns = [table[name].astype(str) for name in ("experiment", "plate", "well", "site")]
     sites: list[int] = []
     for experiment, plate, wells, numbers in zip(*columns, strict=True):

@@ -104,7 +104,7 @@ def principal_components(vectors: ArrayFile, *, n_fit: int = 10_000) -> np.ndarr
 
 
 def _first_axes(covariance: np.ndarray) -> np.ndarray:
-    """Return two axes [feature, 2] of the largest variance; zeros where there is no second one."""
+    """Return two axes [feature, 2] of the largest variance; a lacking one is 0."""
     values, axes = np.linalg.eigh(covariance)
     axes = axes[:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])

@@ -45,7 +45,7 @@ def describe_well(index: ViewIndex, well: int) -> dict[str, Any]:
 
 
 def nearest_control(index: ViewIndex, well: int) -> int | None:
-    """Return the nearest untreated or negative-control well of the plate; None without one.
+    """Return the nearest untreated or negative-control well of the plate.
 
     A positive control counts only where a plate has no other. The well itself does not count.
 
