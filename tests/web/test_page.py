@@ -264,7 +264,7 @@ def test_absent_wells_are_drawn_as_absent(visitor: Visitor) -> None:
     page = visitor.open("/plates")
     canvas = page.locator(".plate canvas").first
     canvas.hover(position=canvas.evaluate("(canvas) => canvas.plateMap.centerOf(0, 0)"))
-    assert page.locator(".plate .hint").first.inner_text() == "A01 · no images"
+    assert page.locator(".plate .hint").first.inner_text() == "A01 · no well in this screen"
     colors = canvas.evaluate("""(canvas) => [[0, 0], [1, 1]].map(([row, column]) => {
       const { x, y } = canvas.plateMap.centerOf(row, column);
       const near = canvas.plateMap.size * 0.38;
