@@ -7,7 +7,7 @@ import pytest
 
 from distangle import __main__ as program
 from distangle.core import allocator
-from distangle.core.allocator import keep_freed_memory
+from distangle.core.allocator import keep_freed_memory, return_freed_memory
 
 UNSET = {
     name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES" and not name.startswith("MALLOC_")
@@ -87,6 +87,12 @@ def test_where_the_first_threshold_is_refused_the_second_is_not_set(library: Rec
     library.largest = 0
     assert not keep_freed_memory({})
     assert library.calls_made == [(-3, 2**30), (-3, 2**25)]
+
+
+def test_a_process_that_waits_has_low_thresholds_and_few_heaps(library: RecordedLibrary) -> None:
+    assert return_freed_memory({"PATH": "/bin"})
+    assert library.calls_made == [(-3, 2**20), (-1, 2**20), (-8, 2)]
+    assert not return_freed_memory({"MALLOC_ARENA_MAX": "1"})
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
