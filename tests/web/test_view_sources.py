@@ -64,12 +64,17 @@ def test_a_folder_that_is_nothing_is_named_with_what_it_lacks(tmp_path: Path) ->
 
 def test_a_run_that_is_still_training_shows_its_curves(tmp_path: Path) -> None:
     made = make_run(tmp_path, Plan(size=32, cell_types=("",), plates=1), parts=("metrics",))
+    folds = made.screen.sites[["experiment", "plate", "well", "site"]].assign(fold="train")
+    folds.loc[::3, "fold"] = "held_out"
+    folds.sample(frac=1, random_state=0).to_parquet(made.run.folds, index=False)
     with run_lock(made.run.root, say=print), client_of(open_source(made.run.root)) as client:
         summary = client.get("/api/summary").json()
         assert summary["state"] == "training"
         assert summary["problems"] == []
         assert not summary["has_scores"]
         assert not summary["has_map"]
+        column = client.get("/api/sites").json()["columns"]["fold"]
+        assert [column["levels"][code] for code in column["codes"]] == folds["fold"].tolist()
         assert client.get("/api/training").json()["metrics"]["n"] == 12
         with made.run.metrics.open("a") as file:
             file.write("13,0.1,0.9,0.001,0.7\n")
@@ -77,6 +82,19 @@ def test_a_run_that_is_still_training_shows_its_curves(tmp_path: Path) -> None:
         assert client.get("/api/wells/0").json()["predictions"] == []
         assert client.get("/api/points?of=wells").status_code == 404
     assert open_source(made.run.root).state() == ""
+
+
+def test_new_results_are_announced(copied: Path) -> None:
+    hits = copied / "profiles/profile.json"
+    content = hits.read_bytes()
+    with client_of(open_source(copied)) as client:
+        assert len(client.get("/api/summary").json()["problems"]) == 1  # the training did not finish
+        hits.unlink()
+        hits.write_bytes(content)
+        assert client.get("/api/summary").json()["problems"][1] == {
+            "text": "The folder has new results since the viewer was started.",
+            "next_step": "Start it again.",
+        }
 
 
 def test_a_finished_run_is_finished(copied: Path) -> None:

@@ -219,7 +219,7 @@ class ViewIndex:
         sites = self.source.sites
         n = len(sites)
         table = pd.DataFrame({"well": self.well_of_site, "number": sites["site"].to_numpy()})
-        fold = np.full(n, "", dtype=object)
+        fold = sites["fold"].to_numpy(dtype=object).copy() if "fold" in sites else np.full(n, "", dtype=object)
         correct, probability = np.full(n, np.nan), np.full(n, np.nan)
         predictions = self.source.predictions
         if predictions is not None:

@@ -19,8 +19,8 @@ def list_perturbations(index: ViewIndex) -> dict[str, Any]:
     if index.source.profiles is not None:
         hits = index.source.profiles.hits
         hits = hits[~hits["perturbation"].duplicated()].set_index("perturbation").reindex(index.perturbations)
-        taken = [name for name in hits if name not in table]
-        table = pd.concat([table, hits[taken].reset_index(drop=True)], axis=1)
+        names = [name for name in hits if name not in table]
+        table = pd.concat([table, hits[names].reset_index(drop=True)], axis=1)
     return columnar(table)
 
 

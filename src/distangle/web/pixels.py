@@ -82,10 +82,12 @@ class Cache(Generic[Value]):
                     return self._values[key]
             try:
                 value = make()
-            finally:
+            except BaseException:
                 with self._lock:
                     self._making.pop(key, None)
+                raise
             with self._lock:
+                self._making.pop(key, None)
                 self._values[key] = value
                 self.n_bytes += self._size(value)
                 while self.n_bytes > self._limit and len(self._values) > 1:

@@ -9,7 +9,6 @@ from typing import Literal, TypeVar
 import pandas as pd
 
 from distangle.core.lock import lock_holder
-from distangle.core.result_files import rebuild_hint
 from distangle.errors import ConfigError, DistangleError
 from distangle.results.run import RunFolder
 from distangle.results.run_screen import own_card, own_screen
@@ -24,6 +23,10 @@ from distangle.web.profiles import ProfileFiles
 Part = TypeVar("Part")
 Kind = Literal["run", "screen", "profiles"]
 LARGEST_HASH = 64 * 2**20  # bytes of a file whose hash is compared at the start
+RESULT_FILES = (
+    *("predictions/sites.parquet", "predictions/wells.parquet", "profiles/profile.json", "profile.json"),
+    *("explanations/explanation.json", "sites.parquet"),
+)
 INTERNAL = re.compile(r"path_\d+|page_\d+|size|mtime|sha256")
 
 
@@ -64,6 +67,7 @@ class ViewSource:
         has_scores: Whether the run has a score table.
         channels: `name`, `stain`, `organelle` and `colour` of every channel.
         notices: What is absent or damaged.
+        times: From `file_times`, when the folder was opened.
     """
 
     kind: Kind
@@ -78,6 +82,11 @@ class ViewSource:
     has_scores: bool = False
     channels: list[dict[str, str]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    times: dict[str, int] = field(default_factory=dict)
+
+    def has_changed(self) -> bool:
+        """Return whether results were added or replaced since the folder was opened."""
+        return file_times(self.root) != self.times
 
     @property
     def has_images(self) -> bool:
@@ -127,16 +136,27 @@ def open_source(folder: Path, *, screen: Path | None = None, images: Path | None
         ConfigError: The folder is none of these.
         DistangleError: The folder itself is damaged. A damaged part of it gives a notice.
     """
+    times = file_times(folder)
+    source = None
     if (folder / "run.json").is_file():
-        return _open_run(RunFolder.open(folder), screen, images)
-    if (folder / "screen.json").is_file():
-        return _open_screen(folder, images)
-    if (folder / "profile.json").is_file():
-        return _open_profiles(folder)
+        source = _open_run(RunFolder.open(folder), screen, images)
+    elif (folder / "screen.json").is_file():
+        source = _open_screen(folder, images)
+    elif (folder / "profile.json").is_file():
+        source = _open_profiles(folder)
+    if source is not None:
+        source.times = times
+        return source
     raise ConfigError(
         f"{folder} cannot be viewed: {'it has none of' if folder.is_dir() else 'there is no folder with'} run.json, "
         "screen.json or profile.json. Name the folder of a run, a screen or profiles: `distangle view FOLDER`."
     )
+
+
+def file_times(folder: Path) -> dict[str, int]:
+    """Return when the results in a folder were written, nanoseconds since 1970."""
+    paths = [folder / name for name in RESULT_FILES]
+    return {path.as_posix(): path.stat().st_mtime_ns for path in paths if path.is_file()}
 
 
 def _open_screen(folder: Path, images: Path | None) -> ViewSource:
@@ -161,11 +181,11 @@ def _with_allowed_images(screen: Screen, images: Path | None, notices: list[Noti
 
 
 def _of_screen(kind: Kind, folder: Path, screen: Screen) -> ViewSource:
-    kept = [name for name in screen.sites if not INTERNAL.fullmatch(str(name))]
+    names = [name for name in screen.sites if not INTERNAL.fullmatch(str(name))]
     shape = screen.card.plate_rows, screen.card.plate_columns
     channels = [channel.model_dump() for channel in screen.card.channels]
     return ViewSource(
-        kind=kind, root=folder, sites=screen.sites[kept], plate_shape=shape, screen=screen, channels=channels
+        kind=kind, root=folder, sites=screen.sites[names], plate_shape=shape, screen=screen, channels=channels
     )
 
 
@@ -182,6 +202,10 @@ def _open_run(run: RunFolder, screen_folder: Path | None, images: Path | None) -
         source.plate_shape = _plate_shape(source.sites)
         card = _attempt(lambda: own_card(run), notices)
         source.channels = [dict(channel) for channel in (card or {}).get("channels", [])]
+    if predictions is None and run.folds.exists() and "fold" not in source.sites:
+        folds = _folds(run, notices)
+        source.sites = source.sites.merge(folds[[*KEY_COLUMNS, "fold"]], on=list(KEY_COLUMNS), how="left")
+        source.sites["fold"] = source.sites["fold"].fillna("")
     source.run, source.predictions, source.profiles = run, predictions, profiles
     source.explanation = _attempt(lambda: _explanation(run), notices)
     source.has_scores = predictions is not None and run.scores.exists()
@@ -243,8 +267,11 @@ def _explanation(run: RunFolder) -> ExplanationFiles | None:
 def _folds(run: RunFolder, notices: list[Notice]) -> pd.DataFrame:
     from distangle.core.result_files import read_table
 
-    table = _attempt(lambda: read_table(run.folds, fix=rebuild_hint(run.folds.parent, command="train")), notices)
-    return pd.DataFrame({name: [] for name in KEY_COLUMNS}) if table is None else table
+    names = [*KEY_COLUMNS, "fold"]
+    table = _attempt(lambda: read_table(run.folds, fix="Restore it from a copy.", columns=names), notices)
+    if table is None:
+        return pd.DataFrame({name: pd.Series([], dtype="int64" if name == "site" else "str") for name in names})
+    return table.drop_duplicates(list(KEY_COLUMNS))
 
 
 def _sites_of(table: pd.DataFrame) -> pd.DataFrame:

@@ -21,6 +21,10 @@ def summarize(index: ViewIndex) -> dict[str, Any]:
     names = {column["name"] for column in columns}
     colors = channel_colors([str(channel.get("colour", "")) for channel in source.channels])
     problems = [{"text": notice.text, "next_step": notice.next_step} for notice in source.notices]
+    if source.has_changed():
+        problems.append(
+            {"text": "The folder has new results since the viewer was started.", "next_step": "Start it again."}
+        )
     if not len(source.sites):
         problems.append(
             {"text": "There is no site here.", "next_step": "`distangle check SCREEN` lists what was refused."}
