@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from distangle.web.source import open_source
+from report_run import Made
 from view_page import PAGES, Visitor
+from viewing import visit
 
 
 @pytest.mark.slow
@@ -29,3 +32,16 @@ def test_pages_are_accessible(browser: Any, page_address: str, width: int, theme
             faults[path] = found
     context.close()
     assert faults == {}, json.dumps(faults, indent=1)
+
+
+@pytest.mark.slow
+def test_profiles_alone_ask_for_no_picture(browser: Any, viewed: Made) -> None:
+    with visit(open_source(viewed.run.profiles)) as running:
+        context = browser.new_context()
+        visitor = Visitor(context.new_page(), f"{running.base}/?token={running.token}")
+        for path in ("/plates", "/map", "/well/0", "/perturbation/1", "/hits", "/compare?a=well:0&b=well:3"):
+            page = visitor.open(path)
+            assert page.locator("main h1").count() == 1, path
+            assert page.locator("main [role=alert], main img").count() == 0, path
+        context.close()
+    assert visitor.complaints == []

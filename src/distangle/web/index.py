@@ -16,6 +16,7 @@ from distangle.web.source import ViewSource
 
 FIXED = ("plate", "row", "column", "name", "role", "perturbation", "perturbation_id", "n_sites", "first_site")
 _OWN = {*WELL_COLUMNS, "row", "column", "site", "perturbation", "role"}
+_FIXED = {"name", "perturbation_id", "n_sites", "first_site"}  # the table of wells has these columns of its own
 LABELS = {
     "cell_type": "Cell type",
     "split": "Split of the source",
@@ -170,7 +171,7 @@ class ViewIndex:
         for name in wells:
             if name in _OWN or (wells[name].nunique() > max(64, len(wells) // 2)):
                 continue  # a column with another value in every well colors nothing
-            columns[str(name)] = _as_numbers(wells[name])
+            columns[f"source_{name}" if name in _FIXED else str(name)] = _as_numbers(wells[name])
         columns |= self._prediction_columns() | self._hit_columns()
         if self.source.explanation is not None:
             explained = np.zeros(len(wells), dtype=np.int64)

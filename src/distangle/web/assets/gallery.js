@@ -2,6 +2,12 @@
 import { csv, el, save } from "./dom.js";
 
 const PAGE = 60;
+let pictures = true;
+
+/** Say whether the folder has images at all; without, a gallery is a list of names. */
+export function setPictures(on) {
+  pictures = on;
+}
 
 /** Put words in the place of a picture that cannot be read. */
 function blank(event) {
@@ -11,7 +17,7 @@ function blank(event) {
 /** A picture of a site with its label; it opens the well. */
 export function thumbnail(site, well, title, note) {
   return el("a", { class: "thumb", href: `/well/${well}?site=${site}`, title: [title, note].filter(Boolean).join("\n") },
-    site >= 0 ? el("img", { src: `/api/sites/${site}/thumbnail.png`, alt: "", width: 96, height: 96, loading: "lazy", on: { error: blank } }) : el("span", { class: "blank", text: "no image" }),
+    !pictures ? null : site >= 0 ? el("img", { src: `/api/sites/${site}/thumbnail.png`, alt: "", width: 96, height: 96, loading: "lazy", on: { error: blank } }) : el("span", { class: "blank", text: "no image" }),
     el("span", { class: "name", text: title }), note ? el("span", { class: "small", text: note }) : null);
 }
 

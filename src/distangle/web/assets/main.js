@@ -2,6 +2,7 @@
 import { announce, el, link, notice } from "./dom.js";
 import { plates, summary } from "./data.js";
 import { followLinks, onRoute } from "./route.js";
+import { setPictures } from "./gallery.js";
 import { searchBox } from "./search.js";
 
 const VIEWS = [
@@ -93,7 +94,9 @@ async function start() {
     drawPage();
   });
   try {
-    buildBar(await summary());
+    const facts = await summary();
+    setPictures(facts.has_images);
+    buildBar(facts);
   } catch (problem) {
     view.replaceChildren(notice(problem.message, problem.next));
     return;

@@ -186,6 +186,14 @@ export async function render(place, { facts }) {
       facts.maps?.length > 1 ? choice("Points", facts.maps.map((name) => [name, `${WHAT[name] ?? name}s`]), cloud.of, (value) => go(`/map?of=${value}`)) : null,
       choice("Colour by", colorNames, colorBy, (value) => { colorBy = value; keep({ color: value }); paint(); }),
       el("label", { class: "field" }, el("span", { text: "Ring" }), box), matches, toolButton,
+      el("button", { type: "button", text: "Select all shown", on: { click: () => {
+        const { left, right, low, high } = scatter.box;
+        const [dx, dy] = [0.01 * (right - left) || 1, 0.01 * (high - low) || 1];
+        scatter.polygon = [[left - dx, low - dy], [right + dx, low - dy], [right + dx, high + dy], [left - dx, high + dy]];
+        keep({ lasso: writePolygon(scatter.polygon) });
+        choose();
+        scatter.request();
+      } } }),
       el("button", { type: "button", text: "+", "aria-label": "Zoom in", on: { click: () => zoomMiddle(1.5) } }),
       el("button", { type: "button", text: "−", "aria-label": "Zoom out", on: { click: () => zoomMiddle(1 / 1.5) } }),
       el("button", { type: "button", text: "Show all", on: { click: () => { scatter.home(); keep({ at: null }); } } })),

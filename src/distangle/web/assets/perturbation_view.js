@@ -4,7 +4,7 @@ import { json, plainRole, plates, wells } from "./data.js";
 import { attributionBars } from "./bars.js";
 import { gallery } from "./gallery.js";
 
-const WORDS = { mean_average_precision: "mAP", expected: "mAP by chance", q: "q (false discovery rate)", n_wells: "wells", n_plates: "plates", n_experiments: "experiments" };
+const WORDS = { mean_average_precision: "mAP", expected: "mAP by chance", q: "q (false discovery rate)", n_wells: "wells", n_plates: "plates", n_experiments: "experiments", role: "kind of well", channel: "main channel", nearest: "most alike", nearest_cosine: "similarity (cosine)", opposite: "most opposite", opposite_cosine: "similarity (cosine) of the opposite", cluster: "group", channel_shapley: "weight of the main channel" };
 
 /** Wells as items of a gallery, by experiment and plate. */
 export async function wellItems(ids) {
@@ -49,10 +49,10 @@ export async function render(place, { facts, id }) {
         link(`/compare?a=perturbation:${id}`, "compare", { class: "button" }))));
   const cards = el("div", { class: "cards" });
   place.append(cards);
+  const near = el("div", { class: "stack" }, effect.nearest?.length ? others("Most alike", effect.nearest) : null, effect.opposite?.length ? others("Most opposite", effect.opposite) : null);
   if (effect.row?.length) cards.append(el("section", { class: "card" }, el("h2", { text: facts.has_hits ? "Row of the hit list" : "Counts" }), el("dl", { class: "facts" }, effect.row.filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_") && name !== "perturbation").flatMap(([name, value]) => [el("dt", { text: WORDS[name] ?? name.replaceAll("_", " ") }), el("dd", { text: name === "role" ? plainRole(value) : show(value) })]))));
   if (effect.attribution?.length) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Which channels decide" }), attributionBars(effect.attribution, facts.channels)));
-  if (effect.nearest?.length) cards.append(others("Most alike", effect.nearest));
-  if (effect.opposite?.length) cards.append(others("Most opposite", effect.opposite));
+  if (near.children.length) cards.append(near);
   if (effect.doses?.length > 1) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Effect by dose" }), doseChart(effect.doses)));
   cards.append(el("section", { class: "card full" }, el("h2", { text: `Wells (${effect.wells.length})` }), gallery(await wellItems(effect.wells))));
 }

@@ -48,7 +48,7 @@ class PlateMap {
     const { n_rows: high, n_columns: wide } = plate;
     this.node = el("section", { class: "plate", "data-plate": plate.id },
       el("h2", { text: `Plate ${plate.name}` }),
-      el("p", { class: "small", text: `${high} × ${wide} · ${rows.length} wells with images` }), this.canvas, this.hint);
+      el("p", { class: "small", text: `${high} × ${wide} · ${rows.length} wells` }), this.canvas, this.hint);
     this.canvas.addEventListener("pointermove", (event) => this.point(this.placeOf(event)));
     this.canvas.addEventListener("pointerleave", () => this.point(null));
     this.canvas.addEventListener("click", (event) => this.open(this.placeOf(event)));
@@ -80,7 +80,7 @@ class PlateMap {
     const well = this.wellAt(place);
     const name = place ? `${rowName(place.row)}${String(place.column + 1).padStart(2, "0")}` : "";
     const { table, colorBy } = this;
-    const parts = !place ? [" "] : well === undefined ? [name, "no images"] : [
+    const parts = !place ? [" "] : well === undefined ? [name, "no well in this screen"] : [
       table.at("name", well), table.at("perturbation", well) ?? "no perturbation", plainRole(table.at("role", well)),
       ["perturbation", "role"].includes(colorBy) ? "" : `${this.title}: ${show(isYesNo(colorBy) ? ["no", "yes"][table.at(colorBy, well)] : table.at(colorBy, well))}`];
     this.hint.textContent = parts.filter(Boolean).join(" · ");
