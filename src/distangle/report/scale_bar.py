@@ -23,7 +23,7 @@ def draw_scale_bar(picture: np.ndarray, *, um_per_pixel: float) -> tuple[np.ndar
     """Draw a white bar with a black edge into the lower right corner.
 
     Args:
-        picture: uint8 [height, width, 3].
+        picture: uint8 [height, width] or [height, width, 3].
         um_per_pixel: Size of a pixel of this picture in micrometers.
 
     Returns:

@@ -234,8 +234,8 @@ class SiteRenderer:
         return tuple(paths)
 
     def _large(self, channel: np.ndarray) -> tuple[np.ndarray, float]:
-        grey = np.repeat(np.round(channel * 255).astype(np.uint8)[..., None], 3, axis=2)
-        return self._with_bar(self._resize(grey), grey)
+        picture = np.round(channel * 255).astype(np.uint8)
+        return self._with_bar(self._resize(picture), picture)
 
     def _with_bar(self, picture: np.ndarray, original: np.ndarray) -> tuple[np.ndarray, float]:
         """Draw a scale bar, if the pixel size is known; its length in micrometers is 0 otherwise."""
