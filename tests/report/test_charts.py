@@ -12,7 +12,7 @@ from PIL import Image
 from distangle import report
 from distangle.report.charts import (
     ChannelColumn,
-    Chart,
+    SvgChart,
     channel_chart,
     channel_matrix,
     confusion_matrix,
@@ -120,7 +120,7 @@ def test_dark_pages_get_light_ink() -> None:
 def test_a_chart_is_drawn_as_png_too_and_always_alike() -> None:
     column = ChannelColumn(mean=np.array([1.0, 0.5]))
 
-    def draw() -> Chart:
+    def draw() -> SvgChart:
         return channel_chart(["a", "b"], column, title="x", unit="y")
 
     first, second = draw(), draw()

@@ -9,7 +9,7 @@ _STEPS = (1.0, 2.0, 5.0)
 
 
 def bar_length_um(width_um: float) -> float:
-    """Return the length of a bar: 1, 2 or 5 times a power of ten, at most 22 % of the width.
+    """Return the length of a bar: 1, 2 or 5 times a power of ten.
 
     Args:
         width_um: Width of the picture in micrometers.
