@@ -1,3 +1,4 @@
+import io
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -5,9 +6,18 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
 
 from distangle import report
-from distangle.report.charts import ChannelColumn, channel_chart, channel_matrix, confusion_matrix, training_curves
+from distangle.report.charts import (
+    ChannelColumn,
+    SvgChart,
+    channel_chart,
+    channel_matrix,
+    confusion_matrix,
+    training_curves,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -105,3 +115,22 @@ def test_dark_pages_get_light_ink() -> None:
     chart = channel_chart(["a"], ChannelColumn(mean=np.ones(1)), title="t", unit="u")
     assert "prefers-color-scheme:dark" in chart
     assert '[style*="fill: #1d2733"]{fill:#e4e8ec!important}' in chart
+
+
+def test_a_chart_is_drawn_as_png_too_and_always_alike() -> None:
+    column = ChannelColumn(mean=np.array([1.0, 0.5]))
+
+    def draw() -> SvgChart:
+        return channel_chart(["a", "b"], column, title="x", unit="y")
+
+    first, second = draw(), draw()
+    assert first == second
+    assert first.png() == second.png()
+    with Image.open(io.BytesIO(first.png())) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert (pixels[0, 0] == 255).all()
+    assert pixels.shape[0] > 300
+    # The bar of the longer value: the first blue column is as long as twice the second.
+    blue = (np.abs(pixels.astype(int) - [0x2F, 0x62, 0x99]) < 3).all(axis=2).sum(axis=1)
+    lengths = sorted(set(blue[blue > 20].tolist()))
+    assert lengths[-1] == pytest.approx(2 * lengths[0], rel=0.05)

@@ -73,7 +73,7 @@ def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_
         assert (out / name).is_file(), name
     for output in ("Figure 1", "Figure 2", "Figure 3", "Table 1", "S_12", "light of the brightest"):
         assert output in page, output
-    assert "E1 plate 1 well B02 site 1: nuclei, actin, and merged: cyan nuclei, magenta actin" in page
+    assert "E1 plate 1 well B02 site 1: dna, actin, and merged: cyan dna, magenta actin" in page
     # All perturbations of a role have as many wells: a flat line would say less than a sentence.
     assert "Negative control: 1 perturbation with 16 wells" in page
     assert "Treatment: 4 perturbations with 12 wells each" in page

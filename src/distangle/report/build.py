@@ -10,7 +10,7 @@ import pandas as pd
 from distangle.core.io import remove_stale_temporaries, write_bytes, write_text
 from distangle.core.progress import Advance, no_progress
 from distangle.report import score_table, tables
-from distangle.report.charts import Chart
+from distangle.report.charts import SvgChart
 from distangle.report.data import ReportData, load
 from distangle.report.html import Content, Section, group, render_page, write_style
 from distangle.report.one_file import FILE, embed
@@ -65,7 +65,7 @@ def build_report(
     progress: Advance | None = None,
     say: Advance = no_progress,
 ) -> Path:
-    """Write `index.html`, `figures/`, `tables/` and `style.css` into the report folder of a run.
+    """Write the page, the figures and the tables of a run into its report folder.
 
     The report shows the results of `predict`, `explain` and `profile`. For each missing part it names the command that
     makes it.
@@ -185,7 +185,7 @@ class _Builder:
         path = self._folder / "figures" / name
         write_text(path, text)
         self._charts.append(path)
-        if isinstance(text, Chart):
+        if isinstance(text, SvgChart):
             self._charts.append(path.with_suffix(".png"))
             write_bytes(self._charts[-1], text.png())
         return f"figures/{name}"

@@ -313,12 +313,12 @@ def _shorten(name: str, max_length: int = MAX_NAME) -> str:
     return printable if len(printable) <= max_length else printable[: max_length - 1] + "…"
 
 
-class Chart(str):
+class SvgChart(str):
     """The SVG text of a chart, which can be drawn as PNG as well."""
 
     _figure: Figure
 
-    def __new__(cls, text: str, figure: Figure) -> "Chart":
+    def __new__(cls, text: str, figure: Figure) -> "SvgChart":
         """Keep the figure beside its text."""
         chart = super().__new__(cls, text)
         chart._figure = figure
@@ -334,7 +334,7 @@ class Chart(str):
         return buffer.getvalue()
 
 
-def svg_of(figure: Figure, stamp: str) -> Chart:
+def svg_of(figure: Figure, stamp: str) -> SvgChart:
     """Return a chart as SVG text in the light and dark colors of the page.
 
     Args:
@@ -349,4 +349,4 @@ def svg_of(figure: Figure, stamp: str) -> Chart:
     text = buffer.getvalue()
     # The document type and the metadata contain remote addresses, which a report must not.
     text = re.sub(r"<!DOCTYPE[^>]*>\s*|\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return Chart(text.replace("<defs>", f"<defs><style>{_STYLE}</style>", 1), figure)
+    return SvgChart(text.replace("<defs>", f"<defs><style>{_STYLE}</style>", 1), figure)

@@ -140,14 +140,15 @@ def _intensity_content(writer: _FigureWriter, pixels: Mapping[str, Any]) -> Cont
 def _plate_content(writer: _FigureWriter, pixels: Mapping[str, Any], labels: Mapping[str, str]) -> Content:
     figures, sentences = [], []
     for k, channel in enumerate(pixels["channels"], start=1):
+        label = labels.get(channel["channel"], channel["channel"])
         if channel["planes_of_zero"] == channel["planes"]:
-            sentences.append(f"{channel['channel']}: every plane is zero.")
+            sentences.append(f"{label}: every plane is zero.")
             continue
         figures.append(writer.figure(
             f"plate-{k}.svg",
             quality_charts.plate_and_light(channel, quantity=str(pixels["quantity"])),
-            alternative=f"Median plate of {labels.get(channel['channel'], channel['channel'])}",
-            caption=f"{labels.get(channel['channel'], channel['channel'])}. {edge_sentence(channel['edge'])} {_light_sentence(channel)}",
+            alternative=f"Median plate of {label}",
+            caption=f"{label}. {edge_sentence(channel['edge'])} {_light_sentence(channel)}",
         ))  # fmt: skip
     return _stack(sentences=sentences, figures=figures)
 

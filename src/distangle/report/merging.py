@@ -1,4 +1,4 @@
-"""Merge up to three channels of an image in colors that most readers can tell apart."""
+"""Merge up to three channels in colors that most readers can tell apart."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ MERGE_COLORS = (("#00e5ff", "cyan"), ("#ff3df2", "magenta"), ("#ffe100", "yellow
 
 
 def merge_channels(image: np.ndarray, channels: Sequence[int], *, others: Sequence[np.ndarray] = ()) -> np.ndarray:
-    """Return up to three channels in cyan, magenta and yellow, uint8 [height, width, 3].
+    """Return up to three channels in their colors, uint8 [height, width, 3].
 
     More than three colors cannot be told apart, and red and green are alike to many readers.
 
@@ -31,7 +31,7 @@ def merge_channels(image: np.ndarray, channels: Sequence[int], *, others: Sequen
 
 
 def merged_channels(image: np.ndarray) -> list[int]:
-    """Choose up to three channels: the first, then those least correlated with the chosen ones.
+    """Choose up to three channels: the first, then those least like the others.
 
     Args:
         image: Raw image [channel, height, width].
@@ -49,7 +49,7 @@ def merged_channels(image: np.ndarray) -> list[int]:
 
 
 def merge_sentence(channels: Sequence[Channel], chosen: Sequence[int]) -> str:
-    """Return which channel has which color, such as `cyan nuclei (DAPI), magenta actin`.
+    """Return which channel has which color, such as `cyan nuclei (DAPI)`.
 
     Args:
         channels: Channels of the screen.

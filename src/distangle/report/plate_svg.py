@@ -15,7 +15,7 @@ _LEVELS = 4  # shades of a compact map
 
 
 def plate_map(grid: PlateGrid) -> Markup:
-    """Draw one plate: a square per well, blue if correct, orange with a stroke if wrong.
+    """Draw one plate: a square per well, blue if correct, orange if wrong.
 
     A ring marks a negative control, a diamond a positive one. The text of a well appears below the plate when the
     reader points at it, taps it or moves the keyboard focus to it.

@@ -99,7 +99,7 @@ def plate_grid(
 def plate_grids(
     wells: Predictions, screen: Screen, *, plates: Sequence[tuple[str, str]], never_trained: tuple[str, ...] = ()
 ) -> list[PlateGrid]:
-    """Arrange the wells of several plates by row and column, in the order of the plates.
+    """Arrange the wells of several plates by row and column, in their order.
 
     Args:
         wells: Predictions at the level of wells.
@@ -126,7 +126,7 @@ def plate_grids(
 
 
 def annotation_columns(table: pd.DataFrame) -> list[str]:
-    """Return the `Metadata_*` columns of the laboratory, such as gene and dose, at most four.
+    """Return the laboratory's columns, such as gene and dose, at most four.
 
     A column with another value in every well is a name of the well and is left out.
     """

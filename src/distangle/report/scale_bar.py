@@ -9,7 +9,7 @@ _STEPS = (1.0, 2.0, 5.0)
 
 
 def bar_length_um(width_um: float) -> float:
-    """Return the length of a bar: 1, 2 or 5 times a power of ten, at most 22 % of the width.
+    """Return the length of a bar: 1, 2 or 5 times a power of ten.
 
     Args:
         width_um: Width of the picture in micrometers.
@@ -23,7 +23,7 @@ def draw_scale_bar(picture: np.ndarray, *, um_per_pixel: float) -> tuple[np.ndar
     """Draw a white bar with a black edge into the lower right corner.
 
     Args:
-        picture: uint8 [height, width, 3].
+        picture: uint8 [height, width] or [height, width, 3].
         um_per_pixel: Size of a pixel of this picture in micrometers.
 
     Returns:

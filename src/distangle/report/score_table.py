@@ -66,7 +66,7 @@ def score_table(data: ReportData, calibration: Content | None = None) -> Content
 
 
 def baseline_row(data: ReportData) -> ScoreRow | None:
-    """Return the row of the main score that has cell-free baselines; None without one.
+    """Return the row of the main score with baselines; None without one.
 
     Balanced accuracy comes first, because guessing frequent classes does not raise it.
     """
@@ -81,7 +81,7 @@ def baseline_row(data: ReportData) -> ScoreRow | None:
 
 
 def _baseline_table(rows: Sequence[ScoreRow], main: ScoreRow) -> Table | None:
-    """Compare the network with rules that see no cell, for the rows of the main group."""
+    """Compare the network with rules that see no cell, in the main group."""
     names = _baseline_names(rows)
     lines: dict[str, ScoreRow] = {}
     for row in rows:

@@ -47,7 +47,7 @@ class ChosenSite:
 
 @dataclass(frozen=True, kw_only=True)
 class SitePictures:
-    """Picture files of one site and of its control, as paths inside the report folder.
+    """Pictures of one site and of its control, as paths in the report folder.
 
     All pictures but the map have the contrast of the plate.
 
@@ -234,11 +234,11 @@ class SiteRenderer:
         return tuple(paths)
 
     def _large(self, channel: np.ndarray) -> tuple[np.ndarray, float]:
-        grey = np.repeat(np.round(channel * 255).astype(np.uint8)[..., None], 3, axis=2)
-        return self._with_bar(self._resize(grey), grey)
+        picture = np.round(channel * 255).astype(np.uint8)
+        return self._with_bar(self._resize(picture), picture)
 
     def _with_bar(self, picture: np.ndarray, original: np.ndarray) -> tuple[np.ndarray, float]:
-        """Draw a scale bar, if the pixel size is known; its length in micrometers is 0 otherwise."""
+        """Draw a scale bar, if the pixel size is known; else its length is 0."""
         size = self._screen.card.pixel_size_um
         if size is None:
             return picture, 0.0

@@ -109,7 +109,7 @@ def _safe(cell: object) -> object:
 
 
 def _score_record(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a score as a flat row: the interval in two columns, each baseline in its own."""
+    """Return a score as a flat row, with columns for interval and baselines."""
     record = {name: value for name, value in row.items() if name not in ("interval", "baselines", "by_group")}
     low, high = row.get("interval") or (None, None)
     record |= {"interval_low": low, "interval_high": high}

@@ -29,7 +29,7 @@ class Channel(BaseModel):
 
     @property
     def label(self) -> str:
-        """The name for readers, such as `nuclei (Hoechst 33342)`: what is seen, then the dye.
+        """The name for readers, such as `nuclei (Hoechst 33342)`.
 
         A name that is only a number or the dye is replaced by the organelle, if that is known.
         """

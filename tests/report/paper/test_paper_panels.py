@@ -127,7 +127,13 @@ def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
     means = comparison.embeddings.groupby("run")["silhouette"].mean()
     gain = means["plain"] - means["pseudo"]
     assert f"Silhouette of plain minus that of pseudo: {gain:+.2f} (too few experiments)" in paper_figure.caption
-    assert "DMSO (9 wells), taxol (9 wells), nocodazole (6 wells)." in paper_figure.caption
+    # The caption counts the wells that are drawn, which are the held-out ones, and not all of the screen.
+    drawn = comparison.embeddings[comparison.embeddings["run"] == "plain"]
+    wells = drawn.groupby("perturbation")[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].apply(
+        lambda rows: len({tuple(row) for row in rows.to_numpy()})
+    )
+    listed = ", ".join(f"{name} ({wells[name]} held-out wells)" for name in names)
+    assert f"The perturbations with the most wells: {listed}." in paper_figure.caption
 
 
 def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> None:
@@ -168,6 +174,15 @@ def test_all_four_are_drawn_and_one_run_without_unused_classes_has_fewer_panels(
     paper_figure = draw_figure(alone, screen, figure_7_8.draw_arc)
     assert len(paper_figure.figure.axes) == 2
     assert "Every output has training wells, so there is no unused class." in paper_figure.caption
+    # A single run is not compared: its name is the title, and every point has the name of its perturbation.
+    points, angles = paper_figure.figure.axes
+    assert points.get_title(loc="left") == alone.root.name
+    named = [text.get_text() for text in points.texts]
+    assert sorted(named) == sorted(
+        TemplateComparison.read(alone.explanations).templates.query("head == 'arc'")["perturbation"]
+    )
+    assert angles.get_xticklabels() == []
+    assert set(text.get_text() for text in angles.texts) <= set(named)
     assert len(draw_figure(alone, screen, figure_9.draw).figure.axes) == 2
     assert len([axes for axes in draw_figure(alone, screen, figure_10.draw).figure.axes if axes.images]) == 2
 
@@ -185,6 +200,7 @@ def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
         "t-SNE, perplexity 30, seed 1", "t-SNE, perplexity 30, seed 0", "UMAP, neighbours 99, seed 0",
     ]  # fmt: skip
     two = [{"name": "x", "pseudo_labels": "alpha_ramp"}, {"name": "y", "pseudo_labels": "none"}]
+    assert group_by_run({"runs": two[:1]}) == [("x", "")]
     assert group_by_run({"runs": two}) == [("y", "without pseudo labels"), ("x", "with pseudo labels")]
 
 

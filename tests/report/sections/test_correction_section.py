@@ -54,7 +54,7 @@ def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(run
     run.correction.write_text(json.dumps(CORRECTION))
     page = build_report(run, run_data.screen)
     text = text_of(page)
-    assert 'href="#correction"' in page.read_text()
+    assert '<details class="part" id="correction">' in page.read_text()
     assert f"Chosen: center by the negative controls of the plate . {CORRECTION['reason']}" in text
     assert "none 50.0 % 45.0 · 50.0 · 55.0 % 0 %" in text
     assert "center by the negative controls of the plate 62.5 % 60.0 · 62.5 · 65.0 % 42 %" in text

@@ -65,7 +65,7 @@ def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: Made)
     page = build_report(own_run.run, own_run.screen).read_text()
     assert "Tests of the attribution maps on 7 sites" in page
     assert "replaced by the blurred image: mean probability 0.21, random maps 0.50, p = 0.003" in page
-    assert "similarity 0.05 once all weights are random (random maps -0.10 to 0.10)" in page
+    assert "similarity 0.05 once all weights are random (random maps −0.10 to 0.10)" in page
     assert "views: maps turn with the image." in page
     assert "Do not rely" not in page
     for name in ("deletion.svg", "randomization.svg", "maps-1.png", "maps-2.png"):

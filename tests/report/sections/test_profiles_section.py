@@ -268,8 +268,8 @@ def test_the_report_of_a_run_has_the_section_and_refuses_damaged_profiles(tmp_pa
     assert f"distangle profile {made.run.root}" in page
     profile_result(NAMES).write(made.run.profiles)
     page = build_report(made.run, made.screen).read_text()
-    assert page.index('<section id="faithfulness"') < page.index('<section id="profiles"')
     assert page.index('<section id="profiles"') < page.index('<section id="controls"')
+    assert page.index('<section id="controls"') < page.index('id="faithfulness"')
     assert "2 are hits at q ≤ 0.05." in page
     (made.run.profiles / "hits.parquet").write_bytes(b"no parquet")
     with pytest.raises(RunError, match=r"hits\.parquet is damaged"):

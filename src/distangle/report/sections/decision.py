@@ -1,4 +1,4 @@
-"""Answer what a decision needs: what acts, how sure, where, what is batch, what is missing."""
+"""Answer what a decision needs: what acts, how sure, what is batch."""
 
 import numpy as np
 import pandas as pd

@@ -1,5 +1,6 @@
 """Compute the sections on faithfulness, templates and filters."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,11 @@ def _not_tested(summary: Mapping[str, Any], run: str) -> list[Content]:
 
 
 def _result_text(name: str, summary: Mapping[str, Any]) -> str:
+    """Return the result of a test, with minus signs as elsewhere on the page."""
+    return re.sub(r"(?<!\w)-(?=[0-9])", "\u2212", _plain_result(name, summary)).replace("\u22120.00", "0.00")
+
+
+def _plain_result(name: str, summary: Mapping[str, Any]) -> str:
     if name in ("deletion", "insertion"):
         parts = []
         for replacement, results in summary["curves"].items():

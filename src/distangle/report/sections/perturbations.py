@@ -118,7 +118,7 @@ def _displayed(data: ReportData, table: pd.DataFrame, *, pictures: Mapping[str, 
 
 
 def annotation_columns(table: pd.DataFrame) -> list[str]:
-    """Return the columns of the laboratory, such as gene and dose, that the page shows."""
+    """Return the laboratory's columns that the page shows, such as gene and dose."""
     start, end = list(table.columns).index("acts") + 1, list(table.columns).index("wells_correct")
     own = [str(name) for name in table.columns[start:end] if name not in _PROFILE_COLUMNS]
     return [name for name in own if any(texts(table, name))][:MAX_ANNOTATIONS]
@@ -184,7 +184,7 @@ def _verdicts(table: pd.DataFrame, *, level: float | None) -> list[str]:
 
 
 def _scored_wells(data: ReportData) -> pd.DataFrame:
-    """Return `correct`, `scored` and `confidence` of the held-out wells by perturbation."""
+    """Return counts and confidence of the held-out wells by perturbation."""
     if data.wells is None:
         return pd.DataFrame({"correct": [], "scored": [], "confidence": []}, dtype=np.float64)
     table = data.wells.table

@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable[[str], None]) -> Content:
-    """Show chosen sites beside an untreated well of their plate, with map and channels."""
+    """Show example sites beside an untreated well, with map and channels."""
     explanation = data.explanation
     if explanation is None:
         return missing_notice("No site has been explained.", f"distangle explain {data.command_path}")
@@ -58,7 +58,7 @@ def picture_anchors(data: ReportData) -> dict[str, str]:
 
 
 def top_channel(site: ChosenSite, n_channels: int) -> int:
-    """Return the index of the channel with the largest Shapley value; -1 without values."""
+    """Return the index of the channel with the largest value; -1 without values."""
     columns = [f"shapley_{k}" for k in range(1, n_channels + 1)]
     values = np.array([float(site.entry.get(column, np.nan)) for column in columns])
     return int(np.nanargmax(values)) if np.isfinite(values).any() else -1
