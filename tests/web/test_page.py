@@ -74,7 +74,7 @@ def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: M
     wait_for_image(page)
     captions = page.locator("figcaption").all_inner_texts()
     assert well in captions[0]
-    assert captions[1].startswith("Untreated: ")
+    assert captions[1].startswith("Control: ")
     without = np.array(shown_image(page).evaluate(PIXELS))
     assert without.max() > 100
     page.get_by_label("Attribution of").select_option("all")
@@ -210,7 +210,7 @@ def test_address_restores_a_well(visitor: Visitor) -> None:
     assert float(before["z"][0].split(",")[0]) == 1.5
     picture = canvas.evaluate(PIXELS)
     other = shown_image(page, 1).evaluate("(canvas) => canvas.imageView.look.zoom")
-    assert other == 1.5  # the untreated well moves along
+    assert other == 1.5  # the control well moves along
     page.reload()
     visitor.wait()
     wait_for_image(page)

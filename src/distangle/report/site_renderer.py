@@ -153,7 +153,7 @@ class SiteRenderer:
         self.written: list[Path] = []
 
     def render(self, key: Key, attribution_map: np.ndarray, *, name: str, channel: int = 0) -> SitePictures:
-        """Write the pictures of one site and of the nearest untreated well of its plate.
+        """Write the pictures of one site and of the nearest control well of its plate.
 
         Args:
             key: Experiment, plate, well and site.
@@ -196,13 +196,13 @@ class SiteRenderer:
         )  # fmt: skip
 
     def nearest_control(self, key: Key) -> Key | None:
-        """Return the first site of the nearest untreated well of the plate.
+        """Return the first site of the nearest control well of the plate.
 
         Args:
             key: Experiment, plate, well and site of a treated site.
 
         Returns:
-            None if the site is untreated itself, or if the plate has no untreated well.
+            None if the site is a control itself, or if the plate has no control well.
         """
         sites = self._screen.sites
         own = sites.iloc[self._rows[key]]
@@ -223,7 +223,7 @@ class SiteRenderer:
         try:
             return self._image(self._rows[key]), ""
         except (ImageError, ScreenError) as error:
-            return None, f"The untreated well could not be read: {without_folder(str(error), self._screen)}"
+            return None, f"The control well could not be read: {without_folder(str(error), self._screen)}"
 
     def _write_channels(self, image: np.ndarray, limits: np.ndarray, name: str) -> tuple[str, ...]:
         paths = []

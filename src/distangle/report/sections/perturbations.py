@@ -128,9 +128,9 @@ def _legend(data: ReportData, table: pd.DataFrame) -> list[str]:
     sentences = []
     if data.profiles is not None:
         sentences += [
-            f"Acts: the wells of the perturbation find each other among the untreated wells of their plates, with "
+            f"Acts: the wells of the perturbation find each other among the control wells of their plates, with "
             f"q ≤ {hit_level(data.profiles):g}. Not shown is not the same as no effect.",
-            "Effect size: distance from the untreated wells, in their standard deviations.",
+            "Effect size: distance from the control wells, in their standard deviations.",
         ]
     if np.isfinite(numbers(table, "wells_scored")).any():
         sentences.append("Wells right and confidence: held-out wells only; confidence is the mean over them.")

@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable[[str], None]) -> Content:
-    """Show example sites beside an untreated well, with map and channels."""
+    """Show example sites beside an control well, with map and channels."""
     explanation = data.explanation
     if explanation is None:
         return missing_notice("No site has been explained.", f"distangle explain {data.command_path}")
@@ -120,7 +120,7 @@ def _site(site: ChosenSite, pictures: SitePictures, data: ReportData, explanatio
     shown = labels[max(top, 0)] if labels else ""
     large = [
         (pictures.treated, f"This well: {shown}"),
-        (pictures.control, f"Untreated well: {shown}"),
+        (pictures.control, f"Control well: {shown}"),
         (pictures.overlay, "Where the network looked"),
     ]
     return {
@@ -142,15 +142,15 @@ def _site(site: ChosenSite, pictures: SitePictures, data: ReportData, explanatio
 
 
 def _control_sentence(site: ChosenSite, pictures: SitePictures) -> str:
-    """Say which untreated well is shown, or why none is."""
+    """Say which control well is shown, or why none is."""
     if pictures.control_key is not None:
         _, plate, well, number = pictures.control_key
         return (
-            f"The nearest untreated well of this plate: {well}, site {number}, plate {plate}. Both share one contrast."
+            f"The nearest control well of this plate: {well}, site {number}, plate {plate}. Both share one contrast."
         )
     if str(site.entry["Metadata_Role"]) in NEGATIVE:
-        return "This well is untreated itself."
-    return "" if pictures.problem else "This plate has no untreated well to compare with."
+        return "This well is a control itself."
+    return "" if pictures.problem else "This plate has no control well to compare with."
 
 
 def _correlation_sentence(site: ChosenSite, names: Sequence[str]) -> str:

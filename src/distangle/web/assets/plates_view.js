@@ -234,7 +234,7 @@ export async function render(place, { facts }) {
     maps.forEach((map) => map.paint(colors, colorBy, label(colorBy, facts.columns), set));
     key.replaceChildren(legend(colors, label(colorBy, facts.columns), colorBy === "role" ? plainRole : undefined),
       el("div", { class: "legend" },
-        el("span", { class: "entry" }, el("span", { class: "mark ring" }), "untreated or negative control"),
+        el("span", { class: "entry" }, el("span", { class: "mark ring" }), "negative control"),
         el("span", { class: "entry" }, el("span", { class: "mark rhomb" }), "positive control"),
         el("span", { class: "entry" }, el("span", { class: "mark absent" }), "no well in this screen"),
         table.get(colorBy).kind === "number" ? el("span", { class: "entry" }, el("span", { class: "mark slash" }), "no value") : null));

@@ -1,4 +1,4 @@
-// One well: its images beside the nearest untreated well, and what the network made of it.
+// One well: its images beside the nearest control well, and what the network made of it.
 import { el, link, show } from "./dom.js";
 import { json, perturbations, plainRole, plates, wells } from "./data.js";
 import { rampBar } from "./color.js";
@@ -67,7 +67,7 @@ export async function render(place, { facts, id }) {
   if (facts.has_images && site) {
     const first = new ImageView(look, { title: `${wellTitle(well)} · ${title}`, explained: site.explained });
     views.push(first);
-    if (control) views.push(new ImageView(look, { title: `Untreated: ${control.name} · ${control.perturbation}`, href: `/well/${control.id}` }));
+    if (control) views.push(new ImageView(look, { title: `Control: ${control.name} · ${control.perturbation}`, href: `/well/${control.id}` }));
     const number = el("span", { class: "small" });
     const overlay = el("div", {});
     const open = () => {
