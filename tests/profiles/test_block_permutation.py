@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from distangle.profiles import block_permutation
-from distangle.profiles.block_permutation import Pool, RandomDraws, choose_counter, count_reaching
+from distangle.profiles.block_permutation import Pool, RandomDraws, choose_counter, count_reaching, member_precision
 from distangle.profiles.retrieval import activity
 
 LAYOUTS = [((3, 7),), ((1, 2),) * 5, ((2, 2), (2, 5), (1, 1), (3, 9)), ((1, 40), (2, 60), (4, 70))]
@@ -56,6 +56,14 @@ def test_compiled_loops_count_the_same(layout):
             outcomes.append(count_reaching(*arguments))
             assert block_kernels.count_reaching(*arguments) == outcomes[-1]
     assert len(set(outcomes)) > 3
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_precision_of_members_needs_no_pool(layout):
+    pool, directions = pool_of(layout)
+    np.testing.assert_allclose(member_precision(directions.astype(np.float32), layout), pool.precision())
+    same = np.ones_like(directions)
+    np.testing.assert_allclose(member_precision(same, layout), Pool.of(same, layout).precision())
 
 
 def test_no_draw_is_better_than_the_best_precision_of_its_rows():

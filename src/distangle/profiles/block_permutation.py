@@ -203,7 +203,7 @@ class Pool:
 
     def n_draws(self) -> int:
         """Return in how many ways members can be chosen."""
-        return math.prod(math.comb(size, m) for m, size in self.layout)
+        return n_choices(self.layout)
 
     def every_draw(self) -> Int[np.ndarray, "draw member"]:
         """Return all choices of members."""
@@ -254,6 +254,31 @@ def choose_counter(n_replicates: Sequence[int], n_draws: int) -> Counter:
 
     kernels = load_kernels("distangle.profiles.block_kernels")
     return count_reaching if kernels is None else kernels.count_reaching
+
+
+def n_choices(layout: Sequence[tuple[int, int]]) -> int:
+    """Return in how many ways members can be chosen."""
+    return math.prod(math.comb(size, m) for m, size in layout)
+
+
+def member_precision(
+    directions: Float[np.ndarray, "row feature"], layout: Sequence[tuple[int, int]]
+) -> Float[np.ndarray, " query"]:
+    """Return the values of `Pool.precision` without ranking the controls.
+
+    The arguments are those of `Pool.of`.
+    """
+    ends = np.cumsum([size for _, size in layout])
+    members = np.concatenate([np.arange(end - m, end) for (m, _), end in zip(layout, ends, strict=True)])
+    keys = np.rint((directions[members] @ directions.T) * -(10.0**DECIMALS)).astype(np.int32)
+    count, values, place = np.arange(1, len(members)), [], 0
+    for (m, size), end in zip(layout, ends.tolist(), strict=True):
+        for query in range(place, place + m if m < size else place):
+            negatives = np.sort(keys[query, end - size : end - m])
+            positives = np.sort(np.delete(keys[query, members], query))
+            values.append(float((count / (count + np.searchsorted(negatives, positives, side="right"))).mean()))
+        place += m
+    return np.array(values)
 
 
 def _similarity(

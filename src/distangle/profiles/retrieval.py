@@ -8,7 +8,16 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from distangle.errors import ProfileError
-from distangle.profiles.block_permutation import DECIMALS, Counter, Pool, RandomDraws, choose_counter
+from distangle.profiles.block_permutation import (
+    DECIMALS,
+    EXACT_DRAWS,
+    Counter,
+    Pool,
+    RandomDraws,
+    choose_counter,
+    member_precision,
+    n_choices,
+)
 from distangle.profiles.geometry import unit
 from distangle.profiles.multiple_testing import benjamini_hochberg
 
@@ -190,11 +199,10 @@ def _active(
     if n_queries == 0:
         return _NO_VALUE | counts | {"reason": "no negative control on the plates of its replicates"}
     groups = sorted(groups, key=lambda group: (len(group[0]), len(group[1])))  # equal layouts are equal in order
-    pool = Pool.of(
-        directions[np.concatenate([np.concatenate([controls, own]) for own, controls in groups])],
-        [(len(own), len(own) + len(controls)) for own, controls in groups],
-    )
-    precision = pool.precision()
+    rows = directions[np.concatenate([np.concatenate([controls, own]) for own, controls in groups])]
+    layout = [(len(own), len(own) + len(controls)) for own, controls in groups]
+    pool = Pool.of(rows, layout) if n_draws or n_choices(layout) <= EXACT_DRAWS else None
+    precision = member_precision(rows, layout) if pool is None else pool.precision()
     expected = np.concatenate(
         [
             np.full(len(own), expected_average_precision(n_replicates - 1, len(controls)))
@@ -202,7 +210,7 @@ def _active(
             if len(controls)
         ]
     )
-    p, n_drawn = pool.p_value(n_draws, draws=draws, count=count)
+    p, n_drawn = (float("nan"), 0) if pool is None else pool.p_value(n_draws, draws=draws, count=count)
     return (
         _NO_VALUE
         | counts
