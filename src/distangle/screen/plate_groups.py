@@ -58,8 +58,9 @@ def statistics_groups(
     fold_of = dict(zip(plates_of(screen, rows, fold), _folds(rows, fold), strict=True))
     fold_of |= dict(zip(plates_of(screen, source_rows, fold), _folds(source_rows, fold), strict=True))
     # Sort by well, so that sums do not depend on the order of the table.
-    rank = _well_ranks(screen)
-    members = {plate: sorted(group_rows, key=rank.__getitem__) for plate, group_rows in sorted(members.items())}
+    sources = screen.sites[["well", "site"]].iloc[list(source_rows)]
+    wells = dict(zip(source_rows, zip(sources["well"], sources["site"], strict=True), strict=True))
+    members = {plate: sorted(group_rows, key=wells.__getitem__) for plate, group_rows in sorted(members.items())}
     groups: dict[str, StatisticsGroup] = {}
     remarks = []
     for plate in sorted(set(plates_of(screen, rows, fold))):
@@ -91,7 +92,7 @@ def statistics_groups(
 def control_rows(screen: Screen) -> list[int]:
     """Return the rows of negative controls."""
     control = screen.sites["role"].isin(NEGATIVE)
-    return np.flatnonzero(control).tolist()
+    return [row for row, is_control in enumerate(control) if is_control]
 
 
 def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = None) -> list[Plate]:
@@ -101,14 +102,16 @@ def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = Non
     """
     positions = list(rows)
     sites = screen.sites.iloc[positions]
-    names = (sites[name].astype(str).tolist() for name in PLATE_COLUMNS)
-    plates = [(experiment, plate) for experiment, plate in zip(*names, strict=True)]
-    if fold is None:
+    plates = [(str(e), str(p)) for e, p in zip(sites["experiment"], sites["plate"], strict=True)]
+    if fold is None or not positions:
         return plates
-    plate_codes = group_codes(screen.sites, list(PLATE_COLUMNS))
-    n_folds = pd.Series(fold).groupby(plate_codes).nunique().to_numpy()
+    # Only the experiments of these rows, so that the work for one plate does not grow with the screen.
+    nearby = np.flatnonzero(screen.sites["experiment"].isin(sites["experiment"].unique()))
+    codes = group_codes(screen.sites.iloc[nearby], list(PLATE_COLUMNS))
+    n_folds = pd.Series(np.asarray(fold)[nearby]).groupby(codes).nunique().to_numpy()
+    folds_of_row = dict(zip(nearby.tolist(), n_folds[codes].tolist(), strict=True))
     return [
-        (experiment, f"{plate} ({fold[row]})" if n_folds[plate_codes[row]] > 1 else plate)
+        (experiment, f"{plate} ({fold[row]})" if folds_of_row[row] > 1 else plate)
         for (experiment, plate), row in zip(plates, positions, strict=True)
     ]
 
@@ -125,16 +128,6 @@ def group_codes(sites: pd.DataFrame, columns: Sequence[str], fold: np.ndarray | 
     if fold is not None:
         keys["fold"] = np.asarray(fold).astype(str)
     return np.asarray(keys.groupby(list(keys.columns), sort=True).ngroup(), dtype=np.int64)
-
-
-def _well_ranks(screen: Screen) -> list[int]:
-    """Return the rank of each site by well and site; equal sites keep the order of the table."""
-    wells = screen.sites["well"]
-    well = pd.Categorical(wells, categories=sorted(wells.unique())).codes
-    order = np.lexsort((screen.sites["site"].to_numpy(), well))
-    ranks = np.empty(len(order), dtype=np.int64)
-    ranks[order] = np.arange(len(order))
-    return ranks.tolist()
 
 
 def _folds(rows: Sequence[int], fold: np.ndarray | None) -> list[str]:
