@@ -18,8 +18,8 @@ from distangle.report.html import percent
 from distangle.report.score_table import score_sentence, score_table
 from distangle.report.sections.channels import channel_column, channel_names, explanation_sentence, planted_rows
 from distangle.report.sections.scores import confused_pairs, warnings_of
-from distangle.results.confusion import read_confusion
 from distangle.results import Explanation, Predictions, RunFolder, ScoreRow
+from distangle.results.confusion import read_confusion
 from distangle.screen import Channel
 from report_run import HOSTILE, STAINS, Made, Plan, make_run
 
