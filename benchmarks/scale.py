@@ -360,7 +360,7 @@ CASES = {
     "hold_out": Case(hold_out, {1: 1.0, 4: 4.0}, 1024),
     "folds_of": Case(folds_of, {1: 0.5, 4: 2.0}, 1024),
     "statistics": Case(statistics, {1: 1.0, 4: 4.0}, 1024),
-    "plate_groups": Case(plate_groups, {1: 1.0, 4: 4.0}, 1024),
+    "plate_groups": Case(plate_groups, {1: 2.0, 4: 8.0}, 1024),
     "control_sites": Case(control_sites, {1: 1.0, 4: 4.0}, 1024),
     "evaluate": Case(evaluate, {1: 3.0}, 300),
     "calibrate": Case(calibrate, {1: 10.0}, 300),

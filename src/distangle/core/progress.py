@@ -28,7 +28,7 @@ def shows_progress() -> bool:
 
 
 class Clock:
-    """Estimate the time left from finished pieces, by the speed of the later half of them.
+    """Estimate the time left from the speed of the later half of the pieces.
 
     The time before the first piece (reading, starting workers) does not count, and a slow start is forgotten. Of few
     pieces there is no estimate unless both halves have about one speed.

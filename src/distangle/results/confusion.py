@@ -1,4 +1,4 @@
-"""Counts of true and predicted classes: a matrix of few, the largest errors of many."""
+"""Counts of true and predicted classes: a matrix, or the largest errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

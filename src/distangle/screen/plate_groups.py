@@ -92,7 +92,7 @@ def statistics_groups(
 def control_rows(screen: Screen) -> list[int]:
     """Return the rows of negative controls."""
     control = screen.sites["role"].isin(NEGATIVE)
-    return np.flatnonzero(control).tolist()
+    return [row for row, is_control in enumerate(control) if is_control]
 
 
 def plates_of(screen: Screen, rows: Sequence[int], fold: np.ndarray | None = None) -> list[Plate]:
