@@ -14,7 +14,7 @@ import numpy as np
 from distangle.profiles.geometry import unit
 from distangle.profiles.map import map_profiles
 
-ROWS, FEATURES, PERPLEXITY, NEIGHBOURS = 10_000, 1_024, 30, 15
+ROWS, FEATURES, PERPLEXITY, NEIGHBORS = 10_000, 1_024, 30, 15
 
 
 def profiles(rows: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def prepare(kind: str, given: np.ndarray) -> Callable[[], np.ndarray]:
     if kind == "ours":
 
         def ours() -> np.ndarray:
-            result = map_profiles(given, neighbours=PERPLEXITY)
+            result = map_profiles(given, neighbors=PERPLEXITY)
             return np.stack([result.x, result.y], axis=1)
 
         return ours
@@ -43,7 +43,7 @@ def nearest(values: np.ndarray) -> np.ndarray:
     """Return the rows of the nearest others of every row."""
     from sklearn.neighbors import NearestNeighbors
 
-    return NearestNeighbors(n_neighbors=NEIGHBOURS).fit(values).kneighbors(return_distance=False)
+    return NearestNeighbors(n_neighbors=NEIGHBORS).fit(values).kneighbors(return_distance=False)
 
 
 def main(rows: int) -> int:
@@ -60,8 +60,8 @@ def main(rows: int) -> int:
     full, kept = nearest(unit(given)), {}
     for kind, places in points.items():
         same = [len(np.intersect1d(a, b)) for a, b in zip(full, nearest(places), strict=True)]
-        kept[kind] = float(np.mean(same)) / NEIGHBOURS
-        print(f"{kind}: {kept[kind]:.3f} of {NEIGHBOURS} neighbors stay")
+        kept[kind] = float(np.mean(same)) / NEIGHBORS
+        print(f"{kind}: {kept[kind]:.3f} of {NEIGHBORS} neighbors stay")
     verdicts = [
         measure.verdict(
             "t-SNE, scikit-learn / ours", times["scikit-learn"].median / times["ours"].median, at_least=1.3

@@ -26,12 +26,12 @@ from distangle.screen import (
 
 HOSTILE = '"><svg onload=alert(1)>'
 STAINS = (
-    Channel(name="w1", stain="Hoechst", organelle="nuclei", colour="#1300F9"),
-    Channel(name="w2", stain="ConA", organelle="endoplasmic reticulum", colour="#2AFF1F"),
-    Channel(name="w3", stain="Phalloidin", organelle="actin", colour="#FF0019"),
-    Channel(name="w4", stain="Syto14", organelle="nucleoli", colour="#2DFFFC"),
-    Channel(name="w5", stain="MitoTracker", organelle="mitochondria", colour="#FA00FD"),
-    Channel(name="w6", stain="WGA", organelle="Golgi", colour="#FEFF28"),
+    Channel(name="w1", stain="Hoechst", organelle="nuclei", color="#1300F9"),
+    Channel(name="w2", stain="ConA", organelle="endoplasmic reticulum", color="#2AFF1F"),
+    Channel(name="w3", stain="Phalloidin", organelle="actin", color="#FF0019"),
+    Channel(name="w4", stain="Syto14", organelle="nucleoli", color="#2DFFFC"),
+    Channel(name="w5", stain="MitoTracker", organelle="mitochondria", color="#FA00FD"),
+    Channel(name="w6", stain="WGA", organelle="Golgi", color="#FEFF28"),
 )
 Picture = Callable[[np.random.Generator, int], np.ndarray]
 

@@ -19,12 +19,12 @@ from distangle.screen import Channel
 RED_AND_GREEN = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
-def test_one_channel_takes_its_colour() -> None:
+def test_one_channel_takes_its_color() -> None:
     rendered = composite(np.array([[[0.0, 0.5, 1.0]]]), np.array([[1.0, 0.2, 0.0]]))
     assert rendered.tolist() == [[[0, 0, 0], [128, 26, 0], [255, 51, 0]]]
 
 
-def test_colours_add_and_what_exceeds_full_brightness_is_clipped() -> None:
+def test_colors_add_and_what_exceeds_full_brightness_is_clipped() -> None:
     two_reds = np.array([[1.0, 0.0, 0.0], [1.0, 0.4, 0.0]])
     rendered = composite(np.array([[[0.2, 0.8]], [[0.5, 1.0]]]), two_reds)
     assert rendered.tolist() == [[[round(0.7 * 255), 51, 0], [255, 102, 0]]]
@@ -90,7 +90,7 @@ def test_the_overlay_changes_nothing_where_the_map_is_zero() -> None:
 
 
 def test_the_overlay_mixes_by_value_times_strength() -> None:
-    rendered = overlay(np.full((1, 1, 3), 100, np.uint8), np.array([[0.5]]), strength=0.8, colours="gray")
+    rendered = overlay(np.full((1, 1, 3), 100, np.uint8), np.array([[0.5]]), strength=0.8, colors="gray")
     assert rendered[0, 0].tolist() == [round(100 * 0.6 + 255 * (128 / 255) * 0.4)] * 3
 
 
@@ -109,7 +109,7 @@ def test_a_map_that_does_not_belong_is_refused(activation_map: np.ndarray, messa
     assert message in str(refused.value)
 
 
-def test_the_colour_bar_is_the_overlay_from_zero_to_one() -> None:
+def test_the_color_bar_is_the_overlay_from_zero_to_one() -> None:
     bar = activation_scale(5, 2)
     assert bar.shape == (2, 5, 3)
     assert bar[0, 0].tolist() == [90, 90, 90]
@@ -136,11 +136,11 @@ def test_large_pictures_are_averaged_over_whole_blocks() -> None:
     assert reduce(large, max_side=6) is large
 
 
-def test_a_lone_channel_is_white_and_missing_colours_differ() -> None:
-    assert channel_colors([Channel(name="x", colour="#123456")]).tolist() == [[1, 1, 1]]
-    named = channel_colors([Channel(name="a", colour="#FF0000"), Channel(name="b"), Channel(name="c")])
+def test_a_lone_channel_is_white_and_missing_colors_differ() -> None:
+    assert channel_colors([Channel(name="x", color="#123456")]).tolist() == [[1, 1, 1]]
+    named = channel_colors([Channel(name="a", color="#FF0000"), Channel(name="b"), Channel(name="c")])
     assert named[0].tolist() == [1, 0, 0]
-    assert len({tuple(colour) for colour in named.tolist()}) == 3
+    assert len({tuple(color) for color in named.tolist()}) == 3
 
 
 def test_contrast_without_images_is_refused() -> None:

@@ -76,7 +76,7 @@ def centroid_accuracy(profiles, column):
     return float(np.concatenate(right).mean())
 
 
-def neighbours(profiles):
+def neighbors(profiles):
     """Nearest other perturbation of every perturbation, by the cosine of their means."""
     labels = profiles.table["Metadata_Perturbation"].to_numpy()
     means = np.stack([profiles.features[labels == f"p{k}"].mean(axis=0) for k in range(8)])
@@ -189,12 +189,12 @@ CHAINS = [
 
 
 @pytest.mark.parametrize("steps", CHAINS, ids="+".join)
-def test_a_planted_batch_effect_goes_and_planted_neighbours_stay(steps):
+def test_a_planted_batch_effect_goes_and_planted_neighbors_stay(steps):
     profiles = screen()
     assert centroid_accuracy(profiles, "Metadata_Experiment") > 0.8
     result = align(profiles, steps)
     assert abs(centroid_accuracy(result, "Metadata_Experiment") - 1 / 4) < 0.1
-    assert neighbours(result) == [1, 0, 3, 2, 5, 4, 7, 6]
+    assert neighbors(result) == [1, 0, 3, 2, 5, 4, 7, 6]
     before = centroid_accuracy(profiles, "Metadata_Perturbation")
     assert centroid_accuracy(result, "Metadata_Perturbation") > before + 0.2
 
@@ -208,7 +208,7 @@ def test_tvn_of_experiments_gives_every_experiment_the_same_controls():
         np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-5)
         # Variances v of standardized controls become v / (v + 1/2).
         assert np.linalg.eigvalsh(np.cov(own, rowvar=False)).max() < 1
-    assert neighbours(result) == [1, 0, 3, 2, 5, 4, 7, 6]
+    assert neighbors(result) == [1, 0, 3, 2, 5, 4, 7, 6]
 
 
 def test_tvn_of_one_feature_by_hand():

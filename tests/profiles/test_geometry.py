@@ -15,7 +15,7 @@ from distangle.profiles.geometry import (
     cosines,
     dispersion,
     nearest,
-    neighbour_purity,
+    neighbor_purity,
     random_dispersions,
     silhouettes,
     simplex_gap,
@@ -83,7 +83,7 @@ def test_silhouettes_are_those_of_scikit_learn():
 
 def test_purity_is_the_share_of_equal_labels_among_the_neighbors_of_scikit_learn():
     vectors, labels = clusters(noise=1.0)
-    result = neighbour_purity(cosines(vectors), labels, k=4)
+    result = neighbor_purity(cosines(vectors), labels, k=4)
     search = NearestNeighbors(n_neighbors=4, metric="precomputed").fit(pairwise_distances(vectors, metric="cosine"))
     names = np.array(labels)
     expected = (names[search.kneighbors(return_distance=False)] == names[:, None]).mean(axis=1)
@@ -96,15 +96,15 @@ def test_sites_of_one_well_are_no_neighbors_of_each_other():
     at = np.radians([0, 1, 90, 91, 2, 3, 92, 93])
     vectors = np.stack([np.cos(at), np.sin(at)], axis=1)
     labels, wells = ["a", "a", "a", "a", "b", "b", "b", "b"], ["A1", "A1", "A2", "A2", "B1", "B1", "B2", "B2"]
-    assert neighbour_purity(cosines(vectors), labels, k=1).tolist() == [1] * 8
-    assert neighbour_purity(cosines(vectors), labels, k=1, apart=wells).tolist() == [0] * 8
-    alone = neighbour_purity(cosines(vectors), labels, k=1, apart=["A1"] * 8)
+    assert neighbor_purity(cosines(vectors), labels, k=1).tolist() == [1] * 8
+    assert neighbor_purity(cosines(vectors), labels, k=1, apart=wells).tolist() == [0] * 8
+    alone = neighbor_purity(cosines(vectors), labels, k=1, apart=["A1"] * 8)
     assert np.isnan(alone).all()
 
 
 def test_fewer_neighbors_than_asked_for_are_counted_as_many_as_they_are():
     vectors = np.array([[1.0, 0], [1, 0.1], [0, 1]])
-    np.testing.assert_allclose(neighbour_purity(cosines(vectors), ["a", "a", "b"], k=10), [0.5, 0.5, 0])
+    np.testing.assert_allclose(neighbor_purity(cosines(vectors), ["a", "a", "b"], k=10), [0.5, 0.5, 0])
 
 
 def test_spread_by_hand():

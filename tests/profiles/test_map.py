@@ -28,36 +28,36 @@ def purity(coordinates, truth):
 @pytest.mark.parametrize("method", ["pca", "tsne", pytest.param("umap", marks=pytest.mark.slow)])
 def test_groups_are_neighbors_in_the_map(method):
     vectors, truth = groups()
-    result = map_profiles(vectors, method=method, seed=3, neighbours=10)
+    result = map_profiles(vectors, method=method, seed=3, neighbors=10)
     assert purity(result, truth) == 1
-    assert (result.method, result.seed, result.neighbours) == (method, 3, 0 if method == "pca" else 10)
+    assert (result.method, result.seed, result.neighbors) == (method, 3, 0 if method == "pca" else 10)
     assert result.is_sampled.all()
 
 
 def test_the_map_is_the_projection_of_the_directions():
     vectors, _ = groups()
-    result = map_profiles(vectors, seed=1, neighbours=5)
-    expected = project(vectors, Projection(method="tsne", seed=1, neighbours=5))
+    result = map_profiles(vectors, seed=1, neighbors=5)
+    expected = project(vectors, Projection(method="tsne", seed=1, neighbors=5))
     np.testing.assert_array_equal(np.stack([result.x, result.y], axis=1), expected)
-    assert not np.array_equal(map_profiles(vectors, seed=2, neighbours=5).x, result.x)
+    assert not np.array_equal(map_profiles(vectors, seed=2, neighbors=5).x, result.x)
     # 59 others allow a perplexity of 19.
-    assert map_profiles(vectors).neighbours == 19
+    assert map_profiles(vectors).neighbors == 19
 
 
 def test_rows_beyond_the_sample_lie_in_their_group():
     vectors, truth = groups(each=100)
-    result = map_profiles(vectors, neighbours=10, max_rows=90)
+    result = map_profiles(vectors, neighbors=10, max_rows=90)
     assert result.is_sampled.sum() == 90
     assert purity(result, truth) == 1
-    again = map_profiles(vectors, neighbours=10, max_rows=90)
+    again = map_profiles(vectors, neighbors=10, max_rows=90)
     np.testing.assert_array_equal(again.x, result.x)
-    assert not np.array_equal(map_profiles(vectors, seed=1, neighbours=10, max_rows=90).is_sampled, result.is_sampled)
+    assert not np.array_equal(map_profiles(vectors, seed=1, neighbors=10, max_rows=90).is_sampled, result.is_sampled)
     assert map_profiles(vectors, method="pca", max_rows=90).is_sampled.all()
 
 
 def test_a_row_beside_the_sample_lies_at_the_weighted_mean_of_its_five_nearest():
     vectors, _ = groups()
-    result = map_profiles(vectors, neighbours=5, max_rows=40)
+    result = map_profiles(vectors, neighbors=5, max_rows=40)
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     sample, row = np.flatnonzero(result.is_sampled), np.flatnonzero(~result.is_sampled)[7]
     distances = np.linalg.norm(directions[sample] - directions[row], axis=1)
@@ -70,7 +70,7 @@ def test_a_row_beside_the_sample_lies_at_the_weighted_mean_of_its_five_nearest()
 def test_few_rows_are_laid_out_by_pca():
     vectors, _ = groups(each=2)
     result = map_profiles(vectors, method="tsne")
-    assert (result.method, result.neighbours) == ("pca", 0)
+    assert (result.method, result.neighbors) == ("pca", 0)
     np.testing.assert_allclose(result.x, map_profiles(vectors, method="pca").x)
 
 
@@ -79,7 +79,7 @@ def test_maps_without_an_answer_are_refused(monkeypatch):
     with pytest.raises(ProfileError, match=r"1 profile\(s\); expected at least 2 for a map"):
         map_profiles(vectors[:1])
     with pytest.raises(ProfileError, match=r"0 neighbors and 20000 rows; expected at least 1 and 8"):
-        map_profiles(vectors, neighbours=0)
+        map_profiles(vectors, neighbors=0)
     broken = vectors.copy()
     broken[4, 1] = np.inf
     with pytest.raises(ProfileError, match="Row 4 has values that are not finite"):

@@ -10,7 +10,7 @@ from distangle.core.random import rng_for
 from distangle.errors import ExplanationError
 from distangle.profiles.project import Projection, project, projections, trustworthiness
 
-TSNE = Projection(method="tsne", seed=1, neighbours=5)
+TSNE = Projection(method="tsne", seed=1, neighbors=5)
 
 
 def two_groups(each=10, dimension=12, seed=0):
@@ -54,13 +54,13 @@ def test_equal_seeds_give_equal_maps_and_others_do_not():
     vectors = two_groups()
     first, again = project(vectors, TSNE), project(vectors, TSNE)
     assert np.array_equal(first, again)
-    assert not np.allclose(first, project(vectors, Projection(method="tsne", seed=2, neighbours=5)))
-    assert not np.allclose(first, project(vectors, Projection(method="tsne", seed=1, neighbours=3)))
+    assert not np.allclose(first, project(vectors, Projection(method="tsne", seed=2, neighbors=5)))
+    assert not np.allclose(first, project(vectors, Projection(method="tsne", seed=1, neighbors=3)))
 
 
 @pytest.mark.slow
 def test_umap_keeps_two_groups_and_its_seed():
-    layout = Projection(method="umap", seed=1, neighbours=5)
+    layout = Projection(method="umap", seed=1, neighbors=5)
     result = project(two_groups(), layout)
     assert apart(result) > 2
     assert np.array_equal(result, project(two_groups(), layout))
@@ -80,7 +80,7 @@ def test_trustworthiness_is_that_of_scikit_learn_and_1_for_a_faithful_map():
 
 def test_perplexities_are_bounded_by_the_number_of_vectors_and_counted_once():
     def given(n, *methods):
-        result = projections(n, methods=methods, seeds=(0, 1), perplexities=(5, 30, 50), neighbours=15)
+        result = projections(n, methods=methods, seeds=(0, 1), perplexities=(5, 30, 50), neighbors=15)
         return [layout.name for layout in result]
 
     assert given(100, "pca", "tsne") == [
@@ -89,7 +89,7 @@ def test_perplexities_are_bounded_by_the_number_of_vectors_and_counted_once():
     ]  # fmt: skip
     assert given(61, "tsne")[2:] == ["tsne_perplexity20_seed0", "tsne_perplexity20_seed1"]
     assert given(12, "tsne", "umap") == [
-        "tsne_perplexity3_seed0", "tsne_perplexity3_seed1", "umap_neighbours11_seed0", "umap_neighbours11_seed1",
+        "tsne_perplexity3_seed0", "tsne_perplexity3_seed1", "umap_neighbors11_seed0", "umap_neighbors11_seed1",
     ]  # fmt: skip
     assert given(7, "tsne", "pca", "umap") == ["pca"]
 
@@ -98,6 +98,6 @@ def test_perplexities_are_bounded_by_the_number_of_vectors_and_counted_once():
 def test_a_package_that_is_not_there_is_named_with_what_installs_it(monkeypatch, method, named):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExplanationError) as refused:
-        project(two_groups(), Projection(method=method, neighbours=5))
+        project(two_groups(), Projection(method=method, neighbors=5))
     assert str(refused.value) == f"{named}, which is not installed: pip install '.[maps]'. PCA needs nothing."
     assert project(two_groups(), Projection(method="pca")).shape == (20, 2)

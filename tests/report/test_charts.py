@@ -88,7 +88,7 @@ def test_the_matrix_darkens_with_the_share_of_the_row() -> None:
     assert first[2:4] == ["0.15", "0.15"]  # no held-out site: grey
 
 
-def test_values_below_zero_take_the_other_colour_and_planted_stains_a_frame() -> None:
+def test_values_below_zero_take_the_other_color_and_planted_stains_a_frame() -> None:
     chart = channel_matrix(["p", "q"], ["a", "b"], np.array([[2.0, -1.0], [0.0, 1.0]]), unit="nats", planted=[[0], []])
     cells = chart.split("</style>")[-1].split("fill: ")[1:]  # after the rules for dark pages
     kinds = [cell[:7] for cell in cells if cell[:7] in ("#2f6299", "#c4661f")][:3]

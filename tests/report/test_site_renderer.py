@@ -121,7 +121,7 @@ def test_pictures_of_one_plate_share_their_contrast(run_data: Made, tmp_path: Pa
             means.append(float(np.asarray(opened).mean()))
     assert means[1] > 2 * means[0]
     controls = sum(renderer.nearest_control(key) is not None for key in keys)
-    # The two sites and their controls, and four neighbours once for the plate.
+    # The two sites and their controls, and four neighbors once for the plate.
     assert len(rows_read) == 2 + controls + 4
 
 

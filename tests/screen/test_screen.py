@@ -136,7 +136,7 @@ def test_counts_that_do_not_add_up_are_refused(folder: Path) -> None:
         read_screen(folder)
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"colour": "x"}, "colour"), ({"plate_rows": 0}, "plate_rows")])
+@pytest.mark.parametrize(("changes", "said"), [({"color": "x"}, "color"), ({"plate_rows": 0}, "plate_rows")])
 def test_a_card_with_unknown_or_impossible_fields_is_refused(
     folder: Path, changes: dict[str, object], said: str
 ) -> None:

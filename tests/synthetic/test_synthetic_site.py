@@ -156,7 +156,7 @@ def test_nuclei_do_not_overlap_and_lie_in_their_own_cell():
             assert cells.owner[y, x] == cell
             own = (cells.rim < 0) & (cells.owner == cell)
             away = np.hypot(grid[:, None] - cells.nucleus_row[cell], grid[None, :] - cells.nucleus_column[cell])
-            # Seven tenths: the warped outline and the neighbour's nucleus may bite into the edge.
+            # Seven tenths: the warped outline and the neighbor's nucleus may bite into the edge.
             core = away < 0.6 * cells.nucleus_short[cell]
             assert own[core].mean() > 0.7
     assert ((cells.rim < 0) <= (cells.owner >= 0)).all()

@@ -87,8 +87,8 @@ def test_every_epoch_image_and_operation_has_a_stream_of_its_own(
     assert {key[1] for key in recorder.keys} == set(range(EPOCHS))
 
 
-def test_streams_of_neighbouring_keys_are_independent() -> None:
-    # 2,000 streams that differ in the epoch alone: uniform together, and no two neighbours alike.
+def test_streams_of_neighboring_keys_are_independent() -> None:
+    # 2,000 streams that differ in the epoch alone: uniform together, and no two neighbors alike.
     drawn = np.array([rng_for(0, epoch, "E1/1/B02/1", "view 0 0").random(8) for epoch in range(2000)])
     assert drawn.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / drawn.size))
     apart = np.corrcoef(drawn[:-1].ravel(), drawn[1:].ravel())[0, 1]

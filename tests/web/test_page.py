@@ -90,7 +90,7 @@ def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: M
 
 
 def test_composite_is_that_of_the_server(visitor: Visitor) -> None:
-    """The canvas of the page against `composite.png`, with channels off, other colours, contrast and gamma."""
+    """The canvas of the page against `composite.png`, with channels off, other colors, contrast and gamma."""
     looks = ["", "?c=0,1,ff8000,1000,30000,0.7&c=1,0,00ff00,0,65535,1&c=2,1,0080ff,500,60000,1.9&c=3,0,ffffff,0,1,1"
              "&c=4,0,ffffff,0,1,1&c=5,1,10ff90,0,50000,1"]  # fmt: skip
     for look in looks:

@@ -295,7 +295,7 @@ def _verdict(verdicts: Mapping[str, str]) -> str:
 
 
 def _filters_of_layer(layer: Mapping[str, Any]) -> str:
-    shares = (layer[name]["value"] for name in ("near_constant", "one_colour", "silent", "duplicates"))
+    shares = (layer[name]["value"] for name in ("near_constant", "one_color", "silent", "duplicates"))
     n_constant, n_uniform, n_silent, n_duplicates = (round(share * layer["filters"]) for share in shares)
     variation, rank = layer["variation"], layer["effective_rank"]
     shuffled_variation = f"(shuffled {variation['shuffled']['random']:.2f}, p = {variation['shuffled']['p']:.2g})"

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from distangle.errors import ImageError
 from distangle.screen import Channel
 
-# Six hues that most readers can distinguish, for channels without a valid colour.
+# Six hues that most readers can distinguish, for channels without a valid color.
 FALLBACK_COLORS = ("#3b6fff", "#2ee66b", "#ff3b30", "#2fd6e6", "#f04df0", "#f5e146")
 LOW_PERCENTILE = 10.0
 HIGH_PERCENTILE = 99.8
@@ -25,7 +25,7 @@ def channel_colors(channels: Sequence[Channel]) -> np.ndarray:
     if len(channels) == 1:
         return np.ones((1, 3))
     return np.array(
-        [_to_rgb(channel.colour, spare=FALLBACK_COLORS[k % len(FALLBACK_COLORS)]) for k, channel in enumerate(channels)]
+        [_to_rgb(channel.color, spare=FALLBACK_COLORS[k % len(FALLBACK_COLORS)]) for k, channel in enumerate(channels)]
     )
 
 
@@ -66,30 +66,30 @@ def stretch(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip((image - low) / width, 0, 1), dtype=np.float32)
 
 
-def exposure(channels: np.ndarray, colours: np.ndarray, *, share: float = 0.985) -> float:
+def exposure(channels: np.ndarray, colors: np.ndarray, *, share: float = 0.985) -> float:
     """Return the gain that keeps a share of the merged pixels below full brightness.
 
     Without it six channels at full brightness add up to white nearly everywhere.
 
     Args:
         channels: Stretched channels [channel, height, width] in [0, 1].
-        colours: [channel, 3] in [0, 1].
+        colors: [channel, 3] in [0, 1].
         share: Share of the pixels that must not be clipped.
     """
-    brightest = np.tensordot(colours.T, channels, axes=1).max(axis=0)
+    brightest = np.tensordot(colors.T, channels, axes=1).max(axis=0)
     level = float(np.quantile(brightest, share))
     return min(1.0, 1.0 / level) if level > 0 else 1.0
 
 
-def composite(channels: np.ndarray, colours: np.ndarray, *, gain: float = 1.0) -> np.ndarray:
+def composite(channels: np.ndarray, colors: np.ndarray, *, gain: float = 1.0) -> np.ndarray:
     """Add the channels in their colors, clipped, uint8 [height, width, 3].
 
     Args:
         channels: Stretched channels [channel, height, width] in [0, 1].
-        colours: [channel, 3] in [0, 1].
+        colors: [channel, 3] in [0, 1].
         gain: Factor on the sum, such as from `exposure`.
     """
-    total = gain * np.tensordot(channels, colours, axes=(0, 0))
+    total = gain * np.tensordot(channels, colors, axes=(0, 0))
     return _to_uint8(total)
 
 
@@ -99,7 +99,7 @@ def grey(channels: np.ndarray) -> np.ndarray:
 
 
 def overlay(
-    picture: np.ndarray, activation_map: np.ndarray, *, strength: float = 0.7, colours: str = ACTIVATION_COLORMAP
+    picture: np.ndarray, activation_map: np.ndarray, *, strength: float = 0.7, colors: str = ACTIVATION_COLORMAP
 ) -> np.ndarray:
     """Blend an attribution map over a picture, uint8 [height, width, 3].
 
@@ -109,7 +109,7 @@ def overlay(
         picture: uint8 [height, width, 3].
         activation_map: [height, width] in [0, 1]; its value sets both color and opacity.
         strength: Opacity where the map is 1.
-        colours: Name of a perceptually uniform matplotlib color map.
+        colors: Name of a perceptually uniform matplotlib color map.
 
     Raises:
         ImageError: The map has another size than the picture, or leaves [0, 1].
@@ -123,7 +123,7 @@ def overlay(
             f"The attribution map has values from {np.min(activation_map)} to {np.max(activation_map)}; "
             f"expected [0, 1]."
         )
-    colored = matplotlib.colormaps[colours](activation_map)[..., :3]
+    colored = matplotlib.colormaps[colors](activation_map)[..., :3]
     opacity = (strength * activation_map)[..., None]
     return _to_uint8(picture / 255.0 * (1 - opacity) + colored * opacity)
 

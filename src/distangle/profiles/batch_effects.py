@@ -164,10 +164,10 @@ def lisi(
     from sklearn.neighbors import NearestNeighbors
 
     k = min(k, len(features) - 1)
-    distances, neighbours = NearestNeighbors(n_neighbors=k).fit(features.astype(np.float64)).kneighbors()
+    distances, neighbors = NearestNeighbors(n_neighbors=k).fit(features.astype(np.float64)).kneighbors()
     weights = _gaussian_weights(distances, max(k / 3, 1.0))
     shares = np.zeros((len(features), _n_codes(codes)))
-    np.add.at(shares, (np.arange(len(features))[:, None], codes[neighbours]), weights)
+    np.add.at(shares, (np.arange(len(features))[:, None], codes[neighbors]), weights)
     return np.asarray(1 / (shares**2).sum(axis=1))
 
 

@@ -85,7 +85,7 @@ def simplex_gap(pairs: Cosines) -> float:
     return float(np.abs(off_diagonal(pairs) + 1 / (len(pairs) - 1)).mean())
 
 
-def neighbour_purity(
+def neighbor_purity(
     pairs: Cosines, labels: Sequence[str], *, k: int, apart: Sequence[str] | None = None
 ) -> Float[np.ndarray, " vector"]:
     """Return the share of the k nearest neighbors of each vector with its label.

@@ -25,7 +25,7 @@ class Coordinates:
         y: Second coordinate, [row].
         method: Method that made them; PCA for fewer than 8 rows.
         seed: Seed of the first places and of the sample.
-        neighbours: Perplexity of t-SNE or neighbors of UMAP; 0 for PCA.
+        neighbors: Perplexity of t-SNE or neighbors of UMAP; 0 for PCA.
         is_sampled: Rows that the method laid out itself, [row]; the others lie at their nearest ones.
     """
 
@@ -33,7 +33,7 @@ class Coordinates:
     y: Float[np.ndarray, " row"]
     method: Method
     seed: int
-    neighbours: int
+    neighbors: int
     is_sampled: Bool[np.ndarray, " row"]
 
 
@@ -42,7 +42,7 @@ def map_profiles(
     *,
     method: Method = "tsne",
     seed: int = 0,
-    neighbours: int = 30,
+    neighbors: int = 30,
     max_rows: int = MAX_ROWS,
 ) -> Coordinates:
     """Lay profiles out in a plane by their directions, not their lengths.
@@ -54,7 +54,7 @@ def map_profiles(
         features: Profiles, [row, feature].
         method: Method. t-SNE and UMAP need the extra `maps`; see `project.is_installed`.
         seed: Seed of the first places and of the sample; unused by PCA.
-        neighbours: Perplexity of t-SNE or neighbors of UMAP; fewer rows give fewer.
+        neighbors: Perplexity of t-SNE or neighbors of UMAP; fewer rows give fewer.
         max_rows: Rows that the method lays out itself.
 
     Raises:
@@ -66,9 +66,9 @@ def map_profiles(
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise ProfileError(f"Row {bad[0]} has values that are not finite. Expected numbers; leave this row out.")
-    if neighbours < 1 or max_rows < MIN_VECTORS:
+    if neighbors < 1 or max_rows < MIN_VECTORS:
         raise ProfileError(
-            f"{neighbours} neighbors and {max_rows} rows; expected at least 1 and {MIN_VECTORS}. Give greater numbers."
+            f"{neighbors} neighbors and {max_rows} rows; expected at least 1 and {MIN_VECTORS}. Give greater numbers."
         )
     if not is_installed(method):
         name, package = PACKAGES[method]
@@ -78,7 +78,7 @@ def map_profiles(
         chosen = rng_for(seed, "map, sample").choice(len(features), max_rows, replace=False)
         is_sampled = np.isin(np.arange(len(features)), chosen)
     layouts = projections(
-        int(is_sampled.sum()), methods=[method], seeds=[seed], perplexities=[neighbours], neighbours=neighbours
+        int(is_sampled.sum()), methods=[method], seeds=[seed], perplexities=[neighbors], neighbors=neighbors
     )
     layout = next(layouts, Projection(method="pca"))
     points = np.empty((len(features), 2))
@@ -90,7 +90,7 @@ def map_profiles(
         y=points[:, 1].copy(),
         method=layout.method,
         seed=seed,
-        neighbours=layout.neighbours,
+        neighbors=layout.neighbors,
         is_sampled=is_sampled,
     )
 

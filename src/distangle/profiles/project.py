@@ -27,20 +27,20 @@ class Projection:
     Attributes:
         method: Projection method.
         seed: Seed of the initial points; unused by PCA.
-        neighbours: Perplexity of t-SNE, `n_neighbors` of UMAP; 0 for PCA.
+        neighbors: Perplexity of t-SNE, `n_neighbors` of UMAP; 0 for PCA.
     """
 
     method: Method
     seed: int = 0
-    neighbours: int = 0
+    neighbors: int = 0
 
     @property
     def name(self) -> str:
         """Name of the projection, such as `pca` or `tsne_perplexity30_seed0`."""
         if self.method == "pca":
             return "pca"
-        what = "perplexity" if self.method == "tsne" else "neighbours"
-        return f"{self.method}_{what}{self.neighbours}_seed{self.seed}"
+        what = "perplexity" if self.method == "tsne" else "neighbors"
+        return f"{self.method}_{what}{self.neighbors}_seed{self.seed}"
 
 
 def is_installed(method: Method) -> bool:
@@ -49,7 +49,7 @@ def is_installed(method: Method) -> bool:
 
 
 def projections(
-    n_vectors: int, *, methods: Sequence[Method], seeds: Sequence[int], perplexities: Sequence[int], neighbours: int
+    n_vectors: int, *, methods: Sequence[Method], seeds: Sequence[int], perplexities: Sequence[int], neighbors: int
 ) -> Iterator[Projection]:
     """Yield the projections of n vectors.
 
@@ -60,16 +60,16 @@ def projections(
         methods: Methods in this order.
         seeds: Seeds of t-SNE and UMAP.
         perplexities: Perplexities of t-SNE; at most a third of the other vectors.
-        neighbours: Neighbors of UMAP; at most all other vectors.
+        neighbors: Neighbors of UMAP; at most all other vectors.
     """
     for method in methods:
         if method == "pca":
             yield Projection(method="pca")
         elif n_vectors >= MIN_VECTORS:
-            sizes = perplexities if method == "tsne" else [neighbours]
+            sizes = perplexities if method == "tsne" else [neighbors]
             largest = (n_vectors - 1) // 3 if method == "tsne" else n_vectors - 1
             for size in dict.fromkeys(min(size, largest) for size in sizes):
-                yield from (Projection(method=method, seed=seed, neighbours=size) for seed in seeds)
+                yield from (Projection(method=method, seed=seed, neighbors=size) for seed in seeds)
 
 
 def project(vectors: Vectors, layout: Projection) -> Points:
@@ -129,7 +129,7 @@ def _tsne(directions: Vectors, layout: Projection) -> Any:
     # Exact neighbors: the approximate search compiles for 10 s and saves no time for some thousand vectors.
     is_large = len(directions) >= _MANY
     tsne = TSNE(
-        perplexity=layout.neighbours,
+        perplexity=layout.neighbors,
         initialization="random",
         neighbors="exact",
         negative_gradient_method="bh",
@@ -144,7 +144,7 @@ def _tsne(directions: Vectors, layout: Projection) -> Any:
 def _umap(directions: Vectors, layout: Projection) -> Any:
     from umap import UMAP
 
-    umap = UMAP(n_neighbors=layout.neighbours, init="random", random_state=layout.seed, n_jobs=1)
+    umap = UMAP(n_neighbors=layout.neighbors, init="random", random_state=layout.seed, n_jobs=1)
     return umap.fit_transform(directions)
 
 

@@ -203,10 +203,10 @@ def channel_chart(
     with matplotlib.rc_context(svg_settings()):
         figure = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
         axes = figure.add_subplot()
-        colours = [ORANGE if position == highlighted else BLUE for position in positions]
+        colors = [ORANGE if position == highlighted else BLUE for position in positions]
         if null is not None:
             axes.barh(positions, null[:, 1] - null[:, 0], left=null[:, 0], height=0.78, color=RULE, zorder=1)
-        axes.barh(positions, column.mean, height=0.42, color=colours, zorder=2)
+        axes.barh(positions, column.mean, height=0.42, color=colors, zorder=2)
         if intervals is not None:
             axes.hlines(positions, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
         for values in column.by_group.values():

@@ -43,7 +43,7 @@ class Bar:
 
     Attributes:
         name: Label of the bar.
-        colour: Color of its swatch, `#RRGGBB`; "" for none.
+        color: Color of its swatch, `#RRGGBB`; "" for none.
         value: Length, negative to the left; NaN draws no bar.
         interval: Interval, drawn as a thin line over the bar; None for none.
         null: Range of the null distribution, drawn as a band behind the bar; None for none.
@@ -53,7 +53,7 @@ class Bar:
 
     name: str
     value: float
-    colour: str = ""
+    color: str = ""
     interval: tuple[float, float] | None = None
     null: tuple[float, float] | None = None
     strong: bool = False
@@ -79,8 +79,8 @@ def bars(items: Sequence[Bar], *, description: str, width: float = 360.0, row: f
     for position, item in enumerate(items):
         top = position * row
         middle = top + row / 2
-        if item.colour:
-            parts.append(tag("circle", cx=6, cy=middle, r=4.5, fill=item.colour, class_="swatch"))
+        if item.color:
+            parts.append(tag("circle", cx=6, cy=middle, r=4.5, fill=item.color, class_="swatch"))
         parts.append(tag("text", names[position], x=16, y=middle + 4, class_="name"))
         if item.null is not None:
             parts.append(_draw_rectangle(at(item.null[0]), at(item.null[1]), top + 2, row - 4, class_="null"))

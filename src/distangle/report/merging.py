@@ -23,11 +23,11 @@ def merge_channels(image: np.ndarray, channels: Sequence[int], *, others: Sequen
     """
     chosen = list(channels)
     limits = composites.contrast_limits([image[chosen], *(other[chosen] for other in others)])
-    colours = (
+    colors = (
         np.ones((1, 3)) if len(chosen) == 1 else np.array([to_rgb(color) for color, _ in MERGE_COLORS[: len(chosen)]])
     )
-    gains = [composites.exposure(composites.stretch(other[chosen], limits), colours) for other in (image, *others)]
-    return composites.composite(composites.stretch(image[chosen], limits), colours, gain=float(np.median(gains)))
+    gains = [composites.exposure(composites.stretch(other[chosen], limits), colors) for other in (image, *others)]
+    return composites.composite(composites.stretch(image[chosen], limits), colors, gain=float(np.median(gains)))
 
 
 def merged_channels(image: np.ndarray) -> list[int]:

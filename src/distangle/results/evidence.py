@@ -223,7 +223,7 @@ class TemplateComparison:
             all others), and `NAME_x`, `NAME_y` for every map.
         embeddings: One row per run and held-out site of the chosen perturbations: `run`, `Metadata_*`,
             `perturbation`, `predicted`, `silhouette`, and `NAME_x`, `NAME_y` for every map.
-        maps: The projections: `of` (`templates` | `embeddings`), `name`, `method`, `seed`, `neighbours`,
+        maps: The projections: `of` (`templates` | `embeddings`), `name`, `method`, `seed`, `neighbors`,
             `trustworthiness` over all points, and `trustworthiness_of` each set by `RUN, HEAD` or `RUN`.
         numbers: Statistics of the full space, for JSON: `runs`, `templates`, `unused`, `embeddings`, `perturbations`,
             `settings`, `sentences`.

@@ -17,7 +17,7 @@ class Channel(BaseModel):
         name: Short name, unique in the screen.
         stain: The dye; "" if unknown.
         organelle: The stained structure; "" if unknown.
-        colour: `#RRGGBB` for display on black; "" if unknown.
+        color: `#RRGGBB` for display on black; "" if unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +25,7 @@ class Channel(BaseModel):
     name: Annotated[str, Field(min_length=1)]
     stain: str = ""
     organelle: str = ""
-    colour: Annotated[str, Field(pattern=r"^(#[0-9A-Fa-f]{6})?$")] = ""
+    color: Annotated[str, Field(pattern=r"^(#[0-9A-Fa-f]{6})?$")] = ""
 
     @property
     def label(self) -> str:
@@ -77,7 +77,7 @@ def named_channels(names: list[str]) -> tuple[Channel, ...]:
         free = [color for color in (preferred, *_COLORS) if color and color not in used]
         color = free[0] if free else _COLORS[len(channels) % len(_COLORS)]
         used.add(color)
-        channels.append(Channel(name=name, stain=stain, organelle=organelle, colour=color))
+        channels.append(Channel(name=name, stain=stain, organelle=organelle, color=color))
     return tuple(channels)
 
 

@@ -29,7 +29,7 @@ MEANINGS: Mapping[str, str] = {
     "network.extra_outputs": "outputs that no site is ever labelled with (unused classes)",
     "network.cell_type": "tell the network the cell type, where the screen names it",
     "network.weights": "start of the backbone: imagenet (published), or a local file",
-    "network.first_convolution": "inflate published colour filters to the stains, or draw new ones",
+    "network.first_convolution": "inflate published color filters to the stains, or draw new ones",
     "preprocessing.binning": "mean of n x n pixels; 0: by the size of the images",
     "preprocessing.transform": "of pixels before all else: none or sqrt",
     "preprocessing.standardize": "by mean and spread of what: image, experiment, experiment_controls, training, ...",

@@ -65,7 +65,7 @@ class ViewSource:
         profiles: Profiles; None without them.
         explanation: Explanations of the run; None without them.
         has_scores: Whether the run has a score table.
-        channels: `name`, `stain`, `organelle` and `colour` of every channel.
+        channels: `name`, `stain`, `organelle` and `color` of every channel.
         notices: What is absent or damaged.
         times: From `file_times`, when the folder was opened.
     """

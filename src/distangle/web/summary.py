@@ -19,7 +19,7 @@ def summarize(index: ViewIndex) -> dict[str, Any]:
     source = index.source
     columns = index.describe_columns()
     names = {column["name"] for column in columns}
-    colors = channel_colors([str(channel.get("colour", "")) for channel in source.channels])
+    colors = channel_colors([str(channel.get("color", "")) for channel in source.channels])
     problems = [{"text": notice.text, "next_step": notice.next_step} for notice in source.notices]
     if source.has_changed():
         problems.append(

@@ -88,7 +88,7 @@ def test_p_against_control_wells_is_uniform_for_a_control_well_even_when_the_ans
     p = []
     for trial in range(400):
         rng = rng_for(7, "untreated", trial)
-        # Score of one channel for each of five answers; every well is explained by the answer it favours.
+        # Score of one channel for each of five answers; every well is explained by the answer it favors.
         scores = rng.normal(size=(20, 5)).max(axis=1)[:, None]
         names = [f"c{k}" for k in range(20)]
         p.append(control_p_value(scores[:1], names[:1], control_scores=scores[1:], control_wells=names[1:])[0, 0])

@@ -26,7 +26,7 @@ def test_random_maps_are_smooth_and_lie_in_0_to_1_with_their_maximum_at_1():
     np.testing.assert_allclose(enlarged_maps.max((1, 2)), 1, atol=1e-6)
     assert len(np.unique(enlarged_maps.reshape(50, -1), axis=0)) == 50
     for axis in (1, 2):
-        # Between neighbouring cells noise steps by 1.41 of its spread; smoothed over one cell by 0.66.
+        # Between neighboring cells noise steps by 1.41 of its spread; smoothed over one cell by 0.66.
         assert np.diff(maps.grid, axis=axis).std() < maps.grid.std()
 
 

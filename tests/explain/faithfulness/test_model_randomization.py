@@ -59,7 +59,7 @@ def test_random_smooth_maps_are_as_often_like_as_unlike():
     null = random_similarity(grid=(8, 8), rng=rng(), n_draws=400)
     assert null.shape == (400,)
     assert abs(null.mean()) < 0.05
-    # Neighbours of a smooth map share a value: fewer regions count than the 64 of a map of noise (0.126).
+    # Neighbors of a smooth map share a value: fewer regions count than the 64 of a map of noise (0.126).
     assert 0.18 < null.std() < 0.35
     low, high = mean_of_random(null, n_sites=25, rng=rng(), n_draws=400)
     assert -0.15 < low < -0.05

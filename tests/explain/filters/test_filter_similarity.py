@@ -149,17 +149,17 @@ def test_variation_by_hand():
     assert coefficient_of_variation(-filters)[1] == 0.5
 
 
-def test_a_filter_near_0_looks_like_one_colour_and_is_no_average():
+def test_a_filter_near_0_looks_like_one_color_and_is_no_average():
     rng = rng_for(5, "weights")
     filters = rng.normal(size=(20, 50))
     filters[3] = 1.5  # an average
     filters[4] *= 1e-6  # near 0: weighed differently, and not seen in the figure
-    filters[5] = 1.5 + 0.2 * rng.normal(size=50)  # nearly an average, and not of one colour
+    filters[5] = 1.5 + 0.2 * rng.normal(size=50)  # nearly an average, and not of one color
     assert np.flatnonzero(is_constant_filter(filters, flat=0.1)).tolist() == [3, 4]
     assert np.flatnonzero(coefficient_of_variation(filters) <= 0.25).tolist() == [3, 5]
     assert np.flatnonzero(are_bands(filters, Thresholds())).tolist() == [3, 4, 5]
     result = measure_bands(filters, Thresholds())
-    assert (result["near_constant"], result["one_colour"], result["silent"]) == (2 / 20, 2 / 20, 1 / 20)
+    assert (result["near_constant"], result["one_color"], result["silent"]) == (2 / 20, 2 / 20, 1 / 20)
 
 
 def test_effective_rank_by_hand_and_of_the_singular_values_of_numpy():
@@ -190,8 +190,8 @@ def test_neighbors_that_are_alike_are_a_block_and_alike_ones_far_apart_are_none(
     side_by_side = np.repeat(base, 5, axis=0) + 0.1 * rng.normal(size=(20, 30))
     dealt_out = side_by_side.reshape(4, 5, 30).transpose(1, 0, 2).reshape(20, 30)
     first, second = measure_bands(side_by_side, Thresholds()), measure_bands(dealt_out, Thresholds())
-    assert first["neighbour_cosine"] > 0.8
-    assert second["neighbour_cosine"] < 0.4
+    assert first["neighbor_cosine"] > 0.8
+    assert second["neighbor_cosine"] < 0.4
     for name in ("cosine_size", "duplicates", "effective_rank", "variation"):
         assert first[name] == pytest.approx(second[name])
 
@@ -218,18 +218,18 @@ def test_planted_bands_and_blocks_are_significant_and_random_weights_are_not():
     for name in (
         "variation",
         "near_constant",
-        "one_colour",
+        "one_color",
         "cosine_size",
-        "neighbour_cosine",
+        "neighbor_cosine",
         "duplicates",
         "effective_rank",
     ):
         assert result[name]["shuffled"]["p"] == 1 / 40, name
     assert result["duplicates"]["value"] == (5 + 4) / 24
-    assert result["near_constant"]["value"] == result["one_colour"]["value"] == 6 / 24
+    assert result["near_constant"]["value"] == result["one_color"]["value"] == 6 / 24
     low, high = result["effective_rank"]["shuffled"]["random_range"]
     assert result["effective_rank"]["value"] < low <= high
-    small = {name: [] for name in ("variation", "cosine_size", "neighbour_cosine", "effective_rank")}
+    small = {name: [] for name in ("variation", "cosine_size", "neighbor_cosine", "effective_rank")}
     for trial in range(60):
         filters = rng_for(12, "weights", trial).normal(size=(10, 12))
         output = compare_with_nulls(filters, Thresholds(), nulls=draws(filters, 19, trial))

@@ -53,7 +53,7 @@ def test_remainders_by_hand() -> None:
     assert flat.tolist() == [[codec.ZERO_RESIDUAL + 7] + [codec.ZERO_RESIDUAL] * 63]  # one pixel tells all
     ramp = np.tile(np.arange(0, 80, 10, dtype=np.uint8), (1, 8, 1))
     values = (codec.predict_residuals(ramp)[0].astype(int) - codec.ZERO_RESIDUAL).reshape(4, 4, 4)
-    # The finest middles lie between 0 and 20: 10, and so on; the last has no neighbour on its right: 60, not 70.
+    # The finest middles lie between 0 and 20: 10, and so on; the last has no neighbor on its right: 60, not 70.
     assert values[1].tolist() == [[0, 0, 0, 10]] * 4
     # To the right of 0 lie 20 on one side and the middles 10 above and below: (0 + 20 + 10 + 10 + 2) // 4 = 10.
     assert values[2].tolist() == [[0, 0, 0, 70 - (60 + 60 + 70 + 70 + 2) // 4]] * 4

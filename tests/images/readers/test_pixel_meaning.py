@@ -115,16 +115,16 @@ RAMP, NONE = np.arange(256) * 257, np.zeros(256)
 
 
 @pytest.mark.parametrize(
-    "colours", [palette(RAMP, RAMP, RAMP), palette(NONE, RAMP, NONE), palette(NONE, RAMP // 2, RAMP)]
+    "colors", [palette(RAMP, RAMP, RAMP), palette(NONE, RAMP, NONE), palette(NONE, RAMP // 2, RAMP)]
 )
-def test_a_palette_of_shades_is_the_intensity(tmp_path: Path, colours: np.ndarray) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", stored(), photometric="palette", colormap=colours)
+def test_a_palette_of_shades_is_the_intensity(tmp_path: Path, colors: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stored(), photometric="palette", colormap=colors)
     np.testing.assert_array_equal(only(tmp_path / "a.tif"), stored())
     probe_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(
-    "colours",
+    "colors",
     [
         palette(RAMP, RAMP[::-1], RAMP),
         palette(RAMP[::-1], RAMP[::-1], RAMP[::-1]),
@@ -132,8 +132,8 @@ def test_a_palette_of_shades_is_the_intensity(tmp_path: Path, colours: np.ndarra
         palette(NONE, NONE, NONE),
     ],
 )
-def test_any_other_palette_is_refused(tmp_path: Path, colours: np.ndarray) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", stored(), photometric="palette", colormap=colours)
+def test_any_other_palette_is_refused(tmp_path: Path, colors: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stored(), photometric="palette", colormap=colors)
     for read in (probe_image, only):
         with pytest.raises(PixelTypeError, match=r"a\.tif has a palette that is not a ramp of one color"):
             read(tmp_path / "a.tif")
@@ -171,7 +171,7 @@ def test_packed_bits_that_cannot_be_read_are_refused_at_the_header(tmp_path: Pat
 
 
 @pytest.mark.parametrize("mode", ["P", "RGB", "LA", "1"])
-def test_a_png_of_colours_is_refused(tmp_path: Path, mode: str) -> None:
+def test_a_png_of_colors_is_refused(tmp_path: Path, mode: str) -> None:
     Image.fromarray(stored()).convert(mode).save(tmp_path / "a.png")
     with pytest.raises(PixelTypeError, match="expected one gray channel of 8 or 16 bit per file"):
         probe_image(tmp_path / "a.png")

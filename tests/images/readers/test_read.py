@@ -135,7 +135,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         probe_image(tmp_path / "gone.png")
 
 
-def test_colour_and_float_are_refused(tmp_path: Path) -> None:
+def test_color_and_float_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "rgb.png")
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((4, 4, 3), np.uint8), photometric="rgb")
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((4, 4), np.float32))

@@ -28,7 +28,7 @@ def pattern() -> torch.Tensor:
 
 
 def test_the_maps_are_those_of_the_package_that_published_the_weights() -> None:
-    # efficientnet-lite-pytorch 0.1.0, blocks 0 to 10, on the pattern at mean 0 and spread 0.7 in all three colours.
+    # efficientnet-lite-pytorch 0.1.0, blocks 0 to 10, on the pattern at mean 0 and spread 0.7 in all three colors.
     expected = [5.8413982, 7.3978815, -4.6492138, -3.0150137, -1.6076713, 3.1377618, -10.0929508]
     with torch.no_grad():
         maps = built().eval().backbone(pattern())

@@ -189,7 +189,7 @@ def test_all_four_are_drawn_and_one_run_without_unused_classes_has_fewer_panels(
 
 def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
     maps = [
-        {"source": "templates", "name": name, "method": method, "neighbours": k, "seed": seed}
+        {"source": "templates", "name": name, "method": method, "neighbors": k, "seed": seed}
         for name, method, k, seed in (
             ("pca", "pca", 0, 0), ("a", "tsne", 5, 0), ("b", "tsne", 30, 1), ("c", "tsne", 30, 0), ("d", "umap", 99, 0),
         )
@@ -197,7 +197,7 @@ def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
     assert main_map(maps, "templates")["name"] == "c"
     assert main_map(maps[:1], "templates")["name"] == "pca"
     assert [projection_label(one) for one in maps[2:]] == [
-        "t-SNE, perplexity 30, seed 1", "t-SNE, perplexity 30, seed 0", "UMAP, neighbours 99, seed 0",
+        "t-SNE, perplexity 30, seed 1", "t-SNE, perplexity 30, seed 0", "UMAP, neighbors 99, seed 0",
     ]  # fmt: skip
     two = [{"name": "x", "pseudo_labels": "alpha_ramp"}, {"name": "y", "pseudo_labels": "none"}]
     assert group_by_run({"runs": two[:1]}) == [("x", "")]

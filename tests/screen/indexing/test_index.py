@@ -241,9 +241,9 @@ def test_what_the_header_reader_refuses_is_refused_by_name(rxrx1: RxRx1Lab) -> N
 
 
 def test_a_whole_file_of_another_kind_is_to_be_exported_otherwise_not_copied_again(rxrx1: RxRx1Lab) -> None:
-    colour = rxrx1.root / PLATE / "B02_s2_w3.png"
-    Image.new("RGB", (512, 512)).save(colour)
-    row = indexed(rxrx1, lambda path: probe_image(path) if path == colour else plain(path)).problems.iloc[0]
+    color = rxrx1.root / PLATE / "B02_s2_w3.png"
+    Image.new("RGB", (512, 512)).save(color)
+    row = indexed(rxrx1, lambda path: probe_image(path) if path == color else plain(path)).problems.iloc[0]
     assert row["found"] == f"{PLATE}/B02_s2_w3.png: is RGB of 8 bit; expected one gray channel of 8 or 16 bit per file."
     assert row["fix"] == "Export gray planes of 8 or 16 bit: a file per channel."
 

@@ -368,7 +368,7 @@ def test_moves_are_suggested_only_where_they_make_all_wells_meet() -> None:
     assert not detect_shift({(0, 1)}, {(1, 0)})
 
 
-def test_wells_that_meet_the_rows_of_their_neighbours_are_refused_with_the_plate(tmp_path: Path) -> None:
+def test_wells_that_meet_the_rows_of_their_neighbors_are_refused_with_the_plate(tmp_path: Path) -> None:
     wells = [(row, column) for row in "ABC" for column in range(1, 5)]
     put(tmp_path, sites_of(*(f"{row}{column:02d}" for row, column in wells)))
     put(tmp_path, sites_of("A01", "B07", below="p2"))

@@ -46,7 +46,7 @@ def test_a_plate_gives_back_its_pixels(tmp_path: Path, version: Literal["0.4", "
         ["all", "P1", "AA02", 1, "P1.zarr/AA/2/0/0", 1],
     ]
     assert (screen.card.dtype, screen.card.shape) == ("uint16", (24, 20))
-    assert [(c.name, c.colour) for c in screen.card.channels] == [("DNA", "#00FF00"), ("ER", "#00FF00")]
+    assert [(c.name, c.color) for c in screen.card.channels] == [("DNA", "#00FF00"), ("ER", "#00FF00")]
     write_screen(screen, tmp_path / "screen")
     store = ImageCache(read_screen(tmp_path / "screen"))
     for row, whole in enumerate([wells["B/03"][0], wells["B/03"][1], wells["AA/2"][0]]):

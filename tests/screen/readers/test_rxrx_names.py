@@ -42,17 +42,17 @@ def test_the_class_list_hash_sees_order_and_borders_of_names() -> None:
     assert ordered_classes_sha256(["a, b"]) != ordered_classes_sha256(["a", "b"])
 
 
-def test_a_colour_is_six_hexadecimal_figures_or_nothing() -> None:
-    assert Channel(name="DAPI").colour == ""
+def test_a_color_is_six_hexadecimal_figures_or_nothing() -> None:
+    assert Channel(name="DAPI").color == ""
     with pytest.raises(ValidationError, match="pattern"):
-        Channel(name="DAPI", colour="blue")
+        Channel(name="DAPI", color="blue")
     with pytest.raises(ValidationError, match="at least 1 character"):
         Channel(name="")
 
 
-def test_named_channels_have_colours_of_their_own_and_known_organelles() -> None:
+def test_named_channels_have_colors_of_their_own_and_known_organelles() -> None:
     channels = named_channels(["DAPI", "actin", "tubulin", "x", "y", "OrigMito"])
-    assert len({channel.colour for channel in channels}) == 6
+    assert len({channel.color for channel in channels}) == 6
     assert channels[0].organelle == "nuclei"
     assert channels[5].organelle == "mitochondria"
     assert channels[3].organelle == ""
@@ -67,5 +67,5 @@ def test_the_stains_of_rxrx1_stand_in_the_order_of_its_file_names() -> None:
         "MitoTracker",
         "wheat germ agglutinin",
     ]
-    assert CHANNELS[0].colour == "#1300F9"
-    assert len({channel.colour for channel in CHANNELS}) == 6
+    assert CHANNELS[0].color == "#1300F9"
+    assert len({channel.color for channel in CHANNELS}) == 6

@@ -14,10 +14,10 @@ from distangle.profiles.geometry import Cosines, compare_with_draws, cosines_of,
 MORE_BANDED = {
     "variation": -1,
     "near_constant": 1,
-    "one_colour": 1,
+    "one_color": 1,
     "silent": 1,
     "cosine_size": 1,
-    "neighbour_cosine": 1,
+    "neighbor_cosine": 1,
     "duplicates": 1,
     "effective_rank": -1,
 }
@@ -143,9 +143,9 @@ def measure_bands(filters: Filters, thresholds: Thresholds) -> dict[str, float]:
     """Return the measures of bands and blocks.
 
     Returns:
-        `variation`, mean over filters; `near_constant`, share of filters with nearly equal weights; `one_colour`, share
+        `variation`, mean over filters; `near_constant`, share of filters with nearly equal weights; `one_color`, share
         of filters that look uniform next to the other weights of the layer; `silent`, share of filters near 0;
-        `cosine_size`, mean |cos| of pairs; `neighbour_cosine`, mean |cos| of adjacent filters (a block); `duplicates`,
+        `cosine_size`, mean |cos| of pairs; `neighbor_cosine`, mean |cos| of adjacent filters (a block); `duplicates`,
         share of filters that duplicate another one; `effective_rank`, as a share of the maximum.
     """
     products = filters @ filters.T
@@ -154,10 +154,10 @@ def measure_bands(filters: Filters, thresholds: Thresholds) -> dict[str, float]:
     return {
         "variation": float(variation(filters).mean()),
         "near_constant": float((coefficient_of_variation(filters) <= thresholds.constant).mean()),
-        "one_colour": float(is_constant_filter(filters, flat=thresholds.flat).mean()),
+        "one_color": float(is_constant_filter(filters, flat=thresholds.flat).mean()),
         "silent": float((_root_mean_squares(filters) <= thresholds.flat * np.sqrt(np.square(filters).mean())).mean()),
         "cosine_size": float(np.abs(off_diagonal(pairs)).mean()),
-        "neighbour_cosine": float(np.abs(np.diagonal(pairs, 1)).mean()),
+        "neighbor_cosine": float(np.abs(np.diagonal(pairs, 1)).mean()),
         "duplicates": float((first != np.arange(len(first))).mean()),
         "effective_rank": effective_rank(filters, products) / min(filters.shape),
     }

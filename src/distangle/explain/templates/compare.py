@@ -46,7 +46,7 @@ class TemplateSettings(BaseModel):
     )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="seeds of t-SNE and UMAP")
     perplexities: tuple[int, ...] = Field(default=(5, 30), min_length=1, description="perplexities of t-SNE")
-    neighbours: int = Field(default=15, ge=2, description="neighbors of UMAP")
+    neighbors: int = Field(default=15, ge=2, description="neighbors of UMAP")
     k: int = Field(default=5, ge=1, description="neighbors that purity and trustworthiness count")
     n_draws: int = Field(default=200, ge=1, description="shuffles")
     n_random: int = Field(default=50, ge=2, description="sets of random templates")
@@ -69,7 +69,7 @@ def compare_templates(
 
     Source: Figs. 7, 8 and 9
     Departs: the paper judges the spread from one t-SNE map. Here the numbers come from the full space, each beside
-        what random templates or shuffled labels give, and every map says how well it keeps the neighbours.
+        what random templates or shuffled labels give, and every map says how well it keeps the neighbors.
 
     Args:
         run: A finished run with predictions.
@@ -248,7 +248,7 @@ def _maps(
             methods=settings.methods or methods,
             seeds=settings.seeds,
             perplexities=settings.perplexities,
-            neighbours=settings.neighbours,
+            neighbors=settings.neighbors,
         )
     ]
     for number, layout in enumerate(layouts, start=1):
@@ -262,7 +262,7 @@ def _maps(
                 "name": layout.name,
                 "method": layout.method,
                 "seed": layout.seed,
-                "neighbours": layout.neighbours,
+                "neighbors": layout.neighbors,
                 "trustworthiness": trustworthiness(vectors_of_all, points, k=settings.k),
                 "trustworthiness_of": {
                     name: trustworthiness(vectors, own, k=settings.k) for (name, vectors), own in each

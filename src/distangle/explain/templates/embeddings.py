@@ -15,7 +15,7 @@ from distangle.explain.selection import explainable_sites
 from distangle.explain.templates.unused_classes import training_wells
 from distangle.inference import open_model
 from distangle.model import PerturbationClassifier, build_classifier
-from distangle.profiles.geometry import Vectors, compare_with_draws, cosines, neighbour_purity, silhouettes
+from distangle.profiles.geometry import Vectors, compare_with_draws, cosines, neighbor_purity, silhouettes
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Folds, Screen, natural_sort_key
 from distangle.training import read_config
@@ -250,7 +250,7 @@ def _silhouette_and_purity(
     pairs: np.ndarray, labels: Sequence[str], wells: Sequence[str], *, k: int
 ) -> tuple[PerSite, PerSite]:
     values = silhouettes(pairs, labels)
-    purity = neighbour_purity(pairs, labels, k=k, apart=wells)
+    purity = neighbor_purity(pairs, labels, k=k, apart=wells)
     # Without another well there is no neighbor to compare with.
     return (np.zeros(len(pairs)) if values is None else values), np.nan_to_num(purity, nan=0.0)
 

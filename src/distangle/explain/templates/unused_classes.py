@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from scipy.stats import mannwhitneyu
 
 from distangle.errors import RunError
-from distangle.profiles.geometry import Cosines, Vectors, cosines, neighbour_purity, silhouettes
+from distangle.profiles.geometry import Cosines, Vectors, cosines, neighbor_purity, silhouettes
 from distangle.screen import TRAIN, Folds, Screen
 from distangle.screen.screen import WELL_COLUMNS
 
@@ -90,7 +90,7 @@ def unused_class_separation(
         "p_mean_cosine": p["mean_cosine"],
         "silhouette": silhouette,
         "p_silhouette": None if silhouette is None else p["silhouette"],
-        "purity": float(neighbour_purity(pairs, _kinds(is_unused), k=k)[is_unused].mean()),
+        "purity": float(neighbor_purity(pairs, _kinds(is_unused), k=k)[is_unused].mean()),
         "purity_random": (n_unused - 1) / (len(is_unused) - 1),
     }
 

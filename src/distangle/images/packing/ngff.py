@@ -159,7 +159,7 @@ def _omero_channel(channel: Channel, plane: np.ndarray) -> dict[str, Any]:
     low, high = (float(value) for value in np.percentile(plane[::4, ::4], (1, 99.8)))
     return {
         "label": channel.name,
-        "color": (channel.colour or "#FFFFFF").removeprefix("#"),
+        "color": (channel.color or "#FFFFFF").removeprefix("#"),
         "active": True,
         "window": {"start": low, "end": max(high, low + 1), "min": 0.0, "max": float(np.iinfo(plane.dtype).max)},
     }

@@ -141,7 +141,7 @@ def _pixels(screen: Screen, measurements: PlaneMeasurements, quantity: str) -> d
         channels.append(
             {
                 "channel": channel.name,
-                "colour": channel.colour,
+                "color": channel.color,
                 "planes": len(channel_planes),
                 "planes_of_zero": len(channel_planes) - len(positive),
                 "mean": float(channel_planes["mean"].mean()),

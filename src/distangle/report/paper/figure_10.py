@@ -91,7 +91,7 @@ def _draw_all_layers(axes: Axes, analysis: FilterAnalysis, number: str, title: s
 
 
 def _layer_numbers(analysis: FilterAnalysis, layer_names: Sequence[str]) -> dict[str, Any]:
-    fields = ("near_constant", "one_colour", "silent", "duplicates", "variation", "cosine_size", "effective_rank")
+    fields = ("near_constant", "one_color", "silent", "duplicates", "variation", "cosine_size", "effective_rank")
     return {
         f"{layer['layer']}|{layer['weights']}": {name: layer[name] for name in fields}
         for layer in analysis.layers

@@ -22,7 +22,7 @@ def main_map(maps: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
     """
     projections = [projection for projection in maps if projection["source"] == kind]
     tsne = [projection for projection in projections if projection["method"] == "tsne"]
-    return max(tsne, key=lambda projection: (projection["neighbours"], -projection["seed"])) if tsne else projections[0]
+    return max(tsne, key=lambda projection: (projection["neighbors"], -projection["seed"])) if tsne else projections[0]
 
 
 def map_named(maps: Sequence[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, Any] | None:
@@ -36,8 +36,8 @@ def projection_label(projection: Mapping[str, Any]) -> str:
     """Return the label of a projection, such as `t-SNE, perplexity 30, seed 0`."""
     if projection["method"] == "pca":
         return "PCA"
-    parameter = "perplexity" if projection["method"] == "tsne" else "neighbours"
-    return f"{NAMES[projection['method']]}, {parameter} {projection['neighbours']}, seed {projection['seed']}"
+    parameter = "perplexity" if projection["method"] == "tsne" else "neighbors"
+    return f"{NAMES[projection['method']]}, {parameter} {projection['neighbors']}, seed {projection['seed']}"
 
 
 def group_by_run(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -102,7 +102,7 @@ def site_bars(site: ChosenSite, data: ReportData, explanation: Explanation) -> d
     values = [float(site.entry[column]) for column in columns]
     top = top_channel(site, len(names))
     items = [
-        Bar(name=name, value=value, colour=channel.colour, strong=index == top)
+        Bar(name=name, value=value, color=channel.color, strong=index == top)
         for index, (name, value, channel) in enumerate(zip(names, values, channels, strict=True))
     ]
     title = f"How much each channel adds to this answer (Shapley value, {unit_of(explanation)})."
@@ -145,9 +145,7 @@ def _control_sentence(site: ChosenSite, pictures: SitePictures) -> str:
     """Say which control well is shown, or why none is."""
     if pictures.control_key is not None:
         _, plate, well, number = pictures.control_key
-        return (
-            f"The nearest control well of this plate: {well}, site {number}, plate {plate}. Both share one contrast."
-        )
+        return f"The nearest control well of this plate: {well}, site {number}, plate {plate}. Both share one contrast."
     if str(site.entry["Metadata_Role"]) in NEGATIVE:
         return "This well is a control itself."
     return "" if pictures.problem else "This plate has no control well to compare with."

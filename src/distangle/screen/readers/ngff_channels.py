@@ -41,7 +41,7 @@ def choose_field_channels(fields: Sequence[NgffImage], selection: Sequence[str])
         keys, colors = [keys[k] for k in positions], tuple(colors[k] for k in positions)
     defaults = named_channels(names)
     channels = [
-        c.model_copy(update={"colour": color}) if color else c for c, color in zip(defaults, colors, strict=True)
+        c.model_copy(update={"color": color}) if color else c for c, color in zip(defaults, colors, strict=True)
     ]
     return list(zip(keys, channels, strict=True))
 

@@ -25,12 +25,12 @@ from distangle.screen.roles import Channel
 
 # Colors of recursionpharma/rxrx1-utils (rxrx/io.py, RGB_MAP).
 CHANNELS = (
-    Channel(name="nuclei", stain="Hoechst 33342", organelle="nuclei", colour="#1300F9"),
-    Channel(name="ER", stain="concanavalin A", organelle="endoplasmic reticulum", colour="#2AFF1F"),
-    Channel(name="actin", stain="phalloidin", organelle="actin", colour="#FF0019"),
-    Channel(name="RNA", stain="SYTO 14", organelle="nucleoli and cytoplasmic RNA", colour="#2DFFFC"),
-    Channel(name="mitochondria", stain="MitoTracker", organelle="mitochondria", colour="#FA00FD"),
-    Channel(name="Golgi", stain="wheat germ agglutinin", organelle="Golgi", colour="#FEFF28"),
+    Channel(name="nuclei", stain="Hoechst 33342", organelle="nuclei", color="#1300F9"),
+    Channel(name="ER", stain="concanavalin A", organelle="endoplasmic reticulum", color="#2AFF1F"),
+    Channel(name="actin", stain="phalloidin", organelle="actin", color="#FF0019"),
+    Channel(name="RNA", stain="SYTO 14", organelle="nucleoli and cytoplasmic RNA", color="#2DFFFC"),
+    Channel(name="mitochondria", stain="MitoTracker", organelle="mitochondria", color="#FA00FD"),
+    Channel(name="Golgi", stain="wheat germ agglutinin", organelle="Golgi", color="#FEFF28"),
 )
 
 

@@ -12,7 +12,7 @@ export function attributionBars(rows, channels) {
   const known = (...values) => values.every((value) => Number.isFinite(value));
   const name = (row) => channels.find((channel) => channel.id === row.channel || channel.name === row.channel)?.label ?? String(row.channel);
   const tested = rows.filter((row) => known(row.p));
-  const words = ["What each channel adds to the network's score (Shapley value; right of the line: in favour)",
+  const words = ["What each channel adds to the network's score (Shapley value; right of the line: in favor)",
     rows.some((row) => known(row.null_low, row.null_high)) ? "grey: what chance alone gives" : "",
     rows.some((row) => known(row.low, row.high)) ? "thick: 95 % interval" : ""].filter(Boolean);
   const table = el("table", { class: "bars" }, el("caption", { class: "small", text: words.join("; ") }),

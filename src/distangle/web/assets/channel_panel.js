@@ -1,4 +1,4 @@
-// Controls of the channels: on/off, colour, contrast and brightness curve; and their text in the address.
+// Controls of the channels: on/off, color, contrast and brightness curve; and their text in the address.
 import { debounce, el } from "./dom.js";
 import { rgb } from "./color.js";
 import { keep } from "./route.js";
@@ -70,7 +70,7 @@ function slider(text, { min, max, step, value, on, name }) {
 
 function channelRow(look, channel, top, update) {
   const tick = el("input", { type: "checkbox", checked: channel.on, on: { change: () => { channel.on = tick.checked; update(); } } });
-  const color = el("input", { type: "color", value: channel.color, "aria-label": `Colour of ${channel.label}`, on: { input: () => {
+  const color = el("input", { type: "color", value: channel.color, "aria-label": `Color of ${channel.label}`, on: { input: () => {
     Object.assign(channel, { color: color.value, rgb: rgb(color.value) });
     update();
   } } });

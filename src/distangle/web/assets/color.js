@@ -1,14 +1,14 @@
-// Colours a colour-blind reader can tell apart, and the legends that explain them.
+// Colors a color-blind reader can tell apart, and the legends that explain them.
 import { isYesNo } from "./data.js";
 import { el, show, svg } from "./dom.js";
 
-// Okabe and Ito (2008), in an order that keeps neighbours apart.
+// Okabe and Ito (2008), in an order that keeps neighbors apart.
 export const CLASSES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b8a900"];
 export const OTHER = "#8b9198";
 // Anchor points of viridis: even in lightness, from dark (low) to bright (high).
 const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 
-/** Red, green, blue (0-255) of a #rrggbb colour. */
+/** Red, green, blue (0-255) of a #rrggbb color. */
 export function rgb(hex) {
   const number = parseInt(hex.slice(1, 7), 16);
   return [(number >> 16) & 255, (number >> 8) & 255, number & 255];
@@ -43,8 +43,8 @@ function quantile(values, q) {
 }
 
 /**
- * The colours of a column: `of(row)` gives #rrggbb or null without a value, and `entries` or `range` the legend.
- * The seven most frequent texts have a colour of their own, all others are grey; numbers span their 1-99 % range.
+ * The colors of a column: `of(row)` gives #rrggbb or null without a value, and `entries` or `range` the legend.
+ * The seven most frequent texts have a color of their own, all others are grey; numbers span their 1-99 % range.
  */
 export function scale(column) {
   if (column.kind === "number" && isYesNo(column.name)) {
@@ -93,7 +93,7 @@ export function scale(column) {
 }
 
 /**
- * Dim colours that together would add up to white: k = min(1, 1.8 / largest sum of a component), rounded to 8 bits.
+ * Dim colors that together would add up to white: k = min(1, 1.8 / largest sum of a component), rounded to 8 bits.
  * colors: [r, g, b] (0-255) of the channels that are on.
  */
 export function dim(colors) {
@@ -102,7 +102,7 @@ export function dim(colors) {
   return colors.map((color) => color.map((part) => Math.round(k * part)));
 }
 
-/** A horizontal colour bar from low to high. */
+/** A horizontal color bar from low to high. */
 export function rampBar(low, high, title) {
   const bar = svg("svg", { class: "ramp", viewBox: "0 0 64 6", preserveAspectRatio: "none", "aria-hidden": "true" });
   for (let i = 0; i < 64; i++) {
@@ -113,7 +113,7 @@ export function rampBar(low, high, title) {
     el("span", { text: low }), bar, el("span", { text: high }));
 }
 
-/** A small square of colour. */
+/** A small square of color. */
 export function swatch(color) {
   return svg("svg", { class: "swatch", viewBox: "0 0 10 10", "aria-hidden": "true" }, svg("rect", { width: 10, height: 10, rx: 2, fill: color }));
 }
@@ -125,7 +125,7 @@ export function legend(colors, title, plain = (text) => text) {
     colors.entries.map((entry) => el("span", { class: "entry" }, swatch(entry.color), `${plain(entry.text)} (${entry.count.toLocaleString("en")})`)));
 }
 
-/** A colour of the theme in force. */
+/** A color of the theme in force. */
 export function theme(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }

@@ -1,4 +1,4 @@
-// Mix channels to colours, by the same formula as the server:
+// Mix channels to colors, by the same formula as the server:
 // out = clip(sum over channels of color * clip((value - low) / (high - low), 0, 1) ** gamma, 0, 1), rounded to 8 bits.
 
 /** A value between 0 and 1 for each possible pixel value, times 255. */

@@ -11,8 +11,8 @@ import { Scatter } from "./scatter.js";
 const RINGS = 400;
 const WHAT = { sites: "image", wells: "well", perturbations: "perturbation" };
 const METHODS = {
-  openTSNE: "t-SNE: look at which points are neighbours; distances across the map mean little",
-  umap: "UMAP: look at which points are neighbours; distances across the map mean little",
+  openTSNE: "t-SNE: look at which points are neighbors; distances across the map mean little",
+  umap: "UMAP: look at which points are neighbors; distances across the map mean little",
   pca: "the two directions in which they differ most, by principal components",
 };
 
@@ -184,7 +184,7 @@ export async function render(place, { facts }) {
     el("p", { class: "lead", text: `Each point is ${cloud.of === "sites" ? "an image" : `a ${WHAT[cloud.of]}`}; points that lie together look alike to the network (${METHODS[cloud.method] ?? cloud.method}).` }),
     el("div", { class: "controls" },
       facts.maps?.length > 1 ? choice("Points", facts.maps.map((name) => [name, `${WHAT[name] ?? name}s`]), cloud.of, (value) => go(`/map?of=${value}`)) : null,
-      choice("Colour by", colorNames, colorBy, (value) => { colorBy = value; keep({ color: value }); paint(); }),
+      choice("Color by", colorNames, colorBy, (value) => { colorBy = value; keep({ color: value }); paint(); }),
       el("label", { class: "field" }, el("span", { text: "Ring" }), box), matches, toolButton,
       el("button", { type: "button", text: "Select all shown", on: { click: () => {
         const { left, right, low, high } = scatter.box;

@@ -174,7 +174,7 @@ class PlateMap {
   }
 }
 
-/** The columns a plate or a map can be coloured by, as [name, label]. */
+/** The columns a plate or a map can be colored by, as [name, label]. */
 export function colorChoices(table, facts) {
   const names = ["perturbation", "role", ...(facts.columns ?? []).map((column) => column.name)];
   return [...new Set(names)].filter((name) => table.get(name)).map((name) => [name, label(name, facts.columns)]);
@@ -256,7 +256,7 @@ export async function render(place, { facts }) {
   place.append(title,
     el("div", { class: "controls" },
       experiments.length > 1 ? choice("Experiment", experiments.map((name) => [name, name]), experiment, (value) => { experiment = value; keep({ experiment }); build(); }) : null,
-      choice("Colour by", choices, colorBy, (value) => { colorBy = value; keep({ color: value }); paint(); }),
+      choice("Color by", choices, colorBy, (value) => { colorBy = value; keep({ color: value }); paint(); }),
       el("label", { class: "field" }, el("span", { text: "Show only perturbation" }), search),
       picks ? el("span", { class: "chip" }, swatch("#0072b2"), `${picks.size} wells of the selection`, link("/plates", "show all", {})) : null),
     key, strip);

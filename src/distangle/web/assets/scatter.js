@@ -113,7 +113,7 @@ export class Scatter {
     return order;
   }
 
-  /** Give every point a #rrggbb colour; null is the colour of no value. */
+  /** Give every point a #rrggbb color; null is the color of no value. */
   paint(colorOf) {
     const known = new Map();
     const empty = theme("none");

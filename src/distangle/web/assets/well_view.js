@@ -34,7 +34,7 @@ async function items(ids, noteOf) {
 }
 
 /** The wells on the same plate, next in reading order, for the buttons that step. */
-async function neighbours(id) {
+async function neighbors(id) {
   const table = await wells();
   const plate = table.at("plate", id);
   const mine = [...Array(table.n).keys()].filter((row) => table.at("plate", row) === plate);
@@ -47,7 +47,7 @@ async function neighbours(id) {
 export async function render(place, { facts, id }) {
   if (!Number.isInteger(id)) throw new Error("The address names no well.");
   const well = await fetchWell(id);
-  const [steps, groups, control] = await Promise.all([neighbours(id), perturbations(), well.control === null || well.control === undefined || well.control === id ? null : fetchWell(well.control)]);
+  const [steps, groups, control] = await Promise.all([neighbors(id), perturbations(), well.control === null || well.control === undefined || well.control === id ? null : fetchWell(well.control)]);
   const groupId = (await wells()).at("perturbation_id", id);
   const query = params();
   const look = lookOf(facts, query);
