@@ -28,7 +28,7 @@ from distangle.inference import fold_of_sites, open_model, predict_run, predict_
 from distangle.inference.run import training_rows
 from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, hold_out, index, read_screen, write_screen
-from distangle.screen.plate_groups import AtTest
+from distangle.screen.plate_groups import StatisticsSource
 from distangle.synthetic import SimulationConfig, simulate
 from distangle.training import resolve_config, start_run, train
 
@@ -69,7 +69,7 @@ TRAININGS = {
     "pure, 8 controls": (PURE, "batch_norm.n_controls=8"),
     "reversed gradient": ("adversary.weight=0.1",),
 }
-ARMS: tuple[tuple[str, AtTest], ...] = (
+ARMS: tuple[tuple[str, StatisticsSource], ...] = (
     ("random", "running"),
     ("random", "plate"),
     ("pure", "running"),
@@ -89,9 +89,9 @@ def screen_of(out: Path, seed: int) -> Screen:
     return read_screen(folder)
 
 
-def accuracies(out: Path, seed: int, name: str, at_test: AtTest) -> dict[str, float]:
+def accuracies(out: Path, seed: int, name: str, statistics_source: StatisticsSource) -> dict[str, float]:
     """Train and predict one arm; return its accuracy on each held-out experiment."""
-    screen, said = screen_of(out, seed), out / f"{seed}/{name} {at_test}.json"
+    screen, said = screen_of(out, seed), out / f"{seed}/{name} {statistics_source}.json"
     if not said.exists():
         folder = out / f"{seed}/runs/{name}"
         if not folder.exists():
@@ -101,8 +101,8 @@ def accuracies(out: Path, seed: int, name: str, at_test: AtTest) -> dict[str, fl
         run = RunFolder.open(folder)
         if not run.describe()["finished"]:
             train(run, advance=no_progress, say=lambda words: print(f"  {words}", file=sys.stderr))
-        predicted = out / f"{seed}/predictions/{name} {at_test}"
-        predict_run(run, screen, out=predicted, at_test=at_test)
+        predicted = out / f"{seed}/predictions/{name} {statistics_source}"
+        predict_run(run, screen, out=predicted, statistics_source=statistics_source)
         table = Predictions.read(predicted, level="site").table
         table = table[(table["Metadata_Fold"] == "held_out") & (table["Metadata_Role"] == "treatment")]
         right = (table["predicted"] == table["perturbation"]).groupby(table["Metadata_Experiment"]).mean()
@@ -110,9 +110,9 @@ def accuracies(out: Path, seed: int, name: str, at_test: AtTest) -> dict[str, fl
     return json.loads(said.read_text())
 
 
-def one_treatment_a_plate(out: Path, seed: int, name: str, at_test: AtTest) -> float:
+def one_treatment_a_plate(out: Path, seed: int, name: str, statistics_source: StatisticsSource) -> float:
     """Return the accuracy where held-out plates carry one treatment: another mix than any plate of the training."""
-    screen, said = screen_of(out, seed), out / f"{seed}/{name} {at_test} alone.json"
+    screen, said = screen_of(out, seed), out / f"{seed}/{name} {statistics_source} alone.json"
     if not said.exists():
         run = RunFolder.open(out / f"{seed}/runs/{name}")
         model, about = open_model(run)
@@ -124,7 +124,9 @@ def one_treatment_a_plate(out: Path, seed: int, name: str, at_test: AtTest) -> f
             part = dataclasses.replace(screen, sites=sites[chosen].reset_index(drop=True))
             store = ImageCache(part, about.preprocessing)
             rows = training_rows(run, part, fold)
-            norms = statistics_for(run, model, about, store, at_test=at_test, training=rows, say=no_progress)
+            norms = statistics_for(
+                run, model, about, store, statistics_source=statistics_source, training=rows, say=no_progress
+            )
             table = predict_sites(model, about, store, fold=fold, norms=norms).table
             store.close()
             asked = table[(table["Metadata_Fold"] == "held_out") & (table["Metadata_Role"] == "treatment")]

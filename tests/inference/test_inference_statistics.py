@@ -103,7 +103,7 @@ def test_scores_say_that_images_of_the_test_plates_were_used(folder: Path, tmp_p
     scores, _ = predict_run(run, screen, out=tmp_path / "plate", say=messages.append)
     assert all(row.transductive for row in scores.rows)
     assert any("statistics of the plate of every image" in note for note in scores.notes)
-    scores, plain = predict_run(run, screen, out=tmp_path / "running", at_test="running")
+    scores, plain = predict_run(run, screen, out=tmp_path / "running", statistics_source="running")
     assert not any(row.transductive for row in scores.rows)
     assert not any("transductive" in note for note in scores.notes)
     one = Predictions.read(run.predictions, level="site", views=8)
@@ -113,7 +113,7 @@ def test_scores_say_that_images_of_the_test_plates_were_used(folder: Path, tmp_p
 def test_a_run_predicted_anew_without_plate_statistics_keeps_none(folder: Path, tmp_path: Path) -> None:
     screen = read_screen(folder / "screen")
     run = RunFolder(Path(shutil.copytree(folder / "runs/a", folder / "runs/b")))
-    predict_run(run, screen, at_test="running")
+    predict_run(run, screen, statistics_source="running")
     assert load_statistics(run) is None
     assert not any("norm_statistics" in name for name in json.loads(run.manifest.read_text())["files"])
 

@@ -146,7 +146,7 @@ def test_a_screen_or_network_that_changed_between_parts_is_named(folder: Path, t
     with pytest.raises(RunError, match="was predicted with another screen than now"):
         predict_run(run, dataclasses.replace(screen, sites=sites), out=out)
     with pytest.raises(RunError, match="another set of batch-norm statistics than now"):
-        predict_run(run, screen, out=out, at_test="plate")
+        predict_run(run, screen, out=out, statistics_source="plate")
     path = out / "parts/part-00001-of-00003.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match=r"part-00001-of-00003.safetensors.*only this part is predicted again"):

@@ -94,7 +94,7 @@ def predict(
                 indexed_screen,
                 Share.parse(part),
                 out=out,
-                at_test=batch_norm,
+                statistics_source=batch_norm,
                 advance=advance,
                 say=print_note,
             )
@@ -106,7 +106,7 @@ def predict(
             run_folder,
             indexed_screen,
             out=out,
-            at_test=batch_norm,
+            statistics_source=batch_norm,
             kaggle=kaggle,
             storage=LogitStorage(top=top, half=half),
             advance=advance,

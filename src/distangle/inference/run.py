@@ -37,7 +37,7 @@ from distangle.results.prediction_parts import PartFolder
 from distangle.results.predictions import LogitStorage
 from distangle.results.run_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
-from distangle.screen.plate_groups import AtTest
+from distangle.screen.plate_groups import StatisticsSource
 from distangle.screen.screen import KEY_COLUMNS
 
 
@@ -119,7 +119,7 @@ def predict_run(
     screen: Screen,
     *,
     out: Path | None = None,
-    at_test: AtTest | None = None,
+    statistics_source: StatisticsSource | None = None,
     kaggle: Path | None = None,
     storage: LogitStorage | None = None,
     advance: Callable[[str], None] = no_progress,
@@ -136,7 +136,7 @@ def predict_run(
         screen: The run's own screen, or another with the same channels.
         out: Output folder; None: the run's `predictions/`, and new batch-norm statistics are computed and stored. With
             a folder, stored statistics are used for plates of the run's own screen; another screen has its own.
-        at_test: Whose batch-norm statistics, instead of the configured ones.
+        statistics_source: Whose batch-norm statistics, instead of the configured ones.
         kaggle: New file for the predictions of the test wells of RxRx1, as `id_code,sirna`.
         storage: Which logits to store, and in which precision; None for the default.
         advance: Called after every percent of the sites.
@@ -162,7 +162,9 @@ def predict_run(
         training = training_rows(run, screen, fold) if is_training_screen else []
         reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
         reuse = reuse if is_training_screen else "contrast"
-        norms = statistics_for(run, model, card, store, at_test=at_test, reuse=reuse, training=training, say=say)
+        norms = statistics_for(
+            run, model, card, store, statistics_source=statistics_source, reuse=reuse, training=training, say=say
+        )
         features = features_of(run, screen, card) if norms is None else None
         show_action("predicting")
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)
@@ -231,7 +233,7 @@ def predict_share(
     share: Share,
     *,
     out: Path | None = None,
-    at_test: AtTest | None = None,
+    statistics_source: StatisticsSource | None = None,
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> PartFolder:
@@ -244,7 +246,7 @@ def predict_share(
         screen: The run's own screen, or another with the same channels.
         share: Which of the parts.
         out: Output folder; None: the run's `predictions/`.
-        at_test: Whose batch-norm statistics, instead of the configured ones.
+        statistics_source: Whose batch-norm statistics, instead of the configured ones.
         advance: Called after every percent of the sites.
         say: Called with messages for the user.
 
@@ -269,7 +271,9 @@ def predict_share(
         training = training_rows(run, screen, fold) if is_training_screen else []
         reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
         reuse = reuse if is_training_screen else "contrast"
-        norms = statistics_for(run, model, card, store, at_test=at_test, reuse=reuse, training=training, say=say)
+        norms = statistics_for(
+            run, model, card, store, statistics_source=statistics_source, reuse=reuse, training=training, say=say
+        )
         show_action("predicting")
         predictor = part_predictor(model, card, store, PredictionOptions(views=(1, N_VIEWS), norms=norms))
         parts = part_folder(

@@ -13,7 +13,7 @@ from distangle.inference.predict import cell_type_rows, check_fits
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, collect_plate_statistics
 from distangle.model.checkpoint import NormStatisticsChoice
 from distangle.results import RunFolder
-from distangle.screen.plate_groups import AtTest, Plate, group_codes, plates_of
+from distangle.screen.plate_groups import Plate, StatisticsSource, group_codes, plates_of
 from distangle.screen.screen import PLATE_COLUMNS
 
 Say = Callable[[str], None]
@@ -36,7 +36,7 @@ def statistics_for(
     card: ModelCard,
     store: ImageCache,
     *,
-    at_test: AtTest | None = None,
+    statistics_source: StatisticsSource | None = None,
     reuse: Literal["nothing", "contrast", "plates"] = "nothing",
     training: Sequence[int] = (),
     say: Say,
@@ -48,7 +48,7 @@ def statistics_for(
         model: Its network.
         card: Of the network.
         store: The images of the screen.
-        at_test: Whose statistics, instead of those the network was trained for.
+        statistics_source: Whose statistics, instead of those the network was trained for.
         reuse: Which stored statistics of the run are used. `plates`: those of plates with the same experiment and
             plate name. `contrast`: only the contrast between training plates and their controls, for another screen,
             whose plates are new whatever their names.
@@ -60,7 +60,7 @@ def statistics_for(
         WeightsError: The stored statistics are damaged.
         ConfigError: No training plate has enough controls.
     """
-    by = at_test or card.batch_norm.statistics
+    by = statistics_source or card.batch_norm.statistics
     if by == "running":
         return None
     check_fits(store.screen, card)

@@ -18,7 +18,7 @@ from distangle.core.shrinkage import Correction
 from distangle.errors import WeightsError, did_you_mean
 from distangle.images import Preprocessing
 from distangle.model.classifier import ModelConfig, PerturbationClassifier
-from distangle.screen.plate_groups import AtTest
+from distangle.screen.plate_groups import StatisticsSource
 
 FORMAT_VERSION = 1
 # Keys of the safetensors metadata.
@@ -36,7 +36,7 @@ class NormStatisticsChoice:
         n_controls: Negative controls added to every training batch.
     """
 
-    statistics: AtTest = "running"
+    statistics: StatisticsSource = "running"
     min_sites: int = 8
     n_controls: int = 0
 

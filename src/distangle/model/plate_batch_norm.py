@@ -19,7 +19,7 @@ from distangle.model.checkpoint import NormStatisticsChoice
 from distangle.model.classifier import PerturbationClassifier
 from distangle.model.device_batches import batches_to_device
 from distangle.screen import Screen
-from distangle.screen.plate_groups import AtTest, Plate, plates_of, statistics_groups
+from distangle.screen.plate_groups import Plate, StatisticsSource, plates_of, statistics_groups
 
 CellTypesOf = Callable[[Sequence[int]], Tensor | None]
 BATCH_PX = 32 * 512 * 512  # pixels of a channel in one forward pass: a whole plate of 128 x 128 images
@@ -41,7 +41,7 @@ class PlateBatchNorm:
         contrast: From `collect_contrast`, if statistics come from controls; else empty.
     """
 
-    by: AtTest
+    by: StatisticsSource
     index_of_plate: Mapping[Plate, int | None]
     statistics: tuple[NormStatistics, ...]
     descriptions: tuple[str, ...]

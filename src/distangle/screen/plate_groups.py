@@ -10,7 +10,7 @@ import pandas as pd
 from distangle.screen.roles import NEGATIVE
 from distangle.screen.screen import PLATE_COLUMNS, Screen
 
-AtTest = Literal["running", "plate", "experiment", "controls"]
+StatisticsSource = Literal["running", "plate", "experiment", "controls"]
 Plate = tuple[str, str]
 
 
@@ -33,7 +33,7 @@ def statistics_groups(
     screen: Screen,
     rows: Sequence[int],
     *,
-    by: AtTest,
+    by: StatisticsSource,
     min_sites: int,
     source_rows: Sequence[int],
     fold: np.ndarray | None = None,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from distangle.core.shrinkage import Correction
 from distangle.images import Preprocessing
 from distangle.network_settings import BACKBONE, EMBEDDING_SIZE, NORM_MOMENTUM, Dropout, EmbeddingSize, NormMomentum
-from distangle.screen.plate_groups import AtTest
+from distangle.screen.plate_groups import StatisticsSource
 
 Expect = Literal["auto", "plates", "experiments"]  # what new data will be: plates of known experiments, or others
 
@@ -140,7 +140,9 @@ class Batches(ConfigSection):
 class BatchNormConfig(ConfigSection):
     """The statistics that batch norms use after training."""
 
-    statistics: AtTest = "running"  # of the training; or of all sites of the plate or experiment, or of its controls
+    statistics: StatisticsSource = (
+        "running"  # of the training; or of all sites of the plate or experiment, or of its controls
+    )
     min_sites: int = Field(default=8, ge=2)  # sites that the statistics of a plate or experiment need
     n_controls: int = Field(default=0, ge=0)  # negative controls of the plate beside every pure batch, without a loss
 
