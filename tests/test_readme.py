@@ -85,4 +85,4 @@ def test_the_folds_of_the_guide_are_made(folder: Path) -> None:
 
 def test_the_readme_shows_the_main_job_in_its_order() -> None:
     verbs = [words[0] for words in distangle_commands(README)]
-    assert verbs == ["index", "train", "predict", "explain", "profile", "figures", "report"]
+    assert verbs == ["index", "train", "predict", "explain", "profile", "figures", "report", "view"]
