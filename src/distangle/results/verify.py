@@ -156,7 +156,7 @@ def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None
         missing = [path for path in paths if not path.exists()]
         mismatches += [Mismatch(_relative_name(screen, path), "missing", _site_name(screen, row)) for path in missing]
         if not missing:
-            n_bytes += sum(size_and_mtime(path)[0] for path in set(paths) - digests.keys())
+            n_bytes += sum(size_and_mtime(path)[0] for path in dict.fromkeys(paths) if path not in digests)
             if sha256_of_site(paths, screen.pages(row), digests=digests) != expected:
                 names = ", ".join(_relative_name(screen, path) for path in dict.fromkeys(paths))
                 mismatches.append(Mismatch(names, "changed", f"{_site_name(screen, row)}: one of these files"))

@@ -117,6 +117,15 @@ class Screen:
             return RemotePath(self.card.source)
         return ((self.folder or Path()).resolve() / self.card.source).resolve()
 
+    # To take a column out of a table costs more than to read a cell of it.
+    @functools.cached_property
+    def _path_columns(self) -> list[Any]:
+        return [self.sites[f"path_{k}"].array for k in range(1, len(self.card.channels) + 1)]
+
+    @functools.cached_property
+    def _page_columns(self) -> list[Any]:
+        return [self.sites[f"page_{k}"].to_numpy() for k in range(1, len(self.card.channels) + 1)]
+
     def image_paths(self, row: int) -> list[Path]:
         """Return the absolute image files of a site; download remote ones.
 
@@ -127,8 +136,7 @@ class Screen:
             ScreenError: The screen was indexed without images.
             RemoteError: A file cannot be downloaded.
         """
-        # A cell at a time: a row of a wide table takes as long as fifty cells.
-        names = [str(self.sites[f"path_{k}"].iat[row]) for k in range(1, len(self.card.channels) + 1)]
+        names = [str(column[row]) for column in self._path_columns]
         if "" in names or not names:
             location = ", ".join(f"{column} {self.sites[column].iat[row]!s}" for column in KEY_COLUMNS)
             raise ScreenError(
@@ -151,7 +159,7 @@ class Screen:
 
     def pages(self, row: int) -> list[int | None]:
         """Return the page of each channel in its file; None for a file of one plane."""
-        pages = [int(self.sites[f"page_{k}"].to_numpy()[row]) for k in range(1, len(self.card.channels) + 1)]
+        pages = [int(column[row]) for column in self._page_columns]
         return [None if page < 0 else page for page in pages]
 
 
