@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import stat
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ SAME_BYTES = "same bytes"
 
 _FILES_PER_ROUND = 4096  # submitted to the threads together: bounds memory for a million files
 _FILES_PER_TASK = 32
+_N_THREADS = 8
+_LARGE_FILE = 1 << 18  # bytes
 _MAX_LISTED = 100  # equal files that are listed
 
 
@@ -166,15 +169,32 @@ def _probe_all(
             return [_probe_remote(source / name, probe, find_zeroed_rows, hash_files=hash_files) for name in part]
         return [_probe_local(f"{source}/{name}", probe, find_zeroed_rows, hash_files=hash_files) for name in part]
 
-    # Threads: most time is spent waiting for a network file system.
-    with ThreadPoolExecutor(max_workers=8) as threads:
-        for start in range(0, len(names), _FILES_PER_ROUND):
-            parts = [
-                names[k : k + _FILES_PER_TASK]
-                for k in range(start, min(start + _FILES_PER_ROUND, len(names)), _FILES_PER_TASK)
-            ]
-            for part, files in zip(parts, threads.map(probe_part, parts), strict=True):
+    yield from zip(names[:1], probe_part(names[:1]), strict=True)  # what is loaded on first use takes no part in a rate
+    with ThreadPoolExecutor(max_workers=_N_THREADS) as threads:
+        for start in range(1, len(names), _FILES_PER_ROUND):
+            stop = min(start + _FILES_PER_ROUND, len(names))
+            parts = [names[k : min(k + _FILES_PER_TASK, stop)] for k in range(start, stop, _FILES_PER_TASK)]
+            wall, cpu = time.perf_counter(), time.thread_time()
+            sample = probe_part(parts[0])
+            wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+            yield from zip(parts[0], sample, strict=True)
+            run = threads.map if need_threads(sample, wall_s=wall, cpu_s=cpu) else map
+            for part, files in zip(parts[1:], run(probe_part, parts[1:]), strict=True):
                 yield from zip(part, files, strict=True)
+
+
+def need_threads(sample: Sequence[FileInfo], *, wall_s: float, cpu_s: float) -> bool:
+    """Return whether several threads read files sooner than one.
+
+    They do if a file is waited for, as on a network, or is large. Small files at hand take threads twice as long as
+    one, because they pass the interpreter to each other at every call.
+
+    Args:
+        sample: Files that one thread has read.
+        wall_s: Seconds that it took.
+        cpu_s: Seconds of CPU that it took.
+    """
+    return cpu_s < 0.5 * wall_s or sum(file.size for file in sample) >= _LARGE_FILE * len(sample)
 
 
 def _probe_local(
