@@ -93,6 +93,21 @@ def test_an_altered_file_is_refused_before_anything_rests_on_it(
         refuse_altered(run, "config.yaml")
 
 
+def test_of_a_large_file_only_the_size_is_compared(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    big = run.root / "predictions" / "sites.safetensors"
+    big.parent.mkdir()
+    big.write_bytes(b"12345678")
+    run.record(big)
+    big.write_bytes(b"12345679")
+    refuse_altered(run, "predictions/", largest_hash=7)
+    with pytest.raises(RunError, match=r"sites\.safetensors is damaged"):
+        refuse_altered(run, "predictions/", largest_hash=8)
+    big.write_bytes(b"1234567")
+    with pytest.raises(RunError, match=r"Make it again: `distangle predict"):
+        refuse_altered(run, "predictions/", largest_hash=7)
+
+
 @pytest.mark.parametrize("kind", ["absent", "pickled", "of another network", "cut", "of another kind"])
 def test_weights_that_cannot_be_had_leave_no_run_behind(
     begun: tuple[Screen, RunFolder], tmp_path: Path, kind: str

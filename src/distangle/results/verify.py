@@ -104,7 +104,7 @@ def verify_run(run: RunFolder) -> VerificationReport:
     )
 
 
-def refuse_altered(run: RunFolder, *parts: str) -> None:
+def refuse_altered(run: RunFolder, *parts: str, largest_hash: int | None = None) -> None:
     """Check by hash that files of a run are unchanged since they were written.
 
     While the run is training, the files that the training writes are skipped.
@@ -112,6 +112,7 @@ def refuse_altered(run: RunFolder, *parts: str) -> None:
     Args:
         run: The run.
         parts: Prefixes of file names, such as `predictions/sites`.
+        largest_hash: Bytes; of a larger file only the size is compared. None for no limit.
 
     Raises:
         RunError: A file was changed or is missing; the message names the command that restores it.
@@ -123,7 +124,9 @@ def refuse_altered(run: RunFolder, *parts: str) -> None:
         path = run.root / name
         if not path.is_file():
             what = "is missing, but the manifest lists it"
-        elif path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
+        elif path.stat().st_size != entry["bytes"] or (
+            (largest_hash is None or entry["bytes"] <= largest_hash) and sha256_of(path) != entry["sha256"]
+        ):
             what = "is damaged: it was changed since it was written (its SHA-256 is not that of the manifest)"
         else:
             continue

@@ -240,13 +240,7 @@ def _check(run: RunFolder, prefix: str) -> None:
     Raises:
         RunError: A file was changed or is absent.
     """
-    small = tuple(
-        name
-        for name, entry in run.manifest_entries().items()
-        if name.startswith(prefix) and entry["bytes"] <= LARGEST_HASH
-    )
-    if small:
-        refuse_altered(run, *small)
+    refuse_altered(run, prefix, largest_hash=LARGEST_HASH)
 
 
 def _predictions(run: RunFolder) -> PredictionFiles | None:
