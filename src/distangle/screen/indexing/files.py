@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from distangle.core.io import sha256_of
 from distangle.core.remote import AnyPath, RemotePath
@@ -21,6 +22,7 @@ from distangle.screen.problems import Problem
 from distangle.screen.roles import Channel
 
 Probe = Callable[[Path], ImageHeader | tuple[str, tuple[int, int], int]]
+_ReadHeader = Callable[[Path], ImageHeader]
 """Reads the header of a file as the fields of `ImageHeader`; raises ImageError."""
 
 ZeroedRowsFinder = Callable[[Path], Mapping[int, tuple[int, int]]]
@@ -36,6 +38,7 @@ _FILES_PER_TASK = 32
 _N_THREADS = 8
 _LARGE_FILE = 1 << 18  # bytes
 _MAX_LISTED = 100  # equal files that are listed
+_NOT_ZEROED: Mapping[int, tuple[int, int]] = MappingProxyType({})  # one for all files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +63,7 @@ class FileInfo:
     error: str = ""
     fix: str = "Copy the file again from its origin."
     is_missing: bool = False
-    zeroed_rows: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    zeroed_rows: Mapping[int, tuple[int, int]] = field(default_factory=lambda: _NOT_ZEROED)
 
     @property
     def kind(self) -> tuple[str, tuple[int, int]] | None:
@@ -120,9 +123,10 @@ def inspect_files(
     paths = list(dict.fromkeys(path for entry in entries for path in entry.paths))
     if isinstance(source, RemotePath) and not hash_files:
         probe = None
+    read_header = None if probe is None else _share_headers(probe)
     find_zeroed_rows = find_zeroed_rows if hash_files else None
     files_by_path: dict[str, FileInfo] = {}
-    for path, file in _probe_all(paths, source, probe, find_zeroed_rows, hash_files=hash_files):
+    for path, file in _probe_all(paths, source, read_header, find_zeroed_rows, hash_files=hash_files):
         files_by_path[path] = file
         if progress is not None:
             progress(len(files_by_path), len(paths))
@@ -133,8 +137,8 @@ def inspect_files(
     for entry in entries:
         problem = _file_problem(entry, channels, files_by_path)
         if problem is None and probe is not None:
-            headers = {path: header for path in entry.paths if (header := files_by_path[path].header) is not None}
-            pages, problem = pages_of_site(entry, names_of_channels, headers)
+            own = {path: header for path in entry.paths if (header := files_by_path[path].header) is not None}
+            pages, problem = pages_of_site(entry, names_of_channels, own)
             n_resolved += pages != entry.pages and problem is None
             entry.pages = pages
         problem = problem or _pixel_problem(entry, channels, files_by_path)
@@ -145,7 +149,7 @@ def inspect_files(
     accepted, majority, refused = _split_by_shape(readable, files_by_path)
     problems += [
         *refused,
-        *file_warnings(accepted, {path: file.header for path, file in files_by_path.items() if file.header}),
+        *file_warnings(accepted, dict(_unusual_headers(files_by_path))),
     ]
     if hash_files:
         problems += _duplicate_problems(accepted, files_by_path)
@@ -156,10 +160,28 @@ def inspect_files(
     )
 
 
+def _unusual_headers(files: Mapping[str, FileInfo]) -> Iterator[tuple[str, ImageHeader]]:
+    """Yield headers that may need a warning; those of all files would be a second table of a million."""
+    for path, file in files.items():
+        if file.header is not None and (file.header.is_inverted or file.header.n_pages > 1):
+            yield path, file.header
+
+
+def _share_headers(probe: Probe) -> _ReadHeader:
+    """Return a function that reads a header and gives equal files one object: most of a million files are equal."""
+    known: dict[ImageHeader, ImageHeader] = {}
+
+    def read(path: Path) -> ImageHeader:
+        header = ImageHeader(*probe(path))
+        return known.setdefault(header, header) if header.stack is None else header
+
+    return read
+
+
 def _probe_all(
     names: Sequence[str],
     source: AnyPath,
-    probe: Probe | None,
+    probe: _ReadHeader | None,
     find_zeroed_rows: ZeroedRowsFinder | None,
     *,
     hash_files: bool,
@@ -198,7 +220,7 @@ def need_threads(sample: Sequence[FileInfo], *, wall_s: float, cpu_s: float) -> 
 
 
 def _probe_local(
-    name: str, probe: Probe | None, find_zeroed_rows: ZeroedRowsFinder | None, *, hash_files: bool
+    name: str, probe: _ReadHeader | None, find_zeroed_rows: ZeroedRowsFinder | None, *, hash_files: bool
 ) -> FileInfo:
     try:
         status, path = os.stat(name), Path(name)  # noqa: PTH116 - pathlib is slower, a million times
@@ -209,9 +231,9 @@ def _probe_local(
             return FileInfo(error="not a regular file")
         if size == 0:
             return FileInfo(error="0 bytes")
-        header = ImageHeader(*probe(path)) if probe is not None else None
+        header = probe(path) if probe is not None else None
         sha256 = "" if not hash_files else sha256_of(path) if is_file else sha256_of_stored(path)
-        zeroed = find_zeroed_rows(path) if find_zeroed_rows is not None and is_file else {}
+        zeroed = (find_zeroed_rows(path) if find_zeroed_rows is not None and is_file else {}) or _NOT_ZEROED
     except (FileNotFoundError, NotADirectoryError):
         return FileInfo(error="no such file", is_missing=True)
     except OSError as error:
@@ -229,7 +251,7 @@ def _error_text(name: str, error: ImageError) -> str:
 
 
 def _probe_remote(
-    path: RemotePath, probe: Probe | None, find_zeroed_rows: ZeroedRowsFinder | None, *, hash_files: bool
+    path: RemotePath, probe: _ReadHeader | None, find_zeroed_rows: ZeroedRowsFinder | None, *, hash_files: bool
 ) -> FileInfo:
     try:
         if probe is not None or hash_files:

@@ -69,11 +69,14 @@ def file_warnings(entries: Sequence[SiteRecord], headers: Mapping[str, ImageHead
         entries: The accepted records.
         headers: Headers of their files.
     """
-    pages_of_path: dict[str, set[int]] = {}
-    for entry in entries:
-        for path, page in zip(entry.paths, entry.pages, strict=True):
-            pages_of_path.setdefault(path, set()).add(page)
-    inverted = [path for path in pages_of_path if path in headers and headers[path].is_inverted]
+    paths = dict.fromkeys(path for entry in entries for path in entry.paths)
+    inverted = [path for path in paths if path in headers and headers[path].is_inverted]
+    pages_of_path: dict[str, set[int]] = {path: set() for path in paths if _has_further_pages(path, headers)}
+    if pages_of_path:
+        for entry in entries:
+            for path, page in zip(entry.paths, entry.pages, strict=True):
+                if path in pages_of_path:
+                    pages_of_path[path].add(page)
     remarks = []
     if inverted:
         remarks.append(
@@ -81,7 +84,7 @@ def file_warnings(entries: Sequence[SiteRecord], headers: Mapping[str, ImageHead
                 severity="warning",
                 kind=WHITE_IS_ZERO,
                 file=inverted[0],
-                found=f"zero is white in {len(inverted)} of {len(pages_of_path)} files; their pixels are "
+                found=f"zero is white in {len(inverted)} of {len(paths)} files; their pixels are "
                 "inverted on reading, whatever the compression",
                 expected="PhotometricInterpretation 1: zero is black",
                 fix="Nothing, if bright means much light in the images (`distangle check` draws one). If the "
@@ -89,12 +92,7 @@ def file_warnings(entries: Sequence[SiteRecord], headers: Mapping[str, ImageHead
                 count=len(inverted),
             )
         )
-    n_unused = {
-        path: headers[path].n_pages - len(pages)
-        for path, pages in pages_of_path.items()
-        if _has_further_pages(path, headers)
-    }
-    partial = [path for path, n in n_unused.items() if n > 0]
+    partial = [path for path, pages in pages_of_path.items() if headers[path].n_pages > len(pages)]
     if partial and any(entry.numbering == "frames" for entry in entries):
         first = partial[0]
         remarks.append(
