@@ -58,6 +58,20 @@ def repeat(screen: Screen, n_plates: int) -> Screen:
     return replace(screen, sites=pd.concat(plates, ignore_index=True))
 
 
+def model_card(preprocessing: Preprocessing) -> ModelCard:
+    """Return the card of a network that knows all classes of the benchmark."""
+    return ModelCard(
+        target="perturbation",
+        classes=CLASSES,
+        class_sites=(1,) * len(CLASSES),
+        channels=CHANNELS,
+        cell_types=(),
+        preprocessing=preprocessing,
+        epochs=1,
+        precision="fp32",
+    )
+
+
 def prepare(root: str, n_plates: int) -> Callable[[], object]:
     """Return what predicts a screen of several plates into parts on disk."""
     folder = Path(root)
@@ -65,16 +79,7 @@ def prepare(root: str, n_plates: int) -> Callable[[], object]:
     screen = repeat(read_screen(folder / "screen"), n_plates)
     config = ModelConfig(backbone="resnet_small", n_channels=6, n_perturbations=len(CLASSES), embedding_size=EMBEDDING)
     model = build_classifier(config, seed=0)
-    card = ModelCard(
-        target="perturbation",
-        classes=CLASSES,
-        class_sites=(1,) * len(CLASSES),
-        channels=CHANNELS,
-        cell_types=(),
-        preprocessing=Preprocessing(binning=BINNING),
-        epochs=1,
-        precision="fp32",
-    )
+    card = model_card(Preprocessing(binning=BINNING))
 
     def call() -> None:
         store = ImageCache(screen, card.preprocessing, workers=1)
@@ -123,16 +128,7 @@ def bytes_on_disk(screen: Screen, folder: Path) -> int:
     n_plates = -(-RXRX1_SITES // (2 * N_IMAGES))
     one = pd.concat([screen.sites.assign(site=1), screen.sites.assign(site=2)], ignore_index=True)
     sites = pd.concat([one.assign(plate=f"{k:05d}") for k in range(n_plates)], ignore_index=True)[:RXRX1_SITES]
-    card = ModelCard(
-        target="perturbation",
-        classes=CLASSES,
-        class_sites=(1,) * len(CLASSES),
-        channels=CHANNELS,
-        cell_types=(),
-        preprocessing=Preprocessing(),
-        epochs=1,
-        precision="fp32",
-    )
+    card = model_card(Preprocessing())
     total = 0
     for views in (1, 8):
         rng = np.random.default_rng(views)

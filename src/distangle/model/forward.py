@@ -65,6 +65,14 @@ class BatchPlan:
     channels_last: bool = False
     before: Callable[[], None] = do_nothing
 
+    def size_for(self, members: Sequence[int]) -> int:
+        """Return the size of the batches of a group of sites."""
+        return self.size if self.always_full else min(self.size, max(1, len(members)))
+
+    def rows_of_rank(self, members: Sequence[int]) -> Sequence[int]:
+        """Return the sites of a group that this rank computes."""
+        return shard(members) if self.by_rank else members
+
 
 def site_outputs(
     model: PerturbationClassifier, inputs: SiteInputs, rows: Sequence[int], *, plan: BatchPlan, view: int = 0
@@ -86,8 +94,7 @@ def site_outputs(
     """
     device = next(model.parameters()).device
     for members, statistics in rows_by_statistics(inputs.norms, inputs.store.screen, rows, inputs.store.fold):
-        size = plan.size if plan.always_full else min(plan.size, max(1, len(members)))
-        own_rows = shard(members) if plan.by_rank else members
+        size, own_rows = plan.size_for(members), plan.rows_of_rank(members)
         with use_statistics(model, statistics):
             for batch, images in _input_batches(inputs, own_rows, size=size, view=view, device=device):
                 plan.before()
@@ -115,8 +122,7 @@ def view_outputs(
     """
     device = next(model.parameters()).device
     for members, statistics in rows_by_statistics(inputs.norms, inputs.store.screen, rows, inputs.store.fold):
-        size = plan.size if plan.always_full else min(plan.size, max(1, len(members)))
-        own_rows = shard(members) if plan.by_rank else members
+        size, own_rows = plan.size_for(members), plan.rows_of_rank(members)
         batches = (
             views_to_device(
                 device, inputs.store, own_rows, inputs.statistics, batch_size=size, n_views=n_views, keep=keep

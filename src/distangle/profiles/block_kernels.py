@@ -37,13 +37,13 @@ def count_reaching(
             if n_others % 2 == 0:
                 even[codes[draw[n_others]]] += 1
             even[codes[query]] -= 1
-            found, before, gap, precision = 0, 0, 0, 0.0
-            while found < n_others:
+            n_ranked, before, gap, precision = 0, 0, 0, 0.0
+            while n_ranked < n_others:
                 own = even[gap + 1] + odd[gap + 1]
-                more = found + even[gap] + odd[gap] + own
+                more = n_ranked + even[gap] + odd[gap] + own
                 even[gap], even[gap + 1], odd[gap], odd[gap + 1] = 0, 0, 0, 0
-                precision += sums[before, more] - sums[before, found]
-                found = more
+                precision += sums[before, more] - sums[before, n_ranked]
+                n_ranked = more
                 before += 1 - own
                 gap += 2
             code = codes[query]

@@ -5,10 +5,9 @@ from typing import Any
 
 from distangle.core.io import write_text
 from distangle.errors import brief
-from distangle.report.html import Content, Section, Table, render_page
+from distangle.report.html import Content, Section, Table, format_value, render_page
 from distangle.report.profile_charts import texts
 from distangle.report.sections.profiles import profiles
-from distangle.report.sections.text import format_value
 from distangle.results.profile_result import ProfileResult
 
 FILE = "report.html"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from distangle.errors import brief
-from distangle.report.html import Content, Table, count, missing_notice, spaced
+from distangle.report.html import Content, Table, count, format_value, missing_notice, spaced
 from distangle.report.profile_charts import (
     activity_chart,
     front,
@@ -18,7 +18,6 @@ from distangle.report.profile_charts import (
     trade_off,
     trade_off_chart,
 )
-from distangle.report.sections.text import format_value
 from distangle.results.profile_result import ProfileResult
 
 MAX_ROWS = 30

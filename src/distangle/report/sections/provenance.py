@@ -13,9 +13,8 @@ from distangle import __version__
 from distangle.core.io import atomic_write
 from distangle.core.untrusted_files import read_regular_file
 from distangle.report.data import ReportData
-from distangle.report.html import Content, Table, spaced
+from distangle.report.html import Content, Table, format_value, spaced
 from distangle.report.paper import read_index
-from distangle.report.sections.text import format_value
 from distangle.training import PRESETS, resolve_config, values_of
 
 

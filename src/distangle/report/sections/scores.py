@@ -9,12 +9,11 @@ import pandas as pd
 from distangle.errors import brief
 from distangle.report import charts
 from distangle.report.data import ReportData
-from distangle.report.html import Content, Table, count, missing_notice, paragraph, percent, spaced
+from distangle.report.html import Content, Table, count, format_value, missing_notice, paragraph, percent, spaced
 from distangle.report.plate_svg import compact_plate_map, plate_map
 from distangle.report.plates import held_out_plates, plate_grids, spread_over_experiments
 from distangle.report.score_table import command, score_bar
 from distangle.report.sections.decision import answers
-from distangle.report.sections.text import format_value
 from distangle.results.confusion import ConfusionCounts, read_confusion
 from distangle.screen.screen import WELL_COLUMNS
 

@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable[[str], None]) -> Content:
-    """Show example sites beside an control well, with map and channels."""
+    """Show example sites beside a control well, with map and channels."""
     explanation = data.explanation
     if explanation is None:
         return missing_notice("No site has been explained.", f"distangle explain {data.command_path}")
