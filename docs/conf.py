@@ -16,9 +16,9 @@ version = release = distangle.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "generated_reference",
+    "mathml",
 ]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
