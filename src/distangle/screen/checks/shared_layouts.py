@@ -1,8 +1,9 @@
 """Find plate layouts that experiments share, and plates of fixed treatments."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,10 @@ def shared_layouts(screen: Screen, *, label: str = "perturbation") -> list[Share
 
 
 def _compare_layouts(screen: Screen, label: str, role: Role) -> dict[tuple[str, str], tuple[float, tuple[str, ...]]]:
-    """Return the share of equal wells and the matched plates of experiment pairs."""
+    """Return the share of equal wells and the matched plates of experiment pairs.
+
+    A pair whose share cannot reach `MIN_SHARED` has an upper bound of its share, and no plates.
+    """
     from scipy.optimize import linear_sum_assignment
     from scipy.sparse import csr_array
 
@@ -91,21 +95,29 @@ def _compare_layouts(screen: Screen, label: str, role: Role) -> dict[tuple[str, 
     matrix = csr_array((np.ones(len(wells), dtype=np.int32), (plates, content)))
     shared, sizes = (matrix @ matrix.T).toarray(), np.bincount(plates)
     of_plate = [(str(e), str(p)) for e, p in sorted(set(zip(wells["experiment"], wells["plate"], strict=True)))]
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, (experiment, _) in enumerate(of_plate):
-        rows_of[experiment].append(row)
-    matches = {}
-    names = sorted(rows_of, key=natural_sort_key)
-    for k, one in enumerate(names):
-        for other in names[k + 1 :]:
-            common = shared[np.ix_(rows_of[one], rows_of[other])]
-            rows, columns = linear_sum_assignment(-common)
-            n_wells = max(sizes[rows_of[one]].sum(), sizes[rows_of[other]].sum())
-            matched = tuple(
-                " = ".join(location_name(name, of_plate[rows_of[name][k]][1]) for name, k in ((one, a), (other, b)))
-                for a, b in zip(rows, columns, strict=True)
-            )
-            matches[one, other] = float(common[rows, columns].sum() / n_wells), matched
+    first = [row for row, (name, _) in enumerate(of_plate) if row == 0 or of_plate[row - 1][0] != name]
+    rows_of = {
+        of_plate[start][0]: range(start, end) for start, end in zip(first, [*first[1:], len(of_plate)], strict=True)
+    }
+    # Each plate shares at most its best match, so the sum of the best is at least that of any matching.
+    most_shared = np.add.reduceat(np.maximum.reduceat(shared, first, axis=1), first, axis=0)
+    experiment_sizes = np.add.reduceat(sizes, first)
+    bounds = most_shared / np.maximum.outer(experiment_sizes, experiment_sizes)
+    number = {name: k for k, name in enumerate(rows_of)}
+    matches: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
+    for one, other in combinations(sorted(rows_of, key=natural_sort_key), 2):
+        bound = float(bounds[number[one], number[other]])
+        if bound < MIN_SHARED:
+            matches[one, other] = bound, ()
+            continue
+        common = shared[np.ix_(rows_of[one], rows_of[other])]
+        rows, columns = linear_sum_assignment(-common)
+        n_wells = max(experiment_sizes[number[one]], experiment_sizes[number[other]])
+        matched = tuple(
+            " = ".join(location_name(name, of_plate[rows_of[name][k]][1]) for name, k in ((one, a), (other, b)))
+            for a, b in zip(rows, columns, strict=True)
+        )
+        matches[one, other] = float(common[rows, columns].sum() / n_wells), matched
     return matches
 
 
@@ -209,7 +221,7 @@ def _predicted_share(treated: pd.DataFrame, batches: pd.Series, label: str) -> t
     batch_names = batches.astype(str)
     if batch_names.nunique() < 2:
         return 0.0, 0.0, 0
-    names, codes = np.unique(treated[label].astype(str).to_numpy(dtype=object), return_inverse=True)
+    codes, names = pd.factorize(treated[label].astype(str), sort=True)
     batch, well = pd.factorize(batch_names)[0], pd.factorize(treated["well"].astype(str))[0]
     n_right = int((_modes_without(well, batch, codes) == codes).sum())
     n_guessed = int((_modes_without(np.zeros_like(well), batch, codes) == codes).sum())
