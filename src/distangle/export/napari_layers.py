@@ -54,6 +54,11 @@ class WellLayers:
     notes: list[str] = field(default_factory=list)
 
 
+def site_number(screen: Screen, row: int) -> int:
+    """Return the number of a site of a screen."""
+    return int(screen.sites["site"].to_numpy()[row])
+
+
 def find_well(screen: Screen, name: str) -> list[int]:
     """Return the rows of the sites of a well.
 
@@ -101,7 +106,7 @@ def well_layers(run: RunFolder, screen: Screen, well: str, *, site: int | None =
         ImageError: No site can be read.
     """
     rows = find_well(screen, well)
-    numbers = [int(screen.sites["site"].iat[row]) for row in rows]
+    numbers = [site_number(screen, row) for row in rows]
     if site is not None and site not in numbers:
         raise ConfigError(f"{well} has no site {site}. Expected one of {', '.join(map(str, numbers))}.")
     reader, notes = VerifiedReader(screen), []
@@ -123,7 +128,7 @@ def well_layers(run: RunFolder, screen: Screen, well: str, *, site: int | None =
     title = location_name(*(str(entry[name]) for name in WELL_COLUMNS))
     size = screen.card.pixel_size_um
     about: dict[str, Any] = {name: str(entry[name]) for name in (*WELL_COLUMNS, "perturbation", "role")}
-    about["sites"] = [int(screen.sites["site"].iat[row]) for row in rows]
+    about["sites"] = [site_number(screen, row) for row in rows]
     explanation = Explanation.read(run.explanations) if (run.explanations / "explanation.json").exists() else None
     names = channel_labels(screen.card.channels)
     layers = channel_layers(
@@ -212,7 +217,7 @@ def _map_layers(
     """Return the layer of the maps of the sites; empty if none was explained."""
     by_site = site_rows(screen)
     places = {by_site[key]: number for number, key in enumerate(explained_keys(explanation)) if key in by_site}
-    numbers = {row: int(screen.sites["site"].iat[row]) for row in rows}
+    numbers = {row: site_number(screen, row) for row in rows}
     if absent := [str(numbers[row]) for row in rows if row not in places]:
         which = f"site{'s' if len(absent) > 1 else ''} {', '.join(absent)}"
         notes.append(f"No activation map of {which}: only explained sites have one (`distangle explain`).")
