@@ -1,5 +1,6 @@
 """The notebook of the documentation: its cells run, and its page shows what they gave."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from distangle import plot
 from docs_pages import DOCS
 
 # What makes the notebook small enough for a test.
@@ -15,7 +17,7 @@ SMALLER = {
     "n_sites=8": "n_sites=4",
     "experiments_per_cell_type=4": "experiments_per_cell_type=3",
 }
-SMALLER |= {"HUVEC-04": "HUVEC-03", "n_positive_controls=2": "n_positive_controls=1"}
+SMALLER |= {"HUVEC-04": "HUVEC-03", "n_positive_controls=2": "n_positive_controls=1", "image_size=64": "image_size=48"}
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,7 @@ def pages() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_every_cell_runs(pages: ModuleType, tmp_path: Path) -> None:
     codes = pages.sources(pages.read_notebook(), "code")
     for old, new in SMALLER.items():
@@ -43,6 +46,18 @@ def test_every_cell_runs(pages: ModuleType, tmp_path: Path) -> None:
     ]
     assert kinds == stored
     assert (tmp_path / "explained" / "sites.csv").is_file()
+
+
+def test_the_names_that_the_cells_import_exist(pages: ModuleType) -> None:
+    """In the fast tier, where the cells are not run."""
+    nodes = [node for code in pages.sources(pages.read_notebook(), "code") for node in ast.parse(code).body]
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert len(imports) > 8
+    exec(compile(ast.Module(imports, []), "notebook.ipynb", "exec"), {})  # noqa: S102 - the notebook is ours
+    called = {
+        name for code in pages.sources(pages.read_notebook(), "code") for name in re.findall(r"plot\.(\w+)", code)
+    }
+    assert called <= {*plot.__all__}
 
 
 def test_the_stored_outputs_are_of_a_whole_run(pages: ModuleType) -> None:

@@ -102,7 +102,7 @@ def first_channels(explanation: Explanation, n_channels: int) -> list[int]:
 
 
 def provenance(run: RunFolder, explanation: Explanation) -> dict[str, Any]:
-    """Return the origin of an export: version, run, its hash, and the method of the maps."""
+    """Return version, run, its hash, and the method of the maps."""
     return {
         "distangle": __version__,
         "run": run.root.resolve().name,

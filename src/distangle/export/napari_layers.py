@@ -31,7 +31,7 @@ LayerData = tuple[np.ndarray, dict[str, Any], str]
 MAP_COLORMAP = "inferno"
 MAP_OPACITY = 0.5
 MOST_NAMES = 6  # wells that an error names
-CONTRAST_SITES = 4  # untreated sites of the plate that set the contrast
+CONTRAST_SITES = 4  # negative controls of the plate that set the contrast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +237,7 @@ def _map_layers(
 
 
 def _plate_limits(screen: Screen, reader: VerifiedReader, row: int, images: np.ndarray) -> np.ndarray:
-    """Return the contrast of the untreated sites of the plate and of these images."""
+    """Return the contrast of the negative controls of the plate and of these images."""
     sites, own = screen.sites, screen.sites.iloc[row]
     on_plate = (sites["experiment"] == own["experiment"]) & (sites["plate"] == own["plate"])
     controls = np.flatnonzero(on_plate & sites["role"].astype(str).isin(NEGATIVE))
