@@ -11,7 +11,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test fast lint slow bench docs clean
+.PHONY: demo test fast lint slow bench docs notebook clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -48,6 +48,10 @@ docs: $(READY)
 	$(BIN)/pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[log,test,lint,docs]'
 	$(BIN)/sphinx-build -b html -E -W --keep-going -q docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+# Runs the cells of docs/notebook.ipynb and stores their outputs in it; no Jupyter is needed.
+notebook: $(READY)
+	$(BIN)/python docs/_ext/notebook_page.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build docs/_build docs/reference/generated *.egg-info src/*.egg-info

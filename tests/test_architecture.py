@@ -22,7 +22,7 @@ LAYERS = [
     {"profiles"},
     {"explain", "export"},
     {"report"},
-    {"demo", "ablation", "web"},
+    {"demo", "ablation", "web", "plot"},
     {"cli"},
 ]
 NO_TORCH = [

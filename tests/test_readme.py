@@ -21,7 +21,7 @@ SHORT = ("simulate", "index", "check")
 # What makes the tutorial's screen small enough for a test.
 SMALLER = {"experiments_per_cell_type=3": "experiments_per_cell_type=2", "n_treatments=10": "n_treatments=3"}
 SMALL = ("image_size=64", "n_positive_controls=1", "n_negative_controls=2", "plates_per_experiment=1")
-GUIDES = ("index-my-layout", "hold-out", "read-the-scores", "explain", "export", "profile-a-run")
+GUIDES = ("index-my-layout", "hold-out", "read-the-scores", "explain", "view", "export", "profile-a-run")
 PAGES = ("tutorial", *(f"how-to/{name}" for name in GUIDES))
 
 

@@ -28,8 +28,12 @@ def setup(app: Any) -> dict[str, Any]:
 
 
 def _write_pages(app: Any, _config: Any) -> None:
+    from notebook_page import notebook_page, read_notebook  # beside this file, which only Sphinx has in its path
+
     folder = Path(app.srcdir) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
     pages = {
+        "notebook.md": notebook_page(read_notebook(), folder),
         "cli.md": cli_page(),
         "configuration-keys.md": configuration_page(),
         "simulation-keys.md": simulation_page(),

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from distangle.errors import ImageError
+from distangle.images.composites import fit_map
 from distangle.report.scale_bar import bar_length_um, draw_scale_bar, length_text
 from distangle.report.sections.sites import _correlation_sentence
-from distangle.report.site_renderer import ChosenSite, SiteRenderer, choose_sites, fit_map
+from distangle.report.site_renderer import ChosenSite, SiteRenderer, choose_sites
 from distangle.screen import Screen
 from report_run import STAINS, Made, Plan, make_run
 

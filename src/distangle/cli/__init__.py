@@ -15,7 +15,7 @@ from distangle.cli.predictions import predict
 from distangle.cli.profiles import profile
 from distangle.cli.runs import demo, report, train
 from distangle.cli.screens import folds, index, pack, simulate, statistics
-from distangle.cli.views import view
+from distangle.cli.views import napari, view
 from distangle.core.progress import show_action, show_waiting
 from distangle.errors import DistangleError, StoppedError
 
@@ -38,7 +38,22 @@ FUNCTIONS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         *(index, check, train, predict, explain, profile, figures, report),
-        *(simulate, statistics, folds, pack, settings, view, export, verify, trust, ablate, demo, help, version),
+        *(
+            simulate,
+            statistics,
+            folds,
+            pack,
+            settings,
+            view,
+            napari,
+            export,
+            verify,
+            trust,
+            ablate,
+            demo,
+            help,
+            version,
+        ),
     )
 }
 for position, (name, (group, _)) in enumerate(VERBS.items()):

@@ -42,6 +42,7 @@ VERBS: dict[str, tuple[Group, str]] = {
     "pack": (SCREEN, "distangle pack screen --out packed"),
     "settings": (RUN, "distangle settings --preset small > my.yaml"),
     "view": (RUN, "distangle view runs/first"),
+    "napari": (RUN, "distangle napari runs/first HUVEC-01/1/B02"),
     "export": (RUN, "distangle export runs/first --format h5ad --out exported"),
     "verify": (RUN, "distangle verify runs/first"),
     "trust": (RUN, "distangle trust from-a-colleague/screen"),

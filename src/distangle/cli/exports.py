@@ -12,29 +12,44 @@ if TYPE_CHECKING:
 
 
 def export(
-    source: Path, *, format: Literal["h5ad", "pycytominer", "torch", "onnx"], out: Path, size: int | None = None
+    source: Path,
+    *,
+    format: Literal["h5ad", "pycytominer", "ome-zarr", "torch", "onnx"],
+    out: Path,
+    size: int | None = None,
+    screen: Path | None = None,
+    images: Path | None = None,
 ) -> None:
-    """Write embeddings, profiles or the network as files of other programs.
+    """Write embeddings, profiles, explained sites or the network for other programs.
 
     A run gives the embeddings of its sites, and the profiles of its wells if it has any.
 
     Args:
-        source: Folder of a run or of profiles; a run for `torch` and `onnx`.
+        source: Folder of a run or of profiles; a run for `ome-zarr`, `torch` and `onnx`.
         format: Type of the files: `h5ad` (AnnData, for scanpy), `pycytominer` (one Parquet table per plate and one of
-            all plates), or the network as `torch` (torch.export) or `onnx`.
+            all plates), `ome-zarr` (images and activation maps of the explained sites, for napari and vizarr), or the
+            network as `torch` (torch.export) or `onnx`.
         out: New folder for the files.
         size: Height and width of the input of the network after binning, in pixels; the default is the size of the
             images of the screen.
+        screen: Screen of the run, if it was moved; for `ome-zarr`.
+        images: Folder of the images, if they were moved after `distangle index`; for `ome-zarr`.
     """
     from distangle.export.folders import check_new, check_source
 
-    check_source(source, must_be_run=format in ("torch", "onnx"))
+    check_source(source, needs="network" if format in ("torch", "onnx") else "images" if format == "ome-zarr" else "")
     check_new(out)
+    for name, folder in (("screen", screen), ("images", images)):
+        if folder is not None and format != "ome-zarr":
+            raise ConfigError(f"--{name} {folder} says where images are, and {format} has no images. Leave it out.")
     if format == "torch" or format == "onnx":
         _export_network(source, out, format=format, size=size)
         return
     if size is not None:
         raise ConfigError(f"--size {size} is the size of the input of a network, and {format} has no network.")
+    if format == "ome-zarr":
+        _export_sites(source, out, screen=screen, images=images)
+        return
     _export_profiles(source, out, format=format)
 
 
@@ -58,6 +73,30 @@ def _export_profiles(source: Path, out: Path, *, format: Literal["h5ad", "pycyto
             print_status(f"{one.name}: {_size(one)}, one table per plate in plates/ and all in assembled.parquet")
         else:
             print_note("The profiles of perturbations have no plate and are not written; use `--format h5ad`.")
+    print_result(str(out))
+
+
+def _export_sites(source: Path, out: Path, *, screen: Path | None, images: Path | None) -> None:
+    from distangle.cli.inputs import open_own_screen
+    from distangle.export.folders import new_folder
+    from distangle.results import RunFolder, refuse_altered
+
+    run = RunFolder.open(source)
+    own_screen = open_own_screen(run, screen, images)
+    show_action("reading the explanation")
+    from distangle.export import write_explained_sites
+
+    refuse_altered(run, "explanations/")
+    with new_folder(out) as folder:
+        result = write_explained_sites(run, own_screen, folder, step=lambda name: show_action("writing", name))
+    for sentence in result.refused:
+        print_note(f"Not written: {sentence}")
+    n_plates = len(result.plates)
+    print_status(
+        f"{result.n_sites} {'site' if result.n_sites == 1 else 'sites'} on {n_plates} "
+        f"{'plate' if n_plates == 1 else 'plates'}; sites.csv lists them. Open a plate: "
+        f"`napari --plugin napari-ome-zarr {out / result.plates[0]}`."
+    )
     print_result(str(out))
 
 

@@ -1,10 +1,12 @@
-"""Run the verb `view`: plates, wells and images in a browser."""
+"""Run the verbs that show images: view in a browser, napari in its window."""
 
+import importlib
 import importlib.util
+import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -12,7 +14,12 @@ from distangle.cli.console import print_note, print_result
 from distangle.core.progress import show_action
 from distangle.errors import ConfigError
 
+if TYPE_CHECKING:
+    from distangle.export.napari_layers import WellLayers
+
 PACKAGES = ("starlette", "uvicorn")
+NAPARI_PACKAGE = "napari"
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")  # variables, on Linux
 PIXELS_WITHOUT_NUMBA = 1 << 60  # its kernels take 130 MB, and a viewer reads few images
 
 
@@ -52,6 +59,88 @@ def view(
             _view(_simulate(Path(temporary)), port=port, listen=listen, browser=browser)
         return
     _view(folder or Path(), port=port, listen=listen, browser=browser, screen=screen, images=images)
+
+
+def napari(
+    run: Path,
+    well: str,
+    *,
+    site: int | None = None,
+    screen: Path | None = None,
+    images: Path | None = None,
+) -> None:
+    """Open a well in napari: its channels, and the activation map as a layer.
+
+    Channels have their names, colors and the contrast of the plate; the scale is in micrometers if the pixel size is
+    known. A slider goes through the sites of the well. The prediction is in the metadata of the layers.
+
+    Args:
+        run: Folder of the run.
+        well: Name of the well: `WELL`, `PLATE/WELL` or `EXPERIMENT/PLATE/WELL`, such as `HUVEC-01/1/B02`.
+        site: Number of one site; without it, all sites.
+        screen: Screen of the run, if it was moved.
+        images: Folder of the images, if they were moved after `distangle index`.
+    """
+    _check_napari()
+    from distangle.cli.inputs import open_own_screen
+    from distangle.results import RunFolder, refuse_altered
+
+    run_folder = RunFolder.open(run)
+    own_screen = open_own_screen(run_folder, screen, images)
+    show_action("reading", well)
+    from distangle.export.napari_layers import well_layers
+
+    refuse_altered(run_folder, "explanations/")
+    layers = well_layers(run_folder, own_screen, well, site=site)
+    for note in layers.notes:
+        print_note(note)
+    show_action("loading napari")
+    package = importlib.import_module(NAPARI_PACKAGE)
+    print_result(f"{layers.title}: {len(layers.layers)} layers. Close the window of napari to end.")
+    viewer = package.Viewer(title=f"{layers.title} - {run_folder.root.resolve().name}")
+    fill_viewer(viewer, layers, create=package.layers.Layer.create)
+    show_action("")
+    package.run()
+
+
+def fill_viewer(viewer: Any, layers: "WellLayers", *, create: Any) -> None:
+    """Add the layers of a well to a viewer of napari.
+
+    Args:
+        viewer: A `napari.Viewer` or its model.
+        layers: The well.
+        create: `napari.layers.Layer.create`.
+    """
+    for data in layers.layers:
+        viewer.add_layer(create(*data))
+    if len(layers.sites) > 1:
+        viewer.dims.axis_labels = ("site", "y", "x")
+        viewer.dims.set_point(0, 0)
+    # napari 0.9 moved the scale bar.
+    overlays = getattr(getattr(viewer, "canvas", None), "overlays", viewer)
+    overlays.scale_bar.visible = layers.in_um
+    if layers.in_um:
+        for layer in viewer.layers:
+            layer.units = tuple("pixel" if axis == 0 and layer.ndim == 3 else "um" for axis in range(layer.ndim))
+    viewer.reset_view()
+
+
+def _check_napari() -> None:
+    """Check that napari is installed and has a display.
+
+    Raises:
+        ConfigError: One is absent.
+    """
+    if importlib.util.find_spec(NAPARI_PACKAGE) is None:
+        raise ConfigError(
+            "`distangle napari` needs napari, which is not installed. Install the extra `napari`: `pip install "
+            "'distangle[napari]'`, or look at the well in a browser: `distangle view RUN`."
+        )
+    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in DISPLAYS):
+        raise ConfigError(
+            "`distangle napari` opens a window, and this machine has no display (DISPLAY is not set). Use `distangle "
+            "view RUN`, or export the sites and open them at home: `distangle export RUN --format ome-zarr --out DIR`."
+        )
 
 
 def _view(

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from distangle.core.io import make_folder
 from distangle.errors import ConfigError, ProfileError
@@ -23,21 +24,21 @@ def has_profiles(folder: Path) -> bool:
     return (folder / PROFILE_FILE).is_file()
 
 
-def check_source(source: Path, *, must_be_run: bool = False) -> None:
+def check_source(source: Path, *, needs: Literal["network", "images", ""] = "") -> None:
     """Check that a folder is a run or a folder of profiles.
 
     Args:
         source: The folder.
-        must_be_run: Whether it must be a run, because the network is exported.
+        needs: Part of a run that is exported; "" where a folder of profiles will do.
 
     Raises:
         ProfileError: It is neither.
     """
-    if is_run(source) or (has_profiles(source) and not must_be_run):
+    if is_run(source) or (has_profiles(source) and not needs):
         return
-    if must_be_run:
+    if needs:
         state = "it has no run.json" if source.exists() else "it does not exist"
-        raise ProfileError(f"{source} has no network: {state}. Expected the folder of a run. Name a run.")
+        raise ProfileError(f"{source} has no {needs}: {state}. Expected the folder of a run. Name a run.")
     state = f"it has neither run.json nor {PROFILE_FILE}" if source.exists() else "it does not exist"
     raise ProfileError(
         f"{source} cannot be exported: {state}. Expected the folder of a run or a folder of profiles. `distangle train "

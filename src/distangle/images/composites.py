@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from distangle.errors import ImageError
 from distangle.screen import Channel
@@ -126,6 +127,27 @@ def overlay(
     colored = matplotlib.colormaps[colors](activation_map)[..., :3]
     opacity = (strength * activation_map)[..., None]
     return _to_uint8(picture / 255.0 * (1 - opacity) + colored * opacity)
+
+
+def fit_map(attribution_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resize an attribution map to the size of a picture, float32 in [0, 1].
+
+    The map of a network that used binned pixels is smaller than the image on disk.
+
+    Raises:
+        ImageError: Map and picture differ in aspect ratio.
+    """
+    if attribution_map.shape == shape:
+        return np.asarray(np.clip(attribution_map, 0, 1), dtype=np.float32)
+    scales = shape[0] / attribution_map.shape[0], shape[1] / attribution_map.shape[1]
+    # Binning can cut off one pixel of the map at an edge.
+    if abs(scales[0] / scales[1] - 1) > 0.5 / min(attribution_map.shape) + 0.02:
+        raise ImageError(
+            f"A map of {attribution_map.shape} does not fit an image of {shape}: the aspect ratios differ."
+        )
+    picture = Image.fromarray(np.ascontiguousarray(attribution_map, dtype=np.float32))
+    resized = picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(np.clip(np.asarray(resized), 0, 1), dtype=np.float32)
 
 
 def activation_scale(width: int = 256, height: int = 12) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Build the pages and figures of a run; the only package with matplotlib."""
+"""Build the pages and figures of a run."""
 
 from distangle.images.composites import (
     channel_colors,

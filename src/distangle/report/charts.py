@@ -71,15 +71,12 @@ def training_curves(metrics: pd.DataFrame, *, chance: float | None = None, stamp
         chance: Accuracy of guessing, drawn as a dashed line; None for no line.
         stamp: Label in the corner, such as "forced split".
     """
-    charts = {}
-    for name, title, lines in _CURVES:
-        available = [line for line in lines if line[0] in metrics.columns and metrics[line[0]].notna().any()]
-        if available:
-            chance_line = chance if name == "accuracy" else None
-            charts[name] = _draw_curve(
-                metrics, title, available, chance=chance_line, from_zero=name != "rate", stamp=stamp
-            )
-    return charts
+    return {
+        name: _draw_curve(
+            metrics, title, lines, chance=chance if name == "accuracy" else None, from_zero=name != "rate", stamp=stamp
+        )
+        for name, (title, lines) in curve_names(metrics).items()
+    }
 
 
 def _draw_curve(
@@ -93,34 +90,65 @@ def _draw_curve(
 ) -> str:
     with matplotlib.rc_context(svg_settings()):
         figure = Figure(figsize=(3.5, 2.5), layout="constrained")
-        axes = figure.add_subplot()
-        ends: list[tuple[float, float, str, str]] = []
-        for column, name, color in lines:
-            points = metrics[metrics[column].notna()]
-            marker = "o" if len(points) < 16 else None
-            axes.plot(points["epoch"], points[column], color=color, linewidth=1.8, marker=marker, markersize=3)
-            ends.append((float(points["epoch"].iloc[-1]), float(points[column].iloc[-1]), name, color))
-        if chance is not None:
-            axes.set_ylim(0, 1.02)
-            axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
-            axes.annotate(
-                "chance", (metrics["epoch"].max(), chance), xytext=(0, 3), textcoords="offset points", color=MUTED,
-                ha="right", fontsize=8,
-            )  # fmt: skip
-        elif from_zero:
-            axes.set_ylim(bottom=0)
-        low, high = axes.get_ylim()
-        ends.sort(key=lambda end: end[1])
-        close = len(ends) == 2 and ends[1][1] - ends[0][1] < 0.09 * (high - low)
-        for index, (x, y, name, color) in enumerate(ends):
-            shift = 12 * (index - 0.5) if close else 0.0  # points; separates the names of curves with the same end
-            axes.annotate(name, (x, y), xytext=(5, shift), textcoords="offset points", color=color, va="center")
-        axes.set_title(title, pad=8)
-        axes.set_xlabel("epoch")
-        axes.grid(axis="y")
-        axes.set_axisbelow(True)
-        axes.locator_params(axis="x", integer=True, nbins=6)
+        draw_curves(figure.add_subplot(), metrics, title, lines, chance=chance, from_zero=from_zero)
         return svg_of(figure, stamp)
+
+
+def curve_names(metrics: pd.DataFrame) -> dict[str, tuple[str, list[tuple[str, str, str]]]]:
+    """Return title and lines (column, name, color) of every chart with a number."""
+    charts = {}
+    for name, title, lines in _CURVES:
+        available = [line for line in lines if line[0] in metrics.columns and metrics[line[0]].notna().any()]
+        if available:
+            charts[name] = title, available
+    return charts
+
+
+def draw_curves(
+    axes: Axes,
+    metrics: pd.DataFrame,
+    title: str,
+    lines: Sequence[tuple[str, str, str]],
+    *,
+    chance: float | None = None,
+    from_zero: bool = True,
+) -> None:
+    """Draw columns over the epochs, each named at its end.
+
+    Args:
+        axes: Empty axes.
+        metrics: One row per epoch.
+        title: Title above the chart.
+        lines: Column, name and color of each, from `curve_names`.
+        chance: Accuracy of guessing, drawn as a dashed line; None for no line.
+        from_zero: Whether the value axis starts at 0.
+    """
+    ends: list[tuple[float, float, str, str]] = []
+    for column, name, color in lines:
+        points = metrics[metrics[column].notna()]
+        marker = "o" if len(points) < 16 else None
+        axes.plot(points["epoch"], points[column], color=color, linewidth=1.8, marker=marker, markersize=3)
+        ends.append((float(points["epoch"].iloc[-1]), float(points[column].iloc[-1]), name, color))
+    if chance is not None:
+        axes.set_ylim(0, 1.02)
+        axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
+        axes.annotate(
+            "chance", (metrics["epoch"].max(), chance), xytext=(0, 3), textcoords="offset points", color=MUTED,
+            ha="right", fontsize=8,
+        )  # fmt: skip
+    elif from_zero:
+        axes.set_ylim(bottom=0)
+    low, high = axes.get_ylim()
+    ends.sort(key=lambda end: end[1])
+    close = len(ends) == 2 and ends[1][1] - ends[0][1] < 0.09 * (high - low)
+    for index, (x, y, name, color) in enumerate(ends):
+        shift = 12 * (index - 0.5) if close else 0.0  # points; separates the names of curves with the same end
+        axes.annotate(name, (x, y), xytext=(5, shift), textcoords="offset points", color=color, va="center")
+    axes.set_title(title, pad=8)
+    axes.set_xlabel("epoch")
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    axes.locator_params(axis="x", integer=True, nbins=6)
 
 
 def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp: str = "") -> str:
@@ -137,18 +165,9 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
     with matplotlib.rc_context(svg_settings()):
         figure = Figure(figsize=(side + names + 0.9, side + names + 0.2))
         width, height = figure.get_size_inches()
-        axes = figure.add_axes((names / width, names / height, side / width, side / height))
-        _draw_cells(axes, shares, color=BLUE)
-        ticks = np.arange(n) + 0.5
-        axes.set_xticks(ticks, [_shorten(name) for name in perturbations], rotation=90, fontsize=8)
-        axes.set_yticks(ticks, [_shorten(name) for name in perturbations], fontsize=8)
-        axes.set_xlim(0, n)
-        axes.set_ylim(n, 0)
-        axes.tick_params(length=0)
-        axes.set_title("true (row) → predicted (column)", pad=5, color=MUTED)
-        for spine in axes.spines.values():
-            spine.set_visible(True)
-            spine.set_color(RULE)
+        draw_confusion(
+            figure.add_axes((names / width, names / height, side / width, side / height)), perturbations, shares
+        )
         bar = figure.add_axes(((names + side + 0.15) / width, names / height, 0.12 / width, side / height))
         _draw_cells(bar, np.linspace(0, 1, 32)[::-1, None], color=BLUE, edge=False)
         bar.set_xticks([])
@@ -160,6 +179,28 @@ def confusion_matrix(perturbations: Sequence[str], shares: np.ndarray, *, stamp:
             spine.set_visible(False)
         bar.tick_params(length=0)
         return svg_of(figure, stamp)
+
+
+def draw_confusion(axes: Axes, perturbations: Sequence[str], shares: np.ndarray) -> None:
+    """Draw the cells of a confusion matrix with their names.
+
+    Args:
+        axes: Empty axes.
+        perturbations: Names, in the order of rows and columns.
+        shares: [true, predicted] in [0, 1]; rows of NaN have no held-out site.
+    """
+    n = len(perturbations)
+    _draw_cells(axes, shares, color=BLUE)
+    ticks = np.arange(n) + 0.5
+    axes.set_xticks(ticks, [_shorten(name) for name in perturbations], rotation=90, fontsize=8)
+    axes.set_yticks(ticks, [_shorten(name) for name in perturbations], fontsize=8)
+    axes.set_xlim(0, n)
+    axes.set_ylim(n, 0)
+    axes.tick_params(length=0)
+    axes.set_title("true (row) → predicted (column)", pad=5, color=MUTED)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_color(RULE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,29 +239,35 @@ def channel_chart(
         highlighted: Index of the channel in orange; None for none.
         stamp: Label in the corner, such as "forced split".
     """
-    null, intervals = column.null, column.interval
-    positions = np.arange(len(names))
     with matplotlib.rc_context(svg_settings()):
         figure = Figure(figsize=(4.6, 0.34 * len(names) + 0.9), layout="constrained")
-        axes = figure.add_subplot()
-        colors = [ORANGE if position == highlighted else BLUE for position in positions]
-        if null is not None:
-            axes.barh(positions, null[:, 1] - null[:, 0], left=null[:, 0], height=0.78, color=RULE, zorder=1)
-        axes.barh(positions, column.mean, height=0.42, color=colors, zorder=2)
-        if intervals is not None:
-            axes.hlines(positions, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
-        for values in column.by_group.values():
-            axes.plot(values, positions, "o", markersize=4, markerfacecolor="none", markeredgecolor=INK, zorder=3)
-        axes.set_yticks(positions, [_shorten(name) for name in names], color=INK)
-        axes.invert_yaxis()
-        axes.axvline(0, color=MUTED, linewidth=0.8, zorder=4)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
-        axes.set_xlabel(unit)
-        axes.set_title(title, pad=8)
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(axis="y", length=0)
+        draw_channels(figure.add_subplot(), names, column, title=title, unit=unit, highlighted=highlighted)
         return svg_of(figure, stamp)
+
+
+def draw_channels(
+    axes: Axes, names: Sequence[str], column: ChannelColumn, *, title: str, unit: str, highlighted: int | None = None
+) -> None:
+    """Draw one value per channel, as `channel_chart` does, into empty axes."""
+    null, intervals = column.null, column.interval
+    positions = np.arange(len(names))
+    colors = [ORANGE if position == highlighted else BLUE for position in positions]
+    if null is not None:
+        axes.barh(positions, null[:, 1] - null[:, 0], left=null[:, 0], height=0.78, color=RULE, zorder=1)
+    axes.barh(positions, column.mean, height=0.42, color=colors, zorder=2)
+    if intervals is not None:
+        axes.hlines(positions, intervals[:, 0], intervals[:, 1], color=INK, linewidth=1.3, zorder=3)
+    for values in column.by_group.values():
+        axes.plot(values, positions, "o", markersize=4, markerfacecolor="none", markeredgecolor=INK, zorder=3)
+    axes.set_yticks(positions, [_shorten(name) for name in names], color=INK)
+    axes.invert_yaxis()
+    axes.axvline(0, color=MUTED, linewidth=0.8, zorder=4)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.set_xlabel(unit)
+    axes.set_title(title, pad=8)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 def channel_matrix(

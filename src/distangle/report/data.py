@@ -137,7 +137,7 @@ def load(run: RunFolder, screen: Screen, *, truth: Mapping[str, Any] | None = No
             for path in sorted(run.cross_validation.glob("fold-*/correction.json"))
             if (correction := _read_correction(path))
         ),
-        metrics=_read_metrics(run.metrics, run.timing),
+        metrics=read_metrics(run),
         scores=Scores.read(run.scores) if run.scores.exists() else None,
         wells=_read_wells(run.predictions),
         explanation=_read_if_present(Explanation, run.explanations),
@@ -185,7 +185,13 @@ def _read_correction(path: Path) -> Mapping[str, Any] | None:
     return read_json(path, fix="Restore it from a copy, or train the run again.")
 
 
-def _read_metrics(path: Path, timing: Path) -> pd.DataFrame | None:
+def read_metrics(run: RunFolder) -> pd.DataFrame | None:
+    """Return one row per epoch, with its `seconds`; None before the first one ended.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    path, timing = run.metrics, run.timing
     if not path.exists() or path.stat().st_size == 0:
         return None
     metrics = _read_numbers(path)

@@ -113,27 +113,6 @@ def choose_sites(table: pd.DataFrame, *, correct: int = 6, wrong: int = 3, contr
     return examples
 
 
-def fit_map(attribution_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize an attribution map to the size of a picture, float32 in [0, 1].
-
-    The map of a network that used binned pixels is smaller than the image on disk.
-
-    Raises:
-        ImageError: Map and picture differ in aspect ratio.
-    """
-    if attribution_map.shape == shape:
-        return np.asarray(np.clip(attribution_map, 0, 1), dtype=np.float32)
-    scales = shape[0] / attribution_map.shape[0], shape[1] / attribution_map.shape[1]
-    # Binning can cut off one pixel of the map at an edge.
-    if abs(scales[0] / scales[1] - 1) > 0.5 / min(attribution_map.shape) + 0.02:
-        raise ImageError(
-            f"A map of {attribution_map.shape} does not fit an image of {shape}: the aspect ratios differ."
-        )
-    picture = Image.fromarray(np.ascontiguousarray(attribution_map, dtype=np.float32))
-    resized = picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return np.asarray(np.clip(np.asarray(resized), 0, 1), dtype=np.float32)
-
-
 class SiteRenderer:
     """Draws sites of one screen; the pictures of one plate share their contrast.
 
@@ -187,7 +166,9 @@ class SiteRenderer:
         try:
             # The grey image only shows the position, so it uses the contrast of its own site.
             background = composites.grey(composites.stretch(image, composites.contrast_limits([image])))
-            overlay = composites.overlay(background, fit_map(attribution_map, (image.shape[1], image.shape[2])))
+            overlay = composites.overlay(
+                background, composites.fit_map(attribution_map, (image.shape[1], image.shape[2]))
+            )
         except ImageError as error:
             return SitePictures(**values, problem=str(error))
         return SitePictures(

@@ -25,7 +25,7 @@ from distangle.report.paper.figure import (
     scale_sentence,
     with_scale,
 )
-from distangle.report.site_renderer import ChosenSite, choose_sites, fit_map, site_key
+from distangle.report.site_renderer import ChosenSite, choose_sites, site_key
 from distangle.results import Explanation
 
 TITLE = "Attribution maps"
@@ -63,7 +63,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
             pixels = with_scale(merge_channels(image, merged), data)
             picture(upper, pixels, f"{cell_type + ', ' if cell_type else ''}{label}")
             try:
-                attribution_map = fit_map(explanation.maps[site.row], (image.shape[1], image.shape[2]))
+                attribution_map = composites.fit_map(explanation.maps[site.row], (image.shape[1], image.shape[2]))
             except ImageError as error:
                 return UnavailableFigure(title=TITLE, reason=str(error))
             grey = composites.grey(composites.stretch(image, composites.contrast_limits([image])))
@@ -112,7 +112,7 @@ def _draw_mean_map(axes: Axes, explanation: Explanation, entry: Mapping[str, Any
     if "Metadata_Cell_Type" in table.columns:
         is_group &= table["Metadata_Cell_Type"] == entry.get("Metadata_Cell_Type")
     for row_index in is_group.to_numpy().nonzero()[0][:1]:
-        mean = fit_map(maps[row_index], (side, round(side * maps.shape[2] / maps.shape[1])))
+        mean = composites.fit_map(maps[row_index], (side, round(side * maps.shape[2] / maps.shape[1])))
         background = np.full((*mean.shape, 3), 25, dtype=np.uint8)
         row = table.iloc[row_index]
         picture(
