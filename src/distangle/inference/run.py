@@ -19,6 +19,7 @@ from distangle.inference.image_statistics import store_statistics
 from distangle.inference.kaggle import check_kaggle, write_kaggle
 from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
 from distangle.inference.out_of_fold import BaselinePredictor, out_of_fold
+from distangle.inference.part_workers import PartWorkers
 from distangle.inference.predict import (
     PredictionOptions,
     average_wells,
@@ -234,6 +235,7 @@ def predict_share(
     *,
     out: Path | None = None,
     statistics_source: StatisticsSource | None = None,
+    workers: PartWorkers | None = None,
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> PartFolder:
@@ -247,6 +249,7 @@ def predict_share(
         share: Which of the parts.
         out: Output folder; None: the run's `predictions/`.
         statistics_source: Whose batch-norm statistics, instead of the configured ones.
+        workers: Predict the parts; None for this process.
         advance: Called after every percent of the sites.
         say: Called with messages for the user.
 
@@ -279,7 +282,7 @@ def predict_share(
         parts = part_folder(
             predictor, out or run.predictions, weights_sha256=sha256_of(run.checkpoints / "model.safetensors")
         )
-        predict_missing(predictor, parts, share=share, report=by_percent(advance), say=say)
+        predict_missing(predictor, parts, share=share, workers=workers, report=by_percent(advance), say=say)
     finally:
         store.close()
     return parts
