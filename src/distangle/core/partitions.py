@@ -118,6 +118,7 @@ class _Pool:
             num_cpus=1, num_gpus=int(workers.with_gpu), max_restarts=-1, max_task_retries=MAX_RETRIES
         )(_Worker)
         self._open_work = ray.put(open_work)
+        self._workers: list[Any] = []
         self._calls: dict[Any, tuple[Any, int | None]] = {}  # worker and number of the partition, by call
         self._n_failed_starts = 0  # since the last worker that started
 
@@ -146,21 +147,24 @@ class _Pool:
                 following = next(waiting, None)
                 if following is None:
                     is_exhausted = True
+                    self._stop_worker(worker)
                     continue
                 self._calls[worker.compute.remote(following[1])] = worker, following[0]
                 n_running += 1
 
     def close(self) -> None:
         """Stop all workers."""
-        for worker, _ in self._calls.values():
+        for worker in list(self._workers):
             self._stop_worker(worker)
 
     def _start_worker(self) -> Any:
         worker = self._actor.remote((self._open_work,))
+        self._workers.append(worker)
         self._calls[worker.ready.remote()] = worker, None
         return worker
 
     def _stop_worker(self, worker: Any) -> None:
+        self._workers.remove(worker)
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._ray.kill(worker)
 

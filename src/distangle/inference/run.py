@@ -18,7 +18,7 @@ from distangle.inference.evaluate import evaluate
 from distangle.inference.image_statistics import store_statistics
 from distangle.inference.kaggle import check_kaggle, write_kaggle
 from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
-from distangle.inference.out_of_fold import BaselinePredictor, out_of_fold
+from distangle.inference.out_of_fold import BaselinePredictor, open_folds, out_of_fold
 from distangle.inference.part_workers import PartWorkers
 from distangle.inference.predict import (
     PredictionOptions,
@@ -34,7 +34,7 @@ from distangle.model import ModelCard, PerturbationClassifier, load_model
 from distangle.model.device import inference_device
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.results.backbone_features import CARD, Features
-from distangle.results.prediction_parts import PartFolder
+from distangle.results.prediction_parts import FOLDER, PartFolder
 from distangle.results.predictions import LogitStorage
 from distangle.results.run_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
@@ -171,7 +171,8 @@ def predict_run(
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)
         predictor = part_predictor(model, card, store, options)
         if n_ranks() == 1 and features is None:
-            parts = part_folder(predictor, folder, weights_sha256=sha256_of(run.checkpoints / "model.safetensors"))
+            weights_sha256 = sha256_of(run.checkpoints / "model.safetensors")
+            parts = part_folder(predictor, folder / FOLDER, weights_sha256=weights_sha256)
         if parts is None or (len(parts.plan) < 2 and not parts.folder.exists()):
             one, eight = predict_by_views(model, card, store, options, fold=fold, advance=advance)
         else:
@@ -186,7 +187,14 @@ def predict_run(
     predict_baselines: BaselinePredictor = predict_without_cells
     if is_training_screen and description.get("cross_validation"):
         one, eight, notes, predict_baselines = out_of_fold(
-            run, screen, one, eight, open_model=open_model, site_folds=site_folds
+            run,
+            screen,
+            one,
+            eight,
+            folder=folder / FOLDER,
+            open_model=open_model,
+            site_folds=site_folds,
+            say=say,
         )
     elif not is_training_screen:
         predict_baselines = predict_new_without_cells(run, screen, card, say=say)
@@ -279,12 +287,16 @@ def predict_share(
         )
         show_action("predicting")
         predictor = part_predictor(model, card, store, PredictionOptions(views=(1, N_VIEWS), norms=norms))
-        parts = part_folder(
-            predictor, out or run.predictions, weights_sha256=sha256_of(run.checkpoints / "model.safetensors")
-        )
+        folder = (out or run.predictions) / FOLDER
+        weights_sha256 = sha256_of(run.checkpoints / "model.safetensors")
+        parts = part_folder(predictor, folder, weights_sha256=weights_sha256)
         predict_missing(predictor, parts, share=share, workers=workers, report=by_percent(advance), say=say)
     finally:
         store.close()
+    if is_training_screen:
+        for held_out in open_folds(run, screen, folder, open_model=open_model, site_folds=site_folds):
+            if held_out.parts is not None:
+                held_out.predict_missing(share=share, workers=workers, say=say)
     return parts
 
 

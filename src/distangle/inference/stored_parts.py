@@ -17,7 +17,7 @@ from distangle.errors import ConfigError, DistangleError, OutOfMemoryError, RunE
 from distangle.inference.part_workers import PartWorkers
 from distangle.inference.parts import PartPredictor
 from distangle.model import PlateBatchNorm
-from distangle.results.prediction_parts import FOLDER, PartFolder
+from distangle.results.prediction_parts import PartFolder
 from distangle.screen import Screen
 from distangle.screen.screen import PLATE_COLUMNS, SITE_COLUMNS
 
@@ -91,13 +91,16 @@ def check_unlocked(folder: Path) -> None:
         )
 
 
-def part_folder(predictor: PartPredictor, folder: Path, *, weights_sha256: str) -> PartFolder:
+def part_folder(
+    predictor: PartPredictor, folder: Path, *, weights_sha256: str, rows: Sequence[int] | None = None
+) -> PartFolder:
     """Return the folder of the parts of a prediction.
 
     Args:
         predictor: The network and the images.
-        folder: Folder of the predictions.
+        folder: Folder of the parts.
         weights_sha256: SHA-256 of the weights of the network.
+        rows: Sites of the screen; None for all.
     """
     screen = predictor.store.screen
     origin = {
@@ -106,7 +109,8 @@ def part_folder(predictor: PartPredictor, folder: Path, *, weights_sha256: str) 
         "set of batch-norm statistics": norms_sha256(predictor.norms),
         "number of views": ",".join(map(str, predictor.views)),
     }
-    return PartFolder(folder / FOLDER, predictor.plan(range(len(screen.sites))), origin)
+    plan = predictor.plan(range(len(screen.sites)) if rows is None else rows)
+    return PartFolder(folder, plan, origin)
 
 
 def predict_missing(
