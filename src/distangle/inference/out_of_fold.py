@@ -39,7 +39,7 @@ class HeldOutFold:
         run: The run of its network.
         rows: int64 [site], its held-out sites.
         predictor: The network and the images.
-        parts: Where the parts of its prediction are stored; None for a small prediction, which stays in memory.
+        parts: Where the parts of its prediction are stored; None with features, and with several ranks.
     """
 
     number: int
@@ -120,7 +120,6 @@ def open_folds(
                 parts = part_folder(
                     predictor, folder / f"fold-{number}", weights_sha256=weights_sha256, rows=rows.tolist()
                 )
-                parts = parts if len(parts.plan) > 1 or parts.folder.exists() else None
             yield HeldOutFold(
                 number=number,
                 title=f"fold {number} of {len(paths)}",

@@ -230,8 +230,7 @@ def predict_run(
             if is_training_screen:
                 written += store_statistics(run, store)
             run.record(*written, *save_statistics(run, norms))
-        if parts is not None:
-            parts.remove()
+        (parts or PartFolder(folder / FOLDER, [], {})).remove()  # with the parts of the folds of a cross-validation
     wait_for_all("the files of the prediction")
     return scores, eight
 
@@ -295,8 +294,7 @@ def predict_share(
         store.close()
     if is_training_screen:
         for held_out in open_folds(run, screen, folder, open_model=open_model, site_folds=site_folds):
-            if held_out.parts is not None:
-                held_out.predict_missing(share=share, workers=workers, say=say)
+            held_out.predict_missing(share=share, workers=workers, say=say)
     return parts
 
 
