@@ -1,5 +1,6 @@
 """Predict and score a whole run, and write the files of `predictions/`."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ import numpy as np
 from distangle.core.distributed import is_first, n_ranks, wait_for_all
 from distangle.core.io import remove_stale_temporaries, sha256_of
 from distangle.core.progress import by_percent, no_progress, show_action
-from distangle.errors import RunError
+from distangle.errors import RunError, WeightsError
 from distangle.images import N_VIEWS, ImageCache
 from distangle.images.readers.common import n_retries, retry_summary
 from distangle.inference.baselines import predict_without_cells
@@ -28,9 +29,9 @@ from distangle.inference.predict import (
     site_predictions,
 )
 from distangle.inference.statistics import save_statistics, statistics_for
-from distangle.inference.stored_parts import Share, part_folder, predict_missing
+from distangle.inference.stored_parts import Share, part_folder, predict_missing, screen_sha256
 from distangle.inference.well_columns import add_well_columns, calibrate
-from distangle.model import ModelCard, PerturbationClassifier, load_model
+from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, load_model
 from distangle.model.device import inference_device
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.results.backbone_features import CARD, Features
@@ -160,12 +161,7 @@ def predict_run(
     features, parts = None, None
     folder = out or run.predictions
     try:
-        training = training_rows(run, screen, fold) if is_training_screen else []
-        reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
-        reuse = reuse if is_training_screen else "contrast"
-        norms = statistics_for(
-            run, model, card, store, statistics_source=statistics_source, reuse=reuse, training=training, say=say
-        )
+        norms = _norms(run, model, card, store, out=out, statistics_source=statistics_source, fold=fold, say=say)
         features = features_of(run, screen, card) if norms is None else None
         show_action("predicting")
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)
@@ -278,15 +274,12 @@ def predict_share(
     try:
         is_training_screen = is_own_screen(run, screen)
         fold = fold_of_sites(run) if is_training_screen else new_sites(run, screen, say=say)
-        training = training_rows(run, screen, fold) if is_training_screen else []
-        reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
-        reuse = reuse if is_training_screen else "contrast"
-        norms = statistics_for(
-            run, model, card, store, statistics_source=statistics_source, reuse=reuse, training=training, say=say
-        )
+        norms = _norms(run, model, card, store, out=out, statistics_source=statistics_source, fold=fold, say=say)
+        folder = (out or run.predictions) / FOLDER
+        if norms is not None:
+            norms.write(folder, weights_sha256=_norms_origin(run, screen, norms.by))
         show_action("predicting")
         predictor = part_predictor(model, card, store, PredictionOptions(views=(1, N_VIEWS), norms=norms))
-        folder = (out or run.predictions) / FOLDER
         weights_sha256 = sha256_of(run.checkpoints / "model.safetensors")
         parts = part_folder(predictor, folder, weights_sha256=weights_sha256)
         predict_missing(predictor, parts, share=share, workers=workers, report=by_percent(advance), say=say)
@@ -296,6 +289,52 @@ def predict_share(
         for held_out in open_folds(run, screen, folder, open_model=open_model, site_folds=site_folds):
             held_out.predict_missing(share=share, workers=workers, say=say)
     return parts
+
+
+def _norms(
+    run: RunFolder,
+    model: PerturbationClassifier,
+    card: ModelCard,
+    store: ImageCache,
+    *,
+    out: Path | None,
+    statistics_source: StatisticsSource | None,
+    fold: Mapping[tuple[str, str, str, int], str],
+    say: Callable[[str], None],
+) -> PlateBatchNorm | None:
+    """Return the batch-norm statistics of every plate; those of an earlier share are read.
+
+    Raises:
+        ConfigError: No training plate has enough controls.
+    """
+    screen = store.screen
+    by = statistics_source or card.batch_norm.statistics
+    if by == "running":
+        return None
+    with contextlib.suppress(WeightsError):  # of another screen or network, or damaged: computed again
+        folder = (out or run.predictions) / FOLDER
+        stored = PlateBatchNorm.read(folder, weights_sha256=_norms_origin(run, screen, by))
+        if stored is not None:
+            for remark in stored.remarks:
+                say(remark)
+            return stored
+    is_training_screen = is_own_screen(run, screen)
+    reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
+    return statistics_for(
+        run,
+        model,
+        card,
+        store,
+        statistics_source=statistics_source,
+        reuse=reuse if is_training_screen else "contrast",
+        training=training_rows(run, screen, fold) if is_training_screen else [],
+        say=say,
+    )
+
+
+def _norms_origin(run: RunFolder, screen: Screen, by: StatisticsSource) -> str:
+    """Return a name of all that batch-norm statistics depend on."""
+    return f"{sha256_of(run.checkpoints / 'model.safetensors')} {screen_sha256(screen)} {by}"
 
 
 def _join(
