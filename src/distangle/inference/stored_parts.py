@@ -59,7 +59,7 @@ class Share:
 
 @contextlib.contextmanager
 def prediction_lock(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a folder of predictions, so that two commands do not write into it.
+    """Hold the lock of a folder of predictions against a second command.
 
     Args:
         folder: Folder of the predictions; made if absent, and removed again if it stays empty.
