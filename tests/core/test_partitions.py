@@ -12,6 +12,7 @@ import pytest
 from distangle.core import partitions as partitions_module
 from distangle.core.partitions import Outcome, RayWorkers, map_on_ray
 from distangle.errors import ConfigError, ImageError, RunError
+from ray_cluster import two_workers
 
 TWO = RayWorkers(n=2)
 
@@ -19,14 +20,8 @@ TWO = RayWorkers(n=2)
 @pytest.fixture(scope="module")
 def ray() -> Iterator[object]:
     """Two workers on this machine."""
-    module = pytest.importorskip("ray", reason="needs Ray: pip install 'distangle[ray]'")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        patch.delenv("RAY_ADDRESS", raising=False)
-        module.init(address="local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    with two_workers() as module:
         yield module
-        module.shutdown()
 
 
 def by_number(outcomes: Iterator[Outcome[str]]) -> dict[int, Outcome[str]]:
@@ -114,7 +109,7 @@ def test_no_partition_and_work_that_cannot_be_opened(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ray")
 def test_workers_that_never_start_end_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Dead:
-        def __init__(self, shared: object) -> None:
+        def __init__(self, version: str) -> None:
             pass
 
         def ready(self) -> None:
@@ -183,3 +178,9 @@ def test_a_cluster_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
 def test_a_number_of_workers_below_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="--workers 0: expected 1 or more"):
         RayWorkers(n=0)
+
+
+def test_a_worker_with_another_version_says_so() -> None:
+    result, error = partitions_module._Worker("0.0.1").compute((None,), "a")
+    assert result is None
+    assert str(error).endswith("this machine has 0.0.1. Install one version on all nodes.")

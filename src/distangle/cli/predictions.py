@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from distangle.cli.app import command_line
-from distangle.cli.arguments import check_exclusive
+from distangle.cli.arguments import check_exclusive, parse_ray_workers
 from distangle.cli.console import (
     BASELINES,
     bracket_notes,
@@ -19,10 +19,8 @@ from distangle.cli.console import (
 )
 from distangle.cli.inputs import compute_on, open_own_screen
 from distangle.core.progress import progress, show_action, shows_progress
-from distangle.errors import ConfigError
 
 if TYPE_CHECKING:
-    from distangle.core.partitions import RayWorkers
     from distangle.results import Scores
 
 
@@ -82,7 +80,9 @@ def predict(
     from distangle.results import refuse_altered
 
     refuse_altered(run_folder, "run.json", "config.yaml", "screen.json", "folds.parquet", "image_statistics.npy")
-    ray_workers = _ray_workers(on, workers, device)
+    if on == "local":
+        check_exclusive("--on local", {"--workers": workers}, "This process predicts one part after the other.")
+    ray_workers = parse_ray_workers(on, workers, device=device)
     compute_on(device if ray_workers is None else None)
     indexed_screen = open_own_screen(run_folder, screen, images, same=out is None)
     show_action("loading the network code")
@@ -142,22 +142,3 @@ def predict(
     if out is None:
         print_status(f"next: `distangle explain {shlex.quote(str(run))}`")
     print_result(str((out or run_folder.predictions) / "scores.json"))
-
-
-def _ray_workers(on: Literal["local", "ray"], workers: int | None, device: str | None) -> "RayWorkers | None":
-    """Return the workers of `--on ray`; None for this process.
-
-    Raises:
-        ConfigError: A flag does not fit.
-    """
-    if on == "local":
-        check_exclusive("--on local", {"--workers": workers}, "This process predicts one part after the other.")
-        return None
-    from distangle.core.distributed import n_ranks
-    from distangle.core.partitions import RayWorkers
-
-    if n_ranks() > 1:
-        raise ConfigError(f"--on ray: {n_ranks()} ranks run. Start it without torchrun: Ray starts the workers.")
-    if device is not None and device not in ("cpu", "cuda"):
-        raise ConfigError(f"--device {device} --on ray: expected cpu or cuda. Ray gives each worker a GPU of its own.")
-    return RayWorkers(n=workers, with_gpu=device == "cuda")

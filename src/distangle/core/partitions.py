@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from distangle import __version__
 from distangle.core.progress import show_action
 from distangle.errors import ConfigError, DistangleError, RunError
 
@@ -66,7 +67,8 @@ def map_on_ray(
     the others. Closing the iterator stops the workers.
 
     Args:
-        open_work: Called once in each worker; returns the function of a partition. It is pickled for the workers.
+        open_work: Called once in each worker; returns the function of a partition. It is pickled for the workers, where
+            its arrays are read-only.
         partitions: Number and content of each partition; taken one at a time, when a worker is free.
         workers: How many workers.
 
@@ -88,18 +90,28 @@ def map_on_ray(
 class _Worker:
     """Open the work on the first partition, and compute partitions; an actor of Ray."""
 
-    def __init__(self, shared: tuple[Any]) -> None:
-        self._shared = shared  # a reference inside a tuple outlives the first start of the worker
+    def __init__(self, version: str) -> None:
+        self._version = version
         self._work: Callable[[Any], Any] | None = None
 
     def ready(self) -> None:
         """Return when the worker has started."""
 
-    def compute(self, partition: Any) -> tuple[Any, DistangleError | None]:
-        """Return the result of a partition, or the error that explains why there is none."""
+    def compute(self, shared: tuple[Any], partition: Any) -> tuple[Any, DistangleError | None]:
+        """Return the result of a partition, or the error that explains why there is none.
+
+        Args:
+            shared: Reference to the function that opens the work; in a tuple, so that it is fetched only when needed.
+            partition: The partition.
+        """
         try:
+            if self._version != __version__:
+                raise RunError(
+                    f"the worker has distangle {__version__}, this machine has {self._version}. Install one version on "
+                    "all nodes."
+                )
             if self._work is None:
-                self._work = importlib.import_module("ray").get(self._shared[0])()
+                self._work = importlib.import_module("ray").get(shared[0])()
             return self._work(partition), None
         except DistangleError as error:
             return None, error.with_traceback(None)
@@ -149,7 +161,7 @@ class _Pool:
                     is_exhausted = True
                     self._stop_worker(worker)
                     continue
-                self._calls[worker.compute.remote(following[1])] = worker, following[0]
+                self._calls[worker.compute.remote((self._open_work,), following[1])] = worker, following[0]
                 n_running += 1
 
     def close(self) -> None:
@@ -158,7 +170,7 @@ class _Pool:
             self._stop_worker(worker)
 
     def _start_worker(self) -> Any:
-        worker = self._actor.remote((self._open_work,))
+        worker = self._actor.remote(__version__)
         self._workers.append(worker)
         self._calls[worker.ready.remote()] = worker, None
         return worker

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from distangle import __version__
 from distangle.core.allocator import keep_freed_memory
 from distangle.core.io import sha256_of
 from distangle.core.partitions import Outcome, RayWorkers, map_on_ray
@@ -52,7 +51,6 @@ class PartWorkers:
             The number of retried reads of each part.
         """
         job = _Job(
-            version=__version__,
             weights=self.weights.resolve(),
             weights_sha256=sha256_of(self.weights),
             device=self.device,
@@ -68,7 +66,6 @@ class _Job:
     """What all workers need.
 
     Attributes:
-        version: Of distangle.
         weights: File of the weights.
         weights_sha256: Its SHA-256.
         device: Device to compute on.
@@ -76,7 +73,6 @@ class _Job:
         parts: Folder of the parts.
     """
 
-    version: str
     weights: Path
     weights_sha256: str
     device: str | None
@@ -115,12 +111,8 @@ def _open(job: _Job) -> Callable[[_Plates], int]:
     """Load the network of a job in a worker.
 
     Raises:
-        RunError: The worker has another version of distangle, or sees other weights.
+        RunError: The worker sees other weights.
     """
-    if job.version != __version__:
-        raise RunError(
-            f"the worker has distangle {__version__}, this machine has {job.version}. Install one version on all nodes."
-        )
     if not job.weights.exists() or sha256_of(job.weights) != job.weights_sha256:
         raise RunError(
             f"the worker does not see the same {job.weights} as this machine. Put the run and the screen on a storage "
