@@ -12,6 +12,7 @@ from distangle.errors import ConfigError, RunError, StorageError
 from distangle.images import cache
 from distangle.inference import parts as parts_module
 from distangle.inference import predict_run
+from distangle.inference import run as run_module
 from distangle.inference.run import predict_share
 from distangle.inference.stored_parts import Share
 from distangle.results import Predictions, RunFolder
@@ -203,3 +204,25 @@ def test_the_verb_predicts_a_share_and_then_joins_all(
     with pytest.raises(SystemExit):
         main([*command, "--part", "2/3", "--top", "2"])
     assert "--top" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_the_join_reads_the_batch_norm_statistics_of_the_shares_unless_something_changed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, screen, out = RunFolder.open(folder / "runs/a"), read_screen(folder / "screen"), tmp_path / "out"
+    predict_run(run, screen, out=tmp_path / "expected", statistics_source="plate")
+    predict_share(run, screen, Share(number=1, total=1), out=out, statistics_source="plate")
+
+    def refuse(*inputs: object, **words: object) -> None:
+        raise AssertionError("computed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "statistics_for", refuse)
+        with pytest.raises(AssertionError, match="computed again"):
+            predict_run(run, screen, out=out, statistics_source="experiment")
+        sites = screen.sites.assign(perturbation=screen.sites["perturbation"].iloc[::-1].to_numpy())
+        with pytest.raises(AssertionError, match="computed again"):
+            predict_run(run, dataclasses.replace(screen, sites=sites), out=out, statistics_source="plate")
+        predict_run(run, screen, out=out, statistics_source="plate")
+    assert_same_files(out, tmp_path / "expected")

@@ -1,10 +1,11 @@
 """Parse command-line values: pairs, lists, filters, and flags that are settings."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
@@ -12,6 +13,9 @@ from distangle.cli.console import print_below, print_result
 from distangle.core import plain_yaml
 from distangle.core.untrusted_files import UnexpectedContent
 from distangle.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from distangle.core.partitions import RayWorkers
 
 Name = TypeVar("Name", bound=str)
 RepeatedOption = Annotated[tuple[str, ...], Parameter(negative=())]
@@ -171,6 +175,30 @@ def check_exclusive(flag: str, others: Mapping[str, Any], reason: str) -> None:
     conflicts = [name for name, value in others.items() if value is not None]
     if conflicts:
         raise ConfigError(f"Remove {', '.join(conflicts)}: not allowed with {flag}. {reason}")
+
+
+def parse_ray_workers(
+    on: Literal["local", "ray"], workers: int | None, *, device: str | None = None
+) -> "RayWorkers | None":
+    """Return the workers of `--on ray`; None for this process.
+
+    Args:
+        on: Where to compute.
+        workers: Number of workers; None for one on each core, or on each GPU.
+        device: Device of each worker; None for the default.
+
+    Raises:
+        ConfigError: A flag does not fit.
+    """
+    if on == "local":
+        return None
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"--on ray: {os.environ['WORLD_SIZE']} ranks run. Start it without torchrun.")
+    if device not in (None, "cpu", "cuda"):
+        raise ConfigError(f"--device {device} --on ray: expected cpu or cuda. Ray gives each worker a GPU of its own.")
+    from distangle.core.partitions import RayWorkers
+
+    return RayWorkers(n=workers, with_gpu=device == "cuda")
 
 
 def settings(*, preset: str | None = None, config: Path | None = None, set: RepeatedOption = ()) -> None:

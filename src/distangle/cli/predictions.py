@@ -1,11 +1,12 @@
 """Run the verb `predict`, and print scores."""
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from distangle.cli.app import command_line
-from distangle.cli.arguments import check_exclusive
+from distangle.cli.arguments import check_exclusive, parse_ray_workers
 from distangle.cli.console import (
     BASELINES,
     bracket_notes,
@@ -45,6 +46,8 @@ def predict(
     batch_norm: Literal["running", "plate", "experiment", "controls"] | None = None,
     kaggle: Path | None = None,
     part: str | None = None,
+    on: Literal["local", "ray"] = "local",
+    workers: int | None = None,
     top: int | None = None,
     half: bool = False,
 ) -> None:
@@ -64,6 +67,9 @@ def predict(
         kaggle: New CSV file with `id_code,sirna` of the test wells of RxRx1, for the Kaggle competition.
         part: Predict only share I of N of the plates, as in `3/16`, and score nothing: for array jobs. The same command
             without it then joins the shares.
+        on: Where to compute: `local` is this process; `ray` is workers of Ray on this machine, or on the cluster of
+            RAY_ADDRESS. The results are the same.
+        workers: Number of workers of `--on ray`; the default is one on each core, or on each GPU with `--device cuda`.
         top: Number of the highest logits to store for each row, or 0 for all; the default is all of up to 256 classes,
             else 32.
         half: Store logits and embeddings with half the bytes (float16).
@@ -74,12 +80,17 @@ def predict(
     from distangle.results import refuse_altered
 
     refuse_altered(run_folder, "run.json", "config.yaml", "screen.json", "folds.parquet", "image_statistics.npy")
-    compute_on(device)
+    if on == "local":
+        check_exclusive("--on local", {"--workers": workers}, "This process predicts one part after the other.")
+    ray_workers = parse_ray_workers(on, workers, device=device)
+    compute_on(device if ray_workers is None else None)
     indexed_screen = open_own_screen(run_folder, screen, images, same=out is None)
     show_action("loading the network code")
+    from distangle.core.distributed import is_first
     from distangle.inference import predict_run
+    from distangle.inference.part_workers import PartWorkers
     from distangle.inference.run import predict_share
-    from distangle.inference.stored_parts import Share
+    from distangle.inference.stored_parts import Share, check_unlocked, prediction_lock
     from distangle.results.predictions import LogitStorage
 
     if part is not None:
@@ -88,30 +99,43 @@ def predict(
             {"--kaggle": kaggle, "--top": top, "--half": half or None},
             "A share is only predicted; the command that joins the shares writes the files.",
         )
-        with progress("predict", 100, unit="%") as advance:
+    share = None if part is None else Share.parse(part)
+    part_workers = None
+    if ray_workers is not None:
+        part_workers = PartWorkers(weights=run_folder.checkpoints / "model.safetensors", device=device, ray=ray_workers)
+        share = share or Share(number=1, total=1)
+    folder = out or run_folder.predictions
+    if part is not None:
+        check_unlocked(folder)
+    is_writer = part is None and is_first()
+    lock = prediction_lock(folder, say=print_note) if is_writer else contextlib.nullcontext()
+    with progress("predict", 100, unit="%") as advance, lock:
+        if share is not None:
             parts = predict_share(
                 run_folder,
                 indexed_screen,
-                Share.parse(part),
+                share,
                 out=out,
                 statistics_source=batch_norm,
+                workers=part_workers,
                 advance=advance,
                 say=print_note,
             )
+        if part is None:
+            scores, _ = predict_run(
+                run_folder,
+                indexed_screen,
+                out=out,
+                statistics_source=batch_norm,
+                kaggle=kaggle,
+                storage=LogitStorage(top=top, half=half),
+                advance=advance,
+                say=print_note,
+            )
+    if part is not None:
         print_status("next: the same command without `--part`, when all shares are there")
         print_result(str(parts.folder))
         return
-    with progress("predict", 100, unit="%") as advance:
-        scores, _ = predict_run(
-            run_folder,
-            indexed_screen,
-            out=out,
-            statistics_source=batch_norm,
-            kaggle=kaggle,
-            storage=LogitStorage(top=top, half=half),
-            advance=advance,
-            say=print_note,
-        )
     if out is None and shows_progress():
         run_folder.add_command(command_line())
     print_scores(scores)

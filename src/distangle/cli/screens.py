@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.arguments import check_minimum, parse_key_values
+from distangle.cli.arguments import check_minimum, parse_key_values, parse_ray_workers
 from distangle.cli.console import print_note, print_result, print_status, print_table
 from distangle.cli.inputs import open_screen
 from distangle.core.io import write_json
@@ -225,7 +225,8 @@ def pack(
     format: Literal["ome-zarr", "records"] = "ome-zarr",
     level: int | None = None,
     images: Path | None = None,
-    workers: int = 2,
+    on: Literal["local", "ray"] = "local",
+    workers: int | None = None,
 ) -> None:
     """Pack the images of a screen without loss, for faster reading.
 
@@ -238,17 +239,27 @@ def pack(
             faster, for distangle only).
         level: Compression level of zstd, 1 (fast) to 22 (small); the default is 12 for ome-zarr and 1 for records.
         images: Folder of the images, if they were moved after `distangle index`.
-        workers: Number of threads.
+        on: Where to compute: `local` is this process; `ray` is workers of Ray on this machine, or on the cluster of
+            RAY_ADDRESS, each with a plate at a time.
+        workers: Number of threads, 2 by default; of workers with `--on ray`, by default one on each core.
     """
     from distangle.core.io import format_bytes
     from distangle.images import pack_screen
     from distangle.screen import conservation_line
 
-    n_workers = check_minimum(workers, 1, flag="--workers")
+    n_threads = check_minimum(2 if workers is None else workers, 1, flag="--workers")
+    ray_workers = parse_ray_workers(on, workers)
     source = open_screen(screen, images)
     with progress("pack", len(source.sites), unit="image") as advance:
         packed = pack_screen(
-            source, out, format=format, level=level, workers=n_workers, advance=advance, say=print_note
+            source,
+            out,
+            format=format,
+            level=level,
+            workers=n_threads,
+            ray=ray_workers,
+            advance=advance,
+            say=print_note,
         )
     n_refused = len(source.sites) - len(packed.screen.sites)
     if n_refused:

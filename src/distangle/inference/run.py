@@ -1,5 +1,6 @@
 """Predict and score a whole run, and write the files of `predictions/`."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ import numpy as np
 from distangle.core.distributed import is_first, n_ranks, wait_for_all
 from distangle.core.io import remove_stale_temporaries, sha256_of
 from distangle.core.progress import by_percent, no_progress, show_action
-from distangle.errors import RunError
+from distangle.errors import RunError, WeightsError
 from distangle.images import N_VIEWS, ImageCache
 from distangle.images.readers.common import n_retries, retry_summary
 from distangle.inference.baselines import predict_without_cells
@@ -18,7 +19,8 @@ from distangle.inference.evaluate import evaluate
 from distangle.inference.image_statistics import store_statistics
 from distangle.inference.kaggle import check_kaggle, write_kaggle
 from distangle.inference.new_screen import compare_with_expected, new_sites, predict_new_without_cells
-from distangle.inference.out_of_fold import BaselinePredictor, out_of_fold
+from distangle.inference.out_of_fold import BaselinePredictor, open_folds, out_of_fold
+from distangle.inference.part_workers import PartWorkers
 from distangle.inference.predict import (
     PredictionOptions,
     average_wells,
@@ -27,13 +29,13 @@ from distangle.inference.predict import (
     site_predictions,
 )
 from distangle.inference.statistics import save_statistics, statistics_for
-from distangle.inference.stored_parts import Share, part_folder, predict_missing
+from distangle.inference.stored_parts import Share, part_folder, predict_missing, screen_sha256
 from distangle.inference.well_columns import add_well_columns, calibrate
-from distangle.model import ModelCard, PerturbationClassifier, load_model
+from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, load_model
 from distangle.model.device import inference_device
 from distangle.results import Predictions, RunFolder, Scores
 from distangle.results.backbone_features import CARD, Features
-from distangle.results.prediction_parts import PartFolder
+from distangle.results.prediction_parts import FOLDER, PartFolder
 from distangle.results.predictions import LogitStorage
 from distangle.results.run_screen import is_own
 from distangle.screen import TRAIN, Folds, Screen
@@ -159,18 +161,14 @@ def predict_run(
     features, parts = None, None
     folder = out or run.predictions
     try:
-        training = training_rows(run, screen, fold) if is_training_screen else []
-        reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
-        reuse = reuse if is_training_screen else "contrast"
-        norms = statistics_for(
-            run, model, card, store, statistics_source=statistics_source, reuse=reuse, training=training, say=say
-        )
+        norms = _norms(run, model, card, store, out=out, statistics_source=statistics_source, fold=fold, say=say)
         features = features_of(run, screen, card) if norms is None else None
         show_action("predicting")
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)
         predictor = part_predictor(model, card, store, options)
         if n_ranks() == 1 and features is None:
-            parts = part_folder(predictor, folder, weights_sha256=sha256_of(run.checkpoints / "model.safetensors"))
+            weights_sha256 = sha256_of(run.checkpoints / "model.safetensors")
+            parts = part_folder(predictor, folder / FOLDER, weights_sha256=weights_sha256)
         if parts is None or (len(parts.plan) < 2 and not parts.folder.exists()):
             one, eight = predict_by_views(model, card, store, options, fold=fold, advance=advance)
         else:
@@ -185,7 +183,14 @@ def predict_run(
     predict_baselines: BaselinePredictor = predict_without_cells
     if is_training_screen and description.get("cross_validation"):
         one, eight, notes, predict_baselines = out_of_fold(
-            run, screen, one, eight, open_model=open_model, site_folds=site_folds
+            run,
+            screen,
+            one,
+            eight,
+            folder=folder / FOLDER,
+            open_model=open_model,
+            site_folds=site_folds,
+            say=say,
         )
     elif not is_training_screen:
         predict_baselines = predict_new_without_cells(run, screen, card, say=say)
@@ -221,8 +226,7 @@ def predict_run(
             if is_training_screen:
                 written += store_statistics(run, store)
             run.record(*written, *save_statistics(run, norms))
-        if parts is not None:
-            parts.remove()
+        (parts or PartFolder(folder / FOLDER, [], {})).remove()  # with the parts of the folds of a cross-validation
     wait_for_all("the files of the prediction")
     return scores, eight
 
@@ -234,6 +238,7 @@ def predict_share(
     *,
     out: Path | None = None,
     statistics_source: StatisticsSource | None = None,
+    workers: PartWorkers | None = None,
     advance: Callable[[str], None] = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> PartFolder:
@@ -247,6 +252,7 @@ def predict_share(
         share: Which of the parts.
         out: Output folder; None: the run's `predictions/`.
         statistics_source: Whose batch-norm statistics, instead of the configured ones.
+        workers: Predict the parts; None for this process.
         advance: Called after every percent of the sites.
         say: Called with messages for the user.
 
@@ -268,21 +274,67 @@ def predict_share(
     try:
         is_training_screen = is_own_screen(run, screen)
         fold = fold_of_sites(run) if is_training_screen else new_sites(run, screen, say=say)
-        training = training_rows(run, screen, fold) if is_training_screen else []
-        reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
-        reuse = reuse if is_training_screen else "contrast"
-        norms = statistics_for(
-            run, model, card, store, statistics_source=statistics_source, reuse=reuse, training=training, say=say
-        )
+        norms = _norms(run, model, card, store, out=out, statistics_source=statistics_source, fold=fold, say=say)
+        folder = (out or run.predictions) / FOLDER
+        if norms is not None:
+            norms.write(folder, weights_sha256=_norms_origin(run, screen, norms.by))
         show_action("predicting")
         predictor = part_predictor(model, card, store, PredictionOptions(views=(1, N_VIEWS), norms=norms))
-        parts = part_folder(
-            predictor, out or run.predictions, weights_sha256=sha256_of(run.checkpoints / "model.safetensors")
-        )
-        predict_missing(predictor, parts, share=share, report=by_percent(advance), say=say)
+        weights_sha256 = sha256_of(run.checkpoints / "model.safetensors")
+        parts = part_folder(predictor, folder, weights_sha256=weights_sha256)
+        predict_missing(predictor, parts, share=share, workers=workers, report=by_percent(advance), say=say)
     finally:
         store.close()
+    if is_training_screen:
+        for held_out in open_folds(run, screen, folder, open_model=open_model, site_folds=site_folds):
+            held_out.predict_missing(share=share, workers=workers, say=say)
     return parts
+
+
+def _norms(
+    run: RunFolder,
+    model: PerturbationClassifier,
+    card: ModelCard,
+    store: ImageCache,
+    *,
+    out: Path | None,
+    statistics_source: StatisticsSource | None,
+    fold: Mapping[tuple[str, str, str, int], str],
+    say: Callable[[str], None],
+) -> PlateBatchNorm | None:
+    """Return the batch-norm statistics of every plate; those of an earlier share are read.
+
+    Raises:
+        ConfigError: No training plate has enough controls.
+    """
+    screen = store.screen
+    by = statistics_source or card.batch_norm.statistics
+    if by == "running":
+        return None
+    with contextlib.suppress(WeightsError):  # of another screen or network, or damaged: computed again
+        folder = (out or run.predictions) / FOLDER
+        stored = PlateBatchNorm.read(folder, weights_sha256=_norms_origin(run, screen, by))
+        if stored is not None:
+            for remark in stored.remarks:
+                say(remark)
+            return stored
+    is_training_screen = is_own_screen(run, screen)
+    reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
+    return statistics_for(
+        run,
+        model,
+        card,
+        store,
+        statistics_source=statistics_source,
+        reuse=reuse if is_training_screen else "contrast",
+        training=training_rows(run, screen, fold) if is_training_screen else [],
+        say=say,
+    )
+
+
+def _norms_origin(run: RunFolder, screen: Screen, by: StatisticsSource) -> str:
+    """Return a name of all that batch-norm statistics depend on."""
+    return f"{sha256_of(run.checkpoints / 'model.safetensors')} {screen_sha256(screen)} {by}"
 
 
 def _join(

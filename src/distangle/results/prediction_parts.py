@@ -15,6 +15,7 @@ from distangle.core.untrusted_files import UnexpectedContent, read_regular_file
 from distangle.errors import RunError
 
 FOLDER = "parts"  # in the folder of the predictions, until they are complete
+BLOCK_ROWS = 4096  # of a mapped array that are written at once
 MAX_MEMORY = 256 << 20  # bytes of a joined array in memory; larger ones are mapped from a file
 
 
@@ -157,7 +158,7 @@ class PartFolder:
                 columns |= {f"logits.{n}": part.logits[n], f"embedding.{n}": part.embedding[n]}
             for name, values in columns.items():
                 if name not in arrays:
-                    arrays[name] = self._allocate(name, (n_sites, *values.shape[1:]))
+                    arrays[name] = allocate(self.folder / f"{name}.npy", (n_sites, *values.shape[1:]))
                 arrays[name][part.rows] = values
             for row, reason in zip(part.rows.tolist(), part.reasons, strict=True):
                 reasons[row] = reason
@@ -171,14 +172,6 @@ class PartFolder:
     def remove(self) -> None:
         """Remove the folder with all parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _allocate(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        if int(np.prod(shape)) * 4 <= MAX_MEMORY:
-            return np.full(shape, np.nan, dtype=np.float32)
-        array = np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
-        for start in range(0, len(array), 4096):
-            array[start : start + 4096] = np.nan
-        return array
 
     def _check(self, number: int) -> None:
         """Check that a part belongs to this prediction.
@@ -201,6 +194,25 @@ class PartFolder:
                 f"parts. To predict all parts again, remove {path.parent}; to go on, restore what the parts were "
                 "predicted with."
             )
+
+
+def allocate(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a float32 array of NaN: in memory, or mapped from a file if it is large.
+
+    Args:
+        path: The file, `.npy`; its folder is made when absent.
+        shape: Of the array; the first axis is the long one.
+
+    Raises:
+        StorageError: The folder is not writable.
+    """
+    if int(np.prod(shape)) * 4 <= MAX_MEMORY:
+        return np.full(shape, np.nan, dtype=np.float32)
+    make_folder(path.parent)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    for start in range(0, len(array), BLOCK_ROWS):
+        array[start : start + BLOCK_ROWS] = np.nan
+    return array
 
 
 def _fix(path: Path) -> str:

@@ -93,8 +93,8 @@ def verify_run(run: RunFolder) -> VerificationReport:
         name = path.relative_to(run.root).as_posix()
         if name in outward_links:
             continue
-        if path.is_file() and name not in entries and name not in (run.manifest.name, LOCK, START_MARK):
-            if not name.startswith(VOLATILE):
+        if path.is_file() and name not in entries and name not in (run.manifest.name, START_MARK):
+            if not name.startswith(VOLATILE) and path.name != LOCK:
                 mismatches.append(Mismatch(name, "extra", _describe_extra(path)))
     return VerificationReport(
         n_files=len(names) + sum(part.n_files for part in parts),

@@ -1,6 +1,7 @@
 """Pack a screen: write each image to one file, read it back and compare it."""
 
 import concurrent.futures
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -10,8 +11,10 @@ import pandas as pd
 
 from distangle import __version__
 from distangle.core.io import check_free_space
+from distangle.core.partitions import RayWorkers
 from distangle.core.progress import Advance, no_progress
 from distangle.errors import ScreenError
+from distangle.images.packing.pack_workers import pack_on_ray
 from distangle.images.packing.writer import Format, PackedImage, PackWriter, lock_folder, pack_identity
 from distangle.screen import Problem, Screen, site_sha256, write_screen
 from distangle.screen.indexing.provenance import rebase_paths
@@ -48,6 +51,7 @@ def pack_screen(
     format: Format = "ome-zarr",
     level: int | None = None,
     workers: int = 2,
+    ray: RayWorkers | None = None,
     advance: Advance = no_progress,
     say: Callable[[str], None] = no_progress,
 ) -> PackResult:
@@ -63,13 +67,14 @@ def pack_screen(
         format: `ome-zarr`: plates of OME-NGFF 0.5, readable by any reader of zarr 3. `records`: smaller and faster, but
             only distangle reads it.
         level: Level of zstd, 1 to 22; None for 12 with ome-zarr and 1 with records.
-        workers: Threads.
+        workers: Threads, without `ray`.
+        ray: Workers that pack the plates; None for this process.
         advance: Called after every image.
         say: Called with a message when the lock of a dead process is removed.
 
     Raises:
         ConfigError: The level is invalid, or zstd is not installed.
-        RunError: Another process packs into the folder.
+        RunError: Another process packs into the folder, or some plates failed; the others are packed.
         ScreenError: The screen has no images or no hashes, or the folder holds these images or another screen.
         StorageError: The disk is full; packed images stay.
     """
@@ -77,24 +82,35 @@ def pack_screen(
     zstd_level = DEFAULT_LEVEL[format] if level is None else level
     writer = PackWriter(screen, folder, format=format, level=zstd_level)
     with lock_folder(screen, folder, format=format, say=say):
-        return _pack(writer, screen, folder, format=format, level=zstd_level, workers=workers, advance=advance)
+        return _pack(writer, screen, folder, format=format, level=zstd_level, workers=ray or workers, advance=advance)
 
 
 def _pack(
-    writer: PackWriter, screen: Screen, folder: Path, *, format: Format, level: int, workers: int, advance: Advance
+    writer: PackWriter,
+    screen: Screen,
+    folder: Path,
+    *,
+    format: Format,
+    level: int,
+    workers: int | RayWorkers,
+    advance: Advance,
 ) -> PackResult:
     bytes_before = int(screen.sites["size"].sum())
     check_free_space(folder, needed=int(bytes_before * _SIZE_FACTOR[format]), what="packed images, about")
     writer.sweep()
     done: list[PackedImage] = []
     problems: list[Problem] = []
-    with concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="pack") as threads:
-        for outcome in _map_in_order(threads, writer.pack, range(len(screen.sites)), window=8 * workers):
-            if isinstance(outcome, Problem):
-                problems.append(outcome)
-            else:
-                done.append(outcome)
-            advance(f"{len(done) + len(problems)} images")
+    if isinstance(workers, int):
+        outcomes = _pack_in_threads(writer, len(screen.sites), workers, advance)
+    else:  # a worker has a current folder of its own
+        source = replace(screen, folder=None if screen.folder is None else screen.folder.resolve())
+        open_writer = functools.partial(PackWriter, source, folder.resolve(), format=format, level=level)
+        outcomes = pack_on_ray(open_writer, screen, workers, advance)
+    for outcome in outcomes:
+        if isinstance(outcome, Problem):
+            problems.append(outcome)
+        else:
+            done.append(outcome)
     if not done:
         raise ScreenError(f"No image of the screen can be read. First: {problems[0].describe()}")
     if format == "ome-zarr":
@@ -109,6 +125,17 @@ def _pack(
         bytes_before=bytes_before,
         bytes_after=sum(image.size for image in done),
     )
+
+
+def _pack_in_threads(
+    writer: PackWriter, n_sites: int, n_threads: int, advance: Advance
+) -> Iterator[PackedImage | Problem]:
+    """Pack all images in threads of this process, and yield them in order."""
+    with concurrent.futures.ThreadPoolExecutor(n_threads, thread_name_prefix="pack") as threads:
+        images = _map_in_order(threads, writer.pack, range(n_sites), window=8 * n_threads)
+        for n_done, outcome in enumerate(images, start=1):
+            yield outcome
+            advance(f"{n_done} images")
 
 
 def _check_screen(screen: Screen) -> None:
