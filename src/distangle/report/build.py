@@ -1,4 +1,4 @@
-"""Build the report of a run: a folder with a page, its pictures and its style."""
+"""Build the report of a run: a folder with pages by subject, pictures and tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from distangle.report.charts import SvgChart
 from distangle.report.data import ReportData, load
 from distangle.report.html import Content, Section, group, render_page, write_style
 from distangle.report.one_file import FILE, embed
+from distangle.report.pages import INDEX, render_pages
 from distangle.report.sections import (
     calibration,
     channels,
@@ -32,6 +33,10 @@ from distangle.synthetic.truth import truth_of
 
 _EXPLANATION = ("explanations/explanation.json", "explanations/sites.parquet")
 _SOURCES = {
+    "headline": (
+        *("predictions/scores.json", "predictions/wells.parquet", "profiles/hits.parquet"),
+        *("profiles/batch_effects.parquet", "explanations/explanation.json", "screen.json"),
+    ),
     "perturbations": ("profiles/hits.parquet", "predictions/wells.parquet", "explanations/explanation.json"),
     "channels": _EXPLANATION,
     "sites": (*_EXPLANATION, "explanations/maps.npz"),
@@ -65,7 +70,7 @@ def build_report(
     progress: Advance | None = None,
     say: Advance = no_progress,
 ) -> Path:
-    """Write the page, the figures and the tables of a run into its report folder.
+    """Write the pages, the figures and the tables of a run into its report folder.
 
     The report shows the results of `predict`, `explain` and `profile`. For each missing part it names the command that
     makes it.
@@ -74,7 +79,7 @@ def build_report(
         run: Folder of the run.
         screen: Predicted screen; its images are read for the pictures.
         truth: Planted effects of a synthetic screen; None reads the `truth.json` of the screen.
-        one_file: Whether to write `report.html` as well, the page with everything in one file.
+        one_file: Whether to write `report.html` as well, all pages in one file.
         progress: Called with the title of every finished section and the name of every drawn site.
         say: Receives a message if `truth.json` belongs to another screen.
 
@@ -93,18 +98,20 @@ def build_report(
     builder = _Builder(data, folder, advance)
     table = perturbation_table(data)
     sections = builder.sections(table)
-    header = scores.headline(data, table, explanation=channels.explanation_sentence(data))
-    page = render_page(f"{data.name} · distangle report", stamp=data.stamp, header=header, sections=sections)
-    index = folder / "index.html"
-    write_text(index, page)
-    paths = [*builder.paths, *tables.write_tables(data, table, sections, folder), write_style(folder), index]
+    header = scores.headline(
+        data, table, explanation=channels.explanation_sentence(data), sources=builder.sources("headline")
+    )
+    paths = [*builder.paths, *tables.write_tables(data, table, sections, folder), write_style(folder)]
+    pages = render_pages(data.name, stamp=data.stamp, header=header, sections=sections)
     if one_file:
-        path = folder / FILE
-        write_text(path, embed(page, folder))
-        paths.append(path)
+        page = render_page(f"{data.name} · distangle report", stamp=data.stamp, header=header, sections=sections)
+        pages[FILE] = embed(page, folder)
+    for name, page in pages.items():
+        paths.append(folder / name)
+        write_text(paths[-1], page)
     _remove_old_files(run, keep=paths)
     run.record(*paths)
-    return paths[-1]
+    return folder / (FILE if one_file else INDEX)
 
 
 class _Builder:
@@ -124,6 +131,10 @@ class _Builder:
             for path in sorted((self._folder / "figures").glob(pattern))
         ]
         return [*self._charts, *self._renderer.written, *pictures]
+
+    def sources(self, name: str) -> list[str]:
+        """Return the files of the run with the numbers of a section."""
+        return [file for file in _SOURCES.get(name, ()) if (self._data.run.root / file).exists()]
 
     def sections(self, table: pd.DataFrame) -> list[Section]:
         """Compute the sections in the order in which a biologist asks.
@@ -154,10 +165,6 @@ class _Builder:
             self._part("filters", "Filters", faithfulness.filters(data.filters)),
             self._part("figures", "Figures of the paper", provenance.figures(data, self._folder)),
         ]
-        files = [
-            self._part("refused", "Refused entries", provenance.refused(data)),
-            self._part("provenance", "How this run was made", provenance.provenance(data)),
-        ]
         shown = perturbations(data, table, pictures=picture_anchors(data))
         similarity = profiles.profiles(data.profiles, command=command, file="profiles/hits.csv", with_hits=False)
         candidates = [
@@ -170,7 +177,8 @@ class _Builder:
             self._part("controls", "Controls", scores.control_checks(data)),
             self._part("checks", "Trust checks", _group(checks)),
             self._part("method", "Method", _group([replace(part, is_folded=True) for part in method if part])),
-            self._part("files", "Files", _group(files)),
+            self._part("refused", "Refused entries", provenance.refused(data)),
+            self._part("provenance", "Files and settings", provenance.provenance(data)),
         ]
         return [section for section in candidates if section is not None]
 
@@ -178,8 +186,7 @@ class _Builder:
         if content is None:
             return None
         self._advance(title)
-        sources = [file for file in _SOURCES.get(name, ()) if (self._data.run.root / file).exists()]
-        return Section(name=name, title=title, content=content, sources=sources)
+        return Section(name=name, title=title, content=content, sources=self.sources(name))
 
     def _write(self, name: str, text: str) -> str:
         path = self._folder / "figures" / name

@@ -12,6 +12,13 @@ from distangle.report.sections.perturbations import acting_sentence
 from distangle.screen import Screen
 
 _RULES = {"intensity": "the brightness of the images", "position": "the position of the well", "plate": "the plate"}
+# Title and anchor of the sections with more on each answer.
+PLACES = {
+    "How sure is that?": (("Accuracy", "scores"),),
+    "In which channel?": (("Channels", "channels"), ("Example cells", "sites")),
+    "What is batch, not biology?": (("Similarity and batch", "profiles"),),
+    "What is missing?": (("Refused entries", "refused"),),
+}
 _GROUPS = ("experiment", "plate")
 
 
