@@ -176,6 +176,52 @@ def test_every_subject_has_a_page_in_the_order_a_biologist_asks(pages: Pages, ru
     assert html.index("Which perturbations act?") < html.index('id="perturbations"') < html.index('id="pages"')
 
 
+class Origins(HTMLParser):
+    """Which tables and figures a page has, and which files it names for them, by section or part."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.shown: dict[str, int] = {}
+        self.files: dict[str, list[str]] = {}
+        self._places, self._in_origin, self._in_code = ["top"], False, False
+        self._levels: list[bool] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        classes = str(attributes.get("class", "")).split()
+        if tag in ("section", "div", "details"):
+            self._levels.append(tag == "section" or "part" in classes)
+            if self._levels[-1]:
+                self._places.append(str(attributes["id"]))
+        elif tag in ("table", "figure", "dl"):
+            self.shown[self._places[-1]] = self.shown.get(self._places[-1], 0) + 1
+        self._in_origin = self._in_origin or bool({"source", "origin"} & set(classes))
+        self._in_code = tag == "code"
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("section", "div", "details") and self._levels.pop():
+            self._places.pop()
+        self._in_origin = self._in_origin and tag not in ("p", "span")
+        self._in_code = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_origin and self._in_code:
+            self.files.setdefault(self._places[-1], []).append(data)
+
+
+def test_every_table_and_figure_stands_with_the_file_of_its_numbers(pages: Pages, run_data: Made) -> None:
+    n_shown = 0
+    for name in pages:
+        origins = Origins(run_data.run.report / f"{name}.html")
+        for place, shown in origins.shown.items():
+            assert origins.files.get(place), (name, place, shown)
+            n_shown += shown
+        for file in {file for files in origins.files.values() for file in files}:
+            assert list(run_data.run.root.glob(file)), file
+    assert n_shown > 30
+
+
 def test_every_number_of_the_score_table_is_on_its_page(pages: Pages, run_data: Made) -> None:
     page = pages["scores"]
     for row in run_data.scores.rows:

@@ -33,25 +33,18 @@ from distangle.synthetic.truth import truth_of
 
 _EXPLANATION = ("explanations/explanation.json", "explanations/sites.parquet")
 _SOURCES = {
-    "headline": (
-        *("predictions/scores.json", "predictions/wells.parquet", "profiles/hits.parquet"),
-        *("profiles/batch_effects.parquet", "explanations/explanation.json", "screen.json"),
-    ),
     "perturbations": ("profiles/hits.parquet", "predictions/wells.parquet", "explanations/explanation.json"),
     "channels": _EXPLANATION,
     "sites": (*_EXPLANATION, "explanations/maps.npz"),
-    "plates": ("predictions/wells.parquet",),
+    "plates": ("predictions/wells.parquet", "predictions/scores.json"),
     "score-table": ("predictions/scores.json",),
     "confusion": ("predictions/scores.json",),
-    "profiles": (
-        *("profiles/profile.json", "profiles/coordinates.parquet", "profiles/batch_effects.parquet"),
-        *("profiles/similarity.parquet", "profiles/hits.parquet"),
-    ),
+    "profiles": ("profiles/profile.json",),  # its figures and tables name theirs
     "controls": ("predictions/scores.json",),
-    "faithfulness": ("explanations/faithfulness.json", "explanations/explanation.json"),
-    "planted": ("explanations/explanation.json", "explanations/benchmark.json"),
+    "faithfulness": ("explanations/faithfulness.json",),
+    "planted": ("explanations/explanation.json", "explanations/benchmark.json", "predictions/scores.json"),
     "curves": ("metrics.csv", "timing.csv"),
-    "correction": ("correction.json",),
+    "correction": ("correction.json", "cross_validation/fold-*/correction.json"),
     "other-methods": ("explanations/explanation.json",),
     "templates": ("explanations/templates.json", "explanations/templates.parquet"),
     "filters": ("explanations/filters.json",),
@@ -98,9 +91,7 @@ def build_report(
     builder = _Builder(data, folder, advance)
     table = perturbation_table(data)
     sections = builder.sections(table)
-    header = scores.headline(
-        data, table, explanation=channels.explanation_sentence(data), sources=builder.sources("headline")
-    )
+    header = scores.headline(data, table, explanation=channels.explanation_sentence(data))
     paths = [*builder.paths, *tables.write_tables(data, table, sections, folder), write_style(folder)]
     pages = render_pages(data.name, stamp=data.stamp, header=header, sections=sections)
     if one_file:
@@ -131,10 +122,6 @@ class _Builder:
             for path in sorted((self._folder / "figures").glob(pattern))
         ]
         return [*self._charts, *self._renderer.written, *pictures]
-
-    def sources(self, name: str) -> list[str]:
-        """Return the files of the run with the numbers of a section."""
-        return [file for file in _SOURCES.get(name, ()) if (self._data.run.root / file).exists()]
 
     def sections(self, table: pd.DataFrame) -> list[Section]:
         """Compute the sections in the order in which a biologist asks.
@@ -186,7 +173,7 @@ class _Builder:
         if content is None:
             return None
         self._advance(title)
-        return Section(name=name, title=title, content=content, sources=self.sources(name))
+        return Section(name=name, title=title, content=content, sources=self._data.present(_SOURCES.get(name, ())))
 
     def _write(self, name: str, text: str) -> str:
         path = self._folder / "figures" / name

@@ -48,6 +48,7 @@ class Table:
         caption: Sentence above the table; "" for none.
         bold: (row, column) of the cells in bold.
         file: Name of its CSV file without folder and suffix; "" for none.
+        sources: Files of the run with its numbers, if the section has several; empty if the section names them.
     """
 
     columns: Sequence[str]
@@ -56,6 +57,7 @@ class Table:
     caption: str = ""
     bold: Container[tuple[int, int]] = ()
     file: str = ""
+    sources: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

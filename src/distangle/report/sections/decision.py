@@ -19,6 +19,14 @@ PLACES = {
     "What is batch, not biology?": (("Similarity and batch", "profiles"),),
     "What is missing?": (("Refused entries", "refused"),),
 }
+# Files of the run with the numbers of each answer.
+SOURCES = {
+    "Which perturbations act?": ("profiles/hits.parquet",),
+    "How sure is that?": ("predictions/scores.json", "profiles/profile.json"),
+    "In which channel?": ("explanations/explanation.json",),
+    "What is batch, not biology?": ("predictions/scores.json", "profiles/batch_effects.parquet"),
+    "What is missing?": ("screen.json", "predictions/wells.parquet", "profiles/hits.parquet"),
+}
 _GROUPS = ("experiment", "plate")
 
 

@@ -1,6 +1,6 @@
 """Compute the sections on scores, training curves, plate maps and controls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from distangle.report.html import Content, Table, count, format_value, missing_n
 from distangle.report.plate_svg import compact_plate_map, plate_map
 from distangle.report.plates import held_out_plates, plate_grids, spread_over_experiments
 from distangle.report.score_table import command, score_bar
-from distangle.report.sections.decision import PLACES, answers
+from distangle.report.sections.decision import PLACES, SOURCES, answers
 from distangle.results.confusion import ConfusionCounts, read_confusion
 from distangle.screen.screen import WELL_COLUMNS
 
@@ -24,17 +24,20 @@ MAX_PAIRS = 20
 Write = Callable[[str, str], str]  # file name and SVG text to path inside the report
 
 
-def headline(data: ReportData, table: pd.DataFrame, *, explanation: str = "", sources: Sequence[str] = ()) -> Content:
+def headline(data: ReportData, table: pd.DataFrame, *, explanation: str = "") -> Content:
     """Answer what a decision needs, with the warnings and the facts of the screen.
 
     Args:
         data: Results of the run.
         table: Table of `perturbation_table`.
         explanation: Summary of the explanation; "" before `explain`.
-        sources: Files of the run with the numbers.
     """
     scores, row = data.scores, data.main_row
-    values: dict[str, Any] = {"name": data.name, "facts": _screen_facts(data), "sources": sources}
+    values: dict[str, Any] = {
+        "name": data.name,
+        "facts": _screen_facts(data),
+        "sources": data.present(("screen.json",)),
+    }
     if scores is None and not data.holds_nothing_out:
         what = "There is no score yet: no held-out well has been predicted."
         return Content(_HEADLINE, values | {"missing": missing_notice(what, command("predict", data))})
@@ -42,7 +45,7 @@ def headline(data: ReportData, table: pd.DataFrame, *, explanation: str = "", so
         values |= {"score": row.value, "bar": score_bar(row)}
     sentences = [] if data.cross_validation is None else [_out_of_fold(data.cross_validation)]
     decision = [
-        (question, answer, PLACES.get(question, ()))
+        (question, answer, PLACES.get(question, ()), data.present(SOURCES.get(question, ())))
         for question, answer in answers(data, table, explanation=explanation)
     ]
     return Content(_HEADLINE, values | {"answers": decision, "sentences": sentences, "warnings": warnings_of(data)})
