@@ -600,6 +600,8 @@ def test_every_site_is_shown_with_its_own_map_and_attribution(run_data: Made, tm
     ).write(run.explanations)
     build_report(run, run_data.screen)
     page = (run.report / "examples.html").read_text(encoding="utf-8")
+    assert f"{len(maps) - 1} maps of the {len(maps)} explained sites are empty: no place supports the answer." in page
+    assert page.count("Where the network looked: an empty map</figcaption>") == page.count("<article") - 1
     entry = table.iloc[control]
     caption = f"{entry['Metadata_Experiment']}, plate {entry['Metadata_Plate']}, well {entry['Metadata_Well']}, site 1"
     colored = []

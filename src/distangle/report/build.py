@@ -20,6 +20,7 @@ from distangle.report.sections import (
     channels,
     correction,
     faithfulness,
+    mean_maps,
     profiles,
     provenance,
     scores,
@@ -42,6 +43,7 @@ _SOURCES = {
     "profiles": ("profiles/profile.json",),  # its figures and tables name theirs
     "controls": ("predictions/scores.json",),
     "faithfulness": ("explanations/faithfulness.json",),
+    "mean-maps": ("explanations/maps.npz", "explanations/sites.parquet"),
     "planted": ("explanations/explanation.json", "explanations/benchmark.json", "predictions/scores.json"),
     "curves": ("metrics.csv", "timing.csv"),
     "correction": ("correction.json", "cross_validation/fold-*/correction.json"),
@@ -139,6 +141,9 @@ class _Builder:
             self._part(
                 "faithfulness", "Do the maps show what the network used?",
                 faithfulness.faithfulness(data, data.faithfulness, write, self._folder),
+            ),
+            self._part(
+                "mean-maps", "Do the maps favor a place in the field?", mean_maps.mean_maps(data, self._renderer.write)
             ),
             self._part("planted", "Planted effects", channels.planted(data)),
         ]  # fmt: skip

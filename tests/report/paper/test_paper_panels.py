@@ -133,7 +133,13 @@ def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
         lambda rows: len({tuple(row) for row in rows.to_numpy()})
     )
     listed = ", ".join(f"{name} ({wells[name]} held-out wells)" for name in names)
-    assert f"The perturbations with the most wells: {listed}." in paper_figure.caption
+    assert f" Drawn: {listed}." in paper_figure.caption
+    n = len(screen.card.perturbations)
+    assert len(names) == 3 < n
+    assert paper_figure.caption.startswith(
+        f"Only 3 of the {n} perturbations of the screen: those that `distangle explain` compares, by default the ones "
+        "with the most wells."
+    )
 
 
 def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> None:
