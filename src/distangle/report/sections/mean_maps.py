@@ -143,24 +143,23 @@ def _coarse(maps: np.ndarray) -> np.ndarray:
 def _pair(
     maps: np.ndarray, group: MapGroup, paint: Paint, *, number: int, p: float, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Paint the mean map of a group and of its controls on one scale."""
-    means = [(f"{count(len(group.rows), 'site')} (p = {p:.2g})", maps[group.rows].mean(axis=0))]
+    """Paint the mean map of a group and that of its controls, each up to its own maximum."""
+    parts = [("own", count(len(group.rows), "site"), group.rows, p)]
     if len(group.controls) >= MIN_SITES:
-        own_p = place_p_value(maps[group.controls], rng=rng)
-        caption = f"{count(len(group.controls), 'control site')} of the same plates (p = {own_p:.2g})"
-        means.append((caption, maps[group.controls].mean(axis=0)))
-    top = max(float(mean.max()) for _, mean in means)
+        caption = f"{count(len(group.controls), 'control site')} of the same plates"
+        parts.append(("control", caption, group.controls, place_p_value(maps[group.controls], rng=rng)))
     pictures = []
-    for kind, (caption, mean) in zip(("own", "control"), means, strict=False):
+    for kind, caption, rows, own_p in parts:
+        mean = maps[rows].mean(axis=0)
+        top = float(mean.max())
         background = np.full((*mean.shape, 3), _BACKGROUND, dtype=np.uint8)
         picture = composites.overlay(background, np.clip(mean / top, 0, 1), strength=1.0)
         picture = composites.enlarge(composites.reduce(picture, max_side=400))
-        pictures.append(
-            {"source": paint(picture, f"mean-map-{number:02d}-{kind}.png"), "caption": f"Mean of {caption}"}
-        )
-    note = f"Brightest color: a mean of {top:.2f}{', for both' if len(means) > 1 else ''}."
-    if len(means) == 1:
-        note += f" These plates have fewer than {MIN_SITES} explained control sites with a map."
+        pictures.append({
+            "source": paint(picture, f"mean-map-{number:02d}-{kind}.png"),
+            "caption": f"Mean of {caption}, p = {own_p:.2g}; brightest color: {top:.2f}",
+        })  # fmt: skip
+    note = "" if len(parts) > 1 else f"These plates have fewer than {MIN_SITES} explained control sites with a map."
     return {"title": _title(group), "pictures": pictures, "note": note}
 
 
