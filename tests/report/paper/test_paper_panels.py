@@ -134,11 +134,13 @@ def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
     )
     listed = ", ".join(f"{name} ({wells[name]} held-out wells)" for name in names)
     assert f" Drawn: {listed}." in paper_figure.caption
-    n = len(screen.card.perturbations)
-    assert len(names) == 3 < n
+    assert len(names) == len(screen.card.perturbations) == 3
+    assert paper_figure.caption.startswith("All 3 perturbations of the screen. Drawn: ")
+    card = screen.card.model_copy(update={"perturbations": [*screen.card.perturbations, "a", "b"]})
+    paper_figure = draw_figure(run, dataclasses.replace(screen, card=card), figure_9.draw)
     assert paper_figure.caption.startswith(
-        f"Only 3 of the {n} perturbations of the screen: those that `distangle explain` compares, by default the ones "
-        "with the most wells."
+        "Only 3 of the 5 perturbations of the screen: those that `distangle explain` compares, by default the ones "
+        "with the most wells. Drawn: "
     )
 
 

@@ -134,6 +134,8 @@ def _drawn_wells(embeddings: pd.DataFrame) -> dict[str, int]:
 def _choice_sentence(perturbations: Mapping[str, Any], n_total: int) -> str:
     """Say how many perturbations are drawn, and that `explain` chose them."""
     n = len(perturbations["names"])
+    if n >= n_total:
+        return f"All {n_total:,} perturbations of the screen."
     return (
         f"Only {n} of the {n_total:,} perturbations of the screen: those that `distangle explain` compares, by default "
         "the ones with the most wells."
