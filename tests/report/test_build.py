@@ -612,6 +612,10 @@ def test_every_site_is_shown_with_its_own_map_and_attribution(run_data: Made, tm
         with Image.open(run.report / name) as opened:
             pixels = np.asarray(opened).astype(int)
         painted = np.argwhere(pixels.max(axis=2) != pixels.min(axis=2))
+        assert (
+            "Control well: <code>p0_1.png</code>" in article
+            or "This well: <code>p0_1.png</code>, <code>p0_2" in article
+        )
         if len(painted):
             colored.append(caption in article)
             assert painted.min(axis=0).tolist() == [100, 25]  # five times enlarged

@@ -195,6 +195,18 @@ class SiteRenderer:
             problem=problem,
         )  # fmt: skip
 
+    def files(self, key: Key) -> list[str]:
+        """Return the image files of a site, relative to the source of the screen.
+
+        Args:
+            key: Experiment, plate, well and site; files of an unknown site are none.
+        """
+        if key not in self._rows:
+            return []
+        site = self._screen.sites.iloc[self._rows[key]]
+        names = (str(site[f"path_{k}"]) for k in range(1, len(self._screen.card.channels) + 1))
+        return list(dict.fromkeys(filter(None, names)))
+
     def nearest_control(self, key: Key) -> Key | None:
         """Return the first site of the nearest control well of the plate.
 

@@ -36,7 +36,10 @@ def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable
         top = top_channel(site, len(data.screen.card.channels))
         name = f"site-{number:02d}"
         pictures = renderer.render(site.key, explanation.maps[site.row], name=name, channel=max(top, 0))
-        sites.append({"anchor": name, **_site(site, pictures, data, explanation)})
+        files = [("this well", renderer.files(site.key))]
+        if pictures.control_key is not None:
+            files.append(("control well", renderer.files(pictures.control_key)))
+        sites.append({"anchor": name, "files": files, **_site(site, pictures, data, explanation)})
         advance(" ".join(map(str, site.key)))
     values = {
         "remark": str(explanation.settings.get("remark", "")),
