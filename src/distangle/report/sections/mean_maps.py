@@ -1,4 +1,4 @@
-"""Compute the section on mean attribution maps: do they favor a place in the field?"""
+"""Compute the section on mean attribution maps: do they favor a place?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
