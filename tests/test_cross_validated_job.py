@@ -43,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def page_of(run: RunFolder) -> str:
-    return html.unescape((run.report / "index.html").read_text(encoding="utf-8"))
+def page_of(run: RunFolder, name: str) -> str:
+    return html.unescape((run.report / f"{name}.html").read_text(encoding="utf-8"))
 
 
 def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folder: Path) -> None:
@@ -55,19 +55,19 @@ def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folde
     said = found.settings["remark"]
     assert said.startswith("The explained network was trained on all sites, including these")
     assert f"`distangle explain {run.cross_validation / 'fold-1'}`" in said
-    assert said in page_of(run)
-    assert "held out by fold" in page_of(run)
+    assert said in page_of(run, "examples")
+    assert "held out by fold" in page_of(run, "examples")
     assert TemplateComparison.read(run.explanations).numbers["trained_on"] == ["crossed"]
     listed = json.loads((run.explanations / "figures/figures.json").read_text())
     assert listed["9"]["title"] == "Embeddings of training sites"
 
 
 def test_the_pages_say_how_the_run_was_scored_and_which_correction_was_chosen(folder: Path) -> None:
-    crossed, everything = (page_of(RunFolder.open(folder / "runs" / name)) for name in ("crossed", "everything"))
-    assert "Scores are out of fold: in each of 2 folds" in crossed
-    assert "Each fold of the cross-validation chose on its own training wells" in crossed
-    assert "Nothing was held out and nothing was scored" in everything
-    for page in (crossed, everything):
+    crossed, everything = (RunFolder.open(folder / "runs" / name) for name in ("crossed", "everything"))
+    assert "Scores are out of fold: in each of 2 folds" in page_of(crossed, "index")
+    assert "Each fold of the cross-validation chose on its own training wells" in page_of(crossed, "method")
+    assert "Nothing was held out and nothing was scored" in page_of(everything, "index")
+    for page in (page_of(crossed, "method"), page_of(everything, "method")):
         assert "Batch correction" in page
         assert "center by the negative controls of the plate" in page
 
@@ -88,7 +88,7 @@ def test_a_run_that_held_nothing_out_is_explained_on_its_training_sites(folder: 
     found = Explanation.read(run.explanations)
     assert (found.table["Metadata_Fold"] == "train").all()
     assert found.settings["remark"].startswith("The network was trained on all explained sites")
-    assert found.settings["remark"] in page_of(run)
+    assert found.settings["remark"] in page_of(run, "examples")
     assert "the network was trained on these sites" in " ".join(
         TemplateComparison.read(run.explanations).numbers["sentences"]
     )

@@ -94,7 +94,8 @@ def test_the_explanation_has_a_map_a_stain_and_a_truth_beside_it(folder: Path) -
 
 def test_the_report_is_there_and_the_manifest_knows_every_file(folder: Path) -> None:
     run = RunFolder.open(folder / "runs/a")
-    assert (run.report / "index.html").stat().st_size > 10_000
+    assert (run.report / "index.html").stat().st_size > 5_000
+    assert (run.report / "examples.html").stat().st_size > 10_000
     listed = set(json.loads(run.manifest.read_text())["files"])
     found = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*") if path.is_file()}
     assert found - listed <= {"manifest.json"} | {name for name in found if name.startswith("tensorboard/")}
@@ -153,7 +154,7 @@ def test_the_typed_commands_are_kept_in_the_run_and_shown_in_the_report(folder: 
     ]
     assert shlex.split(commands[0])[2:] == [str(folder / "screen"), "--out", str(run.root), *TRAINING,
                                             "--hold-out", "experiment=HUVEC-02,RPE-02"]  # fmt: skip
-    assert commands[1] in html.unescape((run.report / "index.html").read_text(encoding="utf-8"))
+    assert commands[1] in html.unescape((run.report / "provenance.html").read_text(encoding="utf-8"))
     assert json.loads(run.manifest.read_text())["files"]["run.json"]["sha256"] == sha256_of(run.run)
     run.add_command(commands[-1])
     assert run.describe()["commands"] == commands

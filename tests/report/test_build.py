@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -23,12 +24,20 @@ from distangle.results.confusion import read_confusion
 from distangle.screen import Channel
 from report_run import HOSTILE, STAINS, Made, Plan, make_run
 
-SECTIONS = [
-    *("perturbations", "channels", "sites", "plates", "scores", "profiles", "controls", "checks", "method", "files"),
-]
+SECTIONS = {
+    "index": ["perturbations", "pages", "refused"],
+    "channels": ["channels"],
+    "examples": ["sites"],
+    "plates": ["plates", "controls"],
+    "scores": ["scores"],
+    "profiles": ["profiles"],
+    "checks": ["checks"],
+    "method": ["method"],
+    "provenance": ["provenance"],
+}
 MENU = [
-    *("Perturbations", "Channels", "Example cells", "Plates", "Accuracy", "Similarity and batch", "Controls"),
-    *("Trust checks", "Method", "Files"),
+    *("Overview", "Channels", "Example cells", "Plates and controls", "Accuracy", "Similarity and batch"),
+    *("Trust checks", "Method", "Files and settings"),
 ]
 
 
@@ -53,13 +62,35 @@ class Page(HTMLParser):
         return [str(attributes[name]) for _, attributes in self.tags if name in attributes]
 
     @property
+    def links(self) -> list[str]:
+        """Addresses in the navigation."""
+        menu = next(i for i, (tag, attributes) in enumerate(self.tags) if attributes.get("class") == "pages")
+        rest = itertools.takewhile(lambda pair: pair[0] == "a", self.tags[menu + 1 :])
+        return [str(attributes["href"]) for _, attributes in rest]
+
+    @property
     def ids(self) -> list[str]:
         return [str(attributes["id"]) for tag, attributes in self.tags if tag == "section"]
 
 
+Pages = dict[str, Page]
+
+
+def pages_of(run: RunFolder) -> Pages:
+    """Return the pages of a report by name, as its navigation lists them."""
+    names = [str(name) for name in re.findall(r"[a-z]+(?=.html)", " ".join(Page(run.report / "index.html").links))]
+    return {name: Page(run.report / f"{name}.html") for name in dict.fromkeys(names)}
+
+
+def build(run: RunFolder, made: Made, **settings: Any) -> Pages:
+    """Build a report and return its pages by name."""
+    assert build_report(run, made.screen, **settings) == run.report / "index.html"
+    return pages_of(run)
+
+
 @pytest.fixture(scope="module")
-def page(run_data: Made) -> Page:
-    return Page(build_report(run_data.run, run_data.screen, truth=run_data.truth))
+def pages(run_data: Made) -> Pages:
+    return build(run_data.run, run_data, truth=run_data.truth)
 
 
 def copy_of(run_data: Made, folder: Path, *without: str) -> RunFolder:
@@ -86,14 +117,14 @@ def test_what_rules_without_cells_would_have_scored_stands_in_the_row_that_it_be
         of_metric = by_rule if row["metric"] == "balanced accuracy" else dict.fromkeys(by_rule, 0.9)
         row["baselines"] = of_metric if same else {}
     (run.predictions / "scores.json").write_text(json.dumps(scores))
-    page = Page(build_report(run, run_data.screen, truth=run_data.truth))
-    html = (run.report / "index.html").read_text(encoding="utf-8")
+    page = build(run, run_data, truth=run_data.truth)["index"]
+    html = (run.report / "scores.html").read_text(encoding="utf-8")
     table = html.partition("Cell-free baselines")[2].partition("</table>")[0]
     assert re.findall(r'scope="col"[^>]*>([^<]*)<', table) == [
-        *("", "network", "position alone", "plate alone", "intensity alone", "chance")
+        *("network", "position alone", "plate alone", "intensity alone", "chance")
     ]
     # Balanced accuracy is the harder one to reach by guessing what is frequent: that one is printed, once.
-    cells = re.findall(r"<td[^>]*>([^<]*)</td>", table)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", table.partition("<tbody>")[2])
     assert cells == ["all", percent(reference["value"]), "12.5\u202f%", "6.2\u202f%", "50.0\u202f%", "10.0\u202f%"]
     # The most important caveat also stands at the top, the strongest rule first.
     top = page.text[: page.text.index("Read this first")]
@@ -104,39 +135,95 @@ def test_what_rules_without_cells_would_have_scored_stands_in_the_row_that_it_be
     ) in top
 
 
-def check_offline(page: Page, folder: Path) -> None:
-    addresses = page.values("src") + page.values("href")
-    assert len(addresses) > 5
-    for address in addresses:
-        if address.startswith("#"):
-            assert address[1:] in page.values("id")
-        else:
-            assert re.fullmatch(r"[a-z0-9-]+\.css|figures/[a-z0-9-]+\.(png|svg)|tables/[a-z0-9-]+\.csv", address)
-            assert (folder / address).is_file()
-    assert {tag for tag, _ in page.tags} & {"script", "iframe", "object", "embed", "form", "base", "style"} == set()
-    assert [
-        name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"
-    ] == []
-    assert "http" not in "".join(page.values("content"))
+def check_offline(pages: Pages, folder: Path) -> None:
+    for page in pages.values():
+        addresses = page.values("src") + page.values("href")
+        assert len(addresses) > 5
+        for address in addresses:
+            name, _, anchor = address.partition("#")
+            if name:
+                assert re.fullmatch(r"[a-z]+\.(css|html)|figures/[a-z0-9-]+\.(png|svg)|tables/[a-z0-9-]+\.csv", name)
+                assert (folder / name).is_file()
+            if anchor:
+                target = pages[name.removesuffix(".html")] if name else page
+                assert anchor in target.values("id")
+        assert {tag for tag, _ in page.tags} & {"script", "iframe", "object", "embed", "form", "base", "style"} == set()
+        assert [
+            name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"
+        ] == []
+        assert "default-src 'none'; img-src 'self' data:; style-src 'self'" in page.values("content")
+        assert "http" not in "".join(page.values("content"))
+    assert {path.stem for path in folder.glob("*.html")} == set(pages)
     style = (folder / "style.css").read_text(encoding="utf-8")
     assert "url(" not in style
     assert "@import" not in style
 
 
-def test_the_page_loads_nothing_from_elsewhere(page: Page, run_data: Made) -> None:
-    check_offline(page, run_data.run.report)
+def test_the_pages_load_nothing_from_elsewhere(pages: Pages, run_data: Made) -> None:
+    check_offline(pages, run_data.run.report)
 
 
-def test_the_sections_come_in_the_order_a_biologist_asks(page: Page, run_data: Made) -> None:
-    assert page.ids == SECTIONS
+def test_every_subject_has_a_page_in_the_order_a_biologist_asks(pages: Pages, run_data: Made) -> None:
+    assert {name: page.ids for name, page in pages.items()} == SECTIONS
+    assert list(pages) == list(SECTIONS)
+    for number, name in enumerate(SECTIONS):
+        html = (run_data.run.report / f"{name}.html").read_text(encoding="utf-8")
+        menu = html.partition("<nav")[2].partition("</nav>")[0]
+        assert re.findall(r">([^<]+)</a>", menu) == MENU
+        assert re.findall(r'aria-current="page">([^<]+)<', html) == [MENU[number]]
+    # What a decision needs comes first, the table of perturbations right after it.
     html = (run_data.run.report / "index.html").read_text(encoding="utf-8")
-    menu = html.partition("<nav")[2].partition("</nav>")[0]
-    assert re.findall(r">([^<]+)</a>", menu) == MENU
-    # What a decision needs comes before the menu, the table of perturbations right after it.
-    assert html.index("Which perturbations act?") < html.index("<nav") < html.index('id="perturbations"')
+    assert html.index("Which perturbations act?") < html.index('id="perturbations"') < html.index('id="pages"')
 
 
-def test_every_number_of_the_score_table_is_on_the_page(page: Page, run_data: Made) -> None:
+class Origins(HTMLParser):
+    """Which tables and figures a page has, and which files it names for them, by section or part."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.shown: dict[str, int] = {}
+        self.files: dict[str, list[str]] = {}
+        self._places, self._in_origin, self._in_code = ["top"], False, False
+        self._levels: list[bool] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        classes = str(attributes.get("class", "")).split()
+        if tag in ("section", "div", "details"):
+            self._levels.append(tag == "section" or "part" in classes)
+            if self._levels[-1]:
+                self._places.append(str(attributes["id"]))
+        elif tag in ("table", "figure", "dl"):
+            self.shown[self._places[-1]] = self.shown.get(self._places[-1], 0) + 1
+        self._in_origin = self._in_origin or bool({"source", "origin"} & set(classes))
+        self._in_code = tag == "code"
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("section", "div", "details") and self._levels.pop():
+            self._places.pop()
+        self._in_origin = self._in_origin and tag not in ("p", "span")
+        self._in_code = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_origin and self._in_code:
+            self.files.setdefault(self._places[-1], []).append(data)
+
+
+def test_every_table_and_figure_stands_with_the_file_of_its_numbers(pages: Pages, run_data: Made) -> None:
+    n_shown = 0
+    for name in pages:
+        origins = Origins(run_data.run.report / f"{name}.html")
+        for place, shown in origins.shown.items():
+            assert origins.files.get(place), (name, place, shown)
+            n_shown += shown
+        for file in {file for files in origins.files.values() for file in files}:
+            assert list(run_data.run.root.glob(file)), file
+    assert n_shown > 30
+
+
+def test_every_number_of_the_score_table_is_on_its_page(pages: Pages, run_data: Made) -> None:
+    page = pages["scores"]
     for row in run_data.scores.rows:
         assert percent(row.value) in page.text
         if row.interval is not None:
@@ -144,16 +231,16 @@ def test_every_number_of_the_score_table_is_on_the_page(page: Page, run_data: Ma
     assert f"{run_data.scores.rows[2].n:,}" in page.text
 
 
-def test_accuracy_and_balanced_accuracy_of_the_same_predictions_share_a_line(page: Page, run_data: Made) -> None:
+def test_accuracy_and_balanced_accuracy_of_the_same_predictions_share_a_line(pages: Pages, run_data: Made) -> None:
     plain, balanced = run_data.scores.rows[2], run_data.scores.rows[4]
-    lines = (run_data.run.report / "index.html").read_text(encoding="utf-8").split("<tr")
+    lines = (run_data.run.report / "scores.html").read_text(encoding="utf-8").split("<tr")
     main = [line for line in lines if line.startswith(' class="main"')]
     assert len(main) == 1
     assert main[0].index(percent(plain.value)) < main[0].index(percent(balanced.value))
     assert sum('class="tag">transductive' in line for line in lines) == 1
 
 
-def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(page: Page, run_data: Made) -> None:
+def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(pages: Pages, run_data: Made) -> None:
     row = run_data.scores.rows[2]
     assert main_row(run_data.scores) is row
     assert row.interval is not None
@@ -162,7 +249,7 @@ def test_the_headline_is_the_untouched_well_score_with_its_interval_and_chance(p
         f"{percent(row.value)} (95\u202f% interval {percent(row.interval[0])} to {percent(row.interval[1])}, "
         f"over 6 experiments); chance is 10.0\u202f%. The whole interval lies above chance."
     )
-    assert text in page.text
+    assert text in pages["index"].text
 
 
 def row_with(**changes: Any) -> ScoreRow:
@@ -229,8 +316,8 @@ def test_warnings_name_what_distorts_the_scores_and_nothing_twice(run_data: Made
 def test_a_forced_split_is_stamped_on_the_page_and_its_charts(run_data: Made, tmp_path: Path) -> None:
     run = copy_of(run_data, tmp_path)
     run_data.scores.model_copy(update={"forced": True}).write(run.scores)
-    index = build_report(run, run_data.screen)
-    assert '<main class="forced">' in index.read_text(encoding="utf-8")
+    for name in build(run, run_data):
+        assert '<main class="forced">' in (run.report / f"{name}.html").read_text(encoding="utf-8")
     charts = list((run.report / "figures").glob("*.svg"))
     assert len(charts) == 7
     assert all("forced split" in chart.read_text(encoding="utf-8") for chart in charts)
@@ -250,7 +337,7 @@ def test_many_perturbations_become_a_list_of_confused_pairs(run_data: Made, tmp_
     counts[7, 41] = 9
     confusion = {"perturbations": names, "counts": counts.tolist()}
     run_data.scores.model_copy(update={"confusion": confusion}).write(run.scores)
-    page = Page(build_report(run, run_data.screen))
+    page = build(run, run_data)["scores"]
     assert "A matrix of 60 perturbations cannot be read." in page.text
     assert not (run.report / "figures" / "confusion.svg").exists()
     assert (
@@ -259,26 +346,27 @@ def test_many_perturbations_become_a_list_of_confused_pairs(run_data: Made, tmp_
 
 
 @pytest.mark.parametrize(
-    ("without", "text"),
+    ("without", "name", "text"),
     [
-        (("metrics.csv",), "distangle train"),
-        (("predictions",), "distangle predict"),
-        (("explanations",), "distangle explain {run}"),
+        (("metrics.csv",), "method", "distangle train"),
+        (("predictions",), "index", "distangle predict"),
+        (("predictions",), "plates", "distangle predict"),
+        (("explanations",), "examples", "distangle explain {run}"),
         (
             ("metrics.csv", "predictions", "explanations", "config.yaml", "manifest.json", "run.json"),
-            "distangle predict",
+            *("scores", "distangle predict"),
         ),
     ],
 )
 def test_what_is_missing_is_said_with_the_command_that_makes_it(
-    run_data: Made, tmp_path: Path, without: tuple[str, ...], text: str
+    run_data: Made, tmp_path: Path, without: tuple[str, ...], name: str, text: str
 ) -> None:
     run = copy_of(run_data, tmp_path, *without)
-    page = Page(build_report(run, run_data.screen))
-    assert page.ids == SECTIONS
-    assert text.format(run=run.root) in page.text
-    assert "This part appears after" in page.text
-    check_offline(page, run.report) if "predictions" not in without else None
+    pages = build(run, run_data)
+    assert {name: page.ids for name, page in pages.items()} == SECTIONS
+    assert text.format(run=run.root) in pages[name].text
+    assert "This part appears after" in pages[name].text
+    check_offline(pages, run.report)
 
 
 def test_a_real_screen_has_no_planted_section(run_data: Made, tmp_path: Path) -> None:
@@ -287,9 +375,9 @@ def test_a_real_screen_has_no_planted_section(run_data: Made, tmp_path: Path) ->
     Explanation(
         table=explanation.table, maps=explanation.maps, settings=explanation.settings, summary=explanation.summary
     ).write(run.explanations)
-    page = Page(build_report(run, run_data.screen))
-    assert page.ids == SECTIONS
-    assert "planted" not in page.values("id")
+    pages = build(run, run_data)
+    assert {name: page.ids for name, page in pages.items()} == SECTIONS
+    assert not any("planted" in page.values("id") for page in pages.values())
 
 
 def test_what_was_planted_is_set_beside_what_was_found(run_data: Made) -> None:
@@ -331,15 +419,15 @@ def test_the_headline_claims_no_stain_that_its_own_p_denies(run_data: Made) -> N
     )
 
 
-def test_the_planted_table_is_as_the_explanation_says(page: Page, run_data: Made) -> None:
+def test_the_planted_table_is_as_the_explanation_says(pages: Pages, run_data: Made) -> None:
     assert run_data.explanation.planted is not None
     result = run_data.explanation.planted["perturbations_found"]
     text = (
         f"names the correct channel for {result['perturbations']} of {result['n_total']} correctly predicted "
         "single-channel"
     )
-    assert text in page.text
-    assert percent(run_data.explanation.planted["top_eq15_is_planted"]["share"]) in page.text
+    assert text in pages["index"].text
+    assert percent(run_data.explanation.planted["top_eq15_is_planted"]["share"]) in pages["checks"].text
 
 
 def test_the_stains_are_those_of_the_summary_with_intervals_and_null(run_data: Made) -> None:
@@ -354,12 +442,14 @@ def test_the_stains_are_those_of_the_summary_with_intervals_and_null(run_data: M
     assert column.null.tolist() == summary["null"]
 
 
-def test_eq_15_is_said_not_to_be_evidence(page: Page) -> None:
+def test_eq_15_is_said_not_to_be_evidence(pages: Pages) -> None:
+    page = pages["method"]
     assert "whatever the network used: compare random maps (grey)" in page.text
     assert "is not evidence of which channel mattered" in page.text
 
 
-def test_controls_are_labelled_and_come_after_the_treatments(page: Page) -> None:
+def test_controls_are_labelled_and_come_after_the_treatments(pages: Pages) -> None:
+    page = pages["examples"]
     tags = [
         str(attributes["class"]) for _, attributes in page.tags if str(attributes.get("class", "")).startswith("tag ")
     ]
@@ -370,7 +460,8 @@ def test_controls_are_labelled_and_come_after_the_treatments(page: Page) -> None
     assert "Sec. 2.2" not in page.text or "control" in kinds
 
 
-def test_what_was_found_is_indexed_or_refused(page: Page, run_data: Made) -> None:
+def test_what_was_found_is_indexed_or_refused(pages: Pages, run_data: Made) -> None:
+    page = pages["index"]
     card = run_data.screen.card
     assert f"{card.found:,} found = {card.indexed:,} indexed + 3 refused" in page.text
     assert "image missing" in page.text
@@ -379,13 +470,14 @@ def test_what_was_found_is_indexed_or_refused(page: Page, run_data: Made) -> Non
 
 def test_hostile_names_never_become_markup(tmp_path: Path) -> None:
     run_data = make_run(tmp_path, Plan(hostile=True, forced=True, plates=1))
-    index = build_report(run_data.run, run_data.screen, truth=run_data.truth)
-    text = index.read_text(encoding="utf-8")
-    assert "<svg onload" not in text
-    page = Page(index)
-    check_offline(page, run_data.run.report)
-    assert page.text.count(HOSTILE) > 10
-    assert all(attributes.get("onload") is None for _, attributes in page.tags)
+    pages = build(run_data.run, run_data, truth=run_data.truth)
+    check_offline(pages, run_data.run.report)
+    for name, page in pages.items():
+        assert "<svg onload" not in (run_data.run.report / f"{name}.html").read_text(encoding="utf-8")
+        assert all(attributes.get("onload") is None for _, attributes in page.tags)
+    counts = {name: page.text.count(HOSTILE) for name, page in pages.items()}
+    assert all(counts[name] > 0 for name in ("index", "examples", "plates", "checks")), counts
+    assert sum(counts.values()) > 10
     names = [path.name for path in run_data.run.report.rglob("*")]
     assert all(re.fullmatch(r"[a-z0-9.-]+", name) for name in names)
 
@@ -401,20 +493,24 @@ def test_hostile_names_never_become_markup(tmp_path: Path) -> None:
 )
 def test_other_screens_have_a_report_too(tmp_path: Path, plan: Plan) -> None:
     run_data = make_run(tmp_path, plan)
-    page = Page(build_report(run_data.run, run_data.screen))
-    assert page.ids == SECTIONS
-    check_offline(page, run_data.run.report)
-    assert page.text.count("All channels") == 0 or "problem" not in page.text
-    assert not {"nan", "None"} & set(re.findall(r"[A-Za-z]+", page.text))
+    pages = build(run_data.run, run_data)
+    assert {name: page.ids for name, page in pages.items()} == SECTIONS
+    check_offline(pages, run_data.run.report)
+    for page in pages.values():
+        assert page.text.count("All channels") == 0 or "problem" not in page.text
+        assert not {"nan", "None"} & set(re.findall(r"[A-Za-z]+", page.text))
 
 
-def test_every_file_of_the_report_is_in_the_manifest_with_its_hash(page: Page, run_data: Made) -> None:
+def test_every_file_of_the_report_is_in_the_manifest_with_its_hash(pages: Pages, run_data: Made) -> None:
     files = json.loads(run_data.run.manifest.read_text(encoding="utf-8"))["files"]
     existing = {
         path.relative_to(run_data.run.root).as_posix() for path in run_data.run.report.rglob("*") if path.is_file()
     }
     assert {name for name in files if name.startswith("report/")} == existing
-    assert files["report/index.html"]["sha256"] == sha256_of(run_data.run.report / "index.html")
+    for name in pages:
+        path = run_data.run.report / f"{name}.html"
+        assert files[f"report/{name}.html"]["sha256"] == sha256_of(path)
+        assert path.stat().st_size < 20_000_000
 
 
 def test_a_second_report_leaves_no_picture_of_the_first(run_data: Made, tmp_path: Path) -> None:
@@ -424,20 +520,23 @@ def test_a_second_report_leaves_no_picture_of_the_first(run_data: Made, tmp_path
     explanation = run_data.explanation
     fewer = dataclasses.replace(explanation, table=explanation.table.head(2), maps=explanation.maps[:2], planted=None)
     fewer.write(run.explanations)
-    page = Page(build_report(run, run_data.screen))
+    pages = build(run, run_data)
     after = {path.name for path in (run.report / "figures").iterdir()}
     assert after < before
-    addresses = page.values("src") + page.values("href")
+    addresses = [address for page in pages.values() for address in page.values("src") + page.values("href")]
     shown = {address.removeprefix("figures/") for address in addresses if address.startswith("figures/")}
     assert after == shown
     files = json.loads(run.manifest.read_text(encoding="utf-8"))["files"]
     assert {name.removeprefix("report/figures/") for name in files if name.startswith("report/figures/")} == after
 
 
-def test_building_twice_gives_the_same_page(run_data: Made, tmp_path: Path) -> None:
+def test_building_twice_gives_the_same_pages(run_data: Made, tmp_path: Path) -> None:
     run = copy_of(run_data, tmp_path)
-    first = build_report(run, run_data.screen).read_bytes()
-    assert build_report(run, run_data.screen).read_bytes() == first
+    names = [run.report / f"{name}.html" for name in build(run, run_data)]
+    first = [path.read_bytes() for path in names]
+    assert len(set(first)) == len(SECTIONS)
+    build(run, run_data)
+    assert [path.read_bytes() for path in names] == first
 
 
 def test_the_page_tells_no_folder_of_this_machine(
@@ -445,17 +544,18 @@ def test_the_page_tells_no_folder_of_this_machine(
 ) -> None:
     run = copy_of(run_data, tmp_path, "metrics.csv", "predictions", "explanations")
     monkeypatch.chdir(tmp_path)
-    page = Page(build_report(run, run_data.screen))
-    assert page.text.count("distangle explain run") == 4
-    assert str(tmp_path) not in page.text
-    assert str(run_data.screen.source) not in page.text
+    pages = build(run, run_data)
+    text = " ".join(page.text for page in pages.values())
+    assert text.count("distangle explain run") == 4
+    assert str(tmp_path) not in text
+    assert str(run_data.screen.source) not in text
 
 
 def test_unreadable_images_are_told_on_the_page(run_data: Made, tmp_path: Path) -> None:
     made_again = make_run(tmp_path, Plan(plates=1))
     for path in made_again.screen.source.iterdir():
         path.write_bytes(path.read_bytes()[:60])
-    page = Page(build_report(made_again.run, made_again.screen))
+    page = build(made_again.run, made_again)["examples"]
     assert "The image could not be read" in page.text
     assert str(made_again.screen.source) not in page.text
 
@@ -464,7 +564,7 @@ def test_progress_is_told_for_every_part(run_data: Made, tmp_path: Path) -> None
     text: list[str] = []
     build_report(copy_of(run_data, tmp_path), run_data.screen, progress=text.append)
     assert text[:2] == ["Scores", "Confusions"]
-    assert {"Refused entries", "Perturbations", "Files"} <= set(text)
+    assert {"Refused entries", "Perturbations", "Files and settings"} <= set(text)
 
 
 def test_predictions_of_a_screen_without_a_held_out_well_are_told(run_data: Made, tmp_path: Path) -> None:
@@ -476,9 +576,9 @@ def test_predictions_of_a_screen_without_a_held_out_well_are_told(run_data: Made
     )  # fmt: skip
     wells.write(run.predictions)
     run_data.scores.model_copy(update={"rows": ()}).write(run.scores)
-    page = Page(build_report(run, run_data.screen))
-    assert "No well is held out, so there is no plate to show." in page.text
-    assert "Nothing could be scored: no held-out well has a known and trained perturbation." in page.text
+    pages = build(run, run_data)
+    assert "No well is held out, so there is no plate to show." in pages["plates"].text
+    assert "Nothing could be scored: no held-out well has a known and trained perturbation." in pages["scores"].text
 
 
 def test_the_confusion_is_normalised_by_the_true_perturbation(run_data: Made, tmp_path: Path) -> None:
@@ -500,7 +600,10 @@ def test_every_site_is_shown_with_its_own_map_and_attribution(run_data: Made, tm
     Explanation(
         table=table, maps=maps, settings=run_data.explanation.settings, summary=run_data.explanation.summary
     ).write(run.explanations)
-    page = build_report(run, run_data.screen).read_text(encoding="utf-8")
+    build_report(run, run_data.screen)
+    page = (run.report / "examples.html").read_text(encoding="utf-8")
+    assert f"{len(maps) - 1} maps of the {len(maps)} explained sites are empty: no place supports the answer." in page
+    assert page.count("Where the network looked: an empty map</figcaption>") == page.count("<article") - 1
     entry = table.iloc[control]
     caption = f"{entry['Metadata_Experiment']}, plate {entry['Metadata_Plate']}, well {entry['Metadata_Well']}, site 1"
     colored = []
@@ -509,6 +612,10 @@ def test_every_site_is_shown_with_its_own_map_and_attribution(run_data: Made, tm
         with Image.open(run.report / name) as opened:
             pixels = np.asarray(opened).astype(int)
         painted = np.argwhere(pixels.max(axis=2) != pixels.min(axis=2))
+        assert (
+            "Control well: <code>p0_1.png</code>" in article
+            or "This well: <code>p0_1.png</code>, <code>p0_2" in article
+        )
         if len(painted):
             colored.append(caption in article)
             assert painted.min(axis=0).tolist() == [100, 25]  # five times enlarged

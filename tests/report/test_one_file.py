@@ -16,6 +16,7 @@ from distangle.report.data import load
 from distangle.report.html import Content, Section, Table, check_page, style_sheet, with_style
 from distangle.report.inline_svg import interval_bar
 from distangle.report.one_file import embed
+from distangle.report.pages import SUBJECTS
 from distangle.report.tables import csv_text, held_out_wells, tables_of
 from distangle.results import RunFolder
 from report_run import HOSTILE, Made, Plan, make_run
@@ -49,8 +50,8 @@ def test_the_file_needs_no_other_file(built: RunFolder) -> None:
 
 def test_its_pictures_and_tables_are_those_of_the_folder(built: RunFolder) -> None:
     page = (built.report / "report.html").read_text(encoding="utf-8")
-    index = (built.report / "index.html").read_text(encoding="utf-8")
-    names = re.findall(r'src="(figures/[^"]+)"', index)
+    pages = [(built.report / f"{subject.name}.html").read_text(encoding="utf-8") for subject in SUBJECTS]
+    names = [name for text in pages for name in re.findall(r'src="(figures/[^"]+)"', text)]
     embedded = re.findall(r'src="data:image/[a-z+]+;base64,([^"]*)"', page)
     assert len(embedded) == len(names) > 20
     for name, text in zip(names, embedded, strict=True):

@@ -184,6 +184,15 @@ def test_a_site_stands_beside_the_nearest_untreated_well_of_its_plate(run_data: 
             np.testing.assert_array_equal(bright, pattern_of(row)[2] > 127)
 
 
+def test_the_files_of_a_site_are_named_from_the_source_on(run_data: Made, tmp_path: Path) -> None:
+    renderer = SiteRenderer(run_data.screen, tmp_path)
+    entry = run_data.screen.sites.iloc[5]
+    names = renderer.files((entry["experiment"], entry["plate"], entry["well"], int(entry["site"])))
+    assert names == [path.relative_to(run_data.screen.source).as_posix() for path in run_data.screen.image_paths(5)]
+    assert len(names) == 6
+    assert renderer.files(("no", "such", "A01", 1)) == []
+
+
 def test_an_untreated_well_has_no_other_beside_it(run_data: Made, tmp_path: Path) -> None:
     entry = run_data.screen.sites[run_data.screen.sites["role"] == "negative_control"].iloc[0]
     key = (entry["experiment"], entry["plate"], entry["well"], 1)

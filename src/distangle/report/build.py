@@ -1,4 +1,4 @@
-"""Build the report of a run: a folder with a page, its pictures and its style."""
+"""Build the report of a run: a folder with pages by subject, pictures and tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +14,13 @@ from distangle.report.charts import SvgChart
 from distangle.report.data import ReportData, load
 from distangle.report.html import Content, Section, group, render_page, write_style
 from distangle.report.one_file import FILE, embed
+from distangle.report.pages import INDEX, render_pages
 from distangle.report.sections import (
     calibration,
     channels,
     correction,
     faithfulness,
+    mean_maps,
     profiles,
     provenance,
     scores,
@@ -35,18 +37,16 @@ _SOURCES = {
     "perturbations": ("profiles/hits.parquet", "predictions/wells.parquet", "explanations/explanation.json"),
     "channels": _EXPLANATION,
     "sites": (*_EXPLANATION, "explanations/maps.npz"),
-    "plates": ("predictions/wells.parquet",),
+    "plates": ("predictions/wells.parquet", "predictions/scores.json"),
     "score-table": ("predictions/scores.json",),
     "confusion": ("predictions/scores.json",),
-    "profiles": (
-        *("profiles/profile.json", "profiles/coordinates.parquet", "profiles/batch_effects.parquet"),
-        *("profiles/similarity.parquet", "profiles/hits.parquet"),
-    ),
+    "profiles": ("profiles/profile.json",),  # its figures and tables name theirs
     "controls": ("predictions/scores.json",),
-    "faithfulness": ("explanations/faithfulness.json", "explanations/explanation.json"),
-    "planted": ("explanations/explanation.json", "explanations/benchmark.json"),
+    "faithfulness": ("explanations/faithfulness.json",),
+    "mean-maps": ("explanations/maps.npz", "explanations/sites.parquet"),
+    "planted": ("explanations/explanation.json", "explanations/benchmark.json", "predictions/scores.json"),
     "curves": ("metrics.csv", "timing.csv"),
-    "correction": ("correction.json",),
+    "correction": ("correction.json", "cross_validation/fold-*/correction.json"),
     "other-methods": ("explanations/explanation.json",),
     "templates": ("explanations/templates.json", "explanations/templates.parquet"),
     "filters": ("explanations/filters.json",),
@@ -65,7 +65,7 @@ def build_report(
     progress: Advance | None = None,
     say: Advance = no_progress,
 ) -> Path:
-    """Write the page, the figures and the tables of a run into its report folder.
+    """Write the pages, the figures and the tables of a run into its report folder.
 
     The report shows the results of `predict`, `explain` and `profile`. For each missing part it names the command that
     makes it.
@@ -74,7 +74,7 @@ def build_report(
         run: Folder of the run.
         screen: Predicted screen; its images are read for the pictures.
         truth: Planted effects of a synthetic screen; None reads the `truth.json` of the screen.
-        one_file: Whether to write `report.html` as well, the page with everything in one file.
+        one_file: Whether to write `report.html` as well, all pages in one file.
         progress: Called with the title of every finished section and the name of every drawn site.
         say: Receives a message if `truth.json` belongs to another screen.
 
@@ -94,17 +94,17 @@ def build_report(
     table = perturbation_table(data)
     sections = builder.sections(table)
     header = scores.headline(data, table, explanation=channels.explanation_sentence(data))
-    page = render_page(f"{data.name} · distangle report", stamp=data.stamp, header=header, sections=sections)
-    index = folder / "index.html"
-    write_text(index, page)
-    paths = [*builder.paths, *tables.write_tables(data, table, sections, folder), write_style(folder), index]
+    paths = [*builder.paths, *tables.write_tables(data, table, sections, folder), write_style(folder)]
+    pages = render_pages(data.name, stamp=data.stamp, header=header, sections=sections)
     if one_file:
-        path = folder / FILE
-        write_text(path, embed(page, folder))
-        paths.append(path)
+        page = render_page(f"{data.name} · distangle report", stamp=data.stamp, header=header, sections=sections)
+        pages[FILE] = embed(page, folder)
+    for name, page in pages.items():
+        paths.append(folder / name)
+        write_text(paths[-1], page)
     _remove_old_files(run, keep=paths)
     run.record(*paths)
-    return paths[-1]
+    return folder / (FILE if one_file else INDEX)
 
 
 class _Builder:
@@ -142,6 +142,9 @@ class _Builder:
                 "faithfulness", "Do the maps show what the network used?",
                 faithfulness.faithfulness(data, data.faithfulness, write, self._folder),
             ),
+            self._part(
+                "mean-maps", "Do the maps favor a place in the field?", mean_maps.mean_maps(data, self._renderer.write)
+            ),
             self._part("planted", "Planted effects", channels.planted(data)),
         ]  # fmt: skip
         method = [
@@ -153,10 +156,6 @@ class _Builder:
             self._part("templates", "Class weight vectors (templates)", faithfulness.templates(data.templates)),
             self._part("filters", "Filters", faithfulness.filters(data.filters)),
             self._part("figures", "Figures of the paper", provenance.figures(data, self._folder)),
-        ]
-        files = [
-            self._part("refused", "Refused entries", provenance.refused(data)),
-            self._part("provenance", "How this run was made", provenance.provenance(data)),
         ]
         shown = perturbations(data, table, pictures=picture_anchors(data))
         similarity = profiles.profiles(data.profiles, command=command, file="profiles/hits.csv", with_hits=False)
@@ -170,7 +169,8 @@ class _Builder:
             self._part("controls", "Controls", scores.control_checks(data)),
             self._part("checks", "Trust checks", _group(checks)),
             self._part("method", "Method", _group([replace(part, is_folded=True) for part in method if part])),
-            self._part("files", "Files", _group(files)),
+            self._part("refused", "Refused entries", provenance.refused(data)),
+            self._part("provenance", "Files and settings", provenance.provenance(data)),
         ]
         return [section for section in candidates if section is not None]
 
@@ -178,8 +178,7 @@ class _Builder:
         if content is None:
             return None
         self._advance(title)
-        sources = [file for file in _SOURCES.get(name, ()) if (self._data.run.root / file).exists()]
-        return Section(name=name, title=title, content=content, sources=sources)
+        return Section(name=name, title=title, content=content, sources=self._data.present(_SOURCES.get(name, ())))
 
     def _write(self, name: str, text: str) -> str:
         path = self._folder / "figures" / name

@@ -1,7 +1,7 @@
 """Read all results of a run that the report shows."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,6 +103,10 @@ class ReportData:
     def stamp(self) -> str:
         """The label of every figure of a run with a forced split; "" otherwise."""
         return "forced split" if self.scores is not None and self.scores.forced else ""
+
+    def present(self, names: Iterable[str]) -> list[str]:
+        """Return those of the files, or patterns of files, that the run has."""
+        return [name for name in names if next(self.run.root.glob(name), None) is not None]
 
     @property
     def cross_validation(self) -> Mapping[str, Any] | None:

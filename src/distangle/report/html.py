@@ -22,7 +22,8 @@ from distangle.errors import brief
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_LOCAL = re.compile(r"#[a-z0-9-]+|(?!\.\.)[a-z0-9._-]+(/[a-z0-9_][a-z0-9._-]*)*", re.IGNORECASE)
+_FRAGMENT = "#[a-z0-9-]+"
+_LOCAL = re.compile(rf"{_FRAGMENT}|(?!\.\.)[a-z0-9._-]+(/[a-z0-9_][a-z0-9._-]*)*({_FRAGMENT})?", re.IGNORECASE)
 _ADDRESSES = frozenset(
     {"src", "href", "srcset", "xlink:href", "action", "formaction", "poster", "data", "background", "ping", "cite"}
 )
@@ -47,6 +48,7 @@ class Table:
         caption: Sentence above the table; "" for none.
         bold: (row, column) of the cells in bold.
         file: Name of its CSV file without folder and suffix; "" for none.
+        sources: Files of the run with its numbers, if the section has several; empty if the section names them.
     """
 
     columns: Sequence[str]
@@ -55,6 +57,7 @@ class Table:
     caption: str = ""
     bold: Container[tuple[int, int]] = ()
     file: str = ""
+    sources: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,40 @@ class Section:
     is_folded: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class PageLink:
+    """A link of the navigation.
+
+    Attributes:
+        address: File of the page, from the code.
+        title: Name of the page.
+        summary: What the page shows.
+    """
+
+    address: str
+    title: str
+    summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Navigation:
+    """The pages of a report, and which of them is open.
+
+    Attributes:
+        links: All pages, in their order.
+        current: Index of the open page.
+    """
+
+    links: Sequence[PageLink]
+    current: int
+
+    @property
+    def neighbors(self) -> list[tuple[str, PageLink]]:
+        """The page before and the one after the open page, as (`prev` or `next`, link)."""
+        places = (("prev", self.current - 1), ("next", self.current + 1))
+        return [(name, self.links[place]) for name, place in places if 0 <= place < len(self.links)]
+
+
 def group(parts: Sequence[Section]) -> Content:
     """Return sections as the parts of one section."""
     return Content("group.html.j2", {"parts": parts})
@@ -119,7 +156,13 @@ def render(template: str, /, **values: Any) -> Markup:
 
 
 def render_page(
-    title: str, *, stamp: str, header: Content, sections: Sequence[Section], single_file: bool = False
+    title: str,
+    *,
+    stamp: str,
+    header: Content,
+    sections: Sequence[Section],
+    single_file: bool = False,
+    navigation: Navigation | None = None,
 ) -> str:
     """Render a whole page.
 
@@ -129,6 +172,7 @@ def render_page(
         header: Contents above the menu.
         sections: Sections in their order.
         single_file: Whether the style sheet stands in the page; otherwise the page needs `write_style`.
+        navigation: Pages that this one belongs to; None for a page on its own, with a menu of its sections.
 
     Raises:
         ValueError: An address leaves the folder of the page, or its content policy forbids an element.
@@ -140,6 +184,7 @@ def render_page(
         forced=bool(stamp),
         header=header,
         sections=sections,
+        navigation=navigation or "",
         style=Markup(style),
         style_source=f"sha256-{_sha256(style)}" if style else "self",
     )

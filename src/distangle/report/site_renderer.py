@@ -151,7 +151,7 @@ class SiteRenderer:
         control, problem = self._read_control(control_key)
         treated, bar_um = self._large(composites.stretch(image, limits)[channel])
         values: dict[str, Any] = {
-            "treated": self._write(treated, f"{name}-treated.png"),
+            "treated": self.write(treated, f"{name}-treated.png"),
             "channels": self._write_channels(image, limits, f"{name}-channel"),
             "width": min(400, treated.shape[1]),
             "bar_um": bar_um,
@@ -159,7 +159,7 @@ class SiteRenderer:
         if control is not None:
             picture, _ = self._large(composites.stretch(control, limits)[channel])
             values |= {
-                "control": self._write(picture, f"{name}-control.png"),
+                "control": self.write(picture, f"{name}-control.png"),
                 "control_channels": self._write_channels(control, limits, f"{name}-control-channel"),
                 "control_key": control_key,
             }
@@ -172,9 +172,21 @@ class SiteRenderer:
         except ImageError as error:
             return SitePictures(**values, problem=str(error))
         return SitePictures(
-            **values, overlay=self._write(self._with_bar(self._resize(overlay), overlay)[0], f"{name}-map.png"),
+            **values, overlay=self.write(self._with_bar(self._resize(overlay), overlay)[0], f"{name}-map.png"),
             problem=problem,
         )  # fmt: skip
+
+    def files(self, key: Key) -> list[str]:
+        """Return the image files of a site, relative to the source of the screen.
+
+        Args:
+            key: Experiment, plate, well and site; files of an unknown site are none.
+        """
+        if key not in self._rows:
+            return []
+        site = self._screen.sites.iloc[self._rows[key]]
+        names = (str(site[f"path_{k}"]) for k in range(1, len(self._screen.card.channels) + 1))
+        return list(dict.fromkeys(filter(None, names)))
 
     def nearest_control(self, key: Key) -> Key | None:
         """Return the first site of the nearest control well of the plate.
@@ -211,7 +223,7 @@ class SiteRenderer:
         for position, channel in enumerate(composites.stretch(image, limits), start=1):
             picture = np.round(channel * 255).astype(np.uint8)
             thumbnail = composites.enlarge(composites.reduce(picture, max_side=CHANNEL_PX), min_side=120)
-            paths.append(self._write(thumbnail, f"{name}-{position}.png"))
+            paths.append(self.write(thumbnail, f"{name}-{position}.png"))
         return tuple(paths)
 
     def _large(self, channel: np.ndarray) -> tuple[np.ndarray, float]:
@@ -227,7 +239,7 @@ class SiteRenderer:
 
     def scale(self) -> str:
         """Write the color bar of the attribution maps; return its path in the folder."""
-        return self._write(composites.activation_scale(), "map-scale.png")
+        return self.write(composites.activation_scale(), "map-scale.png")
 
     def _resize(self, picture: np.ndarray) -> np.ndarray:
         return composites.enlarge(composites.reduce(picture, max_side=MAX_PX))
@@ -246,7 +258,13 @@ class SiteRenderer:
             self._shared[plate] = composites.contrast_limits(images)
         return self._shared[plate]
 
-    def _write(self, picture: np.ndarray, name: str) -> str:
+    def write(self, picture: np.ndarray, name: str) -> str:
+        """Write a picture, uint8, as a PNG; return its path in the folder of the report.
+
+        Args:
+            picture: [height, width] or [height, width, 3].
+            name: Name of the file, from the code and never from the screen.
+        """
         path = self._folder / "figures" / name
         with atomic_write(path) as temporary:
             Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")

@@ -114,7 +114,7 @@ def test_the_same_run_gives_the_same_bytes(own_run: Made, entries: dict) -> None
 
 
 def test_the_report_shows_what_was_drawn(own_run: Made, entries: dict) -> None:
-    page = build_report(own_run.run, own_run.screen).read_text()
+    page = build_report(own_run.run, own_run.screen).with_name("method.html").read_text()
     assert 'src="figures/figure-12.png"' in page
     assert "Figure 5. CutMix" in page
     build_report(own_run.run, own_run.screen)

@@ -133,7 +133,15 @@ def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
         lambda rows: len({tuple(row) for row in rows.to_numpy()})
     )
     listed = ", ".join(f"{name} ({wells[name]} held-out wells)" for name in names)
-    assert f"The perturbations with the most wells: {listed}." in paper_figure.caption
+    assert f" Drawn: {listed}." in paper_figure.caption
+    assert len(names) == len(screen.card.perturbations) == 3
+    assert paper_figure.caption.startswith("All 3 perturbations of the screen. Drawn: ")
+    card = screen.card.model_copy(update={"perturbations": [*screen.card.perturbations, "a", "b"]})
+    paper_figure = draw_figure(run, dataclasses.replace(screen, card=card), figure_9.draw)
+    assert paper_figure.caption.startswith(
+        "Only 3 of the 5 perturbations of the screen: those that `distangle explain` compares, by default the ones "
+        "with the most wells. Drawn: "
+    )
 
 
 def test_figure_10_shows_a_filter_a_column(run: RunFolder, screen: Screen) -> None:

@@ -78,7 +78,7 @@ def test_scores_that_use_the_layout_have_a_table_of_their_own(made: Made) -> Non
     assert main_row(scores) == top
     scores.write(made.run.scores)
     made.run.record(made.run.scores)
-    page = build_report(made.run, made.screen).read_text()
+    page = build_report(made.run, made.screen).with_name("scores.html").read_text()
     assert page.count("wells · treatments · uses the layout of the plate") == 1
     assert "one perturbation per well: all" in page
     assert "In 87.6\u202f% of the wells of the score at the top, the true class is among the five most" in page

@@ -45,16 +45,19 @@ def describe(run: RunFolder, **more: object) -> None:
     run.run.write_text(json.dumps({**run.describe(), **more}))
 
 
-def text_of(page: Path) -> str:
-    plain = re.sub(r"<[^>]+>", " ", page.read_text(encoding="utf-8"))
+def text_of(index: Path, *names: str) -> str:
+    """Return the text of pages of a report; all of them without names."""
+    paths = [index.with_name(f"{name}.html") for name in names] or sorted(index.parent.glob("*.html"))
+    plain = re.sub(r"<[^>]+>", " ", " ".join(path.read_text(encoding="utf-8") for path in paths))
     return " ".join(html.unescape(plain).split())
 
 
 def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(run_data: Made, run: RunFolder) -> None:
     run.correction.write_text(json.dumps(CORRECTION))
-    page = build_report(run, run_data.screen)
-    text = text_of(page)
-    assert '<details class="part" id="correction">' in page.read_text()
+    page = build_report(run, run_data.screen, one_file=True).with_name("method.html")
+    text = text_of(page, "method")
+    assert '<div class="part" id="correction">' in page.read_text()
+    assert '<details class="part" id="correction">' in page.with_name("report.html").read_text()
     assert f"Chosen: center by the negative controls of the plate . {CORRECTION['reason']}" in text
     assert "none 50.0 % 45.0 · 50.0 · 55.0 % 0 %" in text
     assert "center by the negative controls of the plate 62.5 % 60.0 · 62.5 · 65.0 % 42 %" in text
@@ -70,7 +73,7 @@ def test_a_run_that_chose_nothing_has_no_such_section_and_one_that_could_not_com
     assert "Batch correction" not in text_of(build_report(run, run_data.screen))
     reason = "Nothing could be compared: the training wells are of one plate."
     run.correction.write_text(json.dumps({**CORRECTION, "chosen": NONE, "reason": reason, "compared": []}))
-    text = text_of(build_report(run, run_data.screen))
+    text = text_of(build_report(run, run_data.screen), "method")
     assert f"Chosen: none . {reason}" in text
     assert "share corrected 0" not in text
     assert "one-sided t test" not in text
@@ -89,11 +92,14 @@ def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(run_data: Made,
         fold = run.cross_validation / f"fold-{k}"
         fold.mkdir(parents=True)
         (fold / "correction.json").write_text(json.dumps({**CORRECTION, "chosen": choice}))
-    text = text_of(build_report(run, run_data.screen))
+    index = build_report(run, run_data.screen)
+    text = text_of(index, "index")
     assert "Scores are out of fold: in each of 4 folds a network was trained with some whole plates held out" in text
     assert "The final network, which predicts new screens, was then trained on all wells" in text
+    text = text_of(index, "method")
     assert "the final network, trained on all wells: it has no held-out wells." in text
     assert "none in 3 folds, center by the negative controls of the plate in 1 fold" in text
+    text = text_of(index, "provenance")
     assert "distangle train SCREEN --epochs 12 --cross-validate 4" in text.replace("--preset small ", "")
 
 

@@ -62,7 +62,7 @@ def own_run(tmp_path: Path) -> Made:
 def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: Made) -> None:
     passed = dict.fromkeys(("deletion", "insertion", "randomization", "targets", "views"), "passes")
     examined(passed).write(own_run.run.explanations)
-    page = build_report(own_run.run, own_run.screen).read_text()
+    page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
     assert "Tests of the attribution maps on 7 sites" in page
     assert "replaced by the blurred image: mean probability 0.21, random maps 0.50, p = 0.003" in page
     assert "similarity 0.05 once all weights are random (random maps −0.10 to 0.10)" in page
@@ -75,13 +75,13 @@ def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: Made)
 
 def test_a_failed_test_stands_above_all_else(own_run: Made) -> None:
     examined({"deletion": "passes", "randomization": "fails", "views": "cannot say"}).write(own_run.run.explanations)
-    page = build_report(own_run.run, own_run.screen).read_text()
+    page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
     assert "Do not rely on these maps: they fail randomization." in page
     assert 'class="verdict fails"' in page
 
 
 def test_without_tests_the_page_says_what_makes_them(own_run: Made) -> None:
-    page = build_report(own_run.run, own_run.screen).read_text()
+    page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
     assert "The maps have not been tested." in page
     assert f"distangle explain {own_run.run.root}" in page
 
@@ -89,7 +89,7 @@ def test_without_tests_the_page_says_what_makes_them(own_run: Made) -> None:
 def test_tests_that_need_other_runs_are_named_with_their_command(own_run: Made) -> None:
     passed = dict.fromkeys(("deletion", "views"), "passes")
     examined(passed).write(own_run.run.explanations)
-    page = build_report(own_run.run, own_run.screen).read_text()
+    page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
     assert f"distangle explain {own_run.run.root} --seeds OTHER_RUN" in page
     assert f"distangle explain {own_run.run.root} --shuffled RUN" in page
 
@@ -110,6 +110,6 @@ def test_the_page_says_how_much_of_the_maps_lies_on_cells_or_why_not(own_run: Ma
     ):
         summary = {**own_run.explanation.summary, "cells": cells_result}
         dataclasses.replace(own_run.explanation, summary=summary).write(own_run.run.explanations)
-        page = build_report(own_run.run, own_run.screen).read_text()
+        page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
         for sentence in expected:
             assert sentence in page

@@ -264,13 +264,15 @@ def test_without_profiles_the_report_names_the_command() -> None:
 
 def test_the_report_of_a_run_has_the_section_and_refuses_damaged_profiles(tmp_path: Path) -> None:
     made = make_run(tmp_path, Plan(explained=4))
-    page = build_report(made.run, made.screen).read_text()
-    assert f"distangle profile {made.run.root}" in page
+    index = build_report(made.run, made.screen)
+    for name in ("index.html", "profiles.html"):
+        assert f"distangle profile {made.run.root}" in index.with_name(name).read_text()
     profile_result(NAMES).write(made.run.profiles)
-    page = build_report(made.run, made.screen).read_text()
+    page = build_report(made.run, made.screen, one_file=True).read_text()
     assert page.index('<section id="profiles"') < page.index('<section id="controls"')
     assert page.index('<section id="controls"') < page.index('id="faithfulness"')
-    assert "2 are hits at q ≤ 0.05." in page
+    assert "2 are hits at q ≤ 0.05." in index.read_text()
+    assert "Map of the wells" in index.with_name("profiles.html").read_text()
     (made.run.profiles / "hits.parquet").write_bytes(b"no parquet")
     with pytest.raises(RunError, match=r"hits\.parquet is damaged"):
         build_report(made.run, made.screen)

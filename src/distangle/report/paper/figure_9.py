@@ -73,6 +73,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     numbers = {"perturbations": comparison.numbers["perturbations"], **comparison.numbers["embeddings"]}
     trained_on = comparison.numbers.get("trained_on", [])
     caption = _caption(numbers, runs, order, n_wells=_drawn_wells(sets[0]), trained_on=bool(trained_on))
+    caption = f"{_choice_sentence(numbers['perturbations'], len(data.screen.card.perturbations))} {caption}"
     if trained_on and len(runs) > 1:
         caption += f" Runs that were trained on these sites: {', '.join(trained_on)}."
     return PaperFigure(figure=figure, title=TRAINING_TITLE if trained_on else TITLE, caption=caption, numbers=numbers)
@@ -130,6 +131,17 @@ def _drawn_wells(embeddings: pd.DataFrame) -> dict[str, int]:
     return {str(name): int(n) for name, n in wells["perturbation"].value_counts().items()}
 
 
+def _choice_sentence(perturbations: Mapping[str, Any], n_total: int) -> str:
+    """Say how many perturbations are drawn, and that `explain` chose them."""
+    n = len(perturbations["names"])
+    if n >= n_total:
+        return f"All {n_total:,} perturbations of the screen."
+    return (
+        f"Only {n} of the {n_total:,} perturbations of the screen: those that `distangle explain` compares, by default "
+        "the ones with the most wells."
+    )
+
+
 def _caption(
     numbers: Mapping[str, Any],
     runs: Sequence[tuple[str, str]],
@@ -141,7 +153,7 @@ def _caption(
     perturbations = numbers["perturbations"]
     kind = "wells" if trained_on else "held-out wells"
     wells = ", ".join(f"{name} ({n_wells.get(name, 0)} {kind})" for name in perturbations["names"])
-    text = f"The perturbations with the most wells: {wells}."
+    text = f"Drawn: {wells}."
     if perturbations["tied"]:
         tied_names = ", ".join(perturbations["tied"][:4]) + (", ..." if len(perturbations["tied"]) > 4 else "")
         n_tied = len(perturbations["tied"])

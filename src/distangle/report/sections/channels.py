@@ -23,6 +23,7 @@ _NOT_EVIDENCE = (
     "channel, whatever the network used: compare random maps (grey). It is shown for comparison and is not evidence "
     "of which channel mattered."
 )
+_SUMMARY = ("explanations/explanation.json",)
 _QUESTIONS = {
     "top_shapley_is_planted": "sites whose largest Shapley value is the planted channel",
     "top_eq15_is_planted": "sites whose largest Eq. (15) is the planted channel",
@@ -218,6 +219,7 @@ def _shapley_chart(
     columns += _top_columns(explanation, {"largest in": "shapley_top_channel"}, names)
     return {
         "source": write("shapley.svg", drawing),
+        "files": _SUMMARY,
         "alternative": "Mean Shapley value of every channel",
         "caption": caption,
         "table": _channel_table(
@@ -244,6 +246,7 @@ def _eq15_chart(
     caption = "Eq. (15), and the number of sites where it is largest: with the network's maps and with random maps"
     return {
         "source": write("eq15.svg", drawing),
+        "files": _SUMMARY,
         "alternative": "Eq. 15 of every channel",
         "caption": _NOT_EVIDENCE,
         "table": _channel_table(names, columns, caption=caption, file="equation-15"),
@@ -275,7 +278,7 @@ def _top_columns(
     return columns
 
 
-def _matrix_chart(data: ReportData, explanation: Explanation, write: Write) -> dict[str, str] | None:
+def _matrix_chart(data: ReportData, explanation: Explanation, write: Write) -> dict[str, Any] | None:
     means, names = channels_by_perturbation(explanation), channel_names(data)
     if not means:
         return None
@@ -290,7 +293,7 @@ def _matrix_chart(data: ReportData, explanation: Explanation, write: Write) -> d
     )
     caption = f"Mean Shapley value of every channel, by explained perturbation ({_shown(rows, order)})."
     caption += " Framed: where the effect was planted." if planted_in else ""
-    return {"source": write("channels.svg", drawing), "caption": caption}
+    return {"source": write("channels.svg", drawing), "caption": caption, "files": _SUMMARY}
 
 
 def _shown(rows: Sequence[str], order: Sequence[str]) -> str:

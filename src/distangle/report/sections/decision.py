@@ -12,6 +12,21 @@ from distangle.report.sections.perturbations import acting_sentence
 from distangle.screen import Screen
 
 _RULES = {"intensity": "the brightness of the images", "position": "the position of the well", "plate": "the plate"}
+# Title and anchor of the sections with more on each answer.
+PLACES = {
+    "How sure is that?": (("Accuracy", "scores"),),
+    "In which channel?": (("Channels", "channels"), ("Example cells", "sites")),
+    "What is batch, not biology?": (("Similarity and batch", "profiles"),),
+    "What is missing?": (("Refused entries", "refused"),),
+}
+# Files of the run with the numbers of each answer.
+SOURCES = {
+    "Which perturbations act?": ("profiles/hits.parquet",),
+    "How sure is that?": ("predictions/scores.json", "profiles/profile.json"),
+    "In which channel?": ("explanations/explanation.json",),
+    "What is batch, not biology?": ("predictions/scores.json", "profiles/batch_effects.parquet"),
+    "What is missing?": ("screen.json", "predictions/wells.parquet", "profiles/hits.parquet"),
+}
 _GROUPS = ("experiment", "plate")
 
 

@@ -96,7 +96,8 @@ def _overlap_table(cells: Mapping[str, Any]) -> Table:
             )
     columns = ("", "of the maps", "of the images", "of random maps", "p")
     caption = f"Where the maps of {cells['sites']} sites lie; nuclei and cells segmented by thresholds and watersheds"
-    return Table(columns=columns, rows=rows, numeric=(1, 2, 3, 4), caption=caption)
+    sources = ("explanations/explanation.json",)
+    return Table(columns=columns, rows=rows, numeric=(1, 2, 3, 4), caption=caption, sources=sources)
 
 
 def _not_tested(summary: Mapping[str, Any], run: str) -> list[Content]:

@@ -130,14 +130,18 @@ def _legend(data: ReportData, table: pd.DataFrame) -> list[str]:
         sentences += [
             f"Acts: the wells of the perturbation find each other among the control wells of their plates, with "
             f"q ≤ {hit_level(data.profiles):g}. Not shown is not the same as no effect.",
-            "Effect size: distance from the control wells, in their standard deviations.",
+            "Effect size: distance from the control wells, in their standard deviations. These columns and the most "
+            "similar perturbation: profiles/hits.parquet.",
         ]
     if np.isfinite(numbers(table, "wells_scored")).any():
-        sentences.append("Wells right and confidence: held-out wells only; confidence is the mean over them.")
+        sentences.append(
+            "Wells right and confidence: held-out wells only; confidence is the mean over them "
+            "(predictions/wells.parquet)."
+        )
     if any(texts(table, "top_channel")):
         sentences.append(
             f"Channel: the one with the largest Shapley value, if its p is at most {STANDS_OUT:g} among shuffled "
-            "channels."
+            "channels (explanations/explanation.json)."
         )
     return sentences
 

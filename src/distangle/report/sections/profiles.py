@@ -1,6 +1,7 @@
 """Compute the section on profiles: hits, map of the wells, batch effects."""
 
 from collections import Counter
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def profiles(
     """
     if result is None:
         return missing_notice("No profiles have been made.", command)
-    level = hit_level(result)
+    level, folder = hit_level(result), file.removesuffix(PurePosixPath(file).name)
     hits = result.hits
     values: dict[str, Any] = {
         "lead": lead(result),
@@ -71,7 +72,8 @@ def profiles(
         "batch": batch_table(result.batch_effects),
         "batch_sentence": _batch_sentence(result.batch_effects),
         "batch_reasons": _batch_reasons(result.batch_effects),
-        "tables": _group_tables(result),
+        "tables": _group_tables(result, folder),
+        "files": {name: [f"{folder}{name}.parquet"] for name in ("hits", "coordinates", "batch_effects", "similarity")},
     }
     return Content("sections/profiles.html.j2", values)
 
@@ -249,7 +251,7 @@ def _reasons(hits: pd.DataFrame) -> list[str]:
     return lines + ([f"{count(rest, 'perturbation')} cannot be tested for other reasons."] if rest else [])
 
 
-def _group_tables(result: ProfileResult) -> list[Table]:
+def _group_tables(result: ProfileResult, folder: str) -> list[Table]:
     tables = []
     captions = {
         "consistency": "Do perturbations of one label have similar profiles? Mean average precision by label.",
@@ -271,6 +273,7 @@ def _group_tables(result: ProfileResult) -> list[Table]:
                 rows=rows,
                 numeric=numeric,
                 caption=caption,
+                sources=(f"{folder}{name}.parquet",),
             )
         )
     return tables

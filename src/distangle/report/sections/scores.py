@@ -13,7 +13,7 @@ from distangle.report.html import Content, Table, count, format_value, missing_n
 from distangle.report.plate_svg import compact_plate_map, plate_map
 from distangle.report.plates import held_out_plates, plate_grids, spread_over_experiments
 from distangle.report.score_table import command, score_bar
-from distangle.report.sections.decision import answers
+from distangle.report.sections.decision import PLACES, SOURCES, answers
 from distangle.results.confusion import ConfusionCounts, read_confusion
 from distangle.screen.screen import WELL_COLUMNS
 
@@ -33,14 +33,21 @@ def headline(data: ReportData, table: pd.DataFrame, *, explanation: str = "") ->
         explanation: Summary of the explanation; "" before `explain`.
     """
     scores, row = data.scores, data.main_row
-    values: dict[str, Any] = {"name": data.name, "facts": _screen_facts(data)}
+    values: dict[str, Any] = {
+        "name": data.name,
+        "facts": _screen_facts(data),
+        "sources": data.present(("screen.json",)),
+    }
     if scores is None and not data.holds_nothing_out:
         what = "There is no score yet: no held-out well has been predicted."
         return Content(_HEADLINE, values | {"missing": missing_notice(what, command("predict", data))})
     if scores is not None and row is not None:
         values |= {"score": row.value, "bar": score_bar(row)}
     sentences = [] if data.cross_validation is None else [_out_of_fold(data.cross_validation)]
-    decision = answers(data, table, explanation=explanation)
+    decision = [
+        (question, answer, PLACES.get(question, ()), data.present(SOURCES.get(question, ())))
+        for question, answer in answers(data, table, explanation=explanation)
+    ]
     return Content(_HEADLINE, values | {"answers": decision, "sentences": sentences, "warnings": warnings_of(data)})
 
 

@@ -36,13 +36,18 @@ def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable
         top = top_channel(site, len(data.screen.card.channels))
         name = f"site-{number:02d}"
         pictures = renderer.render(site.key, explanation.maps[site.row], name=name, channel=max(top, 0))
-        sites.append({"anchor": name, **_site(site, pictures, data, explanation)})
+        files = [("this well", renderer.files(site.key))]
+        if pictures.control_key is not None:
+            files.append(("control well", renderer.files(pictures.control_key)))
+        sites.append({"anchor": name, "files": files, **_site(site, pictures, data, explanation)})
         advance(" ".join(map(str, site.key)))
     values = {
         "remark": str(explanation.settings.get("remark", "")),
         "shown": f"{len(examples)} of {count(len(explanation.table), 'explained site')}",
         "pixel_size": _pixel_size_sentence(data),
         "scale": scale,
+        "n_explained": len(explanation.table),
+        "n_empty": int((explanation.maps.max(axis=(1, 2)) <= 0).sum()),
         "sites": sites,
     }
     return Content("sections/sites.html.j2", values)
@@ -118,10 +123,11 @@ def _site(site: ChosenSite, pictures: SitePictures, data: ReportData, explanatio
     labels = channel_labels(data.screen.card.channels)
     top = top_channel(site, len(labels))
     shown = labels[max(top, 0)] if labels else ""
+    is_pointing = bool(explanation.maps[site.row].max() > 0)
     large = [
         (pictures.treated, f"This well: {shown}"),
         (pictures.control, f"Control well: {shown}"),
-        (pictures.overlay, "Where the network looked"),
+        (pictures.overlay, "Where the network looked" if is_pointing else "Where the network looked: an empty map"),
     ]
     return {
         "title": true if site.kind != "wrong" else f"{true} predicted as {site.entry['predicted']}",
