@@ -18,6 +18,7 @@ PIXELS_WITHOUT_NUMBA = 1 << 60  # its kernels take 130 MB, and a viewer reads fe
 
 def view(
     folder: Path | None = None,
+    other: Path | None = None,
     *,
     port: int = 0,
     listen: str = "127.0.0.1",
@@ -33,6 +34,7 @@ def view(
 
     Args:
         folder: A run, a screen, or profiles from `distangle profile`.
+        other: Another run of the same screen, to compare with the first.
         port: Port of the server; 0 takes any free one.
         listen: Address of this machine at which the server listens; others can reach any but 127.0.0.1.
         browser: Open the page in a browser.
@@ -51,11 +53,12 @@ def view(
         with tempfile.TemporaryDirectory(prefix="distangle-view-") as temporary:
             _view(_simulate(Path(temporary)), port=port, listen=listen, browser=browser)
         return
-    _view(folder or Path(), port=port, listen=listen, browser=browser, screen=screen, images=images)
+    _view(folder or Path(), other, port=port, listen=listen, browser=browser, screen=screen, images=images)
 
 
 def _view(
     folder: Path,
+    other: Path | None = None,
     *,
     port: int,
     listen: str,
@@ -78,9 +81,16 @@ def _view(
 
         show_action(f"reading {folder}")
         source = open_source(folder, screen=screen, images=images)
-        token = new_token()
-        app, viewer = make_app(source, token=token, hosts=allowed_hosts(address.host, address.port), port=address.port)
-        for notice in source.notices:
+        second = None
+        if other is not None:
+            from distangle.web.pair import check_pair
+
+            show_action(f"reading {other}")
+            second = open_source(other, screen=screen, images=images)
+            check_pair(source, second)
+        token, hosts = new_token(), allowed_hosts(address.host, address.port)
+        app, viewer = make_app(source, token=token, hosts=hosts, port=address.port, other=second)
+        for notice in [*source.notices, *(second.notices if second else [])]:
             print_note(f"{notice.text} {notice.next_step}".strip())
         if not address.is_local:
             print_result(
@@ -90,7 +100,8 @@ def _view(
         url = f"{address.url}?token={token}"
 
         def announce() -> None:
-            print_result(f"{folder.resolve().name}: {len(source.sites):,} sites. Open this page; Ctrl-C ends it:")
+            names = [str(one.resolve().name) for one in (folder, other) if one is not None]
+            print_result(f"{' and '.join(names)}: {len(source.sites):,} sites. Open this page; Ctrl-C ends it:")
             print_result(url)
             sys.stdout.flush()  # whoever reads a pipe waits for the URL
             show_action("")

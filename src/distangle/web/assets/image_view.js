@@ -47,9 +47,9 @@ function toCanvas(image) {
 }
 
 /** Fetch the map of an explanation, or null where there is none. */
-export async function attributionMap(site, channel) {
+export async function attributionMap(site, channel, base = "/api") {
   try {
-    const response = await ask(`/api/sites/${site}/attribution?channel=${channel}`);
+    const response = await ask(`${base}/sites/${site}/attribution?channel=${channel}`);
     return { values: new Float32Array(await response.arrayBuffer()), width: Number(response.headers.get("X-Width")), height: Number(response.headers.get("X-Height")) };
   } catch (problem) {
     if (problem.status === 404) return null;
@@ -59,8 +59,9 @@ export async function attributionMap(site, channel) {
 
 /** One image; `title` says which well it shows. */
 export class ImageView {
-  constructor(look, { title, href = null, explained = false } = {}) {
+  constructor(look, { title, href = null, explained = false, base = "/api" } = {}) {
     this.look = look;
+    this.base = base; // where the map of an explanation comes from
     this.explained = explained;
     this.canvas = el("canvas", { tabindex: 0, role: "application", "aria-roledescription": "microscopy image" });
     this.note = el("p", { class: "image-note", hidden: true });
@@ -144,7 +145,7 @@ export class ImageView {
     const key = `${this.site}/${channel}`;
     if (this.overlayOf !== key) {
       this.overlayOf = key;
-      const map = await attributionMap(this.site, channel);
+      const map = await attributionMap(this.site, channel, this.base);
       if (this.overlayOf !== key) return undefined;
       this.overlay = map ? toCanvas(overlayImage(map)) : null;
       const light = map?.values.some((value) => value > 0);
