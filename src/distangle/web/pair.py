@@ -36,13 +36,13 @@ class RunPair:
 
     @cached_property
     def wells(self) -> np.ndarray:
-        """Well of the second run of every well of the first; -1 without one, int64 [well]."""
+        """Well of the second run of every well of the first, int64; -1 without one."""
         names = list(WELL_COLUMNS)
         return match_rows(self.first.wells, names, self.second.wells, names)
 
     @cached_property
     def sites(self) -> np.ndarray:
-        """Site of the second run of every site of the first; -1 without one, int64 [site]."""
+        """Site of the second run of every site of the first, int64; -1 without one."""
         names = [*WELL_COLUMNS, "site"]
         return match_rows(self.first.source.sites, names, self.second.source.sites, names)
 
