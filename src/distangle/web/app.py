@@ -20,7 +20,7 @@ from distangle.errors import DistangleError
 from distangle.web.answers import AnswerError, JsonBytes, error_response, json_response
 from distangle.web.index import ViewIndex, build_index
 from distangle.web.pair import RunPair, describe_pair, describe_pair_well, pair_map
-from distangle.web.perturbations import describe_perturbation, list_perturbations
+from distangle.web.perturbations import describe_perturbation, list_perturbations, mean_map
 from distangle.web.pixels import Layer, SitePixels, check_channel, n_levels
 from distangle.web.points import Of, PointMap, make_map
 from distangle.web.security import Guard, failure_response
@@ -108,6 +108,7 @@ def make_app(
         "/api/sites/{id}/attribution": _attribution,
         "/api/perturbations": _perturbations,
         "/api/perturbations/{id}": _perturbation,
+        "/api/maps/{row}": _mean_map,
         "/api/tables/{name}": _table,
         "/api/training": _training,
         "/api/pair": _pair,
@@ -236,7 +237,7 @@ def _attribution(viewer: Viewer, request: Request) -> Response:
         raise AnswerError(404, "There is one map for all channels.", "Ask for `channel=all`.")
     if explanation is None or row is None:
         raise AnswerError(404, "This site is not explained.", "`distangle explain RUN` explains more sites.")
-    values = _read(viewer, lambda: explanation.site_map(row))
+    values = _read(viewer, lambda: explanation.read_map(row))
     return _raw(values.astype("<f4", copy=False), {})
 
 
@@ -248,6 +249,11 @@ def _perturbations(viewer: Viewer, request: Request) -> Response:
 def _perturbation(viewer: Viewer, request: Request) -> Response:
     number = _number(request, "id", len(viewer.index.perturbations), "perturbation")
     return json_response(_read(viewer, lambda: describe_perturbation(viewer.index, number)))
+
+
+def _mean_map(viewer: Viewer, request: Request) -> Response:
+    row = _integer(request.path_params["row"], "mean map")
+    return _raw(_read(viewer, lambda: mean_map(viewer.index, row)).astype("<f4", copy=False), {})
 
 
 def _table(viewer: Viewer, request: Request) -> Response:

@@ -140,7 +140,7 @@ def pair_map(pair: RunPair, site: int) -> np.ndarray:
         raise AnswerError(
             404, f"{pair.titles[1]} does not explain this site.", "`distangle explain RUN` explains more."
         )
-    return explanation.site_map(row)
+    return explanation.read_map(row)
 
 
 def _usable_wells(pair: RunPair) -> tuple[np.ndarray, list[str]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distangle.web.answers import cell, columnar, number
+from distangle.web.answers import AnswerError, cell, columnar, number
 from distangle.web.index import ViewIndex
 from distangle.web.wells import nearest_control
 
@@ -67,7 +67,28 @@ def describe_perturbation(index: ViewIndex, perturbation: int) -> dict[str, Any]
         "opposite": _neighbors(index, name, "opposite"),
         "doses": _doses(index, wells),
         "attribution": _attribution(index, name),
+        "maps": _maps(index, name),
     }
+
+
+def mean_map(index: ViewIndex, row: int) -> np.ndarray:
+    """Return the mean attribution map of a row that `describe_perturbation` names.
+
+    Args:
+        index: The source.
+        row: The row.
+
+    Returns:
+        float32 [height, width].
+
+    Raises:
+        AnswerError: There is no such row.
+        RunError: The file of the maps is absent or damaged.
+    """
+    explanation = index.source.explanation
+    if explanation is None or explanation.perturbations is None or row >= len(explanation.perturbations):
+        raise AnswerError(404, "There is no such mean map.", "`distangle explain RUN` makes them.")
+    return explanation.read_map(row, level="perturbations")
 
 
 def _distinct(numbers: np.ndarray, groups: np.ndarray, n: int) -> np.ndarray:
@@ -101,6 +122,38 @@ def _doses(index: ViewIndex, wells: np.ndarray) -> list[list[Any]] | None:
     lengths = np.linalg.norm(profiles.features("wells")[rows[known]].astype(np.float32), axis=1)
     means = pd.Series(lengths).groupby(doses[known]).mean()
     return [[number(dose), number(value)] for dose, value in zip(means.index, means.to_numpy(), strict=True)]
+
+
+def _maps(index: ViewIndex, name: str) -> list[dict[str, Any]]:
+    """Return the rows of the mean maps of a perturbation, each with those of controls of its cell type."""
+    explanation = index.source.explanation
+    table = None if explanation is None else explanation.perturbations
+    if table is None or "explained" not in table:
+        return []
+    explained = table["explained"].astype(str)
+    cell_types = (
+        table["Metadata_Cell_Type"].astype(str) if "Metadata_Cell_Type" in table else explained.map(lambda _: "")
+    )
+    roles = counts(index).set_index("perturbation")["role"].to_dict()
+
+    def describe(row: int) -> dict[str, Any]:
+        entry = table.iloc[row]
+        numbers = {key: cell(entry[key]) if key in entry else None for key in ("sites", "wells", "experiments")}
+        return {"row": row, "perturbation": explained.iat[row], **numbers}
+
+    maps = []
+    for row in np.flatnonzero((explained == name).to_numpy()).tolist():
+        same = np.flatnonzero((cell_types == cell_types.iat[row]).to_numpy() & (explained != name).to_numpy()).tolist()
+        controls = [other for other in same if roles.get(explained.iat[other], "") in ("untreated", "negative_control")]
+        maps.append(
+            {
+                **describe(row),
+                "cell_type": cell_types.iat[row],
+                "role": roles.get(name, ""),
+                "controls": [describe(other) for other in controls],
+            }
+        )
+    return maps
 
 
 def _attribution(index: ViewIndex, name: str) -> list[dict[str, Any]] | None:

@@ -146,4 +146,7 @@ def well_attribution(index: ViewIndex, well: int) -> list[dict[str, Any]] | None
     if row is None:
         return None
     table = explanation.sites if explanation.wells is None else explanation.wells
-    return explanation.attribution({str(name): value for name, value in table.iloc[row].items()})
+    rows = [index.explained_sites[site] for site in index.sites_of(well) if site in index.explained_sites]
+    null = explanation.sites.iloc[rows].filter(regex=r"^shapley_null_(low|high)_\d+$").mean()
+    entry = {**null, **table.iloc[row]}
+    return explanation.attribution({str(name): value for name, value in entry.items()})

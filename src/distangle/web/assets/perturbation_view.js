@@ -1,6 +1,7 @@
 // One perturbation: its row of the hit list, its wells, what is like it and what is opposite.
-import { el, link, show, svg } from "./dom.js";
-import { json, plainRole, plates, wells } from "./data.js";
+import { el, link, notice, show, svg } from "./dom.js";
+import { ask, json, plainRole, plates, wells } from "./data.js";
+import { ramp, rampBar } from "./color.js";
 import { attributionBars } from "./bars.js";
 import { gallery } from "./gallery.js";
 
@@ -37,6 +38,37 @@ function others(title, rows) {
     el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.id >= 0 && row.id !== null ? link(`/perturbation/${row.id}`, row.perturbation) : row.perturbation), el("td", { class: "number", text: show(row.similarity) }))))));
 }
 
+/** Fetch a mean map. */
+async function fetchMap(row) {
+  const response = await ask(`/api/maps/${row}`);
+  return { values: new Float32Array(await response.arrayBuffer()), width: Number(response.headers.get("X-Width")), height: Number(response.headers.get("X-Height")) };
+}
+
+function mapPicture({ values, width, height }, top, text) {
+  const canvas = el("canvas", { width, height, class: "mean-map", role: "img", "aria-label": text });
+  const image = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) image.data.set([...ramp(Math.min(1, (values[i] || 0) / top)), 255], 4 * i);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+
+const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
+/** Mean maps of the explained images by cell type, beside those of controls, on one scale. */
+async function meanMaps(maps) {
+  const rows = maps.flatMap((item) => [item, ...item.controls]);
+  const fields = new Map(await Promise.all([...new Map(rows.map((item) => [item.row, item])).keys()].map(async (row) => [row, await fetchMap(row)])));
+  const top = Math.max(...[...fields.values()].map(({ values }) => values.reduce((most, value) => Math.max(most, value), 0))) || 1;
+  const figure = (item, cellType) => {
+    const text = `${item.perturbation}${cellType ? `, ${cellType}` : ""}: mean of ${[many(item.sites, "image"), item.wells && many(item.wells, "well")].filter(Boolean).join(" of ")}`;
+    return el("figure", { class: "mean" }, mapPicture(fields.get(item.row), top, text), el("figcaption", { class: "small", text }));
+  };
+  return el("section", { class: "card full" }, el("h2", { text: "Mean map of where the network looked" }), rampBar("0", show(top), "attribution"),
+    el("p", { class: "small", text: "Cells lie elsewhere in every image. A mean map shows only what depends on the place in the image, such as its edges; an even map is the expected one." }),
+    el("div", { class: "means" }, maps.map((item) => [figure(item, item.cell_type), item.controls.map((control) => figure(control, item.cell_type))])),
+    maps.some((item) => item.controls.length || ["negative control", "untreated"].includes(plainRole(item.role))) ? null : el("p", { class: "small", text: "No control well is explained: there is no map to compare with." }));
+}
+
 /** Draw the view of a perturbation. */
 export async function render(place, { facts, id }) {
   if (!Number.isInteger(id)) throw new Error("The address names no perturbation.");
@@ -54,5 +86,10 @@ export async function render(place, { facts, id }) {
   if (effect.attribution?.length) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Which channels decide" }), attributionBars(effect.attribution, facts.channels)));
   if (near.children.length) cards.append(near);
   if (effect.doses?.length > 1) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Effect by dose" }), doseChart(effect.doses)));
+  if (effect.maps?.length) {
+    const place = el("section", { class: "card full" }, el("p", { class: "small", text: "Loading the mean maps …" }));
+    cards.append(place);
+    meanMaps(effect.maps).then((card) => place.replaceWith(card), (problem) => place.replaceChildren(notice(problem.message, problem.next)));
+  }
   cards.append(el("section", { class: "card full" }, el("h2", { text: `Wells (${effect.wells.length})` }), gallery(await wellItems(effect.wells))));
 }
