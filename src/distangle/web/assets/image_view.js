@@ -14,7 +14,7 @@ export class Look extends EventTarget {
     this.zoom = 1; // 1 = the whole image
     this.x = 0.5; // middle, as parts of width and height
     this.y = 0.5;
-    this.overlay = { channel: "", opacity: 0.6 };
+    this.overlay = { channel: "", opacity: 0.6, grey: true };
   }
 
   set(kind, changes) {
@@ -38,6 +38,18 @@ function overlayImage({ values, width, height }) {
     image.data.set([r, g, b, Math.round(255 * Math.min(1, value * 1.4))], 4 * i);
   }
   return image;
+}
+
+/** The mean of red, green and blue: weights of the eye would hide nuclei, which are blue. */
+export function greyImage(image) {
+  const grey = new ImageData(image.width, image.height);
+  const from = image.data;
+  const words = new Uint32Array(grey.data.buffer);
+  for (let i = 0, k = 0; i < words.length; i++, k += 4) {
+    const value = Math.round((from[k] + from[k + 1] + from[k + 2]) / 3);
+    words[i] = 0xff000000 | (value << 16) | (value << 8) | value;
+  }
+  return grey;
 }
 
 function toCanvas(image) {
@@ -131,6 +143,7 @@ export class ImageView {
     if (mine !== this.turn) return;
     this.image = image;
     this.picture = toCanvas(image);
+    this.grey = null;
     this.node.dataset.drawn = String(this.site);
     this.draw();
   }
@@ -186,12 +199,15 @@ export class ImageView {
     }
     const { zoom, x, y } = this.look;
     const put = (picture) => context.drawImage(picture, (0.5 - x * zoom) * width, (0.5 - y * zoom) * height, width * zoom, height * zoom);
+    const { opacity, grey } = this.look.overlay;
     if (this.picture) {
       context.imageSmoothingEnabled = (width * zoom) / this.picture.width < 3;
-      put(this.picture);
+      const under = grey && this.overlay && opacity > 0;
+      if (under) this.grey ??= toCanvas(greyImage(this.image));
+      put(under ? this.grey : this.picture);
     }
-    if (this.overlay) {
-      context.globalAlpha = this.look.overlay.opacity;
+    if (this.overlay && opacity > 0) {
+      context.globalAlpha = opacity;
       context.imageSmoothingEnabled = true;
       put(this.overlay);
       context.globalAlpha = 1;
