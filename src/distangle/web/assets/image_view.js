@@ -169,6 +169,7 @@ export class ImageView {
   }
 
   moved() {
+    this.canvas.style.touchAction = this.look.zoom > 1 ? "none" : "pan-y"; // a whole image lets the page scroll
     if (this.info && this.level() !== this.at) this.compose();
     this.draw();
   }
@@ -276,7 +277,10 @@ export class ImageView {
       if (touches.size === 2) {
         const [a, b] = [...touches.values()];
         const apart = Math.hypot(a[0] - b[0], a[1] - b[1]);
-        if (spread) zoomAt(apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+        if (spread) {
+          zoomAt(apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+          pan((u - before[0]) / 2, (v - before[1]) / 2); // the way of the middle between the fingers
+        }
         spread = apart;
       } else if (look.zoom > 1) pan(u - before[0], v - before[1]);
     });
