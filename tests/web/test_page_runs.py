@@ -8,25 +8,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from report_run import Plan
-from view_page import PATIENCE, Visitor, find_browser, make_viewable_run
-from viewing import make_viewed_run, open_made, visit
+from view_page import PATIENCE, Visitor
 
 
-@pytest.fixture(scope="module")
-def runs(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
-    find_browser()
-    folder = tmp_path_factory.mktemp("runs")
-    first = make_viewable_run(folder / "first")
-    second = make_viewed_run(
-        folder / "second", Plan(bits=16, plates=1, explained=12, cell_types=("HUVEC",), hostile=True)
-    )
-    with visit(open_made(first), open_made(second)) as running:
-        context = browser.new_context(viewport={"width": 1400, "height": 900})
-        visitor = Visitor(context.new_page(), f"{running.base}/?token={running.token}")
-        yield visitor
-        context.close()
-        assert visitor.complaints == []
+@pytest.fixture
+def runs(browser: Any, pair_address: str) -> Iterator[Visitor]:
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    visitor = Visitor(context.new_page(), pair_address)
+    yield visitor
+    context.close()
+    assert visitor.complaints == []
 
 
 def until(page: Any, expression: str) -> None:
