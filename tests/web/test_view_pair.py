@@ -61,7 +61,7 @@ def key_of(row: Any) -> tuple[str, str, str]:
 
 def test_what_is_not_shared_is_named(both: Both) -> None:
     pair = both.get("/api/pair")
-    assert pair["titles"] == ["runs/pilot", "runs/pilot"] or len(set(pair["titles"])) == 2
+    assert pair["titles"] == ["pilot (first)", "pilot (second)"]  # both are runs/pilot
     keys = [
         {(row.experiment, row.plate, row.well) for row in made.screen.sites.itertuples()}
         for made in (both.first, both.second)

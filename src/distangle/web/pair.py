@@ -48,11 +48,12 @@ class RunPair:
 
     @property
     def titles(self) -> tuple[str, str]:
-        """Names of the folders; with the folder above where they are equal."""
-        roots = self.first.source.root.resolve(), self.second.source.root.resolve()
-        if roots[0].name != roots[1].name:
-            return roots[0].name, roots[1].name
-        return f"{roots[0].parent.name}/{roots[0].name}", f"{roots[1].parent.name}/{roots[1].name}"
+        """Names of the folders; with more where they are equal."""
+        roots = [index.source.root.resolve() for index in (self.first, self.second)]
+        for names in ([root.name for root in roots], [f"{root.parent.name}/{root.name}" for root in roots]):
+            if names[0] != names[1]:
+                return names[0], names[1]
+        return f"{roots[0].name} (first)", f"{roots[1].name} (second)"
 
 
 def check_pair(first: ViewSource, second: ViewSource) -> None:
