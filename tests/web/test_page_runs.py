@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -87,3 +88,14 @@ def test_a_well_that_the_other_run_lacks_is_named(runs: Visitor) -> None:
     runs.wait()
     assert page.get_by_role("link", name="Two wells or perturbations").get_attribute("aria-current") == "true"
     assert page.locator(".pickers").count() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
+def test_the_comparison_is_accessible(browser: Any, pair_address: str, width: int, theme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
+    visitor = Visitor(context.new_page(), pair_address)
+    script = (Path(__file__).parent / "accessibility.js").read_text()
+    for address in ("/compare", "/compare?well=3", "/compare?of=two"):
+        assert visitor.open(address).evaluate(script) == [], address
+    context.close()
