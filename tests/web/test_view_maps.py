@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from distangle.results import Explanation
+from distangle.web.index import build_index
+from distangle.web.perturbations import describe_perturbation
 from distangle.web.source import open_source
 from report_run import Made, Plan
 from viewing import make_viewed_run, visit
@@ -96,3 +98,32 @@ def test_bars_have_the_null_of_control_wells(client: httpx.Client, explained: Ma
     assert [bar["null_high"] for bar in bars] == pytest.approx([0.53 + k for k in range(1, 7)])
     assert [bar["value"] for bar in bars] == pytest.approx([row[f"shapley_{k}"] for k in range(1, 7)])
     assert {bar["null_wells"] for bar in bars} == {N_CONTROL_WELLS}
+
+
+def test_the_effect_by_dose_is_the_mean_length_of_its_profiles(explained: Made) -> None:
+    source = open_source(explained.run.root)
+    source.sites["Dose_uM"] = [("0.1", "1", "10", "")[k % 4] for k in range(len(source.sites))]
+    index = build_index(source)
+    assert source.profiles is not None
+    features = source.profiles.features("wells").astype(np.float64)
+    n_charts = 0
+    for perturbation in range(len(index.perturbations)):
+        lengths: dict[float, list[float]] = {}
+        for row, well in enumerate(index.profile_wells):
+            dose = str(index.wells["Dose_uM"][well])
+            if dose and index.perturbation_of_well[well] == perturbation:
+                lengths.setdefault(float(dose), []).append(float(np.sqrt((features[row] ** 2).sum())))
+        answer = describe_perturbation(index, perturbation)
+        doses = answer["doses"]
+        if len(lengths) < 2:
+            assert doses is None
+            continue
+        n_charts += 1
+        controls = [row for row, well in enumerate(index.profile_wells) if index.wells["perturbation"][well] == "EMPTY"]
+        expected = np.mean([float(np.sqrt((features[row] ** 2).sum())) for row in controls])
+        assert answer["control_effect"] == pytest.approx(expected, rel=1e-3)
+        assert [dose for dose, _, _ in doses] == sorted(lengths)
+        for dose, mean, n in doses:
+            assert n == len(lengths[dose])
+            assert mean == pytest.approx(sum(lengths[dose]) / n, rel=1e-3)
+    assert n_charts > 0

@@ -65,7 +65,8 @@ def describe_perturbation(index: ViewIndex, perturbation: int) -> dict[str, Any]
         "control": nearest_control(index, int(wells[0])) if len(wells) else None,
         "nearest": _neighbors(index, name, "nearest"),
         "opposite": _neighbors(index, name, "opposite"),
-        "doses": _doses(index, wells),
+        "doses": (doses := _doses(index, wells)),
+        "control_effect": None if doses is None else _control_effect(index),
         "attribution": _attribution(index, name),
         "maps": _maps(index, name),
     }
@@ -109,7 +110,7 @@ def _neighbors(index: ViewIndex, name: str, kind: str) -> list[dict[str, Any]]:
 
 
 def _doses(index: ViewIndex, wells: np.ndarray) -> list[list[Any]] | None:
-    """Return dose and mean length of the aligned profile of the wells of each dose."""
+    """Return dose, mean length of the aligned profiles, and number of wells, by dose."""
     profiles = index.source.profiles
     columns = [name for name in index.columns if DOSE.search(str(name)) and len(index.columns[name])]
     if profiles is None or not columns or not pd.api.types.is_numeric_dtype(index.columns[columns[0]]):
@@ -120,8 +121,19 @@ def _doses(index: ViewIndex, wells: np.ndarray) -> list[list[Any]] | None:
     if len(np.unique(doses[known])) < 2:
         return None
     lengths = np.linalg.norm(profiles.features("wells")[rows[known]].astype(np.float32), axis=1)
-    means = pd.Series(lengths).groupby(doses[known]).mean()
-    return [[number(dose), number(value)] for dose, value in zip(means.index, means.to_numpy(), strict=True)]
+    by_dose = pd.Series(lengths).groupby(doses[known])
+    means, sizes = by_dose.mean(), by_dose.size()
+    return [[number(dose), number(means[dose]), int(sizes[dose])] for dose in means.index]
+
+
+def _control_effect(index: ViewIndex) -> float | int | None:
+    """Return the mean length of the aligned profiles of all negative controls."""
+    roles = index.wells["role"].to_numpy(dtype=object)
+    rows = index.profile_row[np.isin(roles, ("untreated", "negative_control"))]
+    if index.source.profiles is None or not (rows >= 0).any():
+        return None
+    features = index.source.profiles.features("wells")[rows[rows >= 0]].astype(np.float32)
+    return number(np.linalg.norm(features, axis=1).mean())
 
 
 def _maps(index: ViewIndex, name: str) -> list[dict[str, Any]]:

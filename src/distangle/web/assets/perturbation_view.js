@@ -16,18 +16,21 @@ export async function wellItems(ids) {
   });
 }
 
-function doseChart(doses) {
+const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
+function doseChart(doses, control) {
   const [wide, high, left, low] = [420, 200, 50, 36];
   const logs = doses.every(([dose]) => dose > 0);
   const xs = doses.map(([dose]) => (logs ? Math.log10(dose) : dose));
-  const ys = doses.map(([, value]) => value);
+  const ys = [...doses.map(([, value]) => value), ...(Number.isFinite(control) ? [control] : [])];
   const place = (value, from, to, start, end) => start + ((value - from) / (to - from || 1)) * (end - start);
   const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(0, ...ys), Math.max(...ys)];
-  const dots = doses.map(([dose, value], k) => [place(xs[k], x0, x1, left, wide - 16), place(value, y0, y1, high - low, 12), dose, value]);
-  return svg("svg", { viewBox: `0 0 ${wide} ${high}`, class: "chart", role: "img", "aria-label": "Effect by dose" },
+  const dots = doses.map(([dose, value, n], k) => [place(xs[k], x0, x1, left, wide - 16), place(value, y0, y1, high - low, 12), dose, value, n]);
+  return svg("svg", { viewBox: `0 0 ${wide} ${high}`, class: "chart", role: "img", "aria-label": `Effect by dose: ${doses.map(([dose, value]) => `${show(dose)}: ${show(value)}`).join("; ")}` },
     svg("line", { x1: left, x2: wide - 10, y1: high - low, y2: high - low, class: "axis" }), svg("line", { x1: left, x2: left, y1: 8, y2: high - low, class: "axis" }),
+    Number.isFinite(control) ? svg("line", { x1: left, x2: wide - 10, y1: place(control, y0, y1, high - low, 12), y2: place(control, y0, y1, high - low, 12), class: "curve b" }) : null,
     svg("polyline", { points: dots.map(([x, y]) => `${x},${y}`).join(" "), class: "curve a" }),
-    dots.map(([x, y, dose, value]) => [svg("circle", { cx: x, cy: y, r: 4, class: "dot" }, svg("title", { text: `${show(dose)}: ${show(value)}` })), svg("text", { x, y: high - low + 14, "text-anchor": "middle", text: show(dose) })]),
+    dots.map(([x, y, dose, value, n]) => [svg("circle", { cx: x, cy: y, r: 4, class: "dot" }, svg("title", { text: `dose ${show(dose)}: ${show(value)}, mean of ${many(n, "well")}` })), svg("text", { x, y: high - low + 14, "text-anchor": "middle", text: show(dose) })]),
     svg("text", { x: left - 6, y: 16, "text-anchor": "end", text: show(y1) }), svg("text", { x: left - 6, y: high - low, "text-anchor": "end", text: show(y0) }),
     svg("text", { x: (left + wide) / 2, y: high - 4, "text-anchor": "middle", text: logs ? "dose (logarithmic)" : "dose" }));
 }
@@ -51,8 +54,6 @@ function mapPicture({ values, width, height }, top, text) {
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }
-
-const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 /** Mean maps of the explained images by cell type, beside those of controls, on one scale. */
 async function meanMaps(maps) {
@@ -85,7 +86,7 @@ export async function render(place, { facts, id }) {
   if (effect.row?.length) cards.append(el("section", { class: "card" }, el("h2", { text: facts.has_hits ? "Row of the hit list" : "Counts" }), el("dl", { class: "facts" }, effect.row.filter(([name, value]) => value !== null && value !== "" && !name.startsWith("Metadata_") && name !== "perturbation").flatMap(([name, value]) => [el("dt", { text: WORDS[name] ?? name.replaceAll("_", " ") }), el("dd", { text: name === "role" ? plainRole(value) : show(value) })]))));
   if (effect.attribution?.length) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Which channels decide" }), attributionBars(effect.attribution, facts.channels)));
   if (near.children.length) cards.append(near);
-  if (effect.doses?.length > 1) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Effect by dose" }), doseChart(effect.doses)));
+  if (effect.doses?.length > 1) cards.append(el("section", { class: "card wide" }, el("h2", { text: "Effect by dose" }), el("p", { class: "small", text: `Mean length of the aligned profiles of each dose${Number.isFinite(effect.control_effect) ? "; dashed: of all negative controls" : ""}.` }), doseChart(effect.doses, effect.control_effect)));
   if (effect.maps?.length) {
     const place = el("section", { class: "card full" }, el("p", { class: "small", text: "Loading the mean maps …" }));
     cards.append(place);
