@@ -61,7 +61,11 @@ class ExplanationFiles:
         )
 
     def read_map(self, row: int, *, level: Literal["sites", "perturbations"] = "sites") -> np.ndarray:
-        """Return the attribution map of a row of `sites` or `perturbations`, float32 [height, width].
+        """Return the attribution map of a row, float32 [height, width].
+
+        Args:
+            row: Row of the table.
+            level: Which table.
 
         Raises:
             RunError: The file of the maps is absent or damaged.
