@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from distangle.cli import main, views
-from report_run import Plan, make_screen
+from report_run import Plan, make_run, make_screen
 
 
 def test_a_process_serves_a_screen_until_it_is_stopped(tmp_path: Path) -> None:
@@ -58,3 +58,30 @@ def test_every_network_is_refused_before_the_screen_is_read(capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main(["view", "nothing", "--listen", "0.0.0.0"])
     assert "is refused" in capsys.readouterr().err
+
+
+def test_a_process_serves_two_runs(tmp_path: Path) -> None:
+    plan = Plan(size=32, cell_types=("HUVEC",), plates=1)
+    roots = [make_run(tmp_path / name, plan, parts=("predictions",)).run.root for name in ("one", "two")]
+    command = [sys.executable, "-m", "distangle", "view", *map(str, roots), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not lines or "token=" not in lines[-1]:
+            lines.append(process.stdout.readline())
+        assert any(line.startswith("pilot and pilot: ") for line in lines)
+        url = lines[-1].strip()
+        with httpx.Client(follow_redirects=True, trust_env=False) as client:
+            assert client.get(url).status_code == 200
+            pair = client.get(f"{url.partition('?')[0]}api/pair").json()
+        process.terminate()
+        process.communicate()
+    assert pair["titles"] == ["pilot (first)", "pilot (second)"]
+    assert pair["n_compared"] > 10
+
+
+def test_a_run_beside_a_screen_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = make_run(tmp_path, Plan(size=32, cell_types=("",), plates=1), parts=("predictions",))
+    with pytest.raises(SystemExit):
+        main(["view", str(made.run.root), str(tmp_path / "screen")])
+    assert "is a folder of kind screen: only two runs can be compared" in capsys.readouterr().err
