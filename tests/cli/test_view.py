@@ -10,6 +10,7 @@ import pytest
 
 from distangle.cli import main, views
 from report_run import Plan, make_run, make_screen
+from viewing import make_viewed_run
 
 
 def test_a_process_serves_a_screen_until_it_is_stopped(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_every_network_is_refused_before_the_screen_is_read(capsys: pytest.Captu
 
 def test_a_process_serves_two_runs(tmp_path: Path) -> None:
     plan = Plan(size=32, cell_types=("HUVEC",), plates=1)
-    roots = [make_run(tmp_path / name, plan, parts=("predictions",)).run.root for name in ("one", "two")]
+    roots = [make_viewed_run(tmp_path / name, plan).run.root for name in ("one", "two")]
     command = [sys.executable, "-m", "distangle", "view", *map(str, roots), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
