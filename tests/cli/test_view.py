@@ -1,5 +1,6 @@
 """The verb `view`: its messages, a real process, and no torch."""
 
+import gc
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ def test_a_process_serves_a_screen_until_it_is_stopped(tmp_path: Path) -> None:
     make_screen(tmp_path, Plan(size=32, cell_types=("",), plates=1))
     code = (
         "import sys; from distangle.__main__ import main; sys.argv[1:] = ['view', 'screen', '--no-browser']; main(); "
-        "print('torch' in sys.modules, 'numba' in sys.modules)"
+        "import gc; print('torch' in sys.modules, 'numba' in sys.modules, gc.isenabled())"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -32,7 +33,7 @@ def test_a_process_serves_a_screen_until_it_is_stopped(tmp_path: Path) -> None:
         rest = process.stdout.read()
     assert process.returncode == 0
     assert "The viewer has ended." in rest
-    assert "False False" in rest
+    assert "False False True" in rest
 
 
 def test_the_verb_needs_a_folder_or_a_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +46,7 @@ def test_the_verb_needs_a_folder_or_a_demonstration(capsys: pytest.CaptureFixtur
 def test_a_folder_that_cannot_be_viewed_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["view", str(tmp_path)])
+    assert gc.isenabled()
     assert "cannot be viewed: it has none of run.json, screen.json or profile.json" in capsys.readouterr().err
 
 

@@ -1,8 +1,11 @@
 """Run the verb `view`: plates, wells and images in a browser."""
 
+import contextlib
+import gc
 import importlib.util
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +74,7 @@ def _view(
 
     return_freed_memory()
     bound, address = bind(listen, port)  # before slow work: the port may be in use
-    with bound:
+    with bound, _without_collection():
         show_action("loading the server")
         from distangle.images.jit_threshold import JIT_THRESHOLD
         from distangle.web.app import make_app
@@ -105,6 +108,7 @@ def _view(
             print_result(url)
             sys.stdout.flush()  # whoever reads a pipe waits for the URL
             show_action("")
+            gc.enable()  # the slow part has ended
             threading.Thread(target=viewer.warm, daemon=True).start()
             if browser and can_open_browser():
                 open_browser(url)
@@ -112,6 +116,19 @@ def _view(
         JIT_THRESHOLD.count(-PIXELS_WITHOUT_NUMBA)
         serve(make_server(app), bound, when_ready=announce)
         print_result("The viewer has ended.")
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Collect no garbage until the end, or until a viewer is ready.
+
+    Imports leave no garbage, and each search for it visits all modules.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _check_packages() -> None:
