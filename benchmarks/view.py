@@ -156,8 +156,10 @@ def peak_bytes(process: int) -> int:
 
 
 def start(folder: Path) -> tuple["subprocess.Popen[str]", str]:
+    """Start a viewer; with compiled modules from its second start on, as an installed package has them."""
     command = [sys.executable, "-m", "distangle", "view", str(folder), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     for line in process.stdout or ():
         if match := re.search(r"http\S+token=\S+", line):
             return process, match[0]
@@ -213,6 +215,7 @@ def main() -> int:
     print(f"load average {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         n_images = write_run(Path(name))
+        start(Path(name) / "run")[0].terminate()  # compiles the modules
         wall = time.perf_counter()
         process, url = start(Path(name) / "run")
         try:

@@ -263,6 +263,15 @@ def test_a_site_is_compared_with_control_wells_explained_by_the_same_rule(given,
         for k in range(3):
             as_high = sum(values[row, k] >= values[site, k] - 1e-6 for row in others)
             assert result.table[f"shapley_p_{k + 1}"][site] == pytest.approx((1 + as_high) / (1 + len(others)))
+            null = [values[row, k] for row in others]
+            expected = {
+                "mean": sum(null) / len(null),
+                "low": np.quantile(null, 0.025),
+                "high": np.quantile(null, 0.975),
+            }
+            for part, value in expected.items():
+                assert result.table[f"shapley_null_{part}_{k + 1}"][site] == pytest.approx(value, abs=1e-5)
+    assert "shapley_null_low_1" not in explanation.table
     assert "ablation_p_3" in result.table
     assert "shapley_p_1" in result.wells
     assert result.settings["n_control_wells"] == 3

@@ -53,11 +53,12 @@ class Visit:
 
 
 @contextlib.contextmanager
-def visit(source: ViewSource) -> Iterator[Visit]:
-    """Serve a source from a thread until the end of the `with`."""
+def visit(source: ViewSource, other: ViewSource | None = None) -> Iterator[Visit]:
+    """Serve a source, or two runs to compare, from a thread until the end of the `with`."""
     bound, address = bind("127.0.0.1", 0)
     token = new_token()
-    app, _ = make_app(source, token=token, hosts=allowed_hosts(address.host, address.port), port=address.port)
+    hosts = allowed_hosts(address.host, address.port)
+    app, _ = make_app(source, token=token, hosts=hosts, port=address.port, other=other)
     server, ready = make_server(app), threading.Event()
     thread = threading.Thread(target=serve, args=(server, bound), kwargs={"when_ready": ready.set}, daemon=True)
     thread.start()

@@ -34,6 +34,15 @@ def page_address(page_run: Made) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def pair_address(page_run: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The viewer of `page_run` and of a second run, which lacks half of its wells."""
+    plan = Plan(bits=16, plates=1, explained=12, cell_types=("HUVEC",), hostile=True)
+    second = make_viewed_run(tmp_path_factory.mktemp("second"), plan)
+    with visit(open_made(page_run), open_made(second)) as running:
+        yield f"{running.base}/?token={running.token}"
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     path = find_browser()
     from playwright.sync_api import sync_playwright

@@ -20,6 +20,29 @@ PIXELS = """async (canvas) => {
   return Array.from({ length: 4000 }, (_, k) => all[4 * Math.floor((k * all.length) / 16000) + (k % 3)]);
 }"""
 
+# Where the map is empty: how far the drawn picture is from grey, and from the mean of the composite.
+COLORS = """async (canvas) => {
+  await new Promise((done) => setTimeout(done, 250));
+  const { imageView: view } = canvas;
+  const { width, height } = view.image;
+  const map = view.overlay.getContext("2d", { willReadFrequently: true });
+  const drawn = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  let empty = 0;
+  let grey = 0;
+  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
+    const [u, v] = [(x + 0.5) / width, (y + 0.5) / height];
+    const place = [Math.floor(u * view.overlay.width) - 1, Math.floor(v * view.overlay.height) - 1];
+    const near = map.getImageData(...place, 3, 3);
+    if (near.data.some((value, k) => k % 4 === 3 && value)) continue;
+    const at = 4 * (Math.floor(v * canvas.height) * canvas.width + Math.floor(u * canvas.width));
+    const [r, g, b] = view.image.data.slice(4 * (y * width + x));
+    const mean = Math.round((r + g + b) / 3);
+    empty += 1;
+    grey = Math.max(grey, ...[0, 1, 2].map((k) => Math.abs(drawn[at + k] - mean)));
+  }
+  return { empty, grey };
+}"""
+
 
 def query(page: Any) -> dict[str, list[str]]:
     return parse_qs(urlsplit(page.url).query)
@@ -79,9 +102,18 @@ def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: M
     assert without.max() > 100
     page.get_by_label("Attribution of").select_option("all")
     until(page, "document.querySelector('figure canvas').imageView.overlay !== null")
+    assert page.get_by_label("grey under the map").is_checked()
+    colors = shown_image(page).evaluate(COLORS)
+    assert colors["empty"] > 100  # places where the map is 0: the mean of red, green and blue
+    assert colors["grey"] <= 1
+    page.get_by_label("grey under the map").uncheck()
+    assert shown_image(page).evaluate(COLORS)["grey"] > 20
     strong = np.array(shown_image(page).evaluate(PIXELS))
     page.get_by_label("Opacity of the overlay").fill("0.1")
     weak = np.array(shown_image(page).evaluate(PIXELS))
+    page.wait_for_timeout(300)
+    assert query(page)["overlay"] == ["all,0.1,color"]
+    page.get_by_label("grey under the map").check()
     page.get_by_label("Opacity of the overlay").fill("0")
     none = np.array(shown_image(page).evaluate(PIXELS))
     change = [np.abs(picture - without).mean() for picture in (strong, weak, none)]

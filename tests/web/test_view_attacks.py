@@ -106,6 +106,8 @@ INJECTIONS = [
     *("/api/wells/-1", "/well/1\x1b[2J", "/api/tables/{{hits}}", "/well/1%0a"),
 ]
 RESOURCES = [
+    *("/api/maps/../../secret.txt", "/api/maps/-1", "/api/maps/0x0", "/api/pair/wells/-1", "/api/pair/wells/1e3"),
+    *("/api/pair/sites/..%2f..%2fsecret/attribution", "/api/pair/../../secret.txt", "/api/pair/sites/0/"),
     *("/api/sites/1000000000/image", "/api/sites/99999999999999999999999/image", "/api/wells/" + "9" * 4000),
     *("/api/sites/0/channels/0?level=-1", "/api/sites/0/channels/0?level=1000000000"),
     "/api/sites/0/channels/0?level=NaN",
@@ -254,6 +256,7 @@ ROUTES = (
     *("/api/wells/0", "/api/sites/0/image", "/api/sites/0/channels/0", "/api/sites/0/composite.png"),
     *("/api/sites/0/thumbnail.png", "/api/perturbations", "/api/perturbations/0", "/api/tables/hits"),
     *("/api/tables/hits.csv", "/api/training", "/nothing", "/api/wells/99999"),
+    *("/api/maps/0", "/api/pair", "/api/pair/wells/0", "/api/pair/sites/0/attribution"),
 )
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "

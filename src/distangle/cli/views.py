@@ -1,10 +1,13 @@
 """Run the verbs that show images: view in a browser, napari in its window."""
 
+import contextlib
+import gc
 import importlib
 import importlib.util
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +28,7 @@ PIXELS_WITHOUT_NUMBA = 1 << 60  # its kernels take 130 MB, and a viewer reads fe
 
 def view(
     folder: Path | None = None,
+    other: Path | None = None,
     *,
     port: int = 0,
     listen: str = "127.0.0.1",
@@ -40,6 +44,7 @@ def view(
 
     Args:
         folder: A run, a screen, or profiles from `distangle profile`.
+        other: Another run of the same screen, to compare with the first.
         port: Port of the server; 0 takes any free one.
         listen: Address of this machine at which the server listens; others can reach any but 127.0.0.1.
         browser: Open the page in a browser.
@@ -58,7 +63,7 @@ def view(
         with tempfile.TemporaryDirectory(prefix="distangle-view-") as temporary:
             _view(_simulate(Path(temporary)), port=port, listen=listen, browser=browser)
         return
-    _view(folder or Path(), port=port, listen=listen, browser=browser, screen=screen, images=images)
+    _view(folder or Path(), other, port=port, listen=listen, browser=browser, screen=screen, images=images)
 
 
 def napari(
@@ -145,6 +150,7 @@ def _check_napari() -> None:
 
 def _view(
     folder: Path,
+    other: Path | None = None,
     *,
     port: int,
     listen: str,
@@ -157,7 +163,7 @@ def _view(
 
     return_freed_memory()
     bound, address = bind(listen, port)  # before slow work: the port may be in use
-    with bound:
+    with bound, _without_collection():
         show_action("loading the server")
         from distangle.images.jit_threshold import JIT_THRESHOLD
         from distangle.web.app import make_app
@@ -167,9 +173,16 @@ def _view(
 
         show_action(f"reading {folder}")
         source = open_source(folder, screen=screen, images=images)
-        token = new_token()
-        app, viewer = make_app(source, token=token, hosts=allowed_hosts(address.host, address.port), port=address.port)
-        for notice in source.notices:
+        second = None
+        if other is not None:
+            from distangle.web.pair import check_pair
+
+            show_action(f"reading {other}")
+            second = open_source(other, screen=screen, images=images)
+            check_pair(source, second)
+        token, hosts = new_token(), allowed_hosts(address.host, address.port)
+        app, viewer = make_app(source, token=token, hosts=hosts, port=address.port, other=second)
+        for notice in [*source.notices, *(second.notices if second else [])]:
             print_note(f"{notice.text} {notice.next_step}".strip())
         if not address.is_local:
             print_result(
@@ -179,10 +192,12 @@ def _view(
         url = f"{address.url}?token={token}"
 
         def announce() -> None:
-            print_result(f"{folder.resolve().name}: {len(source.sites):,} sites. Open this page; Ctrl-C ends it:")
+            names = [str(one.resolve().name) for one in (folder, other) if one is not None]
+            print_result(f"{' and '.join(names)}: {len(source.sites):,} sites. Open this page; Ctrl-C ends it:")
             print_result(url)
             sys.stdout.flush()  # whoever reads a pipe waits for the URL
             show_action("")
+            gc.enable()  # the slow part has ended
             threading.Thread(target=viewer.warm, daemon=True).start()
             if browser and can_open_browser():
                 open_browser(url)
@@ -190,6 +205,19 @@ def _view(
         JIT_THRESHOLD.count(-PIXELS_WITHOUT_NUMBA)
         serve(make_server(app), bound, when_ready=announce)
         print_result("The viewer has ended.")
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Collect no garbage until the end, or until a viewer is ready.
+
+    Imports leave no garbage, and each search for it visits all modules.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _check_packages() -> None:

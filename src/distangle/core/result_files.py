@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from distangle.core.io import atomic_write
 from distangle.core.untrusted_files import UnexpectedContent, check_type, read_json, read_regular_file
@@ -55,6 +57,19 @@ def rebuild_hint(folder: Path, *, command: str = "explain", flags: str = "") -> 
     return f"Make it again: `distangle {command} {run}{flags}`."
 
 
+def read_parquet(source: Path | bytes) -> pd.DataFrame:
+    """Read a Parquet file with all its columns.
+
+    The result is that of `pandas.read_parquet`, which also imports `pyarrow.dataset`: a tenth of the start of a viewer.
+
+    Args:
+        source: The file, or its bytes.
+    """
+    file = pq.ParquetFile(pa.BufferReader(source) if isinstance(source, bytes) else source)
+    table: pd.DataFrame = file.read().to_pandas()
+    return table
+
+
 def read_table(path: Path, *, fix: str, columns: Iterable[str] = ()) -> pd.DataFrame:
     """Read a Parquet table.
 
@@ -67,7 +82,7 @@ def read_table(path: Path, *, fix: str, columns: Iterable[str] = ()) -> pd.DataF
         RunError: The file is absent or damaged.
     """
     with read_regular_file(path, fix=fix):
-        table = pd.read_parquet(path)
+        table = read_parquet(path)
         for column in columns:
             table[column]
     return table

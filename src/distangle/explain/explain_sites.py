@@ -13,6 +13,7 @@ from distangle.explain.channels.coalition_outputs import OutputKind, ShapleySett
 from distangle.explain.channels.map_scores import Scaling, channel_attention, inverse_attention, map_channel_correlation
 from distangle.explain.channels.nulls import (
     RandomMaps,
+    control_band,
     control_p_value,
     null_channel_attention,
     null_correlation,
@@ -154,7 +155,7 @@ def explain_sites(
     columns = {
         f"{name}_{k + 1}": scores[name][:, k]
         for score in SCORES
-        for name in (score, f"{score}_p")
+        for name in (score, f"{score}_p", f"{score}_null_mean", f"{score}_null_low", f"{score}_null_high")
         if name in scores
         for k in range(len(channels))
     }
@@ -196,7 +197,10 @@ def _shapley_settings(settings: ExplainSettings) -> ShapleySettings:
 def _site_p_values(
     model: PerturbationClassifier, sites: ExplainedSites, scores: Mapping[str, np.ndarray], *, settings: ExplainSettings
 ) -> dict[str, np.ndarray]:
-    """Return the p-values `NAME_p` [site, channel] of every score with a null."""
+    """Return the p-values `NAME_p` [site, channel] of every score with a null.
+
+    Shapley values also have `shapley_null_mean`, `shapley_null_low` and `shapley_null_high`, see `control_band`.
+    """
     p = {f"{name}_p": p_values(scores[name], scores[f"{name}_null"]) for name in SCORES if f"{name}_null" in scores}
     if sites.control_sites is None:
         return p
@@ -204,6 +208,8 @@ def _site_p_values(
         model, sites.control_sites, settings=_shapley_settings(settings), batch_size=settings.sites_at_once
     )
     wells, control_wells = wells_of(sites.table), wells_of(sites.control_sites.table)
+    band = control_band(wells, control_scores=null_scores["shapley"], control_wells=control_wells)
+    p |= {f"shapley_null_{part}": values for part, values in zip(("mean", "low", "high"), band, strict=True)}
     return p | {
         f"{name}_p": control_p_value(scores[name], wells, control_scores=controls, control_wells=control_wells)
         for name, controls in null_scores.items()

@@ -27,7 +27,8 @@ class Explanation:
         table: The `Metadata_*` columns of `Predictions`, `perturbation`, `predicted`, `explained` (whose
             logit was explained), `probability`, and per channel k (1-based) `shapley_k`, `ablation_k`, `eq15_k`,
             `eq15_inverse_k`, `correlation_k`, each with its p-value `NAME_p_k` (against random maps; of the first two
-            against control wells, if there are any).
+            against control wells, if there are any; then `shapley_null_mean_k`, `shapley_null_low_k` and
+            `shapley_null_high_k` are mean, 2.5th and 97.5th percentile of these wells).
         maps: float32 [row, height, width] in [0, 1], at the size of the images that enter the network.
         settings: `layer`, `head`, `removal`, `n_null_maps`, `channels` (names), `scale` (pixels of the image on disk
             per pixel of a map) and the like.

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import io
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.core.io import atomic_write, sha256_of, write_json, write_text
 from distangle.core.remote import AnyPath, RemotePath, download
+from distangle.core.result_files import read_parquet
 from distangle.core.untrusted_files import links_out, read_json, read_regular_file
 from distangle.errors import ScreenError
 from distangle.screen.origin import allow_source
@@ -216,7 +216,7 @@ def read_screen(folder: Path) -> Screen:
             "It was changed, or an index was interrupted: index the source again."
         )
     with read_regular_file(folder / SITES, fix=_REINDEX, error=ScreenError):
-        sites = pd.read_parquet(io.BytesIO(blob))
+        sites = read_parquet(blob)
     with read_regular_file(folder / PROBLEMS, fix=_REINDEX, error=ScreenError):
         problems = pd.read_csv(folder / PROBLEMS, dtype=str, keep_default_na=False, encoding="utf-8").map(
             _unescape_formula

@@ -19,7 +19,8 @@ from starlette.routing import Route
 from distangle.errors import DistangleError
 from distangle.web.answers import AnswerError, JsonBytes, error_response, json_response
 from distangle.web.index import ViewIndex, build_index
-from distangle.web.perturbations import describe_perturbation, list_perturbations
+from distangle.web.pair import RunPair, describe_pair, describe_pair_well, pair_map
+from distangle.web.perturbations import describe_perturbation, list_perturbations, mean_map
 from distangle.web.pixels import Layer, SitePixels, check_channel, n_levels
 from distangle.web.points import Of, PointMap, make_map
 from distangle.web.security import Guard, failure_response
@@ -52,11 +53,13 @@ class Viewer:
 
     Args:
         source: An opened source.
+        other: Another run, to be compared with it.
     """
 
-    def __init__(self, source: ViewSource) -> None:
+    def __init__(self, source: ViewSource, other: ViewSource | None = None) -> None:
         self.source = source
         self.index: ViewIndex = build_index(source)
+        self.pair = None if other is None else RunPair(self.index, build_index(other))
         self.pixels = SitePixels(self.index, source.screen) if source.has_images and source.screen else None
         self._once: dict[str, Any] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -78,7 +81,9 @@ class Viewer:
         self.once("sites", lambda: JsonBytes.of(self.index.site_table()))
 
 
-def make_app(source: ViewSource, *, token: str, hosts: frozenset[str], port: int) -> tuple[Guard, Viewer]:
+def make_app(
+    source: ViewSource, *, token: str, hosts: frozenset[str], port: int, other: ViewSource | None = None
+) -> tuple[Guard, Viewer]:
     """Return the application behind its guard, and its content.
 
     Args:
@@ -86,8 +91,9 @@ def make_app(source: ViewSource, *, token: str, hosts: frozenset[str], port: int
         token: Secret of the URL.
         hosts: Values of `Host` that are answered.
         port: Port of the server.
+        other: Another run, to be compared with it.
     """
-    viewer = Viewer(source)
+    viewer = Viewer(source, other)
     assets = read_assets()
     handlers: dict[str, Callable[..., Response]] = {
         "/api/summary": _summary,
@@ -102,8 +108,12 @@ def make_app(source: ViewSource, *, token: str, hosts: frozenset[str], port: int
         "/api/sites/{id}/attribution": _attribution,
         "/api/perturbations": _perturbations,
         "/api/perturbations/{id}": _perturbation,
+        "/api/maps/{row}": _mean_map,
         "/api/tables/{name}": _table,
         "/api/training": _training,
+        "/api/pair": _pair,
+        "/api/pair/wells/{id}": _pair_well,
+        "/api/pair/sites/{id}/attribution": _pair_attribution,
     }
     routes = [Route(path, _safe(partial(handler, viewer))) for path, handler in handlers.items()]
     routes.append(Route("/assets/{name:path}", _safe(partial(_asset, assets))))
@@ -148,7 +158,7 @@ def _http_error(_: Request, error: Exception) -> Response:
 
 
 def _summary(viewer: Viewer, _: Request) -> Response:
-    return json_response(summarize(viewer.index))
+    return json_response(summarize(viewer.index, viewer.pair))
 
 
 def _plates(viewer: Viewer, request: Request) -> Response:
@@ -227,7 +237,7 @@ def _attribution(viewer: Viewer, request: Request) -> Response:
         raise AnswerError(404, "There is one map for all channels.", "Ask for `channel=all`.")
     if explanation is None or row is None:
         raise AnswerError(404, "This site is not explained.", "`distangle explain RUN` explains more sites.")
-    values = _read(viewer, lambda: explanation.site_map(row))
+    values = _read(viewer, lambda: explanation.read_map(row))
     return _raw(values.astype("<f4", copy=False), {})
 
 
@@ -239,6 +249,11 @@ def _perturbations(viewer: Viewer, request: Request) -> Response:
 def _perturbation(viewer: Viewer, request: Request) -> Response:
     number = _number(request, "id", len(viewer.index.perturbations), "perturbation")
     return json_response(_read(viewer, lambda: describe_perturbation(viewer.index, number)))
+
+
+def _mean_map(viewer: Viewer, request: Request) -> Response:
+    row = _integer(request.path_params["row"], "mean map")
+    return _raw(_read(viewer, lambda: mean_map(viewer.index, row)).astype("<f4", copy=False), {})
 
 
 def _table(viewer: Viewer, request: Request) -> Response:
@@ -256,6 +271,29 @@ def _table(viewer: Viewer, request: Request) -> Response:
 
 def _training(viewer: Viewer, _: Request) -> Response:
     return json_response(training_metrics(viewer.source))
+
+
+def _pair(viewer: Viewer, request: Request) -> Response:
+    pair = _other(viewer)
+    answer = viewer.once("pair", lambda: JsonBytes.of(_read(viewer, lambda: describe_pair(pair))))
+    return answer.response(request.headers.get("accept-encoding", ""))
+
+
+def _pair_well(viewer: Viewer, request: Request) -> Response:
+    pair = _other(viewer)
+    well = _number(request, "id", len(viewer.index.first_site), "well")
+    return json_response(_read(viewer, lambda: describe_pair_well(pair, well)))
+
+
+def _pair_attribution(viewer: Viewer, request: Request) -> Response:
+    pair, site = _other(viewer), _site(viewer, request)
+    return _raw(_read(viewer, lambda: pair_map(pair, site)).astype("<f4", copy=False), {})
+
+
+def _other(viewer: Viewer) -> RunPair:
+    if viewer.pair is None:
+        raise AnswerError(404, "One run is open.", "Start the viewer with two: `distangle view RUN OTHER_RUN`.")
+    return viewer.pair
 
 
 def _asset(assets: Mapping[str, tuple[bytes, str]], request: Request) -> Response:
@@ -277,8 +315,11 @@ def _read(viewer: Viewer, read: Callable[[], Value]) -> Value:
     try:
         return read()
     except DistangleError as error:
-        notice, source = notice_of(error), viewer.source
-        raise AnswerError(410, source.without_folders(notice.text), source.without_folders(notice.next_step)) from error
+        notice = notice_of(error)
+        texts = [notice.text, notice.next_step]
+        for source in [viewer.source] + ([viewer.pair.second.source] if viewer.pair else []):
+            texts = [source.without_folders(text) for text in texts]
+        raise AnswerError(410, *texts) from error
 
 
 def _pixels(viewer: Viewer) -> SitePixels:

@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ class ExplanationFiles:
         wells: One row per explained well; None without them.
         perturbations: One row per explained perturbation and cell type; None without them.
         channels: Names of the channels.
+        n_control_wells: Control wells that give the null of a site.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class ExplanationFiles:
     wells: pd.DataFrame | None
     perturbations: pd.DataFrame | None
     channels: tuple[str, ...]
+    n_control_wells: int = 0
 
     @classmethod
     def open(cls, folder: Path) -> "ExplanationFiles":
@@ -48,16 +50,22 @@ class ExplanationFiles:
         }
         with read_regular_file(folder / JSON_FILE, fix=fix):
             channels = tuple(str(name) for name in content["settings"]["channels"])
+            n_control_wells = int(content["settings"].get("n_control_wells") or 0)
         return cls(
             folder=folder,
             sites=tables["sites"],
             wells=tables.get("wells"),
             perturbations=tables.get("perturbations"),
             channels=channels,
+            n_control_wells=n_control_wells,
         )
 
-    def site_map(self, row: int) -> np.ndarray:
-        """Return the attribution map of a row of `sites`, float32 [height, width].
+    def read_map(self, row: int, *, level: Literal["sites", "perturbations"] = "sites") -> np.ndarray:
+        """Return the attribution map of a row, float32 [height, width].
+
+        Args:
+            row: Row of the table.
+            level: Which table.
 
         Raises:
             RunError: The file of the maps is absent or damaged.
@@ -67,7 +75,7 @@ class ExplanationFiles:
             read_regular_file(path, fix=rebuild_hint(self.folder)),
             zipfile.ZipFile(path) as archive,
         ):
-            return read_row(archive, "sites", row)
+            return read_row(archive, level, row)
 
     def attribution(self, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the Shapley value of every channel of a row of a table.
@@ -83,6 +91,7 @@ class ExplanationFiles:
                 "high": _finite(entry.get(f"shapley_high_{k}")),
                 "null_low": _finite(entry.get(f"shapley_null_low_{k}")),
                 "null_high": _finite(entry.get(f"shapley_null_high_{k}")),
+                "null_wells": self.n_control_wells,
                 "p": _finite(entry.get(f"shapley_p_{k}")),
             }
             for k, name in enumerate(self.channels, start=1)

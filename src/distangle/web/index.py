@@ -88,11 +88,13 @@ class ViewIndex:
         Returns:
             int64 [row]; -1 for a row without a site.
         """
-        return _match(table, [f"Metadata_{name.title()}" for name in KEYS], self.source.sites, [*WELL_COLUMNS, "site"])
+        return match_rows(
+            table, [f"Metadata_{name.title()}" for name in KEYS], self.source.sites, [*WELL_COLUMNS, "site"]
+        )
 
     def well_rows(self, table: pd.DataFrame) -> np.ndarray:
         """Return the number of the well of every row of a table, as `site_rows`."""
-        return _match(table, [f"Metadata_{name.title()}" for name in KEYS[:3]], self.wells, list(WELL_COLUMNS))
+        return match_rows(table, [f"Metadata_{name.title()}" for name in KEYS[:3]], self.wells, list(WELL_COLUMNS))
 
     def wells_of(self, plate: int) -> np.ndarray:
         """Return the numbers of the wells of a plate."""
@@ -306,10 +308,17 @@ def _keys(table: pd.DataFrame, columns: tuple[str, ...]) -> list[tuple[Any, ...]
     return list(zip(*(table[name].astype(str) for name in columns), strict=True))
 
 
-def _match(table: pd.DataFrame, columns: list[str], base: pd.DataFrame, base_columns: list[str]) -> np.ndarray:
+def match_rows(table: pd.DataFrame, columns: list[str], base: pd.DataFrame, base_columns: list[str]) -> np.ndarray:
     """Return the row of `base` with the key of every row of a table.
 
-    The result is int64 [row], -1 where there is none.
+    Args:
+        table: The rows to match.
+        columns: Key columns of `table`; without one of them nothing matches.
+        base: The rows to find.
+        base_columns: Key columns of `base`, in the same order.
+
+    Returns:
+        int64 [row of the table]; the first row of `base` that matches, -1 where there is none.
     """
     if not set(columns) <= set(table):
         return np.full(len(table), -1, dtype=np.int64)

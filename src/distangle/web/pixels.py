@@ -16,6 +16,7 @@ from distangle.images.cache import VerifiedReader
 from distangle.screen import Screen
 from distangle.web.answers import AnswerError
 from distangle.web.index import ViewIndex
+from distangle.web.source import Notice, notice_of
 
 Value = TypeVar("Value")
 CACHE_BYTES = 64 * 2**20
@@ -123,10 +124,11 @@ class SitePixels:
                 with self._turns:
                     return self._reader.read(site)
             except (DistangleError, MemoryError) as error:
-                text = self._index.source.without_folders(str(error) or "Memory is too small for the image.")
-                raise AnswerError(
-                    410, f"The image cannot be read: {text}", "Start the viewer with `--images FOLDER` if it was moved."
-                ) from error
+                hide = self._index.source.without_folders
+                notice = notice_of(error) if isinstance(error, DistangleError) else Notice("Memory is too small.")
+                moved = "" if "--images" in str(error) else "Start the viewer with `--images FOLDER` if it was moved."
+                next_step = f"{hide(notice.next_step)} {moved}".strip()
+                raise AnswerError(410, f"The image cannot be read: {hide(notice.text)}", next_step) from error
 
         return self._images.get(site, read)
 

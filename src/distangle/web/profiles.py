@@ -116,7 +116,7 @@ def _columns(path: Path) -> tuple[list[str], int]:
 def _metadata(path: Path, fix: str) -> pd.DataFrame:
     with read_regular_file(path, fix=fix):
         names, n_metadata = _columns(path)
-        table: pd.DataFrame = pq.read_table(path, columns=names[:n_metadata]).to_pandas()
+        table: pd.DataFrame = pq.ParquetFile(path).read(columns=names[:n_metadata]).to_pandas()
         return table
 
 
@@ -127,7 +127,7 @@ def _features(path: Path, fix: str) -> np.ndarray:
         values = np.empty((n_rows, len(names) - n_metadata), dtype=np.float16)
         for start in range(0, values.shape[1], COLUMNS_AT_ONCE):
             part = names[n_metadata + start : n_metadata + min(start + COLUMNS_AT_ONCE, values.shape[1])]
-            table = pq.read_table(path, columns=part)
+            table = pq.ParquetFile(path).read(columns=part)
             for k in range(len(part)):
                 values[:, start + k] = np.clip(np.asarray(table.column(k), dtype=np.float32), -6e4, 6e4)
         return values

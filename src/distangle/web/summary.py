@@ -5,16 +5,18 @@ from typing import Any
 import numpy as np
 
 from distangle.web.index import ViewIndex
+from distangle.web.pair import RunPair
 from distangle.web.pixels import channel_colors
 from distangle.web.points import has_map
 from distangle.web.tables import has_table
 
 
-def summarize(index: ViewIndex) -> dict[str, Any]:
+def summarize(index: ViewIndex, other: RunPair | None = None) -> dict[str, Any]:
     """Return what there is to see.
 
     Args:
         index: The source.
+        other: The source with the run that is compared with it.
     """
     source = index.source
     columns = index.describe_columns()
@@ -29,7 +31,11 @@ def summarize(index: ViewIndex) -> dict[str, Any]:
         problems.append(
             {"text": "There is no site here.", "next_step": "`distangle check SCREEN` lists what was refused."}
         )
+    if other is not None:
+        notices = other.second.source.notices
+        problems += [{"text": f"{other.titles[1]}: {one.text}", "next_step": one.next_step} for one in notices]
     return {
+        "other": other.titles[1] if other is not None else None,
         "title": source.root.resolve().name,
         "kind": source.kind,
         "state": source.state(),

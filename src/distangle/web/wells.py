@@ -36,11 +36,11 @@ def describe_well(index: ViewIndex, well: int) -> dict[str, Any]:
         "perturbation_id": int(index.perturbation_of_well[well]),
         "metadata": [[label_of(str(name)), cell(value)] for name, value in values.items()],
         "sites": [_site(index, site) for site in index.sites_of(well)],
-        "predictions": _predictions(index, well),
+        "predictions": well_predictions(index, well),
         "control": nearest_control(index, well),
         "nearest": nearest_wells(index, well),
         "same_perturbation": _same_perturbation(index, well),
-        "attribution": _attribution(index, well),
+        "attribution": well_attribution(index, well),
     }
 
 
@@ -121,7 +121,8 @@ def _no_images(index: ViewIndex) -> str:
     return "The images of this screen are not available."
 
 
-def _predictions(index: ViewIndex, well: int) -> list[dict[str, Any]]:
+def well_predictions(index: ViewIndex, well: int) -> list[dict[str, Any]]:
+    """Return the most probable perturbations of a well; the best first."""
     predictions, row = index.source.predictions, int(index.prediction_row[well])
     if predictions is None or row < 0:
         return []
@@ -136,7 +137,8 @@ def _same_perturbation(index: ViewIndex, well: int) -> list[int]:
     return [int(other) for other in wells if other != well][:MOST_RELATED]
 
 
-def _attribution(index: ViewIndex, well: int) -> list[dict[str, Any]] | None:
+def well_attribution(index: ViewIndex, well: int) -> list[dict[str, Any]] | None:
+    """Return the Shapley values of a well's channels; None without explanation."""
     explanation = index.source.explanation
     if explanation is None:
         return None
@@ -144,4 +146,7 @@ def _attribution(index: ViewIndex, well: int) -> list[dict[str, Any]] | None:
     if row is None:
         return None
     table = explanation.sites if explanation.wells is None else explanation.wells
-    return explanation.attribution({str(name): value for name, value in table.iloc[row].items()})
+    rows = [index.explained_sites[site] for site in index.sites_of(well) if site in index.explained_sites]
+    null = explanation.sites.iloc[rows].filter(regex=r"^shapley_null_(low|high)_\d+$").mean()
+    entry = {**null, **table.iloc[row]}
+    return explanation.attribution({str(name): value for name, value in entry.items()})

@@ -310,6 +310,38 @@ def control_p_value(
     return np.asarray(np.where(n_others > 0, p, np.nan))
 
 
+def control_band(
+    wells: Sequence[str],
+    *,
+    control_scores: Float[np.ndarray, "control channel"],
+    control_wells: Sequence[str],
+) -> tuple[ChannelArray, ChannelArray, ChannelArray]:
+    """Return mean, 2.5th and 97.5th percentile of the control wells of each site.
+
+    They are the control wells of `control_p_value`; the percentiles of few wells are nearly their extremes.
+
+    Args:
+        wells: Well of each site; a control well is not compared with itself.
+        control_scores: Scores of one site of each control well.
+        control_wells: Wells of these sites.
+
+    Returns:
+        NaN if no other control well exists.
+    """
+    shape = (len(wells), control_scores.shape[1])
+    mean, low, high = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+    bands: dict[str, int] = {}
+    own = set(control_wells)
+    for site, well in enumerate(wells):
+        key = well if well in own else ""
+        first = bands.setdefault(key, site)
+        if first == site and (others := control_scores[np.asarray(control_wells) != well]).size:
+            mean[site] = others.mean(0)
+            low[site], high[site] = np.percentile(others, (2.5, 97.5), axis=0)
+        mean[site], low[site], high[site] = mean[first], low[first], high[first]
+    return mean, low, high
+
+
 def combine_p_values(p: Float[np.ndarray, "site channel"]) -> Float[np.ndarray, " channel"]:
     """Combine the p-values of several sites: twice their mean, at most 1.
 

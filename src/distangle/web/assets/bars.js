@@ -4,7 +4,7 @@ import { el, link, show, svg } from "./dom.js";
 const WIDE = 300;
 const ROW = 26;
 
-/** Channel attribution: dot with interval, grey band = what a null gives, star where p <= 0.05. */
+/** Channel attribution: dot with interval, grey band = 95 % of the null, star where p <= 0.05. */
 export function attributionBars(rows, channels) {
   const numbers = rows.flatMap((row) => [row.value, row.low, row.high, row.null_low, row.null_high, 0]).filter((value) => Number.isFinite(value));
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
@@ -13,20 +13,20 @@ export function attributionBars(rows, channels) {
   const name = (row) => channels.find((channel) => channel.id === row.channel || channel.name === row.channel)?.label ?? String(row.channel);
   const tested = rows.filter((row) => known(row.p));
   const words = ["What each channel adds to the network's score (Shapley value; right of the line: in favor)",
-    rows.some((row) => known(row.null_low, row.null_high)) ? "grey: what chance alone gives" : "",
+    rows.some((row) => known(row.null_low, row.null_high)) ? `grey: where 95 % of ${rows[0].null_wells || "the"} control wells lie` : "",
     rows.some((row) => known(row.low, row.high)) ? "thick: 95 % interval" : ""].filter(Boolean);
   const table = el("table", { class: "bars" }, el("caption", { class: "small", text: words.join("; ") }),
-    el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "channel" }), el("th", { scope: "col", text: "attribution" }), el("th", { scope: "col", class: "number", text: "value" }), el("th", { scope: "col", class: "number", text: "p" }))),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "channel" }), el("th", { scope: "col", text: "attribution" }), el("th", { scope: "col", class: "number", text: "value" }), tested.length ? el("th", { scope: "col", class: "number", text: "p" }) : null)),
     el("tbody", {}, rows.map((row) => {
-      const picture = svg("svg", { viewBox: `0 0 ${WIDE} ${ROW}`, class: "bar", role: "img", "aria-label": `${name(row)}: ${show(row.value)}${known(row.null_low, row.null_high) ? `, chance ${show(row.null_low)} to ${show(row.null_high)}` : ""}` },
+      const picture = svg("svg", { viewBox: `0 0 ${WIDE} ${ROW}`, class: "bar", role: "img", "aria-label": `${name(row)}: ${show(row.value)}${known(row.null_low, row.null_high) ? `, control wells ${show(row.null_low)} to ${show(row.null_high)}` : ""}` },
         known(row.null_low, row.null_high) ? svg("rect", { x: x(row.null_low), y: 4, width: Math.max(1, x(row.null_high) - x(row.null_low)), height: ROW - 8, class: "null" }) : null,
         svg("line", { x1: x(0), x2: x(0), y1: 0, y2: ROW, class: "zero" }),
         known(row.value) ? svg("line", { x1: x(0), x2: x(row.value), y1: ROW / 2, y2: ROW / 2, class: "stem" }) : null,
         known(row.low, row.high) ? svg("line", { x1: x(row.low), x2: x(row.high), y1: ROW / 2, y2: ROW / 2, class: "interval" }) : null,
         known(row.value) ? svg("circle", { cx: x(row.value), cy: ROW / 2, r: 4.5, class: "dot" }) : null);
-      return el("tr", {}, el("th", { scope: "row", text: name(row) }), el("td", {}, picture), el("td", { class: "number", text: show(row.value) }), el("td", { class: "number", text: Number.isFinite(row.p) ? `${show(row.p)}${row.p <= 0.05 ? " *" : ""}` : "–" }));
+      return el("tr", {}, el("th", { scope: "row", text: name(row) }), el("td", {}, picture), el("td", { class: "number", text: show(row.value) }), tested.length ? el("td", { class: "number", text: Number.isFinite(row.p) ? `${show(row.p)}${row.p <= 0.05 ? " *" : ""}` : "–" }) : null);
     })));
-  return el("div", {}, table, tested.length ? el("p", { class: "small", text: tested.some((row) => row.p <= 0.05) ? "* p ≤ 0.05: more than chance" : "No channel stands out from chance (p ≤ 0.05)." }) : null);
+  return el("div", {}, table, tested.length ? el("p", { class: "small", text: tested.some((row) => row.p <= 0.05) ? `* p ≤ 0.05: more than ${rows[0].null_wells ? "in control wells" : "chance"}` : `No channel stands out from ${rows[0].null_wells ? "control wells" : "chance"} (p ≤ 0.05).` }) : null);
 }
 
 /** Shares between 0 and 1 as bars: items {text, href, value, mark}. */

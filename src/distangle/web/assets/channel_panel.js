@@ -38,8 +38,8 @@ export function lookOf(facts, query) {
     Object.assign(look, { zoom, x, y });
     look.clamp();
   }
-  const [channel, opacity] = (query.get("overlay") ?? "").split(",");
-  if (channel) look.overlay = { channel, opacity: Number.isFinite(Number(opacity)) && opacity !== undefined ? Number(opacity) : 0.6 };
+  const [channel, opacity, under] = (query.get("overlay") ?? "").split(",");
+  if (channel) look.overlay = { channel, grey: under !== "color", opacity: Number.isFinite(Number(opacity)) && opacity !== undefined ? Number(opacity) : 0.6 };
   return look;
 }
 
@@ -52,7 +52,7 @@ export function keepLook(look) {
     keep({
       c: change ? look.channels.map((channel) => [channel.id, channel.on ? 1 : 0, channel.color.slice(1), channel.low ?? "", channel.high ?? "", number(channel.gamma)].join(",")) : null,
       z: look.zoom === 1 ? null : [look.zoom, look.x, look.y].map(number).join(","),
-      overlay: look.overlay.channel ? `${look.overlay.channel},${number(look.overlay.opacity)}` : null,
+      overlay: look.overlay.channel ? `${look.overlay.channel},${number(look.overlay.opacity)}${look.overlay.grey ? "" : ",color"}` : null,
     });
   }, 150);
   look.addEventListener("change", (event) => { if (["channels", "view", "overlay"].includes(event.detail)) write(); });
@@ -131,10 +131,11 @@ export function overlayPanel(look, legendBar) {
   const box = el("select", { on: { change: () => look.set("overlay", { overlay: { ...look.overlay, channel: box.value } }) } },
     options.map(([value, text]) => el("option", { value, text, selected: value === look.overlay.channel })));
   const opacity = slider("opacity", { min: 0, max: 1, step: 0.05, value: look.overlay.opacity, name: "Opacity of the overlay", on: (value) => look.set("overlay", { overlay: { ...look.overlay, opacity: value } }) });
+  const grey = el("input", { type: "checkbox", checked: look.overlay.grey, on: { change: () => look.set("overlay", { overlay: { ...look.overlay, grey: grey.checked } }) } });
   const note = el("p", { class: "small", role: "status" });
   const say = () => { note.textContent = look.overlay.channel ? look.note ?? "" : ""; };
   look.addEventListener("change", (event) => { if (event.detail === "note" || event.detail === "overlay") say(); });
   say();
   return el("section", { class: "panel", "aria-label": "Attribution overlay" }, el("h2", { text: "Why: where the network looked" }),
-    el("label", { class: "field" }, el("span", { text: "Attribution of" }), box), opacity.node, legendBar, note);
+    el("label", { class: "field" }, el("span", { text: "Attribution of" }), box), opacity.node, el("label", { class: "tick" }, grey, "grey under the map"), legendBar, note);
 }

@@ -5,6 +5,7 @@ import { channelPanel, keepLook, lookOf } from "./channel_panel.js";
 import { attributionBars } from "./bars.js";
 import { ImageView } from "./image_view.js";
 import { go, params } from "./route.js";
+import { renderRuns } from "./runs_view.js";
 import { fetchWell, twin, wellTitle } from "./well_view.js";
 
 async function fetchSide(text) {
@@ -55,7 +56,14 @@ function factsTable(a, b) {
 /** Draw the view that compares. */
 export async function render(place, { facts }) {
   const query = params();
-  place.append(el("h1", { text: "Compare" }), el("p", { class: "lead", text: "Choose two wells or two perturbations; both share zoom and contrast." }));
+  place.append(el("h1", { text: "Compare" }));
+  if (facts.other) {
+    const runs = query.get("of") !== "two" && !query.get("a") && !query.get("b");
+    place.append(el("nav", { class: "tabs", "aria-label": "What to compare" },
+      link("/compare", "The two runs", { "aria-current": runs ? "true" : null }), link("/compare?of=two", "Two wells or perturbations", { "aria-current": runs ? null : "true" })));
+    if (runs) return renderRuns(place, facts);
+  }
+  place.append(el("p", { class: "lead", text: "Choose two wells or two perturbations; both share zoom and contrast." }));
   const [a, b] = await Promise.all(["a", "b"].map((name) => fetchSide(query.get(name)).catch((problem) => {
     place.append(notice(problem.message, problem.next));
     return null;

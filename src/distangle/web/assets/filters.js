@@ -4,9 +4,9 @@ import { plainRole } from "./data.js";
 
 const MANY = 60;
 
-/** Read conditions from parameters f=COLUMN~in~A~B or f=COLUMN~between~LOW~HIGH. */
-export function readFilters(query) {
-  return query.getAll("f").map((text) => {
+/** Read conditions from parameters f=COLUMN~in~A~B or f=COLUMN~between~LOW~HIGH; `key` is another name than f. */
+export function readFilters(query, key = "f") {
+  return query.getAll(key).map((text) => {
     const [name, kind, ...values] = text.split("~").map((part) => part.replaceAll("%7E", "~"));
     if (kind === "between") return { name, kind, low: values[0] === "" ? -Infinity : Number(values[0]), high: values[1] === "" ? Infinity : Number(values[1]) };
     return { name, kind: "in", values: new Set(values) };

@@ -28,19 +28,19 @@ function compare(column, up) {
 
 /**
  * Build the table. `addressOf(row, name)` gives a link for a cell or null; `start` is [column, up] of the first order.
- * The order, the filters and the search words are kept in the address.
+ * The order, the filters and the search words are kept in the address; `prefix` tells two tables of a page apart.
  */
-export function grid({ table, labels, file, addressOf = () => null, start = null, hidden = [], titles = {}, format = (_, value) => show(value) }) {
+export function grid({ table, labels, file, addressOf = () => null, start = null, hidden = [], titles = {}, format = (_, value) => show(value), prefix = "", title = "Table" }) {
   const own = table.names.filter((name) => !hidden.includes(name));
   const isEmpty = (name) => [...Array(table.n).keys()].every((row) => [null, ""].includes(table.get(name).at(row)));
   const names = own.filter((name) => !isEmpty(name));
   const empty = own.filter((name) => !names.includes(name));
   const text = (name) => titles[name] ?? labelOf(name, labels);
   const query = params();
-  const [sortName, sortUp] = (query.get("sort") ?? "").split("~");
+  const [sortName, sortUp] = (query.get(`${prefix}sort`) ?? "").split("~");
   let order = table.get(sortName) ? [sortName, sortUp !== "down"] : start;
-  let words = query.get("q") ?? "";
-  const filters = readFilters(query);
+  let words = query.get(`${prefix}q`) ?? "";
+  const filters = readFilters(query, `${prefix}f`);
   let rows = [];
   let shown = PAGE;
   const count = el("span", { class: "small", role: "status" });
@@ -73,7 +73,7 @@ export function grid({ table, labels, file, addressOf = () => null, start = null
       const active = order?.[0] === name;
       const button = el("button", { type: "button", class: "sort", on: { click: () => {
         order = [name, active ? !order[1] : table.get(name).kind === "text"];
-        keep({ sort: `${order[0]}~${order[1] ? "up" : "down"}` });
+        keep({ [`${prefix}sort`]: `${order[0]}~${order[1] ? "up" : "down"}` });
         update();
         head.querySelectorAll("button")[names.indexOf(name)].focus();
       } } }, text(name), el("span", { "aria-hidden": "true", text: active ? (order[1] ? " ▲" : " ▼") : "" }));
@@ -86,13 +86,13 @@ export function grid({ table, labels, file, addressOf = () => null, start = null
     drawHead();
     fill();
   };
-  const box = el("input", { type: "search", value: words, placeholder: "any words in a row", on: { input: debounce(() => { words = box.value; keep({ q: words }); update(); }, 120) } });
-  const panel = filterPanel({ filters, columns: names.map((name) => [name, text(name)]), columnOf: (name) => table.get(name), change: () => { keep({ f: writeFilters(filters) }); update(); } });
+  const box = el("input", { type: "search", value: words, placeholder: "any words in a row", on: { input: debounce(() => { words = box.value; keep({ [`${prefix}q`]: words }); update(); }, 120) } });
+  const panel = filterPanel({ filters, columns: names.map((name) => [name, text(name)]), columnOf: (name) => table.get(name), change: () => { keep({ [`${prefix}f`]: writeFilters(filters) }); update(); } });
   update();
   return el("div", { class: "grid" },
     el("div", { class: "controls" }, el("label", { class: "field" }, el("span", { text: "Search" }), box), count,
       csvButton(file, names, () => rows.map((row) => names.map((name) => table.get(name).at(row))), "Download these rows (CSV)")),
     el("details", { class: "filters", open: filters.length > 0 }, el("summary", { text: "Filter" }), panel),
-    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table" }, el("table", { class: "data" }, el("thead", {}, head), body)), more,
+    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, el("table", { class: "data" }, el("thead", {}, head), body)), more,
     empty.length ? el("p", { class: "small", text: `Without any value: ${empty.map(text).join(", ")}.` }) : null);
 }

@@ -14,7 +14,7 @@ export class Look extends EventTarget {
     this.zoom = 1; // 1 = the whole image
     this.x = 0.5; // middle, as parts of width and height
     this.y = 0.5;
-    this.overlay = { channel: "", opacity: 0.6 };
+    this.overlay = { channel: "", opacity: 0.6, grey: true };
   }
 
   set(kind, changes) {
@@ -40,6 +40,18 @@ function overlayImage({ values, width, height }) {
   return image;
 }
 
+/** The mean of red, green and blue: weights of the eye would hide nuclei, which are blue. */
+export function greyImage(image) {
+  const grey = new ImageData(image.width, image.height);
+  const from = image.data;
+  const words = new Uint32Array(grey.data.buffer);
+  for (let i = 0, k = 0; i < words.length; i++, k += 4) {
+    const value = Math.round((from[k] + from[k + 1] + from[k + 2]) / 3);
+    words[i] = 0xff000000 | (value << 16) | (value << 8) | value;
+  }
+  return grey;
+}
+
 function toCanvas(image) {
   const canvas = el("canvas", { width: image.width, height: image.height });
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -47,9 +59,9 @@ function toCanvas(image) {
 }
 
 /** Fetch the map of an explanation, or null where there is none. */
-export async function attributionMap(site, channel) {
+export async function attributionMap(site, channel, base = "/api") {
   try {
-    const response = await ask(`/api/sites/${site}/attribution?channel=${channel}`);
+    const response = await ask(`${base}/sites/${site}/attribution?channel=${channel}`);
     return { values: new Float32Array(await response.arrayBuffer()), width: Number(response.headers.get("X-Width")), height: Number(response.headers.get("X-Height")) };
   } catch (problem) {
     if (problem.status === 404) return null;
@@ -59,8 +71,9 @@ export async function attributionMap(site, channel) {
 
 /** One image; `title` says which well it shows. */
 export class ImageView {
-  constructor(look, { title, href = null, explained = false } = {}) {
+  constructor(look, { title, href = null, explained = false, base = "/api" } = {}) {
     this.look = look;
+    this.base = base; // where the map of an explanation comes from
     this.explained = explained;
     this.canvas = el("canvas", { tabindex: 0, role: "application", "aria-roledescription": "microscopy image" });
     this.note = el("p", { class: "image-note", hidden: true });
@@ -130,6 +143,7 @@ export class ImageView {
     if (mine !== this.turn) return;
     this.image = image;
     this.picture = toCanvas(image);
+    this.grey = null;
     this.node.dataset.drawn = String(this.site);
     this.draw();
   }
@@ -144,7 +158,7 @@ export class ImageView {
     const key = `${this.site}/${channel}`;
     if (this.overlayOf !== key) {
       this.overlayOf = key;
-      const map = await attributionMap(this.site, channel);
+      const map = await attributionMap(this.site, channel, this.base);
       if (this.overlayOf !== key) return undefined;
       this.overlay = map ? toCanvas(overlayImage(map)) : null;
       const light = map?.values.some((value) => value > 0);
@@ -155,6 +169,7 @@ export class ImageView {
   }
 
   moved() {
+    this.canvas.style.touchAction = this.look.zoom > 1 ? "none" : "pan-y"; // a whole image lets the page scroll
     if (this.info && this.level() !== this.at) this.compose();
     this.draw();
   }
@@ -185,12 +200,15 @@ export class ImageView {
     }
     const { zoom, x, y } = this.look;
     const put = (picture) => context.drawImage(picture, (0.5 - x * zoom) * width, (0.5 - y * zoom) * height, width * zoom, height * zoom);
+    const { opacity, grey } = this.look.overlay;
     if (this.picture) {
       context.imageSmoothingEnabled = (width * zoom) / this.picture.width < 3;
-      put(this.picture);
+      const under = grey && this.overlay && opacity > 0;
+      if (under) this.grey ??= toCanvas(greyImage(this.image));
+      put(under ? this.grey : this.picture);
     }
-    if (this.overlay) {
-      context.globalAlpha = this.look.overlay.opacity;
+    if (this.overlay && opacity > 0) {
+      context.globalAlpha = opacity;
       context.imageSmoothingEnabled = true;
       put(this.overlay);
       context.globalAlpha = 1;
@@ -259,7 +277,10 @@ export class ImageView {
       if (touches.size === 2) {
         const [a, b] = [...touches.values()];
         const apart = Math.hypot(a[0] - b[0], a[1] - b[1]);
-        if (spread) zoomAt(apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+        if (spread) {
+          zoomAt(apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+          pan((u - before[0]) / 2, (v - before[1]) / 2); // the way of the middle between the fingers
+        }
         spread = apart;
       } else if (look.zoom > 1) pan(u - before[0], v - before[1]);
     });

@@ -60,8 +60,11 @@ async function drawPage() {
   const name = first || "plates";
   const item = VIEWS.find((entry) => entry.path === name);
   for (const anchor of document.querySelectorAll("#bar nav a")) {
-    if (anchor.dataset.view === name) anchor.setAttribute("aria-current", "page");
-    else anchor.removeAttribute("aria-current");
+    if (anchor.dataset.view === name) {
+      anchor.setAttribute("aria-current", "page");
+      const menu = anchor.parentElement; // on a phone it scrolls
+      menu.scrollLeft += anchor.getBoundingClientRect().left - menu.getBoundingClientRect().left - 40;
+    } else anchor.removeAttribute("aria-current");
   }
   dispose?.();
   dispose = null;

@@ -259,7 +259,10 @@ function listen({ canvas, scatter, tip, isLasso, open, moved, zoomMiddle, closed
       line = null;
       const [a, b] = [...touches.values()];
       const apart = Math.hypot(a[0] - b[0], a[1] - b[1]);
-      if (spread) scatter.zoom(apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+      if (spread) {
+        scatter.zoom(apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+        scatter.pan((x - before[0]) / 2, (y - before[1]) / 2); // the way of the middle between the fingers
+      }
       spread = apart;
       moved();
     } else if (line) {
