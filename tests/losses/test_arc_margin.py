@@ -79,8 +79,8 @@ def test_hard_labels_agree_with_pytorch_metric_learning_in_loss_and_gradient(mar
     theirs.W.data = torch.randn(3, 11, generator=generator, dtype=torch.float64)
     theirs_loss = theirs(embedding, labels)
     (theirs_gradient,) = torch.autograd.grad(theirs_loss, embedding)
-    normalised = torch.nn.functional.normalize
-    cosines = normalised(embedding, dim=1) @ normalised(theirs.W.detach(), dim=0)
+    normalized = torch.nn.functional.normalize
+    cosines = normalized(embedding, dim=1) @ normalized(theirs.W.detach(), dim=0)
     # Some true angles must lie past pi - m, or the tail would go unseen.
     assert (cosines.gather(1, labels[:, None]) < -math.cos(margin)).any()
     ours = arc_margin_loss(cosines, labels, scale=30.0, margin=margin)

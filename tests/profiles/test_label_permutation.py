@@ -1,10 +1,12 @@
 """P-values of labels: exact on a few vectors, calibrated on noise, small for planted labels."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
+from distangle.profiles import label_permutation
 from distangle.profiles.label_permutation import LabelPermutation, labels_of_perturbations
 from distangle.profiles.label_retrieval import consistency
 
@@ -28,18 +30,36 @@ def test_the_statistic_is_the_mean_average_precision_of_consistency() -> None:
         np.testing.assert_allclose(values, table["mean_average_precision"], atol=1e-6)
 
 
-def test_p_is_close_to_that_of_all_permutations() -> None:
+@pytest.mark.parametrize("sets", ["AAABBBB", "AAAbbBB", "AABB---"])
+def test_p_of_few_assignments_is_that_of_all_permutations(sets: str) -> None:
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(9, 3))
+    features[0] += 2 * features[1]
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    # A lower-case letter has both labels, `-` has none. The first two perturbations have two rows each.
+    has = np.array([[one in "Aab", one in "Bab"] for one in sets])
+    permutation = LabelPermutation(unit @ unit.T, np.array([0, 0, 1, 1, 2, 3, 4, 5, 6]), has)
+    counts = [sets.count(one) for one in dict.fromkeys(sets)]
+    assert permutation.n_assignments() == math.factorial(7) // math.prod(map(math.factorial, counts))
+    observed = permutation.mean_precision(np.arange(7))
+    null = np.array([permutation.mean_precision(np.array(one)) for one in itertools.permutations(range(7))])
+    expected = (null >= observed - 1e-9).sum(axis=0) / np.isfinite(null).sum(axis=0)
+    p = permutation.p_values(1, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(p, expected, rtol=1e-12)
+
+
+def test_p_of_many_assignments_is_close_to_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     features = rng.normal(size=(7, 3))
     features[0] += 2 * features[1]
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     has = np.array([[True, False]] * 3 + [[False, True]] * 4)
     permutation = LabelPermutation(unit @ unit.T, np.arange(7), has)
-    observed = permutation.mean_precision(np.arange(7))
-    null = np.array([permutation.mean_precision(np.array(one)) for one in itertools.permutations(range(7))])
-    exact = (null >= observed - 1e-9).mean(axis=0)
+    exact = permutation.p_values(1, rng=np.random.default_rng(0))
+    monkeypatch.setattr(label_permutation, "EXACT_DRAWS", 34)
     p = permutation.p_values(2000, rng=np.random.default_rng(0))
     np.testing.assert_allclose(p, exact, atol=0.04)
+    assert not np.array_equal(p, exact)
 
 
 def test_noise_is_calibrated_with_several_rows_of_a_perturbation() -> None:

@@ -70,7 +70,7 @@ def test_seven_vectors_have_the_values_worked_out_by_hand():
         assert average_precision(cosine[own], cosine[3:]) == pytest.approx(value, abs=1e-6)
     row = activity(features, names, is_control, blocks).iloc[0]
     assert row["mean_average_precision"] == pytest.approx(0.538889, abs=1e-6)
-    assert row["normalised"] == pytest.approx(0.025822, abs=1e-6)
+    assert row["normalized"] == pytest.approx(0.025822, abs=1e-6)
     assert row["p"] == row["q"] == pytest.approx(15 / 35)
     assert (row["n_replicates"], row["n_draws"], row["reason"]) == (3, 0, "")
 
@@ -126,7 +126,7 @@ def test_planted_perturbation_is_found_and_ties_count_against_replicates():
     names = np.repeat(["hit", "none", "dmso"], [4, 4, 16])
     features = rng.normal(size=(24, 8)) + 6.0 * (names == "hit")[:, None]
     table = activity(features, names, names == "dmso", np.zeros(24, int)).set_index("perturbation")
-    assert table.loc["hit", "mean_average_precision"] == table.loc["hit", "normalised"] == 1
+    assert table.loc["hit", "mean_average_precision"] == table.loc["hit", "normalized"] == 1
     assert table.loc["hit", "p"] == pytest.approx(1 / math.comb(20, 4))
     assert table.loc["none", "p"] > 0.05
     same = activity(np.ones((24, 8)), names, names == "dmso", np.zeros(24, int))
@@ -194,7 +194,7 @@ def test_planted_label_is_consistent():
     features = rays(0, 1, 3, 6, 90, 94, 180, 185)
     table = consistency(features, names, [{"x"}] * 4 + [set()] * 4)[1]
     assert table["mean_average_precision"].tolist() == [1.0]
-    assert table["normalised"].tolist() == [1.0]
+    assert table["normalized"].tolist() == [1.0]
 
 
 def test_bad_input_is_named():

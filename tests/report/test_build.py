@@ -581,7 +581,7 @@ def test_predictions_of_a_screen_without_a_held_out_well_are_told(run_data: Made
     assert "Nothing could be scored: no held-out well has a known and trained perturbation." in pages["scores"].text
 
 
-def test_the_confusion_is_normalised_by_the_true_perturbation(run_data: Made, tmp_path: Path) -> None:
+def test_the_confusion_is_normalized_by_the_true_perturbation(run_data: Made, tmp_path: Path) -> None:
     run = copy_of(run_data, tmp_path)
     confusion = {"perturbations": ["a", "b"], "counts": [[3, 1], [0, 10]]}
     run_data.scores.model_copy(update={"confusion": confusion}).write(run.scores)

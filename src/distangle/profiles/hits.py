@@ -79,7 +79,7 @@ def hit_table(
         for name in ("n_doses", "p", "q"):
             table[name if name == "n_doses" else f"{name}_of_compound"] = table[COMPOUND].map(by_compound[name])
     order = list(HIT_COLUMNS) + [name for name in table if name not in HIT_COLUMNS]
-    table = table[[name for name in order if name not in ("normalised", "n_replicates", "n_queries", "n_draws")]]
+    table = table[[name for name in order if name not in ("normalized", "n_replicates", "n_queries", "n_draws")]]
     return table.sort_values(
         ["q", "mean_average_precision", "effect_size"], ascending=[True, False, False], na_position="last"
     ).reset_index(drop=True)

@@ -1,9 +1,12 @@
 """Test by permutation whether perturbations of a label find each other."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from distangle.profiles.block_permutation import EXACT_DRAWS
 
 _TOLERANCE = 1e-9
 
@@ -65,20 +68,52 @@ class LabelPermutation:
     def p_values(self, n_draws: int, *, rng: np.random.Generator) -> Float[np.ndarray, " label"]:
         """Return the p-value of every label; NaN where there is no value.
 
-        Draws that equal the observed value count; a draw without a value does not.
+        It is exact if there are at most `EXACT_DRAWS` ways to assign the labels. Draws that equal the observed value
+        count; a draw without a value does not.
 
         Args:
-            n_draws: Number of random permutations.
+            n_draws: Number of random permutations, if there are more ways.
             rng: Random numbers.
         """
         n = len(self._has)
         observed = self.mean_precision(np.arange(n))
+        is_exact = self.n_assignments() <= EXACT_DRAWS
+        all_places = self._assignments() if is_exact else (rng.permutation(n) for _ in range(n_draws))
         reached, counted = np.zeros(len(observed), dtype=int), np.zeros(len(observed), dtype=int)
-        for _ in range(n_draws):
-            drawn = self.mean_precision(rng.permutation(n))
+        for places in all_places:
+            drawn = self.mean_precision(places)
             counted += np.isfinite(drawn)
             reached += np.nan_to_num(drawn, nan=-1.0) >= observed - _TOLERANCE
-        return np.where(np.isfinite(observed), (1 + reached) / (1 + counted), np.nan)
+        # The observed assignment is one of all, and is added to random ones.
+        own = 0 if is_exact else 1
+        return np.where(np.isfinite(observed), (own + reached) / np.maximum(own + counted, 1), np.nan)
+
+    def n_assignments(self) -> int:
+        """Return in how many ways the perturbations can share out the sets of labels."""
+        n, n_ways = 0, 1
+        for size in np.unique(self._has, axis=0, return_counts=True)[1].tolist():
+            n += size
+            n_ways *= math.comb(n, size)
+        return n_ways
+
+    def _assignments(self) -> Iterator[Int[np.ndarray, " perturbation"]]:
+        """Yield one order of the perturbations for each way to share out the sets of labels."""
+        _, first, codes = np.unique(self._has, axis=0, return_index=True, return_inverse=True)
+        for order in _distinct_orders(sorted(codes.ravel().tolist())):
+            yield first[order]
+
+
+def _distinct_orders(codes: list[int]) -> Iterator[list[int]]:
+    """Yield every distinct order of numbers, in lexicographic order, from the sorted one."""
+    codes = list(codes)
+    while True:
+        yield list(codes)
+        rise = next((k for k in range(len(codes) - 2, -1, -1) if codes[k] < codes[k + 1]), None)
+        if rise is None:
+            return
+        larger = next(k for k in range(len(codes) - 1, rise, -1) if codes[k] > codes[rise])
+        codes[rise], codes[larger] = codes[larger], codes[rise]
+        codes[rise + 1 :] = codes[:rise:-1]
 
 
 def labels_of_perturbations(

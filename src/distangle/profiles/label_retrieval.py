@@ -18,7 +18,7 @@ from distangle.profiles.retrieval import (
     average_precision,
     directions_of,
     expected_average_precision,
-    normalise,
+    normalize,
     similarity_rows,
 )
 
@@ -47,8 +47,8 @@ def consistency(
 
     Returns:
         One row per row and label: `row`, `label`, `n_positives`, `n_negatives`, `average_precision`, `expected`,
-        `normalised`, `reason` (why there is no value, else ""); and one row per label, in sorted order: `label`,
-        `n_queries` (rows with a value), `n_perturbations`, `mean_average_precision`, `expected`, `normalised`,
+        `normalized`, `reason` (why there is no value, else ""); and one row per label, in sorted order: `label`,
+        `n_queries` (rows with a value), `n_perturbations`, `mean_average_precision`, `expected`, `normalized`,
         `p`, `q`, `reason`.
 
     Raises:
@@ -100,15 +100,15 @@ def _consistent(positives: Float[np.ndarray, " positive"], negatives: Float[np.n
     value: dict[str, Any] = {"n_positives": len(positives), "n_negatives": len(negatives)}
     reason = "no other perturbation has the label" if not len(positives) else ""
     reason = reason or ("every row shares a label" if not len(negatives) else "")
-    precision = expected = normalised = float("nan")
+    precision = expected = normalized = float("nan")
     if not reason:
         precision = average_precision(positives, negatives)
         expected = expected_average_precision(len(positives), len(negatives))
-        normalised = normalise(precision, expected)
+        normalized = normalize(precision, expected)
     return value | {
         "average_precision": precision,
         "expected": expected,
-        "normalised": normalised,
+        "normalized": normalized,
         "reason": reason,
     }
 
@@ -120,6 +120,6 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
         "n_perturbations": known["perturbation"].nunique(),
         "mean_average_precision": known["average_precision"].mean(),
         "expected": known["expected"].mean(),
-        "normalised": known["normalised"].mean(),
+        "normalized": known["normalized"].mean(),
         "reason": "" if len(known) else rows["reason"].iloc[0],
     }

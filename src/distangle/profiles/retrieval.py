@@ -48,7 +48,7 @@ def expected_average_precision(n_positives: int, n_negatives: int) -> float:
     return (share * (total - harmonic) + harmonic) / total
 
 
-def normalise(average_precision: float, expected: float) -> float:
+def normalize(average_precision: float, expected: float) -> float:
     """Scale an average precision to 0 for a random and 1 for a perfect order."""
     if expected >= 1 - _TOLERANCE:
         return 0.0
@@ -129,7 +129,7 @@ def activity(
 
     Returns:
         One row per perturbation in the order of its first row: `perturbation`, `n_replicates`, `n_queries`
-        (replicates on a block with controls), `mean_average_precision`, `expected`, `normalised`, `p`, `q`,
+        (replicates on a block with controls), `mean_average_precision`, `expected`, `normalized`, `p`, `q`,
         `n_draws` (0 when exact), `reason` (why there is no value, else "").
 
     Raises:
@@ -175,7 +175,7 @@ _NO_VALUE: dict[str, Any] = {
     "n_queries": 0,
     "mean_average_precision": float("nan"),
     "expected": float("nan"),
-    "normalised": float("nan"),
+    "normalized": float("nan"),
     "p": float("nan"),
     "n_draws": 0,
     "reason": "",
@@ -217,7 +217,7 @@ def _active(
         | {
             "mean_average_precision": float(precision.mean()),
             "expected": float(expected.mean()),
-            "normalised": float(np.mean([normalise(*pair) for pair in zip(precision, expected, strict=True)])),
+            "normalized": float(np.mean([normalize(*pair) for pair in zip(precision, expected, strict=True)])),
             "p": p,
             "n_draws": n_drawn,
         }

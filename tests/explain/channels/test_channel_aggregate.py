@@ -125,7 +125,7 @@ def test_many_control_wells_are_named_in_part(table, found):
     assert output.split(")")[0].endswith("E1 1 B04 and 1 more")
 
 
-def test_the_inverse_of_equation_15_is_the_reciprocal_distance_max_normalised():
+def test_the_inverse_of_equation_15_is_the_reciprocal_distance_max_normalized():
     # Map (1, 0): distances 0.6, 1 and 0.8; the nearest becomes 1, the others 0.6 / distance.
     enlarged_maps = np.array([[[1.0, 0.0]]], dtype=np.float32)
     raw = np.array([[[[102, 0]], [[0, 0]], [[51, 0]]]], dtype=np.uint8)

@@ -221,7 +221,7 @@ def test_a_hook_sees_every_layer() -> None:
     assert called.count(nn.BatchNorm2d) == 33
 
 
-def test_a_norm_in_training_mode_normalises_by_the_batch() -> None:
+def test_a_norm_in_training_mode_normalizes_by_the_batch() -> None:
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(7))
     backbone, reference = moved(), moved()
     for one in (backbone, reference):
