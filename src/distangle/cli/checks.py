@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from distangle.cli.arguments import RepeatedOption, check_minimum, parse_key_values
+from distangle.cli.arguments import RepeatedOption, check_minimum, parse_key_values, parse_ray_workers
 from distangle.cli.console import print_note, print_result, print_table
 from distangle.cli.inputs import check_folder, open_screen
 from distangle.core.io import format_bytes
@@ -13,6 +13,7 @@ from distangle.core.progress import Advance, begin_step, by_percent, progress, s
 from distangle.errors import ConfigError, did_you_mean
 
 MAX_KINDS = 40  # of findings in the table
+N_DECODERS = 2  # processes that decode images, unless the user names a number
 
 
 def check(
@@ -28,7 +29,8 @@ def check(
     expect: RepeatedOption = (),
     fail_on: Literal["error", "warning", "never"] = "error",
     images: Path | None = None,
-    workers: int = 2,
+    on: Literal["local", "ray"] = "local",
+    workers: int | None = None,
 ) -> None:
     """Check a screen for missing, duplicated, shifted, mislabeled or damaged data.
 
@@ -47,8 +49,15 @@ def check(
         expect: Expected totals, such as `wells=62755,plates=204`.
         fail_on: Severity that makes the exit status 1: `error`, `warning` or `never`.
         images: Folder of the images, if they were moved after `distangle index`.
-        workers: Number of processes that decode images.
+        on: Where images are read: `local` is this machine; `ray` is workers of Ray on this machine, or on the cluster
+            of RAY_ADDRESS.
+        workers: Number of processes that decode images; the default is 2, and one on each core with `--on ray`.
     """
+    if workers is not None:
+        check_minimum(workers, 1, flag="--workers")
+    ray = parse_ray_workers(on, workers)
+    if ray is not None and not pixels:
+        raise ConfigError("--on ray reads the pixels of images, and --no-pixels reads none. Remove one of them.")
     check_folder(screen)
     show_action("reading the screen")
     from distangle.screen import Folds, allowed_sources, fold_columns, read_screen
@@ -57,7 +66,7 @@ def check(
     from distangle.screen.problems import SEVERITIES
     from distangle.screen.screen import CHECKS
 
-    n_workers, n_sampled = check_minimum(workers, 1, flag="--workers"), check_minimum(sample, 0, flag="--sample")
+    n_sampled = check_minimum(sample, 0, flag="--sample")
     indexed_screen = open_screen(screen, images) if pixels else allowed_sources(read_screen(screen))
     reference = None if compare_with is None else allowed_sources(read_screen(compare_with))
     show_action("comparing the tables")
@@ -82,7 +91,8 @@ def check(
                 sampled,
                 hash_files=hash_files,
                 folds=folds,
-                workers=n_workers,
+                workers=workers or N_DECODERS,
+                ray=ray,
                 progress=_by_halves(advance, "reading planes", "comparing the files with the index"),
             )
         report = report.merge(pixel_report)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from distangle.cli.arguments import check_minimum, parse_key_values, parse_ray_workers
+from distangle.cli.arguments import check_exclusive, check_minimum, parse_key_values, parse_ray_workers
 from distangle.cli.console import print_note, print_result, print_status, print_table
 from distangle.cli.inputs import open_screen
 from distangle.core.io import write_json
@@ -93,6 +93,8 @@ def index(
     acquisition: str | None = None,
     well_base: str | None = None,
     well_order: Literal["rows", "columns"] | None = None,
+    on: Literal["local", "ray"] = "local",
+    workers: int | None = None,
 ) -> None:
     """Index a folder of plates: match images and perturbations, list all problems.
 
@@ -128,7 +130,15 @@ def index(
         well_base: First row and column number of the source: `0`, or `1` to refuse single wells with a 0. Images and
             tables can differ: `images=0,tables=1`. By default a source with a 0 is refused.
         well_order: Order of wells given by a number: `rows` if 2 is A02, `columns` if 2 is B01.
+        on: Where files are read: `local` is this process; `ray` is workers of Ray on this machine, or on the cluster of
+            RAY_ADDRESS.
+        workers: Number of workers of `--on ray`; the default is one on each core.
     """
+    if on == "local":
+        check_exclusive("--on local", {"--workers": workers}, "This process decides how many threads read files.")
+    ray_workers = parse_ray_workers(on, workers)
+    if ray_workers is not None:
+        check_exclusive("--on ray", {"--tables-only": tables_only or None}, "Workers read files, and there are none.")
     from distangle.images import find_zeroed_rows, probe_image
     from distangle.screen import conservation_line, write_screen
     from distangle.screen import index as index_screen
@@ -163,6 +173,7 @@ def index(
             well_order=well_order,
             probe=None if tables_only else probe_image,
             find_zeroed_rows=None if tables_only or keep_zeroed_tails else find_zeroed_rows,
+            ray=ray_workers,
             progress=by_percent(advance),
         )
     show_action("writing the screen")

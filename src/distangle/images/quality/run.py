@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from distangle.core.partitions import RayWorkers
 from distangle.images.quality.channel_swaps import check_channel_swaps
 from distangle.images.quality.checks import check_depths, check_planes, judge_planes
 from distangle.images.quality.decode_pool import TIME_LIMIT
 from distangle.images.quality.duplicates import check_changed, check_same_pixels
 from distangle.images.quality.measure import Read
+from distangle.images.quality.plate_workers import SiteReadings, read_plates_on_ray
 from distangle.images.quality.survey import PlaneMeasurements, measure_planes
 from distangle.images.readers.read import read_image
 from distangle.screen import Folds, Screen
@@ -23,9 +25,13 @@ def check_pixels(
     workers: int = 2,
     limit: float = TIME_LIMIT,
     read: Read = read_image,
+    ray: RayWorkers | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[CheckReport, PlaneMeasurements]:
     """Read some sites and report problems of their images.
+
+    With workers of Ray, plates are read one by one; the report is that of one process, and a plate that cannot be read
+    is one of its findings.
 
     Args:
         screen: A screen with images.
@@ -34,7 +40,8 @@ def check_pixels(
         folds: Folds that must not share pixels.
         workers: Decoding processes.
         limit: Seconds for the images of a site, and then for each of its files, before their decoder is stopped.
-        read: Reads an image; a module-level function.
+        read: Reads an image; a module-level function; with workers of Ray, the default one is used.
+        ray: Workers of Ray that read the plates; None for processes on this machine.
         progress: Called with sites done and in total; every site counts twice, for its bytes and for its pixels.
 
     Returns:
@@ -43,6 +50,63 @@ def check_pixels(
     Raises:
         ScreenError: The screen was indexed without images.
     """
+    if ray is None:
+        readings = _read_sites(
+            screen, rows, hash_files=hash_files, workers=workers, limit=limit, read=read, progress=progress
+        )
+    else:
+        readings = read_plates_on_ray(
+            screen,
+            rows,
+            hash_files=hash_files,
+            limit=limit,
+            workers=ray,
+            progress=lambda n: None if progress is None else progress(2 * n, 2 * len(rows)),
+        )
+    measurements = readings.measurements
+    fold = None if folds is None else folds.of(screen)
+    planes, readable = measurements.planes, measurements.readable
+    findings = [
+        *readings.failures,
+        *readings.changes,
+        *check_planes(planes),
+        *check_depths(readable),
+        *check_channel_swaps(readable),
+    ]
+    findings += check_same_pixels(readable, fold=fold)
+    if measurements.n_retries:
+        findings.append(_retry_problem(measurements.n_retries))
+    n_all, n_channels = len(screen.sites) * len(screen.card.channels), len(screen.card.channels)
+    n_bad, n_not_read = len(planes) - len(readable), n_all - len(planes)
+    n_compared, n_alone = judge_planes(readable)
+    n_sites = len(rows) - sum(failure.count for failure in readings.failures)
+    invariant = Invariant(
+        stage="pixels",
+        equation=f"planes {n_all} = read {len(readable)} + unreadable {n_bad} + not looked at {n_not_read}",
+        holds=len(planes) == n_sites * n_channels and n_not_read >= 0,
+    )
+    examined = {
+        "sites_read": n_sites,
+        "planes_read": len(planes),
+        "reads_tried_again": measurements.n_retries,
+        "planes_compared_with_their_like": n_compared,
+        "planes_without_enough_like_them": n_alone,
+        "bytes_compared": bool(hash_files and (screen.sites["sha256"] != "").any()),
+    }
+    return CheckReport(findings=tuple(findings), invariants=(invariant,), scope=examined), measurements
+
+
+def _read_sites(
+    screen: Screen,
+    rows: Sequence[int],
+    *,
+    hash_files: bool,
+    workers: int,
+    limit: float,
+    read: Read,
+    progress: Callable[[int, int], None] | None,
+) -> SiteReadings:
+    """Measure the planes of sites, and compare their files with the index, on this machine."""
     total = 2 * len(rows)
     measurements = measure_planes(
         screen,
@@ -52,38 +116,16 @@ def check_pixels(
         read=read,
         progress=None if progress is None else lambda done, _: progress(done, total),
     )
-    done = len(rows)
+    n_done = len(rows)
 
     def advance() -> None:
-        nonlocal done
-        done += 1
+        nonlocal n_done
+        n_done += 1
         if progress is not None:
-            progress(done, total)
+            progress(n_done, total)
 
-    changed = list(check_changed(screen, rows, hash_files=hash_files, progress=advance))
-    fold = None if folds is None else folds.of(screen)
-    planes, readable = measurements.planes, measurements.readable
-    findings = [*changed, *check_planes(planes), *check_depths(readable), *check_channel_swaps(readable)]
-    findings += check_same_pixels(readable, fold=fold)
-    if measurements.n_retries:
-        findings.append(_retry_problem(measurements.n_retries))
-    n_all, n_channels = len(screen.sites) * len(screen.card.channels), len(screen.card.channels)
-    n_bad, n_not_read = len(planes) - len(readable), n_all - len(planes)
-    n_compared, n_alone = judge_planes(readable)
-    invariant = Invariant(
-        stage="pixels",
-        equation=f"planes {n_all} = read {len(readable)} + unreadable {n_bad} + not looked at {n_not_read}",
-        holds=len(planes) == len(rows) * n_channels and n_not_read >= 0,
-    )
-    examined = {
-        "sites_read": len(rows),
-        "planes_read": len(planes),
-        "reads_tried_again": measurements.n_retries,
-        "planes_compared_with_their_like": n_compared,
-        "planes_without_enough_like_them": n_alone,
-        "bytes_compared": bool(hash_files and (screen.sites["sha256"] != "").any()),
-    }
-    return CheckReport(findings=tuple(findings), invariants=(invariant,), scope=examined), measurements
+    changes = tuple(check_changed(screen, rows, hash_files=hash_files, progress=advance))
+    return SiteReadings(measurements=measurements, changes=changes)
 
 
 def _retry_problem(n: int) -> Problem:

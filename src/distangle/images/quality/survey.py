@@ -120,10 +120,7 @@ def measure_planes(
     Raises:
         ScreenError: The screen was indexed without images.
     """
-    if screen.card.tables_only:
-        raise ScreenError(
-            "This screen was indexed with --tables-only, so it has no images. Index it again without --tables-only."
-        )
+    require_images(screen)
     channels = [channel.name for channel in screen.card.channels]
     illumination = np.zeros((len(channels), *_grid(screen)))
     n_planes = np.zeros(len(channels))
@@ -155,6 +152,18 @@ def measure_planes(
     return PlaneMeasurements(
         planes=_table(screen, rows_measured, channels), illumination=illumination, n_retries=pool.n_retries
     )
+
+
+def require_images(screen: Screen) -> None:
+    """Check that a screen has images.
+
+    Raises:
+        ScreenError: It was indexed without images.
+    """
+    if screen.card.tables_only:
+        raise ScreenError(
+            "This screen was indexed with --tables-only, so it has no images. Index it again without --tables-only."
+        )
 
 
 def _sites_per_request(screen: Screen) -> int:

@@ -25,6 +25,9 @@ Probe = Callable[[Path], ImageHeader | tuple[str, tuple[int, int], int]]
 _ReadHeader = Callable[[Path], ImageHeader]
 """Reads the header of a file as the fields of `ImageHeader`; raises ImageError."""
 
+FileReader = Callable[..., Iterator[tuple[str, "FileInfo"]]]
+"""Is called as `read_files`."""
+
 ZeroedRowsFinder = Callable[[Path], Mapping[int, tuple[int, int]]]
 """Returns, by page of a file, the first and last row of zeros at its end, from 1."""
 
@@ -38,7 +41,8 @@ _FILES_PER_TASK = 32
 _N_THREADS = 8
 _LARGE_FILE = 1 << 18  # bytes
 _MAX_LISTED = 100  # equal files that are listed
-_NOT_ZEROED: Mapping[int, tuple[int, int]] = MappingProxyType({})  # one for all files
+NOT_ZEROED: Mapping[int, tuple[int, int]] = MappingProxyType({})
+"""One object for all files without zeroed rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +67,7 @@ class FileInfo:
     error: str = ""
     fix: str = "Copy the file again from its origin."
     is_missing: bool = False
-    zeroed_rows: Mapping[int, tuple[int, int]] = field(default_factory=lambda: _NOT_ZEROED)
+    zeroed_rows: Mapping[int, tuple[int, int]] = field(default_factory=lambda: NOT_ZEROED)
 
     @property
     def kind(self) -> tuple[str, tuple[int, int]] | None:
@@ -103,6 +107,7 @@ def inspect_files(
     probe: Probe | None = None,
     find_zeroed_rows: ZeroedRowsFinder | None = None,
     hash_files: bool = True,
+    read: FileReader | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> InspectionResult:
     """Probe every file of every entry; keep sites of the most frequent shape.
@@ -115,6 +120,7 @@ def inspect_files(
         find_zeroed_rows: Finds zeroed rows; sites with some are refused. Used only if files are hashed.
         hash_files: Read every byte for its SHA-256, downloading remote files. Otherwise nothing is downloaded and no
             remote header is read.
+        read: Reads the files in their order; None for `read_files`.
         progress: Called with the number of files done and of all files.
 
     Raises:
@@ -123,10 +129,9 @@ def inspect_files(
     paths = list(dict.fromkeys(path for entry in entries for path in entry.paths))
     if isinstance(source, RemotePath) and not hash_files:
         probe = None
-    read_header = None if probe is None else _share_headers(probe)
     find_zeroed_rows = find_zeroed_rows if hash_files else None
     files_by_path: dict[str, FileInfo] = {}
-    for path, file in _probe_all(paths, source, read_header, find_zeroed_rows, hash_files=hash_files):
+    for path, file in (read or read_files)(paths, source, probe, find_zeroed_rows, hash_files=hash_files):
         files_by_path[path] = file
         if progress is not None:
             progress(len(files_by_path), len(paths))
@@ -178,18 +183,29 @@ def _share_headers(probe: Probe) -> _ReadHeader:
     return read
 
 
-def _probe_all(
+def read_files(
     names: Sequence[str],
     source: AnyPath,
-    probe: _ReadHeader | None,
+    probe: Probe | None,
     find_zeroed_rows: ZeroedRowsFinder | None,
     *,
     hash_files: bool,
 ) -> Iterator[tuple[str, FileInfo]]:
+    """Read size, time, header and hash of files, and yield them in their order.
+
+    Args:
+        names: Paths of the files relative to the source.
+        source: Folder or URL.
+        probe: Reads the header of a file; None reads none.
+        find_zeroed_rows: Finds zeroed rows; None looks for none.
+        hash_files: Also compute the SHA-256.
+    """
+    read_header = None if probe is None else _share_headers(probe)
+
     def probe_part(part: Sequence[str]) -> list[FileInfo]:
         if isinstance(source, RemotePath):
-            return [_probe_remote(source / name, probe, find_zeroed_rows, hash_files=hash_files) for name in part]
-        return [_probe_local(f"{source}/{name}", probe, find_zeroed_rows, hash_files=hash_files) for name in part]
+            return [_probe_remote(source / name, read_header, find_zeroed_rows, hash_files=hash_files) for name in part]
+        return [_probe_local(f"{source}/{name}", read_header, find_zeroed_rows, hash_files=hash_files) for name in part]
 
     yield from zip(names[:1], probe_part(names[:1]), strict=True)  # what is loaded on first use takes no part in a rate
     with ThreadPoolExecutor(max_workers=_N_THREADS) as threads:
@@ -233,7 +249,7 @@ def _probe_local(
             return FileInfo(error="0 bytes")
         header = probe(path) if probe is not None else None
         sha256 = "" if not hash_files else sha256_of(path) if is_file else sha256_of_stored(path)
-        zeroed = (find_zeroed_rows(path) if find_zeroed_rows is not None and is_file else {}) or _NOT_ZEROED
+        zeroed = (find_zeroed_rows(path) if find_zeroed_rows is not None and is_file else {}) or NOT_ZEROED
     except (FileNotFoundError, NotADirectoryError):
         return FileInfo(error="no such file", is_missing=True)
     except OSError as error:

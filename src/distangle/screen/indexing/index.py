@@ -1,5 +1,6 @@
 """Index a source folder: every entry found is indexed or refused by name."""
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from distangle import __version__
+from distangle.core.partitions import RayWorkers
 from distangle.core.remote import RemotePath, as_path
 from distangle.core.unicode_names import normalize_name
 from distangle.errors import ScreenError
+from distangle.screen.indexing.file_workers import read_files_on_ray
 from distangle.screen.indexing.files import InspectionResult, Probe, SiteFiles, ZeroedRowsFinder, inspect_files
 from distangle.screen.indexing.links import links_out_of_source, links_problem
 from distangle.screen.indexing.provenance import options_to_json, relative
@@ -49,11 +52,12 @@ def index(
     well_order: str | None = None,
     probe: Probe | None = None,
     find_zeroed_rows: ZeroedRowsFinder | None = None,
+    ray: RayWorkers | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Screen:
     """Index a source into a screen of sites with labels, and report its problems.
 
-    There is one argument for each option of `distangle index`, and three for reading files.
+    There is one argument for each option of `distangle index`, and four for reading files.
 
     Args:
         source: Folder of the images, or a URL; for layout `table` also the table itself.
@@ -81,6 +85,7 @@ def index(
         probe: Reads the header of a file (in `distangle.images`), so that sizes, bit depths and pages are checked.
         find_zeroed_rows: Finds zeroed rows at the end of raw files (in `distangle.images`); sites with some are
             refused. Used only with `hash_files`. None keeps them.
+        ray: Workers of Ray that read the files; None for this process.
         progress: Called with the number of files done and of all files.
 
     Returns:
@@ -88,6 +93,7 @@ def index(
 
     Raises:
         ScreenError: The source cannot be read, or nothing in it can be indexed.
+        RunError: Workers of Ray failed.
     """
     if (plate_rows is None) != (plate_columns is None):
         raise ScreenError("--plate-rows and --plate-columns belong together: give both, or neither.")
@@ -134,6 +140,7 @@ def index(
             probe=probe,
             find_zeroed_rows=find_zeroed_rows,
             hash_files=hash_files,
+            read=None if ray is None else functools.partial(read_files_on_ray, workers=ray),
             progress=progress,
         )
     problems += inspection.problems
