@@ -159,3 +159,16 @@ def test_mean_average_precision_equals_copairs(plates):
     table = activity(features, names, is_control, blocks, n_draws=0).set_index("perturbation")
     np.testing.assert_allclose(table["mean_average_precision"], precision[table.index], atol=1e-9)
     assert table["mean_average_precision"].nunique() == 12
+
+
+@pytest.mark.parametrize("layout", [[(1, 17)] * 8, [(2, 9), (3, 20), (1, 1), (4, 8)], [(1, 64), (2, 30)]])
+def test_counting_the_nearer_rows_is_sorting_them(
+    layout: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    # Few values of few features: many cosines are equal.
+    features = rng.integers(1, 3, (sum(size for _, size in layout), 4)).astype(np.float32)
+    directions = features / np.linalg.norm(features, axis=1, keepdims=True)
+    counted = Pool.of(directions, layout).nearer
+    monkeypatch.setattr(block_permutation, "_SMALL_BLOCK", (0, 0))
+    np.testing.assert_array_equal(counted, Pool.of(directions, layout).nearer)

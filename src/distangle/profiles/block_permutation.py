@@ -18,6 +18,7 @@ ENOUGH = 100
 DECIMALS = 6
 """Cosines that are equal in so many decimals are ties."""
 _FIRST_DRAWS = 250
+_SMALL_BLOCK = (8, 64)  # mean and largest rows of blocks whose keys are compared one by one, not sorted
 _TOLERANCE = 1e-9
 _LAYOUTS = 16  # layouts whose draws stay in memory
 _ENTRIES = 2_000_000  # entries of a part of the similarity matrix
@@ -163,6 +164,9 @@ class Pool:
         for start, similarity in _similarity(directions):
             rows = np.arange(start, start + len(similarity))
             keys = np.rint(similarity * -(10.0**DECIMALS)).astype(keys_type) * n + tie.astype(keys_type)
+            if _SMALL_BLOCK[0] <= sizes.mean() and sizes.max() <= _SMALL_BLOCK[1]:
+                nearer[rows[0] : rows[-1] + 1] = _count_nearer(keys, rows, block)
+                continue
             order = by_tie[np.sort(keys, axis=1) % n]
             own = (block[order] == block[rows][:, None]) & (order != rows[:, None])
             code = np.cumsum(own, axis=1, dtype=nearer.dtype) * 2 - own
@@ -239,6 +243,29 @@ class Pool:
             if reached == ENOUGH:
                 return ENOUGH / done, done
         return (1 + reached) / (1 + n_draws), n_draws
+
+
+def _count_nearer(
+    keys: Int[np.ndarray, "chunk row"], rows: Int[np.ndarray, " chunk"], block: Int[np.ndarray, " row"]
+) -> Int[np.ndarray, "chunk row"]:
+    """Return `Pool.nearer` of some rows, by comparing every key with those of the row's own block.
+
+    Args:
+        keys: Rank of each row as seen from a row of the chunk; all of a row differ.
+        rows: Rows of the chunk, one after the other.
+        block: Block of each row, ascending; of at most 255 rows.
+    """
+    codes = np.empty(keys.shape, np.int16)
+    starts = np.flatnonzero(np.diff(block[rows], prepend=-1)).tolist()
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        low, high = np.searchsorted(block, [block[rows[start]], block[rows[start]] + 1]).tolist()
+        part, places = keys[start:end], np.arange(end - start)
+        n_nearer = (part[:, low:high, None] < part[:, None, :]).sum(axis=1, dtype=np.uint8)
+        n_nearer -= part[places, rows[start:end], None] < part  # the row itself
+        codes[start:end] = 2 * n_nearer.astype(np.int16)
+        codes[start:end, low:high] += 1
+        codes[start + places, rows[start:end]] -= 1
+    return codes
 
 
 def choose_counter(n_replicates: Sequence[int], n_draws: int) -> Counter:
