@@ -36,7 +36,7 @@ SECTIONS = {
     "provenance": ["provenance"],
 }
 MENU = [
-    *("Overview", "Channels", "Example cells", "Plates and controls", "Accuracy", "Similarity and batch"),
+    *("Overview", "Channels", "Example cells", "Plates and controls", "Accuracy", "Profiles and batch"),
     *("Trust checks", "Method", "Files and settings"),
 ]
 

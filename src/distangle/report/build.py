@@ -165,7 +165,7 @@ class _Builder:
             self._part("sites", "Example cells", example_sites(data, self._renderer, advance=self._advance)),
             self._part("plates", "Plates", scores.plate_maps(data)),
             self._part("scores", "Accuracy", _group(accuracy)),
-            self._part("profiles", "Similarity and batch", similarity),
+            self._part("profiles", "Profiles and batch", similarity),
             self._part("controls", "Controls", scores.control_checks(data)),
             self._part("checks", "Trust checks", _group(checks)),
             self._part("method", "Method", _group([replace(part, is_folded=True) for part in method if part])),

@@ -60,7 +60,7 @@ SUBJECTS = (
         sections=("scores",),
     ),
     Subject(
-        name="profiles", title="Similarity and batch",
+        name="profiles", title="Profiles and batch",
         summary="A map of the wells, perturbations alike and opposite, and what is left of the batches.",
         sections=("profiles",),
     ),

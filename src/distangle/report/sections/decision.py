@@ -16,7 +16,7 @@ _RULES = {"intensity": "the brightness of the images", "position": "the position
 PLACES = {
     "How sure is that?": (("Accuracy", "scores"),),
     "In which channel?": (("Channels", "channels"), ("Example cells", "sites")),
-    "What is batch, not biology?": (("Similarity and batch", "profiles"),),
+    "What is batch, not biology?": (("Profiles and batch", "profiles"),),
     "What is missing?": (("Refused entries", "refused"),),
 }
 # Files of the run with the numbers of each answer.
