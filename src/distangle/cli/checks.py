@@ -91,8 +91,7 @@ def check(
                 sampled,
                 hash_files=hash_files,
                 folds=folds,
-                workers=workers or N_DECODERS,
-                ray=ray,
+                workers=ray or workers or N_DECODERS,
                 progress=_by_halves(advance, "reading planes", "comparing the files with the index"),
             )
         report = report.merge(pixel_report)

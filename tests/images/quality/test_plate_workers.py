@@ -98,7 +98,7 @@ def test_a_plate_that_fails_is_a_finding_and_the_others_are_checked(
 
 def test_a_sample_is_that_of_one_process(folder: Path) -> None:
     screen = read_screen(folder / "screen")
-    here, ray = (check_pixels(screen, [1, 9, 10, 20], ray=workers) for workers in (None, RayWorkers(n=2)))
+    here, ray = (check_pixels(screen, [1, 9, 10, 20], workers=workers) for workers in (2, RayWorkers(n=2)))
     pd.testing.assert_frame_equal(here[1].planes, ray[1].planes)
     assert here[0] == ray[0]
 
@@ -111,7 +111,7 @@ def test_all_plates_may_fail(folder: Path, tmp_path: Path, monkeypatch: pytest.M
         return work
 
     monkeypatch.setattr(plate_workers, "_open", open_failing)
-    report, measurements = check_pixels(read_screen(folder / "screen"), range(24), ray=RayWorkers(n=1))
+    report, measurements = check_pixels(read_screen(folder / "screen"), range(24), workers=RayWorkers(n=1))
     assert [finding.experiment for finding in report.findings] == ["E1", "E2", "E3"]
     assert len(measurements.planes) == 0
     assert report.invariants[0].holds
@@ -123,7 +123,7 @@ def test_a_screen_of_tables_is_refused_before_a_worker_starts(folder: Path) -> N
         card=screen.card.model_copy(update={"tables_only": True}), sites=screen.sites, problems=screen.problems
     )
     with pytest.raises(ScreenError, match="indexed with --tables-only"):
-        check_pixels(screen, [0], ray=RayWorkers(n=1))
+        check_pixels(screen, [0], workers=RayWorkers(n=1))
 
 
 def test_pixels_are_needed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,9 @@ def check_pixels(
     *,
     hash_files: bool = True,
     folds: Folds | None = None,
-    workers: int = 2,
+    workers: int | RayWorkers = 2,
     limit: float = TIME_LIMIT,
     read: Read = read_image,
-    ray: RayWorkers | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[CheckReport, PlaneMeasurements]:
     """Read some sites and report problems of their images.
@@ -38,10 +37,9 @@ def check_pixels(
         rows: Positions of sites, such as from `sample_sites`.
         hash_files: Also compare the SHA-256 of the files with the index.
         folds: Folds that must not share pixels.
-        workers: Decoding processes.
+        workers: Decoding processes on this machine, or workers of Ray.
         limit: Seconds for the images of a site, and then for each of its files, before their decoder is stopped.
-        read: Reads an image; a module-level function; with workers of Ray, the default one is used.
-        ray: Workers of Ray that read the plates; None for processes on this machine.
+        read: Reads an image; a module-level function. Workers of Ray use the default one.
         progress: Called with sites done and in total; every site counts twice, for its bytes and for its pixels.
 
     Returns:
@@ -50,7 +48,7 @@ def check_pixels(
     Raises:
         ScreenError: The screen was indexed without images.
     """
-    if ray is None:
+    if isinstance(workers, int):
         readings = _read_sites(
             screen, rows, hash_files=hash_files, workers=workers, limit=limit, read=read, progress=progress
         )
@@ -60,7 +58,7 @@ def check_pixels(
             rows,
             hash_files=hash_files,
             limit=limit,
-            workers=ray,
+            workers=workers,
             progress=lambda n: None if progress is None else progress(2 * n, 2 * len(rows)),
         )
     measurements = readings.measurements
