@@ -1,32 +1,19 @@
 """The pages of a report in a real browser: reached by clicks, at rest on their anchors, silent, and accessible."""
 
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from axe import axe_violations
 from distangle.report import build_report
 from distangle.report.pages import SUBJECTS
 from distangle.results import RunFolder
 from report_run import Made
-from view_page import find_browser
 
 pytestmark = pytest.mark.slow
 ACCESSIBILITY = Path(__file__).parents[1] / "web" / "accessibility.js"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = find_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +64,12 @@ def test_the_first_key_offers_to_skip_the_navigation(browser: Any, folder: Path)
 
 @pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
 def test_pages_are_accessible_and_fit(browser: Any, folder: Path, width: int, theme: str) -> None:
-    """Names, labels, contrast and width; with axe-core too where DISTANGLE_AXE names its axe.min.js."""
+    """Names, labels, contrast and width; and the rules of axe-core."""
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme, bypass_csp=True)
-    page, faults, axe = context.new_page(), {}, os.environ.get("DISTANGLE_AXE")
+    page, faults = context.new_page(), {}
     for subject in SUBJECTS:
         page.goto((folder / subject.address).as_uri())
-        faults[subject.name] = page.evaluate(ACCESSIBILITY.read_text())
-        if axe:
-            page.evaluate(Path(axe).read_text())
-            faults[subject.name] += [fault["id"] for fault in page.evaluate("axe.run()")["violations"]]
+        faults[subject.name] = [*page.evaluate(ACCESSIBILITY.read_text()), *axe_violations(page)]
         assert page.evaluate("document.documentElement.scrollWidth") <= width, subject.name
     context.close()
     assert {name: fault for name, fault in faults.items() if fault} == {}

@@ -42,17 +42,6 @@ def pair_address(page_run: Made, tmp_path_factory: pytest.TempPathFactory) -> It
         yield f"{running.base}/?token={running.token}"
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    path = find_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def visitor(browser: Any, page_address: str) -> Iterator[Visitor]:
     context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
