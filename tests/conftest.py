@@ -46,6 +46,15 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def ray_workers() -> Iterator[Any]:
+    """Ray with two workers on this machine, for the tests of a module."""
+    from ray_cluster import two_workers
+
+    with two_workers() as module:
+        yield module
+
+
 @pytest.fixture
 def lab_table(tmp_path: Path) -> Callable[..., Path]:
     """Write a table of text and every file below `images/` that it names; return the table's path."""

@@ -12,16 +12,8 @@ import pytest
 from distangle.core import partitions as partitions_module
 from distangle.core.partitions import Outcome, RayWorkers, map_on_ray
 from distangle.errors import ConfigError, ImageError, RunError
-from ray_cluster import two_workers
 
 TWO = RayWorkers(n=2)
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[object]:
-    """Two workers on this machine."""
-    with two_workers() as module:
-        yield module
 
 
 def by_number(outcomes: Iterator[Outcome[str]]) -> dict[int, Outcome[str]]:
@@ -58,7 +50,7 @@ def work_in(folder: Path) -> Callable[[], Callable[[str], str]]:
     return open_work
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("ray_workers")
 def test_every_partition_has_one_outcome_whatever_became_of_the_workers(tmp_path: Path) -> None:
     words = ["a", "die once", "b", "die always", "image", "disk", "fault", "c"]
     outcomes = by_number(map_on_ray(work_in(tmp_path), ((10 + k, word) for k, word in enumerate(words)), workers=TWO))
@@ -81,7 +73,7 @@ def test_every_partition_has_one_outcome_whatever_became_of_the_workers(tmp_path
     }
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("ray_workers")
 def test_partitions_are_taken_when_a_worker_is_free_and_closing_stops_the_rest(tmp_path: Path) -> None:
     taken: list[int] = []
 
@@ -96,7 +88,7 @@ def test_partitions_are_taken_when_a_worker_is_free_and_closing_stops_the_rest(t
     assert len(list(tmp_path.glob("opened-*"))) <= 2, "each worker opens the work once"
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("ray_workers")
 def test_no_partition_and_work_that_cannot_be_opened(tmp_path: Path) -> None:
     def refuse() -> Callable[[str], str]:
         raise RunError("the weights are gone.")
@@ -106,7 +98,7 @@ def test_no_partition_and_work_that_cannot_be_opened(tmp_path: Path) -> None:
     assert [str(outcomes[k].error) for k in range(2)] == ["the weights are gone."] * 2
 
 
-@pytest.mark.usefixtures("ray")
+@pytest.mark.usefixtures("ray_workers")
 def test_workers_that_never_start_end_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Dead:
         def __init__(self, version: str) -> None:

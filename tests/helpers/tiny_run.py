@@ -13,6 +13,7 @@ from PIL import Image
 import distangle.training.checkpointing.manager as training
 from distangle.core.progress import no_progress
 from distangle.images import probe_image
+from distangle.inference import predict_run
 from distangle.results import RunFolder
 from distangle.screen import Screen, hold_out, index, read_screen, write_screen
 from distangle.training import resolve_config, start_run, train
@@ -136,3 +137,11 @@ def _content(path: Path) -> bytes:
     # The commands that were typed are the history of a run, not its result.
     told = json.loads(path.read_text())
     return json.dumps({name: value for name, value in told.items() if name != "commands"}).encode()
+
+
+def predicted_in_one_pass(root: Path) -> Path:
+    """Write screen/, runs/a (trained), and whole/ (predicted in one pass); return the folder."""
+    run = tiny_start(tiny_screen(root), root / "runs/a", epochs=1)
+    go_on(run)
+    predict_run(run, read_screen(root / "screen"), out=root / "whole")
+    return root

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,9 @@ from distangle.inference.stored_parts import Share, prediction_lock
 from distangle.results import RunFolder
 from distangle.results.prediction_parts import PartFolder
 from distangle.screen import read_screen
-from ray_cluster import two_workers
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import predicted_in_one_pass
 
+pytestmark = pytest.mark.usefixtures("ray_workers")
 ALL = Share(number=1, total=1)
 
 
@@ -65,13 +65,6 @@ def obeying(orders: Path) -> Callable[[object], Callable[[object], int]]:
     return open_obeying
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    """Two workers on this machine."""
-    with two_workers():
-        yield
-
-
 @pytest.fixture
 def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder of orders that the workers obey."""
@@ -84,11 +77,7 @@ def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """screen/, runs/a (trained), and whole/ (predicted in one pass)."""
-    root = tmp_path_factory.mktemp("parts")
-    run = tiny_start(tiny_screen(root), root / "runs/a", epochs=1)
-    go_on(run)
-    predict_run(run, read_screen(root / "screen"), out=root / "whole")
-    return root
+    return predicted_in_one_pass(tmp_path_factory.mktemp("parts"))
 
 
 @pytest.fixture(autouse=True)

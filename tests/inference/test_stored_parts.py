@@ -17,7 +17,7 @@ from distangle.inference.run import predict_share
 from distangle.inference.stored_parts import Share
 from distangle.results import Predictions, RunFolder
 from distangle.screen import read_screen
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import predicted_in_one_pass
 
 FILES = [
     f"{level}{views}.{kind}"
@@ -30,11 +30,7 @@ FILES = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """screen/, runs/a (trained), and whole/ (predicted in one pass)."""
-    root = tmp_path_factory.mktemp("parts")
-    run = tiny_start(tiny_screen(root), root / "runs/a", epochs=1)
-    go_on(run)
-    predict_run(run, read_screen(root / "screen"), out=root / "whole")
-    return root
+    return predicted_in_one_pass(tmp_path_factory.mktemp("parts"))
 
 
 @pytest.fixture

@@ -14,15 +14,9 @@ from distangle.errors import StorageError
 from distangle.images import pack_screen
 from distangle.images.packing import pack_workers
 from distangle.screen import read_screen
-from ray_cluster import two_workers
 from tiny_run import tiny_screen
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    """Two workers on this machine."""
-    with two_workers():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_workers")
 
 
 @pytest.fixture(scope="module")

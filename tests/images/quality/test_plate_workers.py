@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,15 +16,9 @@ from distangle.errors import ScreenError
 from distangle.images.quality import plate_workers
 from distangle.images.quality.run import check_pixels
 from distangle.screen import Screen, read_screen
-from ray_cluster import two_workers
 from tiny_run import tiny_screen
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    """Two workers on this machine."""
-    with two_workers():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_workers")
 
 
 @pytest.fixture(scope="module")

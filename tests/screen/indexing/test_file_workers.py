@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,9 @@ import tifffile
 from distangle.cli import main
 from distangle.screen import read_screen
 from distangle.screen.indexing import file_workers
-from ray_cluster import two_workers
 from tiny_run import tiny_screen
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    """Two workers on this machine."""
-    with two_workers():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_workers")
 
 
 @pytest.fixture(scope="module")
