@@ -134,15 +134,17 @@ def limits(figures: list[dict[str, float]]) -> list[bool]:
     """Print the limits over all seeds."""
     total = pd.DataFrame(figures).sum()
     worst = max(one["probe after"] / one["chance"] for one in figures)
-    kept = [measure.verdict("experiment after alignment / chance, worst seed", worst, at_most=1.5)]
+    verdicts = [measure.verdict("experiment after alignment / chance, worst seed", worst, at_most=1.5)]
     gain = min(one["mAP after"] - one["mAP before"] for one in figures)
-    kept.append(measure.verdict("replicate mAP after - before, worst seed", gain, at_least=0))
-    kept.append(measure.verdict("planted equals are nearest", total["nearest"] / total["halves"], at_least=0.95))
-    kept.append(measure.verdict("active perturbations are hits", total["active hits"] / total["active"], at_least=0.95))
+    verdicts.append(measure.verdict("replicate mAP after - before, worst seed", gain, at_least=0))
+    verdicts.append(measure.verdict("planted equals are nearest", total["nearest"] / total["halves"], at_least=0.95))
+    verdicts.append(
+        measure.verdict("active perturbations are hits", total["active hits"] / total["active"], at_least=0.95)
+    )
     error = 3 * np.sqrt(0.05 * 0.95 / total["inactive"])
     share = total["inactive hits"] / total["inactive"]
-    kept.append(measure.verdict("inactive perturbations are hits", share, at_most=0.05 + error))
-    return kept
+    verdicts.append(measure.verdict("inactive perturbations are hits", share, at_most=0.05 + error))
+    return verdicts
 
 
 def main() -> int:

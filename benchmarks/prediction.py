@@ -143,7 +143,7 @@ def bytes_on_disk(screen: Screen, folder: Path) -> int:
 
 
 def main() -> int:
-    kept = []
+    verdicts = []
     with tempfile.TemporaryDirectory() as name:
         screen = make_screen(Path(name))
         n_plates = 2
@@ -151,17 +151,17 @@ def main() -> int:
         for _ in range(2):
             call()  # the compiled loops begin when their start has paid
         decodes = count_decodes(call, n_plates * N_IMAGES)
-        kept.append(measure.verdict("decodes of an image, 1 and 8 views", decodes, at_most=1.0))
+        verdicts.append(measure.verdict("decodes of an image, 1 and 8 views", decodes, at_most=1.0))
         times = measure.time_variants({"ours": call, "decode and 8 forwards": call.peer}, rounds=5)  # type: ignore[attr-defined]
         measure.show_times(times)
         ratio = times["ours"].median / times["decode and 8 forwards"].median
-        kept.append(measure.verdict("CPU time, prediction / decode and 8 forwards", ratio, at_most=1.15))
+        verdicts.append(measure.verdict("CPU time, prediction / decode and 8 forwards", ratio, at_most=1.15))
         small, large = (measure.peak_memory(prepare, name, n, calls=1) for n in (8, 16))
         measure.show_memory({"512 sites": small, "1,024 sites": large})
-        kept.append(measure.verdict("added memory, 1,024 / 512 sites", large.added / small.added, at_most=1.1))
+        verdicts.append(measure.verdict("added memory, 1,024 / 512 sites", large.added / small.added, at_most=1.1))
         megabytes = bytes_on_disk(screen, Path(name) / "stored") / 1e6
-        kept.append(measure.verdict("MB on disk, 64,032 sites, 1,139 classes", megabytes, at_most=120))
-    return 0 if all(kept) else 1
+        verdicts.append(measure.verdict("MB on disk, 64,032 sites, 1,139 classes", megabytes, at_most=120))
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def compare_with_peer() -> list[bool]:
 
 def time_p_values() -> list[bool]:
     """Print the CPU time of p-values with 9,999 draws, start of the compiled loops included."""
-    kept = []
+    verdicts = []
     if importlib.util.find_spec("numba") is None:
         print("numba is absent: the loops are not compiled (pip install 'distangle[fast]')")
     for kind in ("noise", "active", "active, 16"):
@@ -174,13 +174,13 @@ def time_p_values() -> list[bool]:
         table = call()
         seconds = time.process_time() - start
         hits = f"{(table['q'] <= 0.05).mean():.0%} are hits, mAP {table['mean_average_precision'].mean():.3f}"
-        kept.append(measure.verdict(f"s CPU, 1,108 perturbations x 33 wells, {kind} ({hits})", seconds, at_most=60))
-    return kept
+        verdicts.append(measure.verdict(f"s CPU, 1,108 perturbations x 33 wells, {kind} ({hits})", seconds, at_most=60))
+    return verdicts
 
 
 def main() -> int:
     """Print the tables."""
-    kept = []
+    verdicts = []
     print(f"Noise, {GROUPS} groups, {CONTROLS} controls per plate, {DRAWS} draws where not all are enumerated")
     error = 3 * np.sqrt(0.05 * 0.95 / GROUPS)
     has_peer = importlib.util.find_spec("copairs") is not None
@@ -192,17 +192,17 @@ def main() -> int:
                 theirs = p_values_of_peer(replicates, plates)
                 shares = ", ".join(f"p <= {level} {(theirs <= level).mean():.3f}" for level in (0.01, 0.05))
                 print(f"copairs on the same groups: {shares}")
-            kept.append(
+            verdicts.append(
                 measure.verdict(what, float((p <= 0.05).mean()), at_least=round(0.05 - error, 4), at_most=0.05 + error)
             )
-    kept += compare_with_peer()
-    kept += time_p_values()
+    verdicts += compare_with_peer()
+    verdicts += time_p_values()
     kinds = ("activity", "activity, 99 draws", "consistency")
     measure.show_times(measure.time_variants({kind: prepare(kind) for kind in kinds}, rounds=1, warmups=0))
     memories = {kind: measure.peak_memory(prepare, kind, calls=1) for kind in kinds}
     measure.show_memory(memories)
-    kept += [measure.verdict(f"peak of {kind}, GiB", m.peak / 2**30, at_most=4) for kind, m in memories.items()]
-    return 0 if all(kept) else 1
+    verdicts += [measure.verdict(f"peak of {kind}, GiB", m.peak / 2**30, at_most=4) for kind, m in memories.items()]
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -242,7 +242,7 @@ def main() -> int:
     print(f"start {started:.2f} s wall; plates {plates_wall:.2f} s wall, {len(plates):,} bytes")
     print(f"map {points_wall:.2f} s wall, {len(points):,} bytes; well image {image_wall:.0f} ms wall")
     print(f"{N_CLIENTS} clients: {answered} answers in {CLIENT_SECONDS:g} s")
-    kept = [
+    verdicts = [
         measure.verdict("seconds of CPU from the command to the URL", started_cpu, at_most=2.0),
         measure.verdict("seconds of CPU, first plate index", plates_cpu, at_most=1.0),
         measure.verdict("megabytes of the plate index", len(plates) / 1e6, at_most=5.0),
@@ -251,7 +251,7 @@ def main() -> int:
         measure.verdict("megabytes of memory at the peak", peak / 1e6, at_most=500.0),
         measure.verdict("requests of 20 clients that failed", failed, at_most=0),
     ]
-    return 0 if all(kept) else 1
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def package_of(path: Path) -> str:
 
 
 def imported_packages(path: Path) -> list[tuple[str, int]]:
-    found = []
+    problems = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -66,8 +66,8 @@ def imported_packages(path: Path) -> list[tuple[str, int]]:
             names = [node.module or ""]
             if node.module == "distangle":
                 names = [f"distangle.{alias.name}" for alias in node.names]
-        found += [(name.split(".")[1], node.lineno) for name in names if name.startswith("distangle.")]
-    return [(package, line) for package, line in found if not package.startswith("__")]
+        problems += [(name.split(".")[1], node.lineno) for name in names if name.startswith("distangle.")]
+    return [(package, line) for package, line in problems if not package.startswith("__")]
 
 
 def complaint(path: Path, package: str, line: int) -> str | None:
@@ -132,13 +132,13 @@ def test_a_package_stays_small(path: Path) -> None:
 
 def test_packages_without_torch_load_no_torch() -> None:
     imports = "; ".join(f"import distangle.{package}" for package in NO_TORCH)
-    found = subprocess.run(
+    problems = subprocess.run(
         [sys.executable, "-c", f"import sys; {imports}; print('torch' in sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert found.stdout.strip() == "False"
+    assert problems.stdout.strip() == "False"
 
 
 def test_every_package_says_its_duty_in_one_sentence_and_names_what_it_offers() -> None:
@@ -157,35 +157,35 @@ TORCH_LOAD = {"model/pretrained.py"}  # the one reader of published weights, wit
 
 def unsafe(path: Path, tree: ast.AST) -> list[str]:
     name = path.relative_to(SOURCE).as_posix()
-    found = []
+    problems = []
     for node in ast.walk(tree):
         only_the_error = isinstance(node, ast.ImportFrom) and [a.name for a in node.names] == ["UnpicklingError"]
         if isinstance(node, ast.Import | ast.ImportFrom) and not (name in TORCH_LOAD and only_the_error):
             named = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
-            found += [
+            problems += [
                 f"{name}:{node.lineno} imports {word}" for word in named if word.split(".")[0] in FORBIDDEN_MODULES
             ]
         if not isinstance(node, ast.Call):
             continue
         keywords = {keyword.arg: keyword.value for keyword in node.keywords}
         if isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
-            found.append(f"{name}:{node.lineno} calls {node.func.id}")
+            problems.append(f"{name}:{node.lineno} calls {node.func.id}")
         if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
             pair = (node.func.value.id, node.func.attr)
             only = keywords.get("weights_only")
             safe = isinstance(only, ast.Constant) and only.value is True
             if pair in FORBIDDEN_ATTRIBUTES or (pair == ("torch", "load") and not (name in TORCH_LOAD and safe)):
-                found.append(f"{name}:{node.lineno} calls {'.'.join(pair)}")
+                problems.append(f"{name}:{node.lineno} calls {'.'.join(pair)}")
         for word in ("allow_pickle", "shell"):
             value = keywords.get(word)
             if isinstance(value, ast.Constant) and value.value is True:
-                found.append(f"{name}:{node.lineno} passes {word}=True")
-    return found
+                problems.append(f"{name}:{node.lineno} passes {word}=True")
+    return problems
 
 
 def test_nothing_is_unpickled_or_run_from_text() -> None:
-    found = [words for path in modules() for words in unsafe(path, ast.parse(path.read_text(encoding="utf-8")))]
-    assert found == []
+    problems = [words for path in modules() for words in unsafe(path, ast.parse(path.read_text(encoding="utf-8")))]
+    assert problems == []
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,13 @@ def page_of(run: RunFolder, name: str) -> str:
 
 def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folder: Path) -> None:
     run = RunFolder.open(folder / "runs/crossed")
-    found = Explanation.read(run.explanations)
-    assert (found.table["Metadata_Fold"] == "held_out").all()
-    assert found.table["Metadata_Cross_Validation"].isin([1, 2]).all()
-    said = found.settings["remark"]
-    assert said.startswith("The explained network was trained on all sites, including these")
-    assert f"`distangle explain {run.cross_validation / 'fold-1'}`" in said
-    assert said in page_of(run, "examples")
+    explanation = Explanation.read(run.explanations)
+    assert (explanation.table["Metadata_Fold"] == "held_out").all()
+    assert explanation.table["Metadata_Cross_Validation"].isin([1, 2]).all()
+    message = explanation.settings["remark"]
+    assert message.startswith("The explained network was trained on all sites, including these")
+    assert f"`distangle explain {run.cross_validation / 'fold-1'}`" in message
+    assert message in page_of(run, "examples")
     assert "held out by fold" in page_of(run, "examples")
     assert TemplateComparison.read(run.explanations).numbers["trained_on"] == ["crossed"]
     listed = json.loads((run.explanations / "figures/figures.json").read_text())
@@ -74,10 +74,10 @@ def test_the_pages_say_how_the_run_was_scored_and_which_correction_was_chosen(fo
 
 def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: Path) -> None:
     run = RunFolder.open(folder / "runs/crossed/cross_validation/fold-1")
-    found = Explanation.read(run.explanations)
-    assert found.settings["remark"] == ""
+    explanation = Explanation.read(run.explanations)
+    assert explanation.settings["remark"] == ""
     whole = Predictions.read(folder / "runs/crossed/predictions", level="site").table
-    assert set(found.table["Metadata_Experiment"]) <= set(
+    assert set(explanation.table["Metadata_Experiment"]) <= set(
         whole.loc[whole["Metadata_Cross_Validation"] == 1, "Metadata_Experiment"]
     )
     assert TemplateComparison.read(run.explanations).numbers["trained_on"] == []
@@ -85,10 +85,10 @@ def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: 
 
 def test_a_run_that_held_nothing_out_is_explained_on_its_training_sites(folder: Path) -> None:
     run = RunFolder.open(folder / "runs/everything")
-    found = Explanation.read(run.explanations)
-    assert (found.table["Metadata_Fold"] == "train").all()
-    assert found.settings["remark"].startswith("The network was trained on all explained sites")
-    assert found.settings["remark"] in page_of(run, "examples")
+    explanation = Explanation.read(run.explanations)
+    assert (explanation.table["Metadata_Fold"] == "train").all()
+    assert explanation.settings["remark"].startswith("The network was trained on all explained sites")
+    assert explanation.settings["remark"] in page_of(run, "examples")
     assert "the network was trained on these sites" in " ".join(
         TemplateComparison.read(run.explanations).numbers["sentences"]
     )
@@ -105,9 +105,9 @@ def test_what_is_left_out_is_tried_only_on_sites_that_the_network_has_not_seen(
         with pytest.raises(SystemExit) as refused:
             main(["explain", str(folder / "runs" / name), *EXPLAINED, "--prune"])
         assert refused.value.code == 1
-        said = " ".join(capsys.readouterr().err.split())
-        assert "was trained on all sites, so the accuracy on new sites without filters cannot be measured" in said
-        assert words in said
+        message = " ".join(capsys.readouterr().err.split())
+        assert "was trained on all sites, so the accuracy on new sites without filters cannot be measured" in message
+        assert words in message
         assert (folder / "runs" / name / "explanations/explanation.json").read_bytes() == before
 
 

@@ -38,20 +38,20 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 @functools.cache
 def docstrings() -> list[tuple[str, str]]:
     """(`losses.arc_margin.arc_margin_loss`, docstring) of every module, class and function."""
-    found = []
+    problems = []
     for path in sorted(SOURCE.rglob("*.py")):
         module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
         tree = ast.parse(path.read_text(encoding="utf-8"))
 
         def visit(node: ast.AST, name: str) -> None:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                found.append((name, ast.get_docstring(node) or ""))
+                problems.append((name, ast.get_docstring(node) or ""))
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, ast.ClassDef | ast.FunctionDef):
                     visit(child, f"{name}.{child.name}")
 
         visit(tree, module)
-    return found
+    return problems
 
 
 def is_module(name: str) -> bool:
@@ -65,15 +65,15 @@ def is_in(name: str, module: str) -> bool:
 
 def homes() -> dict[int, set[str]]:
     """Equation number -> modules whose docstrings declare it as their source."""
-    found: dict[int, set[str]] = {}
+    problems: dict[int, set[str]] = {}
     modules = {name for name, _ in docstrings() if is_module(name)}
     for name, text in docstrings():
         module = next(name[: len(known)] for known in sorted(modules, key=len, reverse=True) if is_in(name, known))
         for line in re.findall(r"^\s*Source:.*Eqs?\..*$", text, flags=re.MULTILINE):
             for words in re.findall(r"Eqs?\. ((?:\(\d+\)(?:, | and )?)+)", line):
                 for number in re.findall(r"\((\d+)\)", words):
-                    found.setdefault(int(number), set()).add(module)
-    return found
+                    problems.setdefault(int(number), set()).add(module)
+    return problems
 
 
 def table(name: str) -> list[list[str]]:

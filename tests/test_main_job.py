@@ -83,13 +83,13 @@ def test_the_scores_are_those_of_the_predictions(folder: Path) -> None:
 
 
 def test_the_explanation_has_a_map_a_stain_and_a_truth_beside_it(folder: Path) -> None:
-    found = Explanation.read(folder / "runs/a/explanations")
-    assert len(found.table) == len(found.maps) == 6
-    assert found.maps.min() >= 0
-    assert found.maps.max() <= 1
-    assert {f"shapley_{k}" for k in range(1, 7)} <= set(found.table.columns)
-    assert found.planted is not None
-    assert (found.table["Metadata_Fold"] == "held_out").all()
+    explanation = Explanation.read(folder / "runs/a/explanations")
+    assert len(explanation.table) == len(explanation.maps) == 6
+    assert explanation.maps.min() >= 0
+    assert explanation.maps.max() <= 1
+    assert {f"shapley_{k}" for k in range(1, 7)} <= set(explanation.table.columns)
+    assert explanation.planted is not None
+    assert (explanation.table["Metadata_Fold"] == "held_out").all()
 
 
 def test_the_report_is_there_and_the_manifest_knows_every_file(folder: Path) -> None:
@@ -97,8 +97,8 @@ def test_the_report_is_there_and_the_manifest_knows_every_file(folder: Path) -> 
     assert (run.report / "index.html").stat().st_size > 5_000
     assert (run.report / "examples.html").stat().st_size > 10_000
     listed = set(json.loads(run.manifest.read_text())["files"])
-    found = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*") if path.is_file()}
-    assert found - listed <= {"manifest.json"} | {name for name in found if name.startswith("tensorboard/")}
+    file_names = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*") if path.is_file()}
+    assert file_names - listed <= {"manifest.json"} | {name for name in file_names if name.startswith("tensorboard/")}
 
 
 def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,10 +175,15 @@ def test_a_configuration_file_and_flags_make_the_run_that_they_say(folder: Path,
         "--batch-size=6",
     ]
     main(["train", str(folder / "screen"), "--out", str(out), *words])
-    kept = yaml.safe_load((out / "config.yaml").read_text())
-    assert (kept["preset"], kept["epochs"], kept["batch_size"], kept["augmentation"]["gain"]) == ("scratch", 1, 6, 0.0)
-    assert (kept["optim"]["lr"], kept["optim"]["max_grad_norm"]) == (1e-4, 3.0)
-    assert kept["preprocessing"]["binning"] == 1  # resolved
+    stored_config = yaml.safe_load((out / "config.yaml").read_text())
+    assert (
+        stored_config["preset"],
+        stored_config["epochs"],
+        stored_config["batch_size"],
+        stored_config["augmentation"]["gain"],
+    ) == ("scratch", 1, 6, 0.0)
+    assert (stored_config["optim"]["lr"], stored_config["optim"]["max_grad_norm"]) == (1e-4, 3.0)
+    assert stored_config["preprocessing"]["binning"] == 1  # resolved
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str], *, status: int = 1) -> str:
@@ -186,9 +191,9 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str], *, status: int
         main(words)
     assert stopped.value.code == status
     printed = capsys.readouterr()
-    said = " ".join((printed.err + printed.out).split())
-    assert "Traceback" not in said
-    return said
+    message = " ".join((printed.err + printed.out).split())
+    assert "Traceback" not in message
+    return message
 
 
 def test_bad_words_are_answered_in_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,29 +201,31 @@ def test_bad_words_are_answered_in_one_sentence(folder: Path, capsys: pytest.Cap
     assert "holds a run" in refusal(
         ["train", screen, "--out", run, *TRAINING, "--hold-out", "experiment=RPE-02"], capsys
     )
-    said = refusal(["train", screen, "--out", new, "--preset", "tiny"], capsys)
-    assert "No preset 'tiny'" in said
-    said = refusal(["train", screen, "--out", new, *TRAINING, "--hold-out", "experiment=RPE-07"], capsys)
-    assert "RPE-07" in said
-    assert "RPE-02" in said
-    said = refusal(["train", screen, "--out", new, *TRAINING, "--hold-out", "well=B02"], capsys)
-    assert "--force-split" in said
-    said = refusal(["train", screen, "--out", new, *TRAINING, "--set", "optim.rate=1", "--folds", "2"], capsys)
-    assert "No setting 'optim.rate'" in said
+    message = refusal(["train", screen, "--out", new, "--preset", "tiny"], capsys)
+    assert "No preset 'tiny'" in message
+    message = refusal(["train", screen, "--out", new, *TRAINING, "--hold-out", "experiment=RPE-07"], capsys)
+    assert "RPE-07" in message
+    assert "RPE-02" in message
+    message = refusal(["train", screen, "--out", new, *TRAINING, "--hold-out", "well=B02"], capsys)
+    assert "--force-split" in message
+    message = refusal(["train", screen, "--out", new, *TRAINING, "--set", "optim.rate=1", "--folds", "2"], capsys)
+    assert "No setting 'optim.rate'" in message
     assert "has no run.json" in refusal(["predict", str(folder / "plates")], capsys)
-    said = refusal(["explain", run, "--layer", "features.layer9"], capsys)
-    assert "features.layer" in said
+    message = refusal(["explain", run, "--layer", "features.layer9"], capsys)
+    assert "features.layer" in message
     assert "softmax" in refusal(["explain", run, "--head", "arcs"], capsys, status=2)  # a word no verb knows
-    said = refusal(["index", str(folder / "plates"), "--out", new, "--layout", "rxrx"], capsys)
-    assert "'rxrx1'" in said
-    said = refusal(["train", screen, "--out", new, "--optim.rate", "1"], capsys)
-    assert "No setting 'optim.rate'" in said
+    message = refusal(["index", str(folder / "plates"), "--out", new, "--layout", "rxrx"], capsys)
+    assert "'rxrx1'" in message
+    message = refusal(["train", screen, "--out", new, "--optim.rate", "1"], capsys)
+    assert "No setting 'optim.rate'" in message
     assert "Did you mean 'optim.lr'" in refusal(["train", screen, "--out", new, "--lr", "1"], capsys)
     assert "--optim.lr needs a value" in refusal(["train", screen, "--out", new, "--optim.lr", "--seed", "1"], capsys)
-    said = refusal(["train", "--resume", run, "--seed", "1", "--out", new], capsys)
-    assert f"Remove --seed, --out: not allowed with --resume {run}. A resumed run keeps its settings and folds" in said
-    said = refusal(["train", "--from", run, "--out", new, "--fold", "0"], capsys)
-    assert f"Remove --fold: not allowed with --from {run}. The folds of that run are reused." in said
+    message = refusal(["train", "--resume", run, "--seed", "1", "--out", new], capsys)
+    assert (
+        f"Remove --seed, --out: not allowed with --resume {run}. A resumed run keeps its settings and folds" in message
+    )
+    message = refusal(["train", "--from", run, "--out", new, "--fold", "0"], capsys)
+    assert f"Remove --fold: not allowed with --from {run}. The folds of that run are reused." in message
     assert "Name the screen and the new run" in refusal(["train", "--from", run], capsys)
     assert not Path(new).exists()
 
@@ -236,10 +243,10 @@ def test_another_screen_is_no_repeat(folder: Path) -> None:
 
 def test_help_lists_every_setting_with_its_value_in_each_preset(capsys: pytest.CaptureFixture[str]) -> None:
     main(["train", "--help"])
-    said = capsys.readouterr().out
-    line = next(line for line in said.splitlines() if line.strip().startswith("--optim.lr "))
+    message = capsys.readouterr().out
+    line = next(line for line in message.splitlines() if line.strip().startswith("--optim.lr "))
     assert line.strip().endswith("learning rate at its highest [0.00015 in seed, rcic1st; 0.002 in small, scratch]")
-    shown = said.split()
+    shown = message.split()
     assert all(f"--{name.replace('_', '-')}" in shown for name, _ in settings())
     main(["settings", "--preset", "scratch", "--optim.lr", "0.5"])
     printed = yaml.safe_load(capsys.readouterr().out)
@@ -291,8 +298,8 @@ def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
         with torch.no_grad():
             passes.append(model(torch.from_numpy(ready.copy()), cell_type_rows(screen, rows, card)).logits.numpy())
     store.close()
-    found = Predictions.read(folder / "runs/a/predictions", level="site", views=8)
-    np.testing.assert_allclose(found.logits[:2], np.mean(passes, axis=0), rtol=1e-3, atol=1e-4)
+    stored = Predictions.read(folder / "runs/a/predictions", level="site", views=8)
+    np.testing.assert_allclose(stored.logits[:2], np.mean(passes, axis=0), rtol=1e-3, atol=1e-4)
 
 
 def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_binning(folder: Path) -> None:
@@ -301,9 +308,9 @@ def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_bin
 
     screen = read_screen(folder / "screen")
     rows = list(range(0, len(screen.sites), 3))
-    beside = matching_controls(screen, rows)
-    assert beside is not None
-    for row, other in zip(rows, beside, strict=True):
+    matched_controls = matching_controls(screen, rows)
+    assert matched_controls is not None
+    for row, other in zip(rows, matched_controls, strict=True):
         mine, theirs = screen.sites.iloc[row], screen.sites.iloc[other]
         assert (mine.experiment, mine.plate) == (theirs.experiment, theirs.plate)
         assert theirs.role == "negative_control"
@@ -332,8 +339,8 @@ def test_the_benchmark_prints_every_method_and_refuses_what_it_would_ignore(
     with pytest.raises(SystemExit) as refused:
         main(["explain", run, "--benchmark", "--only", "plate=1", "--method", "occlusion", "--parts", "none"])
     assert refused.value.code == 1
-    said = capsys.readouterr().err.replace("\n", " ")
-    assert "Remove --only, --method, --parts: not allowed with --benchmark." in said
+    message = capsys.readouterr().err.replace("\n", " ")
+    assert "Remove --only, --method, --parts: not allowed with --benchmark." in message
     with pytest.raises(SystemExit) as refused:
         main(["explain", run, "--perturbation", "sirna_99"])
     assert refused.value.code == 1
@@ -353,6 +360,6 @@ def test_an_explanation_of_another_screen_names_both_sets_of_channels(
     with pytest.raises(SystemExit) as refused:
         main(["explain", str(folder / "runs/a"), "--screen", str(tmp_path / "screen")])
     assert refused.value.code == 1
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"its channels are {channels[0].name}, {channels[1].name}" in said
-    assert f"the run's are {screen.card.channels[0].name}, {screen.card.channels[1].name}" in said
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"its channels are {channels[0].name}, {channels[1].name}" in message
+    assert f"the run's are {screen.card.channels[0].name}, {screen.card.channels[1].name}" in message

@@ -75,16 +75,16 @@ def test_every_partition_has_one_outcome_whatever_became_of_the_workers(tmp_path
 
 @pytest.mark.usefixtures("ray_workers")
 def test_partitions_are_taken_when_a_worker_is_free_and_closing_stops_the_rest(tmp_path: Path) -> None:
-    taken: list[int] = []
+    started: list[int] = []
 
     def listed() -> Iterator[tuple[int, str]]:
         for number in range(1000):
-            taken.append(number)
+            started.append(number)
             yield number, "a"
 
     with contextlib.closing(map_on_ray(work_in(tmp_path), listed(), workers=TWO)) as outcomes:
         assert next(outcomes).result == "A"
-    assert len(taken) <= 3
+    assert len(started) <= 3
     assert len(list(tmp_path.glob("opened-*"))) <= 2, "each worker opens the work once"
 
 

@@ -71,11 +71,11 @@ def test_a_stop_in_the_second_fold_goes_on_from_there_with_large_arrays_on_disk(
     assert messages == [
         f"stopped: 0 of 1 parts of the prediction are in {out / 'parts/fold-2'}. The same command goes on from there."
     ]
-    kept = out / "parts/fold-1/part-00001-of-00001.safetensors"
-    written, stop_at = kept.stat().st_mtime_ns, 0
+    part = out / "parts/fold-1/part-00001-of-00001.safetensors"
+    written, stop_at = part.stat().st_mtime_ns, 0
     calls.clear()
     predict_share(run, screen, Share(number=1, total=1), out=out, say=messages.append)
-    assert kept.stat().st_mtime_ns == written
+    assert part.stat().st_mtime_ns == written
     assert len(calls) == 3, "the whole screen and two folds"
     calls.clear()
     predict_run(run, screen, out=out)

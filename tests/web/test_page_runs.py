@@ -45,12 +45,14 @@ def test_one_well_is_shown_in_both_runs(runs: Visitor) -> None:
     }""")
     assert well is not None
     runs.complaints.clear()  # wells that the second run lacks were asked for
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    addresses: list[str] = []
+    page.on("request", lambda request: addresses.append(request.url))
     page = runs.open(f"/compare?well={well}")
     until(page, "document.querySelectorAll('.pair-well figure.image[data-drawn]').length === 2")
     until(page, "[...document.querySelectorAll('.pair-well canvas')].every((one) => one.imageView.overlay)")
-    assert [sum(f"{base}/sites/" in url and "/attribution" in url for url in asked) for base in ("api", "pair")] == [
+    assert [
+        sum(f"{base}/sites/" in url and "/attribution" in url for url in addresses) for base in ("api", "pair")
+    ] == [
         1,
         1,
     ]

@@ -27,7 +27,7 @@ def table():
 
 
 @pytest.fixture
-def found():
+def scores():
     rng = rng_for(1, "found")
     null = rng.uniform(0.5, 1, (N, 200, CHANNELS))
     return {
@@ -46,9 +46,9 @@ def maps():
     return rng_for(2, "maps").uniform(size=(N, 8, 8)).astype(np.float32)
 
 
-def test_a_row_per_well_holds_means_and_tests_of_its_sites(table, found):
+def test_a_row_per_well_holds_means_and_tests_of_its_sites(table, scores):
     enlarged_maps = maps()
-    wells = well_scores(table, enlarged_maps, found, rng=rng_for(3, "wells"))
+    wells = well_scores(table, enlarged_maps, scores, rng=rng_for(3, "wells"))
     about = wells.table.set_index(["Metadata_Experiment", "Metadata_Well"])
     assert list(about.index) == [("E1", "B02"), ("E1", "C03"), ("E2", "B02"), ("E2", "D04")]
     assert "Metadata_Site" not in about
@@ -67,34 +67,34 @@ def test_a_row_per_well_holds_means_and_tests_of_its_sites(table, found):
     assert about["edge_share"].notna().all()
 
 
-def test_the_mean_of_a_well_is_tested_against_means_of_as_many_random_maps(table, found):
+def test_the_mean_of_a_well_is_tested_against_means_of_as_many_random_maps(table, scores):
     # 0.9 lies at 20 % from the top of one map's scores; of the mean of two, uniform in 0.5 to 1, at 8 %.
-    found["eq15"] = np.full((N, CHANNELS), 0.9)
-    about = well_scores(table, maps(), found, rng=rng_for(3, "wells")).table
+    scores["eq15"] = np.full((N, CHANNELS), 0.9)
+    about = well_scores(table, maps(), scores, rng=rng_for(3, "wells")).table
     one, two = (about.loc[about["sites"] == n, "eq15_p_1"].mean() for n in (1, 2))
     assert one == pytest.approx(0.2, abs=0.06)
     assert two == pytest.approx(0.08, abs=0.04)
 
 
-def test_a_row_per_perturbation_and_cell_type_holds_an_interval_over_experiments(table, found):
+def test_a_row_per_perturbation_and_cell_type_holds_an_interval_over_experiments(table, scores):
     table = table.assign(explained="a", Metadata_Cell_Type="RPE")
-    one = perturbation_scores(table, maps(), found).table
+    one = perturbation_scores(table, maps(), scores).table
     assert one[["sites", "wells", "experiments"]].to_numpy().tolist() == [[6, 4, 2]]
     assert one["shapley_1"].item() == pytest.approx(5)
     assert np.isnan(one["shapley_low_1"].item())  # of two experiments
-    many = perturbation_scores(table.assign(Metadata_Experiment=list("ABCDEF")), maps(), found).table
+    many = perturbation_scores(table.assign(Metadata_Experiment=list("ABCDEF")), maps(), scores).table
     assert many["shapley_low_1"].item() < 5 < many["shapley_high_1"].item()
 
 
-def test_perturbations_are_kept_apart_by_cell_type_and_one_experiment_has_no_interval(table, found):
-    about = perturbation_scores(table, maps(), found).table
+def test_perturbations_are_kept_apart_by_cell_type_and_one_experiment_has_no_interval(table, scores):
+    about = perturbation_scores(table, maps(), scores).table
     keys = about[["explained", "Metadata_Cell_Type", "sites"]].to_numpy().tolist()
     assert keys == [["a", "RPE", 2], ["a", "U2OS", 1], ["b", "RPE", 1], ["b", "U2OS", 1], ["none", "U2OS", 1]]
     assert about["shapley_low_1"].isna().all()
 
 
-def test_the_summary_tells_cell_types_apart_and_warns_of_control_wells(table, found):
-    output = summarize(table, found, channels=["w1", "w2"], rng=rng_for(5, "summary"), n_draws=50)
+def test_the_summary_tells_cell_types_apart_and_warns_of_control_wells(table, scores):
+    output = summarize(table, scores, channels=["w1", "w2"], rng=rng_for(5, "summary"), n_draws=50)
     assert {name: (entry["sites"], entry["wells"]) for name, entry in output["cell_types"].items()} == {
         "RPE": (3, 2), "U2OS": (3, 2),
     }  # fmt: skip
@@ -104,21 +104,21 @@ def test_the_summary_tells_cell_types_apart_and_warns_of_control_wells(table, fo
     assert len(output["ablation"]["p"]) == len(output["ablation"]["p_family"]) == CHANNELS
     assert output["interactions"]["mean"] == [[1, 1], [1, 1]]
     assert output["interactions"]["interval"] is None  # of two experiments
-    many = summarize(table.assign(Metadata_Experiment=list("ABCDEF")), found, channels=["w1", "w2"],
+    many = summarize(table.assign(Metadata_Experiment=list("ABCDEF")), scores, channels=["w1", "w2"],
                      rng=rng_for(5, "summary"), n_draws=50)  # fmt: skip
     assert np.shape(many["interactions"]["interval"]) == (CHANNELS, CHANNELS, 2)
     assert output["warnings"] == [
         "1 of the explained wells is a control well (E2 1 D04). Their explanation shows what the network uses for its "
         "prediction, not an effect of a perturbation."
     ]
-    treated = summarize(table[:5], {name: of[:5] for name, of in found.items()}, channels=["w1", "w2"],
+    treated = summarize(table[:5], {name: of[:5] for name, of in scores.items()}, channels=["w1", "w2"],
                         rng=rng_for(5, "summary"), n_draws=50)  # fmt: skip
     assert treated["warnings"] == []
 
 
-def test_many_control_wells_are_named_in_part(table, found):
+def test_many_control_wells_are_named_in_part(table, scores):
     wells = [f"B{k:02d}" for k in range(N)]
-    output = summarize(table.assign(Metadata_Role="untreated", Metadata_Well=wells), found, channels=["w1", "w2"],
+    output = summarize(table.assign(Metadata_Role="untreated", Metadata_Well=wells), scores, channels=["w1", "w2"],
                      rng=rng_for(5, "summary"), n_draws=50)["warnings"][0]  # fmt: skip
     assert output.startswith("6 of the explained wells are control wells (E2 1 B00, E2 1 B01, ")
     assert "E2 1 B04" not in output  # rows 2 to 4 are of E1
