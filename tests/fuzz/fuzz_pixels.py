@@ -202,4 +202,4 @@ def write_array(folder: Path, pixels: np.ndarray, version: str, *, packed: bool,
         file = root.joinpath(*map(str, at), "0", "0")
         file.parent.mkdir(parents=True, exist_ok=True)
         blob = (pixels if whole else pixels[at]).tobytes()
-        file.write_bytes(gzip.compress(blob, 1) if packed else blob)
+        file.write_bytes(gzip.compress(blob, 1, mtime=0) if packed else blob)

@@ -298,14 +298,19 @@ def member_precision(
     ends = np.cumsum([size for _, size in layout])
     members = np.concatenate([np.arange(end - m, end) for (m, _), end in zip(layout, ends, strict=True)])
     keys = np.rint((directions[members] @ directions.T) * -(10.0**DECIMALS)).astype(np.int32)
-    count, values, place = np.arange(1, len(members)), [], 0
+    positives = keys[:, members]
+    np.fill_diagonal(positives, np.iinfo(np.int32).max)  # the query itself comes last, and is left out
+    positives = np.sort(positives, axis=1)[:, :-1]
+    above = np.zeros(positives.shape, dtype=np.int64)
+    place, queries = 0, []
     for (m, size), end in zip(layout, ends.tolist(), strict=True):
         for query in range(place, place + m if m < size else place):
             negatives = np.sort(keys[query, end - size : end - m])
-            positives = np.sort(np.delete(keys[query, members], query))
-            values.append(float((count / (count + np.searchsorted(negatives, positives, side="right"))).mean()))
+            above[query] = np.searchsorted(negatives, positives[query], side="right")
+            queries.append(query)
         place += m
-    return np.array(values)
+    count = np.arange(1, len(members))
+    return np.asarray((count / (count + above[queries])).mean(axis=1))
 
 
 def _similarity(

@@ -1,5 +1,6 @@
 """Measure by mean average precision whether replicates find each other."""
 
+import functools
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ _TOLERANCE = 1e-9
 _ROWS = 512  # rows of the similarity matrix at once
 
 
+@functools.lru_cache(maxsize=4096)
 def expected_average_precision(n_positives: int, n_negatives: int) -> float:
     """Return the mean average precision of a random order.
 
@@ -52,7 +54,7 @@ def normalize(average_precision: float, expected: float) -> float:
     """Scale an average precision to 0 for a random and 1 for a perfect order."""
     if expected >= 1 - _TOLERANCE:
         return 0.0
-    return float(np.clip((average_precision - expected) / (1 - expected), -1, 1))
+    return max(-1.0, min(1.0, float((average_precision - expected) / (1 - expected))))
 
 
 def average_precision(positives: Float[np.ndarray, " positive"], negatives: Float[np.ndarray, " negative"]) -> float:
