@@ -58,25 +58,34 @@ class ReferenceWells:
             rng: Draws for each site a random half of the wells it may use; None uses all of them.
         """
         rows = np.asarray(rows, dtype=int)
-        offsets = np.empty((len(rows), self.values.shape[1]), dtype=np.float32)
-        scales = np.zeros_like(offsets)
+        # Equal sites, such as those of one well, share one estimate; a draw is made for each site.
+        estimate_of = np.empty(len(rows), dtype=int)
+        counts = [np.empty(0, dtype=int)]
+        totals, squares = [self.values[:0]], [self.values[:0]]
         for group in np.unique(self.site_group[rows]):
             members = np.flatnonzero(self.site_group[rows] == group)
             wells = np.flatnonzero(self.group == group)
-            allowed = wells[None, :] != self.site_well[rows[members]][:, None]
+            own_wells, inverse = self.site_well[rows[members]], np.arange(len(members))
+            if rng is None:
+                own_wells, inverse = np.unique(own_wells, return_inverse=True)
+            allowed = wells[None, :] != own_wells[:, None]
             if rng is not None:
                 allowed &= rng.random(allowed.shape) < 0.5
-            if rng is None:
-                # The same for all sites of a well, and most sites have no own well among the reference wells.
-                _, first, inverse = np.unique(self.site_well[rows[members]], return_index=True, return_inverse=True)
-                allowed = allowed[first]
+            estimate_of[members] = sum(map(len, counts)) + inverse
             weights, values = allowed.astype(np.float32), self.values[wells]
-            squares = weights @ np.square(values) if self.corrects_std else None
-            offset, scale = estimate_group(self.prior, allowed.sum(1), weights @ values, squares)
-            if rng is None:
-                offset, scale = offset[inverse], scale[inverse]
-            offsets[members], scales[members] = offset, scale
-        return np.concatenate([offsets, scales], axis=1) if self.corrects_std else offsets
+            counts.append(allowed.sum(1))
+            totals.append(weights @ values)
+            if self.corrects_std:
+                squares.append(weights @ np.square(values))
+        offsets, scales = estimate_group(
+            self.prior,
+            np.concatenate(counts),
+            np.concatenate(totals),
+            np.concatenate(squares) if self.corrects_std else None,
+        )
+        if not self.corrects_std:
+            return offsets.astype(np.float32)[estimate_of]
+        return np.concatenate([offsets, scales], axis=1, dtype=np.float32)[estimate_of]
 
     def describe(self, screen: Screen, columns: Sequence[str]) -> list[dict[str, str | int | float]]:
         """Describe every group: its columns, its wells, and the mean shrinkage factor."""

@@ -218,6 +218,10 @@ class BatchLoader:
         batches = self.split(order, epoch)
         batch_numbers = range(len(batches)) if numbers is None else numbers
         jobs = [(buffer % 2, number, batches[number]) for buffer, number in enumerate(batch_numbers)]
+        if self._features is not None:
+            # A lookup takes less time than handing it to another thread.
+            yield from (self._make(epoch, assignment, *job) for job in jobs)
+            return
         future = self._worker.submit(self._make, epoch, assignment, *jobs[0]) if jobs else None
         for next_job in [*jobs[1:], None]:
             start = time.perf_counter()
@@ -315,6 +319,8 @@ class BatchLoader:
     def _draw_controls(self, positions: np.ndarray, epoch: int, number: int) -> np.ndarray:
         """Draw controls of the plates of a batch; fill up with others of the experiment."""
         n = self._config.batch_norm.n_controls
+        if n == 0:
+            return np.empty(0, dtype=int)
         controls = np.arange(self._first_control, len(self._sites.rows))
         rng = rng_for(self._config.seed, epoch, number, "controls")
         same_plate = rng.permutation(controls[np.isin(self._group_codes[controls, 1], self._group_codes[positions, 1])])
