@@ -85,7 +85,7 @@ def plan_ablation(
         record: dict[str, Any] = {
             "distangle": __version__,
             "screen": relative_path(screen.folder, out),
-            "perturbations_sha256": screen.card.perturbations_sha256,
+            "perturbations_sha256": screen.metadata.perturbations_sha256,
             "folds_sha256": folds.sha256,
             "config": recipe.model_dump(mode="json"),
             "conditions": [],
@@ -169,7 +169,7 @@ def _refuse_other_files(out: Path) -> None:
 def _refuse_other_plan(
     out: Path, record: dict[str, Any], *, screen: Screen, folds: Folds, recipe: TrainingConfig
 ) -> None:
-    if record["perturbations_sha256"] != screen.card.perturbations_sha256:
+    if record["perturbations_sha256"] != screen.metadata.perturbations_sha256:
         raise RunError(
             f"{out} was started on a screen with another class list than {screen.folder}. Choose another folder."
         )

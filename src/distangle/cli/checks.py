@@ -80,7 +80,7 @@ def check(
     leaks = find_leaks(indexed_screen, folds, label=target)
     report = report.merge(CheckReport(findings=tuple(leaks), invariants=()))
     folder = out or screen / CHECKS
-    if pixels and not indexed_screen.card.tables_only:
+    if pixels and not indexed_screen.metadata.tables_only:
         from distangle.images import sample_sites
         from distangle.images.quality.run import check_pixels
 

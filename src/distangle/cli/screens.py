@@ -178,8 +178,8 @@ def index(
         )
     show_action("writing the screen")
     write_screen(screen, out)
-    if sign := screen.card.provenance.get("recognised_by"):
-        print_result(f"layout {screen.card.layout}, detected by {sign}")
+    if sign := screen.metadata.provenance.get("recognised_by"):
+        print_result(f"layout {screen.metadata.layout}, detected by {sign}")
     print_result(conservation_line(screen))
     for (severity, kind), rows in screen.problems.groupby(["severity", "kind"], sort=False):
         location = f"{len(rows)} row{'s' if len(rows) != 1 else ''} in {out / 'problems.csv'}"
@@ -322,7 +322,7 @@ def statistics(
 
     write_json(out / "statistics.json", counts.model_dump(mode="json"))
     planes, example = None, None
-    if pixels and not indexed_screen.card.tables_only:
+    if pixels and not indexed_screen.metadata.tables_only:
         show_action("reading planes")
         with progress("statistics", 100, unit="%") as advance:
             planes = measure_planes(

@@ -145,7 +145,7 @@ def load_context(
                 raw=np.stack(store.images(rows)),
                 cell_types=cell_type_rows(screen, rows, card),
                 targets=torch.tensor([index[name] for name in explained]),
-                channels=[channel.name for channel in screen.card.channels],
+                channels=[channel.name for channel in screen.metadata.channels],
                 perturbations=predictions.perturbations,
                 references=reference_rows(references, rows),
                 controls=_readable_images(store, matching_controls(screen, rows)),

@@ -164,7 +164,7 @@ def explain_run(
     explanation = replace(explanation, settings={**explanation.settings, **extra})
     run.explanations.mkdir(parents=True, exist_ok=True)
     remove_stale_temporaries(run.explanations)
-    explanation = add_cell_overlap(explanation, context.sites, screen.card.channels, nuclear=options.nuclear)
+    explanation = add_cell_overlap(explanation, context.sites, screen.metadata.channels, nuclear=options.nuclear)
     if "faithfulness" in options.parts:
         explanation, written = run_faithfulness(
             context,

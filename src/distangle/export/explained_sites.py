@@ -178,8 +178,8 @@ class _PlateWriter:
     def __init__(self, screen: Screen, explanation: Explanation, origin: Mapping[str, Any]) -> None:
         self._screen, self._explanation, self._origin = screen, explanation, origin
         self._reader, self._rows = VerifiedReader(screen), site_rows(screen)
-        self._names = channel_labels(screen.card.channels)
-        colors = np.rint(255 * channel_colors(screen.card.channels)).astype(int)
+        self._names = channel_labels(screen.metadata.channels)
+        colors = np.rint(255 * channel_colors(screen.metadata.channels)).astype(int)
         self._colors = ["".join(f"{part:02X}" for part in color) for color in colors]
         self._first = first_channels(explanation, len(self._names))
         self.refused: list[str] = []
@@ -227,7 +227,7 @@ class _PlateWriter:
             for k, (name, color, (low, high)) in enumerate(zip(self._names, self._colors, limits, strict=True))
         ]  # fmt: skip
         channels.append(DisplayChannel(label=MAP_LABEL, color=MAP_COLOR, low=0.0, high=largest, largest=largest))
-        size = self._screen.card.pixel_size_um
+        size = self._screen.metadata.pixel_size_um
         about = {
             **self._origin,
             **dict(zip(KEY_COLUMNS, key, strict=True)),

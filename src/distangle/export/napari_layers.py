@@ -126,15 +126,15 @@ def well_layers(run: RunFolder, screen: Screen, well: str, *, site: int | None =
     stack = np.stack([images[row] for row in rows])
     entry = screen.sites.iloc[rows[0]]
     title = location_name(*(str(entry[name]) for name in WELL_COLUMNS))
-    size = screen.card.pixel_size_um
+    size = screen.metadata.pixel_size_um
     about: dict[str, Any] = {name: str(entry[name]) for name in (*WELL_COLUMNS, "perturbation", "role")}
     about["sites"] = [site_number(screen, row) for row in rows]
     explanation = Explanation.read(run.explanations) if (run.explanations / "explanation.json").exists() else None
-    names = channel_labels(screen.card.channels)
+    names = channel_labels(screen.metadata.channels)
     layers = channel_layers(
         stack,
         names=names,
-        colors=channel_colors(screen.card.channels),
+        colors=channel_colors(screen.metadata.channels),
         limits=_plate_limits(screen, reader, rows[0], stack),
         visible=list(range(min(3, len(names)))) if explanation is None else first_channels(explanation, len(names)),
         grid=PixelGrid(size=(size or 1.0, size or 1.0), in_um=size is not None),
@@ -224,7 +224,7 @@ def _map_layers(
     if len(absent) == len(rows):
         return []
     maps = np.full((len(rows), *explanation.maps.shape[1:]), np.nan, dtype=np.float32)
-    names = channel_labels(screen.card.channels)
+    names = channel_labels(screen.metadata.channels)
     predictions: dict[str, Any] = {}
     for k, row in enumerate(rows):
         if row in places:
@@ -233,7 +233,7 @@ def _map_layers(
     explained = sorted({str(one["explained"]) for one in predictions.values() if "explained" in one})
     metadata = {**about, **provenance(run, explanation), "predictions": predictions}
     name = f"{MAP_LABEL} of {', '.join(explained)}" if explained else MAP_LABEL
-    return [map_layer(maps, grid=map_grid(explanation, screen.card.pixel_size_um), metadata=metadata, name=name)]
+    return [map_layer(maps, grid=map_grid(explanation, screen.metadata.pixel_size_um), metadata=metadata, name=name)]
 
 
 def _plate_limits(screen: Screen, reader: VerifiedReader, row: int, images: np.ndarray) -> np.ndarray:

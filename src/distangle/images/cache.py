@@ -110,7 +110,7 @@ class ImageCache:
         memory: int = 4 << 30,
         workers: int = 2,
     ) -> None:
-        if screen.card.tables_only:
+        if screen.metadata.tables_only:
             raise ScreenError(
                 "This screen was indexed with --tables-only, so it has no images. Index it again without --tables-only."
             )
@@ -122,7 +122,7 @@ class ImageCache:
         self.fold = fold
         self.preprocessing = preprocessing or Preprocessing()
         self.reasons: dict[int, str] = {}
-        self.statistics = np.full((len(screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
+        self.statistics = np.full((len(screen.sites), 2, len(screen.metadata.channels)), np.nan, dtype=np.float32)
         self._reader = VerifiedReader(screen)
         self._memory = memory
         self._cached: dict[int, np.ndarray] = {}
@@ -143,7 +143,7 @@ class ImageCache:
             return cached
         try:
             image = self._reader.read(row)
-            shape = self.screen.card.shape
+            shape = self.screen.metadata.shape
             if shape is not None and image.shape[1:] != tuple(shape):
                 raise ImageError(f"the image is {image.shape[1:]}, but the screen was indexed as {tuple(shape)}")
             image = bin_pixels(image, self.preprocessing.binning)

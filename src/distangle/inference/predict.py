@@ -30,7 +30,7 @@ def check_fits(screen: Screen, card: ModelCard) -> None:
     Raises:
         RunError: They differ; the message names both.
     """
-    channels = [channel.name for channel in screen.card.channels]
+    channels = [channel.name for channel in screen.metadata.channels]
     if channels != list(card.channels):
         raise RunError(
             f"The screen has the channels {', '.join(channels)}; the network was trained on "
@@ -309,7 +309,7 @@ def _site_metadata(screen: Screen, target: str, fold: Mapping[tuple[str, str, st
     table["Metadata_Role"] = sites["role"].to_numpy()
     table["Metadata_Perturbation"] = sites["perturbation"].to_numpy()
     # The index renames columns already; a screen of an older version may still have ours.
-    extra = screen.card.extra_columns
+    extra = screen.metadata.extra_columns
     for column, name in zip(extra, rename_columns(extra), strict=True):
         table[f"Metadata_{name}"] = sites[column].to_numpy()
     keys = sites[list(KEY_COLUMNS)].itertuples(index=False, name=None)

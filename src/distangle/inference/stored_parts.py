@@ -228,7 +228,9 @@ def _predict_there(
 
 def screen_sha256(screen: Screen) -> str:
     """Return a hash of the sites and images of a screen, without their paths."""
-    columns = [name for name in (*SITE_COLUMNS, "size", "sha256", *screen.card.extra_columns) if name in screen.sites]
+    columns = [
+        name for name in (*SITE_COLUMNS, "size", "sha256", *screen.metadata.extra_columns) if name in screen.sites
+    ]
     digests = pd.util.hash_pandas_object(screen.sites[columns].astype(str), index=False)
     return hashlib.sha256(digests.to_numpy().tobytes()).hexdigest()
 

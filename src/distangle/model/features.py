@@ -137,7 +137,7 @@ def site_names(screen: Screen, rows: Sequence[int]) -> tuple[str, ...]:
 
 def _provenance(store: ImageCache, views: FixedViews) -> dict[str, Any]:
     return {
-        "screen": store.screen.card.sites_sha256,
+        "screen": store.screen.metadata.sites_sha256,
         "preprocessing": store.preprocessing.model_dump(mode="json"),
         "views": asdict(views),
     }

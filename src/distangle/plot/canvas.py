@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from distangle.report.charts import svg_settings
 from distangle.results.run import RunFolder
-from distangle.results.run_screen import own_card
+from distangle.results.run_screen import own_metadata
 from distangle.screen import Screen, ScreenMetadata
 
 RunLike = RunFolder | Path | str
@@ -74,15 +74,15 @@ def open_run(run: RunLike) -> RunFolder:
     return run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
 
 
-def run_card(run: RunFolder) -> ScreenMetadata:
+def run_metadata(run: RunFolder) -> ScreenMetadata:
     """Return the metadata of the screen of a run, from the copy in the run.
 
     Raises:
         RunError: The copy is missing or damaged.
     """
-    return ScreenMetadata.model_validate(own_card(run))
+    return ScreenMetadata.model_validate(own_metadata(run))
 
 
-def bare_screen(card: ScreenMetadata) -> Screen:
+def bare_screen(metadata: ScreenMetadata) -> Screen:
     """Return a screen without sites, for what needs its metadata only."""
-    return Screen(card=card, sites=pd.DataFrame(), problems=pd.DataFrame())
+    return Screen(metadata=metadata, sites=pd.DataFrame(), problems=pd.DataFrame())

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from distangle.errors import ConfigError
-from distangle.plot.canvas import COLORS, RunLike, bare_screen, canvas, open_run, run_card
+from distangle.plot.canvas import COLORS, RunLike, bare_screen, canvas, open_run, run_metadata
 from distangle.report.charts import BLUE, INK, MUTED, ORANGE, RULE
 from distangle.report.plates import PlateGrid, WellState, held_out_plates, plate_grid
 from distangle.results.predictions import Predictions
@@ -50,7 +50,7 @@ def plate(run: RunLike, plate: str | None = None, *, value: str = SCORE, ax: Axe
     run = open_run(run)
     wells = Predictions.read(run.predictions, level="well")
     experiment, name = _find_plate(wells, plate)
-    screen = bare_screen(run_card(run))
+    screen = bare_screen(run_metadata(run))
     never_trained = Scores.read(run.scores).never_trained if run.scores.exists() else ()
     grid = plate_grid(wells, screen, experiment=experiment, plate=name, never_trained=never_trained)
     column = None if value == SCORE else _column_of(wells.table, value)

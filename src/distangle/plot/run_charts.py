@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distangle.errors import ConfigError, RunError
-from distangle.plot.canvas import NotebookFigure, RunLike, canvas, open_run, run_card, style
+from distangle.plot.canvas import NotebookFigure, RunLike, canvas, open_run, run_metadata, style
 from distangle.report.charts import ChannelColumn, curve_names, draw_channels, draw_confusion, draw_curves
 from distangle.report.data import main_row, read_metrics
 from distangle.report.sections.channels import channel_column, unit_of
@@ -102,7 +102,7 @@ def channels(run: RunLike, *, perturbation: str | None = None, ax: Axes | None =
     """
     run = open_run(run)
     explanation = Explanation.read(run.explanations)
-    labels = channel_labels(run_card(run).channels)
+    labels = channel_labels(run_metadata(run).channels)
     column = channel_column(explanation, "shapley", len(labels))
     highlighted = None
     if perturbation is not None:

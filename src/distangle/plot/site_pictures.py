@@ -67,7 +67,9 @@ def site(
         figure = figure if axes is None else figure_of(left)
         entry = own.sites.iloc[row]
         place = location_name(*(str(entry[name]) for name in ("experiment", "plate", "well", "site")))
-        _show(left, merge_channels(image, chosen), own, title=place, caption=merge_sentence(own.card.channels, chosen))
+        _show(
+            left, merge_channels(image, chosen), own, title=place, caption=merge_sentence(own.metadata.channels, chosen)
+        )
         if explanation is None or row not in maps:
             right.text(0.5, 0.5, NO_MAP, ha="center", va="center", color=MUTED, transform=right.transAxes)
             right.set_axis_off()
@@ -102,8 +104,8 @@ def _choose(screen: Screen, well: str, site: int | None, explained: Sequence[int
 
 
 def _show(axes: Axes, picture: np.ndarray, screen: Screen, *, title: str, caption: str) -> None:
-    if screen.card.pixel_size_um is not None:
-        picture, length = draw_scale_bar(picture, um_per_pixel=screen.card.pixel_size_um)
+    if screen.metadata.pixel_size_um is not None:
+        picture, length = draw_scale_bar(picture, um_per_pixel=screen.metadata.pixel_size_um)
         caption = f"{caption}; bar {length_text(length)}"
     axes.imshow(picture, interpolation="nearest")
     axes.set_title(title, fontsize=8.5)

@@ -136,7 +136,7 @@ def annotation_columns(table: pd.DataFrame) -> list[str]:
 
 
 def _empty_grid(screen: Screen, experiment: str, plate: str) -> PlateGrid:
-    shape = (screen.card.plate_rows, screen.card.plate_columns)
+    shape = (screen.metadata.plate_rows, screen.metadata.plate_columns)
     return PlateGrid(
         experiment=experiment, plate=plate, state=np.zeros(shape, dtype=np.int8), confidence=np.full(shape, np.nan),
         role=np.full(shape, "", dtype=object), tooltip=np.full(shape, "", dtype=object),

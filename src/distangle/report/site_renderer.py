@@ -185,7 +185,7 @@ class SiteRenderer:
         if key not in self._rows:
             return []
         site = self._screen.sites.iloc[self._rows[key]]
-        names = (str(site[f"path_{k}"]) for k in range(1, len(self._screen.card.channels) + 1))
+        names = (str(site[f"path_{k}"]) for k in range(1, len(self._screen.metadata.channels) + 1))
         return list(dict.fromkeys(filter(None, names)))
 
     def nearest_control(self, key: Key) -> Key | None:
@@ -232,7 +232,7 @@ class SiteRenderer:
 
     def _with_bar(self, picture: np.ndarray, original: np.ndarray) -> tuple[np.ndarray, float]:
         """Draw a scale bar, if the pixel size is known; else its length is 0."""
-        size = self._screen.card.pixel_size_um
+        size = self._screen.metadata.pixel_size_um
         if size is None:
             return picture, 0.0
         return draw_scale_bar(picture, um_per_pixel=size * original.shape[1] / picture.shape[1])

@@ -52,14 +52,14 @@ def check_same_screen(run: RunFolder, screen: Screen) -> None:
     Raises:
         RunError: It has other channels, classes or wells; the message names the difference.
     """
-    card, metadata = own_card(run), screen.card
-    channels = [channel["name"] for channel in card["channels"]], [channel.name for channel in metadata.channels]
+    own, metadata = own_metadata(run), screen.metadata
+    channels = [channel["name"] for channel in own["channels"]], [channel.name for channel in metadata.channels]
     difference = ""
     if channels[0] != channels[1]:
         difference = f"its channels are {', '.join(channels[1])}, the run's are {', '.join(channels[0])}"
-    elif card["perturbations_sha256"] != metadata.perturbations_sha256:
+    elif own["perturbations_sha256"] != metadata.perturbations_sha256:
         difference = "it has another class list"
-    elif not is_own(run, screen, card=card):
+    elif not is_own(run, screen, own=own):
         difference = "its wells, labels or images are not those that the run was trained on"
     if difference:
         raise RunError(
@@ -68,7 +68,7 @@ def check_same_screen(run: RunFolder, screen: Screen) -> None:
         )
 
 
-def is_own(run: RunFolder, screen: Screen, *, card: dict[str, Any] | None = None) -> bool:
+def is_own(run: RunFolder, screen: Screen, *, own: dict[str, Any] | None = None) -> bool:
     """Return whether a screen is the one that a run was trained on.
 
     A screen that was indexed again because its files were moved or their dates changed counts as the same.
@@ -76,28 +76,28 @@ def is_own(run: RunFolder, screen: Screen, *, card: dict[str, Any] | None = None
     Args:
         run: The run.
         screen: The screen.
-        card: From `own_card`, if already read.
+        own: From `own_metadata`, if already read.
     """
-    if (card or own_card(run))["sites_sha256"] == screen.card.sites_sha256:
+    if (own or own_metadata(run))["sites_sha256"] == screen.metadata.sites_sha256:
         return True
     recorded = run.describe().get(WELLS)
     return recorded is not None and recorded == wells_sha256(screen)
 
 
-def own_card(run: RunFolder) -> dict[str, Any]:
+def own_metadata(run: RunFolder) -> dict[str, Any]:
     """Return the run's copy of its screen's `screen.json`.
 
     Raises:
         RunError: The copy is missing or damaged.
     """
     fix = f"Restore it from a copy, or copy the screen's own there: `cp SCREEN/screen.json {run.screen}`."
-    card = read_json(run.screen, fix=fix)
+    metadata = read_json(run.screen, fix=fix)
     with read_regular_file(run.screen, fix=fix):
         for name in ("sites_sha256", "perturbations_sha256"):
-            check_type(card[name], str, name=name)
-        for channel in check_type(card["channels"], list, name="channels"):
+            check_type(metadata[name], str, name=name)
+        for channel in check_type(metadata["channels"], list, name="channels"):
             check_type(check_type(channel, dict, name="channels")["name"], str, name="name")
-    return card
+    return metadata
 
 
 def wells_sha256(screen: Screen) -> str:

@@ -147,7 +147,7 @@ def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None
     Raises:
         ScreenError: The screen was indexed without hashes.
     """
-    if screen.card.tables_only or not (screen.sites["sha256"] != "").any():
+    if screen.metadata.tables_only or not (screen.sites["sha256"] != "").any():
         raise ScreenError(
             f"{screen.folder} was indexed without hashes of its images. Index it again without --no-hash-files."
         )

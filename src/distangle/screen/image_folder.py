@@ -22,8 +22,8 @@ def with_images(screen: Screen, folder: Path) -> Screen:
     Raises:
         ScreenError: The folder has none of the images.
     """
-    metadata = screen.card.model_copy(update={"source": str(folder.resolve())})
-    moved = replace(screen, card=metadata)
+    metadata = screen.metadata.model_copy(update={"source": str(folder.resolve())})
+    moved = replace(screen, metadata=metadata)
     names = _sample(moved)
     if not names or any((folder / name).exists() for name in names):
         return moved
@@ -85,7 +85,7 @@ def _sample(screen: Screen) -> list[str]:
 
 def _folders(screen: Screen) -> list[str]:
     """Return folders of images, at most `MAX_FOLDERS`, spread evenly."""
-    channels = range(1, len(screen.card.channels) + 1)
+    channels = range(1, len(screen.metadata.channels) + 1)
     names = list(dict.fromkeys(name.rpartition("/")[0] for k in channels for name in _paths(screen, k)))
     indices = np.linspace(0, len(names) - 1, min(MAX_FOLDERS, len(names))).astype(int)
     return [names[k] for k in dict.fromkeys(indices.tolist())]

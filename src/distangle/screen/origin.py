@@ -25,7 +25,7 @@ def allow_source(screen: "Screen") -> None:
     Args:
         screen: A screen that was written to a folder.
     """
-    if _is_in_parent_folder(screen) and not screen.card.provenance.get("links_out"):
+    if _is_in_parent_folder(screen) and not screen.metadata.provenance.get("links_out"):
         return
     permission = _permission_file(screen)
     if not permission.exists():
@@ -95,5 +95,5 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _permission_file(screen: "Screen") -> Path:
-    identity = f"{screen.source}\n{screen.card.sites_sha256}"
+    identity = f"{screen.source}\n{screen.metadata.sites_sha256}"
     return cache_folder() / ALLOWED_FOLDER / hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()

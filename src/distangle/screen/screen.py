@@ -23,7 +23,7 @@ from distangle.screen.roles import Channel, ordered_classes_sha256
 SITES = "sites.parquet"
 CHECKS = "checks"
 CHECK_FILES = ("checks.json", "findings.csv", "planes.parquet")  # in `CHECKS`
-CARD = "screen.json"
+METADATA = "screen.json"
 PROBLEMS = "problems.csv"
 
 PLATE_COLUMNS = ("experiment", "plate")
@@ -95,7 +95,7 @@ class Screen:
     """A screen: metadata, table of sites and table of problems.
 
     Attributes:
-        card: Metadata of the whole screen.
+        metadata: Metadata of the whole screen.
         sites: `SITE_COLUMNS`, then per channel k (1-based) `path_k` (relative to the source, `/` between)
             and `page_k` (-1: the file is one plane), `size` (bytes), `mtime` (s since 1970), `sha256`,
             then the extra columns. Sorted by experiment, plate, row, column, site; indexed 0, 1, ...
@@ -104,7 +104,7 @@ class Screen:
         confined: Refuse images behind a link out of the source, because the screen was not allowed on this machine.
     """
 
-    card: ScreenMetadata
+    metadata: ScreenMetadata
     sites: pd.DataFrame
     problems: pd.DataFrame
     folder: Path | None = None
@@ -113,18 +113,18 @@ class Screen:
     @functools.cached_property
     def source(self) -> AnyPath:
         """Absolute base folder of the image paths, or its URL."""
-        if "://" in self.card.source:
-            return RemotePath(self.card.source)
-        return ((self.folder or Path()).resolve() / self.card.source).resolve()
+        if "://" in self.metadata.source:
+            return RemotePath(self.metadata.source)
+        return ((self.folder or Path()).resolve() / self.metadata.source).resolve()
 
     # To take a column out of a table costs more than to read a cell of it.
     @functools.cached_property
     def _path_columns(self) -> list[Any]:
-        return [self.sites[f"path_{k}"].array for k in range(1, len(self.card.channels) + 1)]
+        return [self.sites[f"path_{k}"].array for k in range(1, len(self.metadata.channels) + 1)]
 
     @functools.cached_property
     def _page_columns(self) -> list[Any]:
-        return [self.sites[f"page_{k}"].to_numpy() for k in range(1, len(self.card.channels) + 1)]
+        return [self.sites[f"page_{k}"].to_numpy() for k in range(1, len(self.metadata.channels) + 1)]
 
     def image_paths(self, row: int) -> list[Path]:
         """Return the absolute image files of a site; download remote ones.
@@ -183,12 +183,12 @@ def write_screen(screen: Screen, folder: Path) -> None:
         relative_source = Path(os.path.relpath(source, folder.resolve())).as_posix()
     else:
         relative_source = str(source)
-    metadata = screen.card.model_copy(update={"source": relative_source, "sites_sha256": sha256_of(folder / SITES)})
+    metadata = screen.metadata.model_copy(update={"source": relative_source, "sites_sha256": sha256_of(folder / SITES)})
     if sha256_of(folder / SITES) != old_hash:
         for name in CHECK_FILES:
             (folder / CHECKS / name).unlink(missing_ok=True)
-    write_json(folder / CARD, metadata.model_dump(mode="json"))
-    allow_source(replace(screen, card=metadata, folder=folder))
+    write_json(folder / METADATA, metadata.model_dump(mode="json"))
+    allow_source(replace(screen, metadata=metadata, folder=folder))
 
 
 def read_screen(folder: Path) -> Screen:
@@ -197,22 +197,22 @@ def read_screen(folder: Path) -> Screen:
     Raises:
         ScreenError: A file is missing, was changed or belongs to another screen, or a column is missing.
     """
-    missing = [name for name in (CARD, SITES, PROBLEMS) if not (folder / name).is_file()]
+    missing = [name for name in (METADATA, SITES, PROBLEMS) if not (folder / name).is_file()]
     if missing:
         raise ScreenError(
             f"{folder} is not a screen: it lacks {', '.join(missing)}. Create one: `distangle index SOURCE`."
         )
-    refuse_links_out(folder, (CARD, SITES, PROBLEMS, CHECKS))
-    metadata = _read_card(folder / CARD)
+    refuse_links_out(folder, (METADATA, SITES, PROBLEMS, CHECKS))
+    metadata = _read_metadata(folder / METADATA)
     if ordered_classes_sha256(metadata.perturbations) != metadata.perturbations_sha256:
         raise ScreenError(
-            f"{folder / CARD}: the class list of {len(metadata.perturbations)} perturbations does not match its hash "
-            f"{metadata.perturbations_sha256[:12]}. It was edited: index the source again."
+            f"{folder / METADATA}: the class list of {len(metadata.perturbations)} perturbations does not match its "
+            f"hash {metadata.perturbations_sha256[:12]}. It was edited: index the source again."
         )
     blob = (folder / SITES).read_bytes()
     if hashlib.sha256(blob).hexdigest() != metadata.sites_sha256:
         raise ScreenError(
-            f"{folder / SITES} is not the table that {CARD} was written with (SHA-256 differs). "
+            f"{folder / SITES} is not the table that {METADATA} was written with (SHA-256 differs). "
             "It was changed, or an index was interrupted: index the source again."
         )
     with read_regular_file(folder / SITES, fix=_REINDEX, error=ScreenError):
@@ -242,13 +242,13 @@ def read_screen(folder: Path) -> Screen:
         metadata.refused,
     ) or metadata.found != metadata.indexed + metadata.refused:
         raise ScreenError(
-            f"{folder}: {CARD} says found {metadata.found} = indexed {metadata.indexed} + refused {metadata.refused}, "
-            f"but the tables hold {len(sites)} and {refused}. Index the source again."
+            f"{folder}: {METADATA} says found {metadata.found} = indexed {metadata.indexed} + refused "
+            f"{metadata.refused}, but the tables hold {len(sites)} and {refused}. Index the source again."
         )
-    return Screen(card=metadata, sites=sites, problems=problems, folder=folder)
+    return Screen(metadata=metadata, sites=sites, problems=problems, folder=folder)
 
 
-def _read_card(path: Path) -> ScreenMetadata:
+def _read_metadata(path: Path) -> ScreenMetadata:
     values = read_json(path, fix=_REINDEX, error=ScreenError)
     with read_regular_file(path, fix=_REINDEX, error=ScreenError):
         return ScreenMetadata.model_validate(values)

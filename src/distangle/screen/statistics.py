@@ -77,8 +77,8 @@ def statistics(screen: Screen) -> ScreenStatistics:
     """
     sites = screen.sites[[*WELL_COLUMNS, "site", "role", "split", "cell_type", "perturbation"]]
     # Rows of a table of wells have site number 0: they are not sites.
-    has_sites = not screen.card.tables_only or bool((sites["site"] != 0).any())
-    has_images = not screen.card.tables_only
+    has_sites = not screen.metadata.tables_only or bool((sites["site"] != 0).any())
+    has_images = not screen.metadata.tables_only
 
     def counts(part: pd.DataFrame) -> EntityCounts:
         n_sites = len(part) if has_sites else 0
@@ -87,7 +87,7 @@ def statistics(screen: Screen) -> ScreenStatistics:
             plates=len(part[list(PLATE_COLUMNS)].drop_duplicates()),
             wells=len(part[list(WELL_COLUMNS)].drop_duplicates()),
             sites=n_sites,
-            planes=n_sites * len(screen.card.channels) if has_images else 0,
+            planes=n_sites * len(screen.metadata.channels) if has_images else 0,
         )
 
     def parts(column: str) -> dict[str, EntityCounts]:
@@ -106,13 +106,13 @@ def statistics(screen: Screen) -> ScreenStatistics:
         by_split={name: part for name, part in parts("split").items() if name},
         by_role=parts("role"),
         by_cell_type=parts("cell_type"),
-        n_classes=len(screen.card.perturbations),
+        n_classes=len(screen.metadata.perturbations),
         n_treatment_classes=len(wells_of_class),
         n_train_wells=len(treatments),
         n_test_wells=int(is_test.sum()),
         class_sets=class_sets,
         negative_controls_per_plate=_negative_controls(wells),
-        tables_only=screen.card.tables_only,
+        tables_only=screen.metadata.tables_only,
     )
     reconcile_class_sets(result.class_sets, n_classes=result.n_treatment_classes, n_wells=result.n_train_wells)
     _reconcile("plates by their negative controls", result.negative_controls_per_plate.values(), result.all.plates)

@@ -241,7 +241,7 @@ def _score(
     evaluated = _select(sites, held_out & np.isin(sites.labels, training.labels))
     device = next(model.parameters()).device
     with use_averaged_weights(model, state.ema), eval_mode(model), torch.no_grad():
-        one_hot = torch.eye(len(screen.card.cell_types), device=device)
+        one_hot = torch.eye(len(screen.metadata.cell_types), device=device)
         cell_types = None if evaluated.cell_types is None else one_hot[evaluated.cell_types]
         references = None if wells is None else torch.from_numpy(wells.of(evaluated.rows)).to(device)
         logits = torch.zeros(len(evaluated.rows), n_classes, device=device)

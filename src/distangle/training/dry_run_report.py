@@ -149,7 +149,7 @@ def dry_run(screen: Screen, folds: Folds, config: TrainingConfig, *, limit: int)
         finally:
             loader.close()
         start = time.perf_counter()
-        statistics_of = np.full((len(store.screen.sites), 2, len(screen.card.channels)), np.nan, dtype=np.float32)
+        statistics_of = np.full((len(store.screen.sites), 2, len(screen.metadata.channels)), np.nan, dtype=np.float32)
         statistics_of[sites.rows] = store.statistics[sites.rows] if sites.statistics is None else sites.statistics
         validate(model, sites, statistics_of, SiteEvaluation(store=store, references=references, features=features))
         n_held_out = len(_rows_with_label(screen, fold == HELD_OUT, classes, config))
@@ -236,9 +236,9 @@ def _rows_with_label(
 
 
 def _image_bytes(screen: Screen, config: TrainingConfig, *, n: int) -> int:
-    height, width = screen.card.shape or (0, 0)
+    height, width = screen.metadata.shape or (0, 0)
     pixels = (height // config.preprocessing.binning) * (width // config.preprocessing.binning)
-    return n * len(screen.card.channels) * pixels * np.dtype(screen.card.dtype or "uint16").itemsize
+    return n * len(screen.metadata.channels) * pixels * np.dtype(screen.metadata.dtype or "uint16").itemsize
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -45,7 +45,7 @@ def resolve_auto_settings(config: TrainingConfig, screen: Screen, rows: Sequence
     """
     preprocessing, precision = config.preprocessing, config.precision
     if preprocessing.binning == 0:
-        height, width = screen.card.shape or (1, 1)
+        height, width = screen.metadata.shape or (1, 1)
         preprocessing = preprocessing.model_copy(update={"binning": binning_for(height, width)})
     if preprocessing.standardize == "training" and preprocessing.fixed is None:
         store = ImageCache(screen, preprocessing)
@@ -88,9 +88,9 @@ def check_size(screen: Screen, config: TrainingConfig) -> None:
         ConfigError: The images are too small.
     """
     backbone, binning = config.network.backbone, config.preprocessing.binning
-    if screen.card.shape is None or not re.fullmatch(r"densenet\d+", backbone):
+    if screen.metadata.shape is None or not re.fullmatch(r"densenet\d+", backbone):
         return
-    side = min(screen.card.shape) // max(1, binning)
+    side = min(screen.metadata.shape) // max(1, binning)
     if side < MIN_SIDE_PX:
         raise ConfigError(
             f"network.backbone={backbone} needs images of {MIN_SIDE_PX} px or more, and these have {side} px"
@@ -172,9 +172,9 @@ def build_network(
     network = config.network
     model = build_classifier(
         ModelConfig(
-            n_channels=len(screen.card.channels),
+            n_channels=len(screen.metadata.channels),
             n_perturbations=n_classes,
-            n_cell_types=len(screen.card.cell_types) if uses_cell_type(screen, config) else 0,
+            n_cell_types=len(screen.metadata.cell_types) if uses_cell_type(screen, config) else 0,
             correction=correction,
             **network.model_dump(include=set(NETWORK_FIELDS)),
         ),

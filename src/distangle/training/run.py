@@ -15,7 +15,7 @@ from distangle.errors import RunError, StoppedError, StorageError
 from distangle.model import ModelCard, PerturbationClassifier, save_model
 from distangle.results import RunFolder
 from distangle.results.run import relative_path
-from distangle.results.run_screen import WELLS, own_card, wells_sha256
+from distangle.results.run_screen import WELLS, own_metadata, wells_sha256
 from distangle.screen import TRAIN, Folds, Screen
 from distangle.training.checkpointing.manager import ran_out_of_memory, single_writer
 from distangle.training.config import TrainingConfig
@@ -68,9 +68,9 @@ def load_previous_folds(earlier: RunFolder, screen: Screen) -> Folds:
         FoldError: A site is in no fold, or the folds were changed.
     """
     folds = Folds.read(earlier.folds)
-    card = own_card(earlier)
+    metadata = own_metadata(earlier)
     new_run = f"train a new run on this screen: `distangle train SCREEN --config {earlier.config} --out runs/NAME`."
-    if card["perturbations_sha256"] != screen.card.perturbations_sha256:
+    if metadata["perturbations_sha256"] != screen.metadata.perturbations_sha256:
         raise RunError(
             f"{screen.folder} has another class list than the screen of {earlier.root}. Index the original tables "
             f"again, or {new_run}"
@@ -263,16 +263,16 @@ class _EpochEnd:
 
 def _finish(data: TrainingData, state: TrainingState) -> None:
     """Write the final weights, and mark the run as finished."""
-    run, config, card = data.run, data.config, data.screen.card
+    run, config, metadata = data.run, data.config, data.screen.metadata
     counts = np.bincount(data.sites.labels, minlength=len(data.classes))
     model_card = ModelCard(
         target=config.target,
         classes=data.classes,
         class_sites=tuple(counts.tolist()),  # 0: never trained, an unused class
-        channels=tuple(channel.name for channel in card.channels),
-        cell_types=tuple(card.cell_types) if uses_cell_type(data.screen, config) else (),
+        channels=tuple(channel.name for channel in metadata.channels),
+        cell_types=tuple(metadata.cell_types) if uses_cell_type(data.screen, config) else (),
         preprocessing=config.preprocessing,
-        shape=card.shape or None,
+        shape=metadata.shape or None,
         correction=state.classifier.config.correction,
         epochs=state.epochs_done,
         precision=config.precision,

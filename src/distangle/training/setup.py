@@ -25,7 +25,7 @@ from distangle.model import (
 )
 from distangle.results import RunFolder
 from distangle.results.backbone_features import Features
-from distangle.results.run_screen import own_card, own_screen
+from distangle.results.run_screen import own_metadata, own_screen
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen
 from distangle.training.checkpointing.checkpoints import has_checkpoint
 from distangle.training.checkpointing.manager import CheckpointManager
@@ -296,7 +296,7 @@ def _held_out_sites(
 
 
 def _check_unchanged(run: RunFolder, screen: Screen, folds: Folds, description: dict[str, Any]) -> None:
-    if own_card(run)["perturbations_sha256"] != screen.card.perturbations_sha256:
+    if own_metadata(run)["perturbations_sha256"] != screen.metadata.perturbations_sha256:
         raise RunError(
             f"{screen.folder} has another class list than the screen of {run.root}. Index the original tables "
             f"again, or train a new run on this screen."

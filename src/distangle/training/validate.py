@@ -119,7 +119,7 @@ class CellTypeRows:
 
     def __init__(self, screen: Screen, *, used: bool) -> None:
         self._names = screen.sites["cell_type"]
-        self._index = {name: k for k, name in enumerate(screen.card.cell_types)} if used else {}
+        self._index = {name: k for k, name in enumerate(screen.metadata.cell_types)} if used else {}
 
     def __call__(self, rows: Sequence[int]) -> torch.Tensor | None:
         """Return the cell types of rows; None for a network without them."""

@@ -203,7 +203,7 @@ def _image(viewer: Viewer, request: Request) -> Response:
             {"id": k, "low": round(float(low), 3), "high": round(float(high), 3)}
             for k, (low, high) in enumerate(limits)
         ],
-        "pixel_size_um": screen.card.pixel_size_um if screen is not None else None,
+        "pixel_size_um": screen.metadata.pixel_size_um if screen is not None else None,
         "names": list(dict.fromkeys(names)),
     }
     return json_response(content)

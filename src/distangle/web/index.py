@@ -289,7 +289,7 @@ def build_index(source: ViewSource) -> ViewIndex:
     names = sites["perturbation"].iloc[first_site]
     levels = [str(name) for name in names.unique() if str(name)]
     if source.screen is not None:
-        levels = list(dict.fromkeys([*source.screen.card.perturbations, *sorted(levels, key=natural_sort_key)]))
+        levels = list(dict.fromkeys([*source.screen.metadata.perturbations, *sorted(levels, key=natural_sort_key)]))
     else:
         levels = sorted(levels, key=natural_sort_key)
     return ViewIndex(

@@ -110,7 +110,7 @@ class SitePixels:
         self._thumbnails: Cache[bytes] = Cache(THUMBNAIL_BYTES, len)
         self._limits: Cache[np.ndarray] = Cache(2**20, lambda limits: limits.nbytes)
         self._turns = threading.BoundedSemaphore(AT_ONCE)
-        self.colors = channel_colors([channel.color for channel in screen.card.channels])
+        self.colors = channel_colors([channel.color for channel in screen.metadata.channels])
 
     def image(self, site: int) -> np.ndarray:
         """Return the image of a site, uint8 or uint16 [channel, height, width].

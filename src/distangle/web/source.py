@@ -11,7 +11,7 @@ import pandas as pd
 from distangle.core.lock import lock_holder
 from distangle.errors import ConfigError, DistangleError
 from distangle.results.run import RunFolder
-from distangle.results.run_screen import own_card, own_screen
+from distangle.results.run_screen import own_metadata, own_screen
 from distangle.results.verify import refuse_altered
 from distangle.screen import Screen, allowed_sources, read_screen, smallest_plate, with_images
 from distangle.screen.plates import split_well
@@ -91,7 +91,7 @@ class ViewSource:
     @property
     def has_images(self) -> bool:
         """Whether the sites have images."""
-        return self.screen is not None and not self.screen.card.tables_only and bool(self.screen.card.channels)
+        return self.screen is not None and not self.screen.metadata.tables_only and bool(self.screen.metadata.channels)
 
     def state(self) -> str:
         """Return `finished`, `training`, or "" for a run that stopped or no run."""
@@ -176,14 +176,14 @@ def _with_allowed_images(screen: Screen, images: Path | None, notices: list[Noti
         return allowed_sources(screen) if images is None else with_images(screen, images)
     except DistangleError as error:
         notices.append(notice_of(error))
-        metadata = screen.card.model_copy(update={"tables_only": True})
-        return Screen(card=metadata, sites=screen.sites, problems=screen.problems, folder=screen.folder)
+        metadata = screen.metadata.model_copy(update={"tables_only": True})
+        return Screen(metadata=metadata, sites=screen.sites, problems=screen.problems, folder=screen.folder)
 
 
 def _of_screen(kind: Kind, folder: Path, screen: Screen) -> ViewSource:
     names = [name for name in screen.sites if not INTERNAL.fullmatch(str(name))]
-    shape = screen.card.plate_rows, screen.card.plate_columns
-    channels = [channel.model_dump() for channel in screen.card.channels]
+    shape = screen.metadata.plate_rows, screen.metadata.plate_columns
+    channels = [channel.model_dump() for channel in screen.metadata.channels]
     return ViewSource(
         kind=kind, root=folder, sites=screen.sites[names], plate_shape=shape, screen=screen, channels=channels
     )
@@ -200,8 +200,8 @@ def _open_run(run: RunFolder, screen_folder: Path | None, images: Path | None) -
         table = predictions.sites if predictions is not None else _folds(run, notices)
         source = ViewSource(kind="run", root=run.root, sites=_sites_of(table), plate_shape=(0, 0), run=run)
         source.plate_shape = _plate_shape(source.sites)
-        card = _attempt(lambda: own_card(run), notices)
-        source.channels = [dict(channel) for channel in (card or {}).get("channels", [])]
+        metadata = _attempt(lambda: own_metadata(run), notices)
+        source.channels = [dict(channel) for channel in (metadata or {}).get("channels", [])]
     if predictions is None and run.folds.exists() and "fold" not in source.sites:
         folds = _folds(run, notices)
         source.sites = source.sites.merge(folds[[*KEY_COLUMNS, "fold"]], on=list(KEY_COLUMNS), how="left")

@@ -67,7 +67,7 @@ def summarize(index: ViewIndex, other: RunPair | None = None) -> dict[str, Any]:
             (name for name in ("mean_average_precision", "correct", "role") if name in names), "role"
         ),
         "problems": problems,
-        "pixel_size_um": source.screen.card.pixel_size_um if source.screen is not None else None,
+        "pixel_size_um": source.screen.metadata.pixel_size_um if source.screen is not None else None,
     }
 
 

@@ -139,7 +139,7 @@ def _pack_in_threads(
 
 
 def _check_screen(screen: Screen) -> None:
-    if screen.card.tables_only:
+    if screen.metadata.tables_only:
         raise ScreenError(
             "This screen was indexed with --tables-only, so it has no images. Index it again without --tables-only."
         )
@@ -166,9 +166,9 @@ def _map_in_order(
 def _packed_screen(
     screen: Screen, done: list[PackedImage], problems: list[Problem], *, folder: Path, settings: dict[str, object]
 ) -> Screen:
-    card = screen.card
+    metadata = screen.metadata
     sites = screen.sites.iloc[[image.row for image in done]].reset_index(drop=True)
-    n_channels = len(card.channels)
+    n_channels = len(metadata.channels)
     for k, (path, page) in enumerate(zip(*[iter(path_columns(n_channels))] * 2, strict=True)):
         sites[path] = pd.Series([image.path.as_posix() for image in done], dtype="str")
         sites[page] = pd.Series([k] * len(done), dtype="int64")
@@ -178,27 +178,27 @@ def _packed_screen(
     sites["sha256"] = pd.Series([site_sha256([image.sha256] * n_channels, pages) for image in done], dtype="str")
     table = pd.concat([screen.problems, problems_table(problems)], ignore_index=True) if problems else screen.problems
     identity = pack_identity(screen, folder, format=str(settings["format"]))
-    packed = {**identity, **settings, "distangle": __version__, "layout_before": card.layout}
+    packed = {**identity, **settings, "distangle": __version__, "layout_before": metadata.layout}
     changes = {
         "source": str(folder.resolve()),
         "indexed": len(sites),
-        "refused": card.refused + n_refused(problems),
-        "provenance": {**card.provenance, **_relative_tables(screen, folder), "packed": packed},
+        "refused": metadata.refused + n_refused(problems),
+        "provenance": {**metadata.provenance, **_relative_tables(screen, folder), "packed": packed},
         "sites_sha256": "",
     }
-    return Screen(card=card.model_copy(update=changes), sites=sites, problems=table, folder=None)
+    return Screen(metadata=metadata.model_copy(update=changes), sites=sites, problems=table, folder=None)
 
 
 def _relative_tables(screen: Screen, folder: Path) -> dict[str, object]:
     """Return the tables of the index and their options, relative to the new folder."""
-    tables_before = screen.card.provenance.get("tables", [])
+    tables_before = screen.metadata.provenance.get("tables", [])
     if not isinstance(screen.source, Path) or not tables_before:
         return {}
     paths = [
         os.path.relpath((screen.source / str(table["path"])).resolve(), folder.resolve()) for table in tables_before
     ]
     tables = [{**table, "path": Path(path).as_posix()} for table, path in zip(tables_before, paths, strict=True)]
-    options = screen.card.provenance.get("options")
+    options = screen.metadata.provenance.get("options")
     return (
         {"tables": tables}
         if options is None

@@ -21,9 +21,9 @@ from distangle.images.cache import VerifiedReader
 from distangle.images.packing import ngff, records
 from distangle.images.readers.packed_image import read_packed
 from distangle.screen import Problem, Screen, read_screen, well_name
-from distangle.screen.screen import CARD, WELL_COLUMNS
+from distangle.screen.screen import METADATA, WELL_COLUMNS
 
-UNFINISHED = "packing.json"  # identifies the pack of a folder without a screen card
+UNFINISHED = "packing.json"  # identifies the pack of a folder without a screen
 
 
 @contextlib.contextmanager
@@ -60,7 +60,7 @@ def pack_identity(screen: Screen, folder: Path, *, format: str) -> dict[str, str
     return {
         "format": format,
         "source_before": source_path.as_posix() if isinstance(source_path, Path) else str(source_path),
-        "sites_sha256_before": screen.card.sites_sha256,
+        "sites_sha256_before": screen.metadata.sites_sha256,
     }
 
 
@@ -81,8 +81,8 @@ def _check_earlier_pack(folder: Path, identity: Mapping[str, str]) -> None:
     Raises:
         ScreenError: The folder holds an indexed screen, or the pack of another one.
     """
-    if (folder / CARD).exists():
-        former = read_screen(folder).card.provenance.get("packed")
+    if (folder / METADATA).exists():
+        former = read_screen(folder).metadata.provenance.get("packed")
         if former is None:
             raise ScreenError(
                 f"{folder} holds a screen that was indexed, not packed, and would be lost. Name another folder."
@@ -174,7 +174,7 @@ class PackWriter:
             "well": str(site.well),
             "site": int(site.site),
             "source_sha256": str(site.sha256),
-            "channels": [channel.name for channel in self._screen.card.channels],
+            "channels": [channel.name for channel in self._screen.metadata.channels],
             "level": self._level,
         }
         path = self._path(row)
@@ -191,7 +191,7 @@ class PackWriter:
                 field = file.parents[len(ngff.CHUNK) - 1]
                 for stale_folder in file.parents[: len(ngff.CHUNK)]:
                     remove_stale_temporaries(stale_folder)
-                ngff.write_image(field, image, level=self._level, channels=self._screen.card.channels, about=about)
+                ngff.write_image(field, image, level=self._level, channels=self._screen.metadata.channels, about=about)
             if not np.array_equal(read_packed(file), image):
                 raise ScreenError(
                     f"{file} read back other pixels than were written. Check the memory and the disk of this machine."
@@ -212,13 +212,13 @@ class PackWriter:
 
     def describe_plates(self, rows: list[int]) -> None:
         """Write the metadata of plates and wells, for the existing fields."""
-        card = self._screen.card
+        metadata = self._screen.metadata
         wells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
             parts = self._path(row).parts
             wells[parts[0]]["/".join(parts[1:3])].append(parts[3])
-        letters = [_row_and_column(well_name(row, 0))[0] for row in range(card.plate_rows)]
-        numbers = [_row_and_column(well_name(0, column))[1] for column in range(card.plate_columns)]
+        letters = [_row_and_column(well_name(row, 0))[0] for row in range(metadata.plate_rows)]
+        numbers = [_row_and_column(well_name(0, column))[1] for column in range(metadata.plate_columns)]
         for plate, fields in wells.items():
             name = plate.removesuffix(".zarr")
             ngff.write_plate(self._folder / plate, name=name, wells=fields, rows=letters, columns=numbers)
@@ -234,7 +234,7 @@ class PackWriter:
             plate=str(site.plate),
             well=str(site.well),
             site=str(site.site),
-            channel=", ".join(self._screen.card.channels[k].name for k in k_channels),
+            channel=", ".join(self._screen.metadata.channels[k].name for k in k_channels),
             found=reason.replace(f"{self._screen.source}/", ""),
             expected="an image",
             fix="Copy the file again from its source, then index and pack again.",

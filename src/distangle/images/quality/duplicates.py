@@ -33,7 +33,7 @@ def check_changed(
         site, paths = screen.sites.iloc[row], screen.image_paths(row)
         change, is_certain = _describe_change(screen, row, paths, digests, hash_files=hash_files)
         if change:
-            file_names = list(dict.fromkeys(site[f"path_{k}"] for k in range(1, len(screen.card.channels) + 1)))
+            file_names = list(dict.fromkeys(site[f"path_{k}"] for k in range(1, len(screen.metadata.channels) + 1)))
             yield Problem(
                 severity="error" if is_certain else "warning",
                 kind="file changed since indexing",

@@ -74,7 +74,7 @@ def check_pixels(
     findings += check_same_pixels(readable, fold=fold)
     if measurements.n_retries:
         findings.append(_retry_problem(measurements.n_retries))
-    n_all, n_channels = len(screen.sites) * len(screen.card.channels), len(screen.card.channels)
+    n_all, n_channels = len(screen.sites) * len(screen.metadata.channels), len(screen.metadata.channels)
     n_bad, n_not_read = len(planes) - len(readable), n_all - len(planes)
     n_compared, n_alone = judge_planes(readable)
     n_sites = len(rows) - sum(failure.count for failure in readings.failures)

@@ -34,22 +34,22 @@ def summarize_screen(
     Raises:
         ScreenError: The totals do not reconcile.
     """
-    card = screen.card
+    metadata = screen.metadata
     counts = statistics(screen)
     card_json: dict[str, Any] = {
         "distangle": __version__,
         "source": screen.source.name,
-        "layout": card.layout,
-        "channels": [channel.model_dump() for channel in card.channels],
-        "image": {"dtype": card.dtype, "shape": None if card.shape is None else list(card.shape)},
-        "plate": [card.plate_rows, card.plate_columns],
-        "cell_types": list(card.cell_types),
-        "found": card.found,
-        "indexed": card.indexed,
-        "refused": card.refused,
+        "layout": metadata.layout,
+        "channels": [channel.model_dump() for channel in metadata.channels],
+        "image": {"dtype": metadata.dtype, "shape": None if metadata.shape is None else list(metadata.shape)},
+        "plate": [metadata.plate_rows, metadata.plate_columns],
+        "cell_types": list(metadata.cell_types),
+        "found": metadata.found,
+        "indexed": metadata.indexed,
+        "refused": metadata.refused,
         "problems": _problems(screen),
-        "sites_sha256": card.sites_sha256,
-        "perturbations_sha256": card.perturbations_sha256,
+        "sites_sha256": metadata.sites_sha256,
+        "perturbations_sha256": metadata.perturbations_sha256,
         "counts": counts.model_dump(mode="json"),
         "wells_by_perturbation": _wells_by_perturbation(screen),
         "experiments": _experiments(screen),
@@ -126,7 +126,7 @@ def _controls(screen: Screen) -> list[dict[str, Any]]:
 def _pixels(screen: Screen, measurements: PlaneMeasurements, quantity: str) -> dict[str, Any]:
     planes = measurements.readable
     channels = []
-    for k, channel in enumerate(screen.card.channels):
+    for k, channel in enumerate(screen.metadata.channels):
         channel_planes = planes[planes["channel"] == channel.name]
         if channel_planes.empty:
             continue
@@ -136,7 +136,7 @@ def _pixels(screen: Screen, measurements: PlaneMeasurements, quantity: str) -> d
         total = sum(value for value in components.values() if value is not None)
         wells = wells_of(positive, log_values)
         effect = edge_effect(wells) if len(positive) else None
-        plate = median_plate(wells, (screen.card.plate_rows, screen.card.plate_columns))
+        plate = median_plate(wells, (screen.metadata.plate_rows, screen.metadata.plate_columns))
         illumination = measurements.illumination[k]
         channels.append(
             {

@@ -121,7 +121,7 @@ def measure_planes(
         ScreenError: The screen was indexed without images.
     """
     require_images(screen)
-    channels = [channel.name for channel in screen.card.channels]
+    channels = [channel.name for channel in screen.metadata.channels]
     illumination = np.zeros((len(channels), *_grid(screen)))
     n_planes = np.zeros(len(channels))
     rows_measured: list[dict[str, object]] = []
@@ -160,7 +160,7 @@ def require_images(screen: Screen) -> None:
     Raises:
         ScreenError: It was indexed without images.
     """
-    if screen.card.tables_only:
+    if screen.metadata.tables_only:
         raise ScreenError(
             "This screen was indexed with --tables-only, so it has no images. Index it again without --tables-only."
         )
@@ -168,12 +168,12 @@ def require_images(screen: Screen) -> None:
 
 def _sites_per_request(screen: Screen) -> int:
     """Return the sites per request, whose overhead equals some 100,000 pixels."""
-    height, width = screen.card.shape or (1 << 10, 1 << 10)
-    return max(1, min(16, (1 << 21) // (height * width * max(1, len(screen.card.channels)))))
+    height, width = screen.metadata.shape or (1 << 10, 1 << 10)
+    return max(1, min(16, (1 << 21) // (height * width * max(1, len(screen.metadata.channels)))))
 
 
 def _grid(screen: Screen) -> tuple[int, int]:
-    height, width = screen.card.shape or (GRID, GRID)
+    height, width = screen.metadata.shape or (GRID, GRID)
     return min(GRID, height), min(GRID, width)
 
 

@@ -105,7 +105,7 @@ def hide_frame(axes: Axes) -> None:
 
 def with_scale(pixels: np.ndarray, data: ReportData) -> np.ndarray:
     """Draw a scale bar into a picture of whole pixels, if the pixel size is known."""
-    size = data.screen.card.pixel_size_um
+    size = data.screen.metadata.pixel_size_um
     return pixels if size is None else draw_scale_bar(pixels, um_per_pixel=size)[0]
 
 
@@ -116,7 +116,7 @@ def scale_sentence(data: ReportData, width: int) -> str:
         data: Results of the run.
         width: Width of the image in pixels.
     """
-    size = data.screen.card.pixel_size_um
+    size = data.screen.metadata.pixel_size_um
     if size is None:
         return "The pixel size is unknown, so there is no scale bar."
     return f"Scale bar: {length_text(bar_length_um(width * size))}."

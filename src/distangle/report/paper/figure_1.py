@@ -30,7 +30,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     row = example_sites(data, limit=1)[0]
     image = read(data, row)
     channels = composites.stretch(image, composites.contrast_limits([image]))
-    labels, merged = channel_labels(data.screen.card.channels), merged_channels(image)
+    labels, merged = channel_labels(data.screen.metadata.channels), merged_channels(image)
     correlations = np.atleast_2d(np.corrcoef(image.reshape(len(image), -1).astype(np.float64)))
     pairs = correlations[np.triu_indices(len(image), 1)]
     pairs = pairs[np.isfinite(pairs)]
@@ -51,7 +51,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
                 panels[len(image)],
                 pixels_drawn,
                 "merged",
-                caption=merge_sentence(data.screen.card.channels, merged).replace(", ", "\n"),
+                caption=merge_sentence(data.screen.metadata.channels, merged).replace(", ", "\n"),
             )
     site = describe_site(data, row)
     numbers = {

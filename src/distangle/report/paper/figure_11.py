@@ -95,7 +95,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
         ],
     }
     caption = _caption(explanation, numbers)
-    colors = merge_sentence(data.screen.card.channels, merged or [0])
+    colors = merge_sentence(data.screen.metadata.channels, merged or [0])
     caption += f" Upper row: {colors}. {scale_sentence(data, image.shape[2])}"
     if has_means:
         caption += " Lower row: mean map of the sites with the same answer and cell type."

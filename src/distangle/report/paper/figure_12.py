@@ -50,7 +50,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
 
 def _labels(data: ReportData, channels: list[str]) -> list[str]:
     """Return the labels of channels; an unknown channel keeps its name."""
-    known = data.screen.card.channels
+    known = data.screen.metadata.channels
     labels = dict(zip((channel.name for channel in known), channel_labels(known), strict=True))
     return [labels.get(name, name) for name in channels]
 

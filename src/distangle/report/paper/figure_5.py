@@ -70,7 +70,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     caption = (
         f"A: {describe_site(data, rows[0])}. B: {describe_site(data, rows[1])}. The box of B covers "
         f"{1 - weight:.1%} of A, so the label is {weight:.3f} of A and {1 - weight:.3f} of B."
-        f"{usage if data.config else ''} Colors: {merge_sentence(data.screen.card.channels, merged)}."
+        f"{usage if data.config else ''} Colors: {merge_sentence(data.screen.metadata.channels, merged)}."
     )
     numbers = {"lambda": weight, "box": [box.top, box.left, box.bottom, box.right], "probability": share}
     return PaperFigure(figure=figure, title=TITLE, caption=caption, numbers=numbers)

@@ -73,7 +73,7 @@ def draw(data: ReportData) -> PaperFigure | UnavailableFigure:
     numbers = {"perturbations": comparison.numbers["perturbations"], **comparison.numbers["embeddings"]}
     trained_on = comparison.numbers.get("trained_on", [])
     caption = _caption(numbers, runs, order, n_wells=_drawn_wells(sets[0]), trained_on=bool(trained_on))
-    caption = f"{_choice_sentence(numbers['perturbations'], len(data.screen.card.perturbations))} {caption}"
+    caption = f"{_choice_sentence(numbers['perturbations'], len(data.screen.metadata.perturbations))} {caption}"
     if trained_on and len(runs) > 1:
         caption += f" Runs that were trained on these sites: {', '.join(trained_on)}."
     return PaperFigure(figure=figure, title=TRAINING_TITLE if trained_on else TITLE, caption=caption, numbers=numbers)

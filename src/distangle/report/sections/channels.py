@@ -131,7 +131,7 @@ def planted(data: ReportData) -> Content | None:
 
 def channel_names(data: ReportData) -> list[str]:
     """Return the labels of the channels, all different."""
-    return channel_labels(data.screen.card.channels)
+    return channel_labels(data.screen.metadata.channels)
 
 
 def channel_column(explanation: Explanation, name: str, n_channels: int) -> ChannelColumn | None:
@@ -176,7 +176,7 @@ def planted_rows(data: ReportData) -> list[tuple[str, ...]]:
     effects, recall = planted_effects(data.truth), _recall_by_perturbation(data)
     tops: Mapping[str, int] = {} if explanation is None else _top_channels(explanation)
     lines: list[tuple[str, ...]] = []
-    for perturbation in [name for name in data.screen.card.perturbations if name in effects or name in tops]:
+    for perturbation in [name for name in data.screen.metadata.perturbations if name in effects or name in tops]:
         effect = effects.get(perturbation, {})
         channels = [int(k) for k in effect.get("channels", ())]
         planted_in = (
@@ -282,7 +282,7 @@ def _matrix_chart(data: ReportData, explanation: Explanation, write: Write) -> d
     means, names = channels_by_perturbation(explanation), channel_names(data)
     if not means:
         return None
-    order = [name for name in data.screen.card.perturbations if name in means]
+    order = [name for name in data.screen.metadata.perturbations if name in means]
     order += [name for name in means if name not in order]
     largest = sorted(order, key=lambda name: -float(np.nanmax(np.abs(means[name]), initial=0.0)))[:MAX_ROWS]
     rows, effects = [name for name in order if name in set(largest)], planted_effects(data.truth)

@@ -102,10 +102,10 @@ def _probe_sentences(batch_effects: pd.DataFrame) -> list[str]:
 def missing_sentences(data: ReportData) -> list[str]:
     """Return what was refused, not read, not trained or not tested."""
     screen: Screen = data.screen
-    card = screen.card
+    metadata = screen.metadata
     sentences = [
-        f"{card.found:,} entries found, {card.indexed:,} indexed, "
-        f"{f'{card.refused:,} refused' if card.refused else 'none refused'}."
+        f"{metadata.found:,} entries found, {metadata.indexed:,} indexed, "
+        f"{f'{metadata.refused:,} refused' if metadata.refused else 'none refused'}."
     ]
     n_unreadable = 0 if data.wells is None else int((data.wells.table["reason"] != "").sum())
     if n_unreadable:

@@ -219,7 +219,7 @@ def _top_channels(data: ReportData) -> dict[str, tuple[str, float, float]]:
     """Return label, mean Shapley value and p of the top channel by perturbation."""
     if data.explanation is None:
         return {}
-    labels = channel_labels(data.screen.card.channels)
+    labels = channel_labels(data.screen.metadata.channels)
     tops = {}
     for name, entry in data.explanation.summary.get("perturbations", {}).items():
         means = np.array([np.nan if value is None else value for value in entry["shapley"]["mean"]], dtype=np.float64)

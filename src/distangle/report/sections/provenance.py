@@ -55,8 +55,8 @@ _MAIN_FILES = ("config.yaml", "screen.json", "folds.parquet", "run.json", "metri
 
 def refused(data: ReportData) -> Content:
     """Account for every entry: found = indexed + refused, with the kinds of problem."""
-    card, problems = data.screen.card, data.screen.problems
-    values: dict[str, Any] = {"found": card.found, "indexed": card.indexed, "refused": card.refused}
+    metadata, problems = data.screen.metadata, data.screen.problems
+    values: dict[str, Any] = {"found": metadata.found, "indexed": metadata.indexed, "refused": metadata.refused}
     if len(problems):
         rows = []
         for (severity, kind), group in problems.groupby(["severity", "kind"], sort=False):
@@ -81,13 +81,13 @@ def provenance(data: ReportData) -> Content:
         else [str(line) for line in commands or _typical_commands(data)],
         "facts": [
             ("report by distangle", __version__),
-            ("layout", data.screen.card.layout),
+            ("layout", data.screen.metadata.layout),
             *(
                 (spaced(key), _format_fact(key, value))
                 for key, value in run_info.items()
                 if not isinstance(value, Mapping)
             ),
-            ("class list sha256", data.screen.card.perturbations_sha256[:16]),
+            ("class list sha256", data.screen.metadata.perturbations_sha256[:16]),
         ],
         "hashes": [],
         "run": data.command_path,

@@ -88,10 +88,10 @@ def warnings_of(data: ReportData) -> list[str]:
     n_unreadable = 0 if data.wells is None else int((data.wells.table["reason"] != "").sum())
     if n_unreadable and "could not be read" not in notes:
         warnings.append(f"{count(n_unreadable, 'well')} could not be read during prediction.")
-    if data.screen.card.refused:
+    if data.screen.metadata.refused:
         warnings.append(
-            f"{count(data.screen.card.refused, 'entry', 'entries')} of the screen "
-            f"{'was' if data.screen.card.refused == 1 else 'were'} refused during indexing; see the last section."
+            f"{count(data.screen.metadata.refused, 'entry', 'entries')} of the screen "
+            f"{'was' if data.screen.metadata.refused == 1 else 'were'} refused during indexing; see the last section."
         )
     for role, check in scores.controls.items():
         if check.get("verdict") == "violated":
@@ -167,8 +167,8 @@ def plate_maps(data: ReportData) -> Content:
         return paragraph("No well is held out, so there is no plate to show.")
     selection = spread_over_experiments(plates, limit=MAX_PLATES)
     others = [plate for plate in plates if plate not in set(selection)]
-    card = data.screen.card
-    n_folded = min(len(others), MAX_FOLDED_WELLS // (card.plate_rows * card.plate_columns))
+    metadata = data.screen.metadata
+    n_folded = min(len(others), MAX_FOLDED_WELLS // (metadata.plate_rows * metadata.plate_columns))
     never_trained = () if data.scores is None else data.scores.never_trained
     grids = plate_grids(data.wells, data.screen, plates=[*selection, *others[:n_folded]], never_trained=never_trained)
     maps = [
@@ -214,20 +214,20 @@ _TEXT_KEYS = ("verdict", "sentence")
 
 
 def _screen_facts(data: ReportData) -> list[tuple[str, str]]:
-    sites, card = data.screen.sites, data.screen.card
+    sites, metadata = data.screen.sites, data.screen.metadata
     wells = sites[list(WELL_COLUMNS)].drop_duplicates()
     plates = wells[["experiment", "plate"]].drop_duplicates()
-    size = f"{card.shape[0]} × {card.shape[1]} px, {card.dtype}" if card.shape else "not read"
+    size = f"{metadata.shape[0]} × {metadata.shape[1]} px, {metadata.dtype}" if metadata.shape else "not read"
     pairs = [
         ("screen", data.screen.source.name),
         ("experiments", f"{wells['experiment'].nunique():,}"),
         ("plates", f"{len(plates):,}"),
         ("wells", f"{len(wells):,}"),
         ("sites", f"{len(sites):,}"),
-        ("perturbations", f"{len(card.perturbations):,}"),
-        ("channels", f"{len(card.channels)}"),
+        ("perturbations", f"{len(metadata.perturbations):,}"),
+        ("channels", f"{len(metadata.channels)}"),
         ("images", size),
-        ("cell types", ", ".join(card.cell_types) or "not given"),
+        ("cell types", ", ".join(metadata.cell_types) or "not given"),
     ]
     if data.scores is not None:
         pairs.append(("held out", data.scores.held_out))

@@ -33,7 +33,7 @@ def example_sites(data: ReportData, renderer: SiteRenderer, *, advance: Callable
     scale = renderer.scale()
     sites = []
     for number, site in enumerate(examples, start=1):
-        top = top_channel(site, len(data.screen.card.channels))
+        top = top_channel(site, len(data.screen.metadata.channels))
         name = f"site-{number:02d}"
         pictures = renderer.render(site.key, explanation.maps[site.row], name=name, channel=max(top, 0))
         files = [("this well", renderer.files(site.key))]
@@ -70,7 +70,7 @@ def top_channel(site: ChosenSite, n_channels: int) -> int:
 
 
 def _pixel_size_sentence(data: ReportData) -> str:
-    size = data.screen.card.pixel_size_um
+    size = data.screen.metadata.pixel_size_um
     if size is None:
         return "The pixel size is unknown, so no picture has a scale bar."
     return f"One pixel is {size:.3g}\u202fµm; the white bar in the large pictures is the scale."
@@ -100,7 +100,7 @@ def site_sentence(site: ChosenSite, explanation: Explanation) -> str:
 
 def site_bars(site: ChosenSite, data: ReportData, explanation: Explanation) -> dict[str, str]:
     """Draw the Shapley values of one site with a caption; empty without values."""
-    names, channels = channel_labels(data.screen.card.channels), data.screen.card.channels
+    names, channels = channel_labels(data.screen.metadata.channels), data.screen.metadata.channels
     columns = [f"shapley_{k}" for k in range(1, len(names) + 1)]
     if not set(columns) <= set(site.entry):
         return {}
@@ -120,7 +120,7 @@ def site_bars(site: ChosenSite, data: ReportData, explanation: Explanation) -> d
 
 def _site(site: ChosenSite, pictures: SitePictures, data: ReportData, explanation: Explanation) -> dict[str, Any]:
     true = str(site.entry["perturbation"]) or "unknown"
-    labels = channel_labels(data.screen.card.channels)
+    labels = channel_labels(data.screen.metadata.channels)
     top = top_channel(site, len(labels))
     shown = labels[max(top, 0)] if labels else ""
     is_pointing = bool(explanation.maps[site.row].max() > 0)

@@ -71,7 +71,7 @@ def _same_page(screen: Screen) -> list[Problem]:
     users_of_page: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
     for k, row in _pages_used_twice(screen):
         page_of_path = str(screen.sites[f"path_{k}"].iat[row]), int(screen.sites[f"page_{k}"].to_numpy()[row])
-        users_of_page[page_of_path].append((row, screen.card.channels[k - 1].name))
+        users_of_page[page_of_path].append((row, screen.metadata.channels[k - 1].name))
     problems = []
     for (path, page), users in users_of_page.items():
         first = screen.sites.iloc[users[0][0]]
@@ -98,7 +98,7 @@ def _same_page(screen: Screen) -> list[Problem]:
 
 def _pages_used_twice(screen: Screen) -> list[tuple[int, int]]:
     """Return channel, from 1, and row of every use of a page that has two, channel by channel."""
-    channels = range(1, len(screen.card.channels) + 1)
+    channels = range(1, len(screen.metadata.channels) + 1)
     if not channels:
         return []
     paths = pd.concat([screen.sites[f"path_{k}"] for k in channels], ignore_index=True)
@@ -130,7 +130,7 @@ def check_missing(screen: Screen) -> list[Problem]:
 
 def _missing_sites(screen: Screen) -> list[Problem]:
     sites = screen.sites
-    if screen.card.tables_only and not (sites["site"] != 0).any():
+    if screen.metadata.tables_only and not (sites["site"] != 0).any():
         return []
     numbers = _values_by_key(sites, WELL_COLUMNS, "site")
     sets = Counter(sites_of_well for _, sites_of_well in numbers)

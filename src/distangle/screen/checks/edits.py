@@ -54,7 +54,7 @@ def check_edits(screen: Screen) -> Iterator[Problem]:
     Args:
         screen: A screen with a table whose hash has changed.
     """
-    if "options" not in screen.card.provenance:
+    if "options" not in screen.metadata.provenance:
         what = "the screen was indexed by a version that did not store the options of its index"
         yield _unreadable_finding(
             what, "Index again, and compare: `distangle check NEW --compare-with OLD` counts the changed labels."
@@ -86,9 +86,9 @@ def _unreadable_finding(what: str, fix: str) -> Problem:
 
 
 def _current_tables(screen: Screen, result: ReaderResult) -> _CurrentTables:
-    extra_columns = {name: k for k, name in enumerate(result.extra_columns) if name in screen.card.extra_columns}
-    same_channels = [record.name for record in result.channels] == [record.name for record in screen.card.channels]
-    is_packed = "packed" in screen.card.provenance
+    extra_columns = {name: k for k, name in enumerate(result.extra_columns) if name in screen.metadata.extra_columns}
+    same_channels = [record.name for record in result.channels] == [record.name for record in screen.metadata.channels]
+    is_packed = "packed" in screen.metadata.provenance
     return _CurrentTables(
         entries={(record.experiment, record.plate, record.well, str(record.site)): record for record in result.entries},
         refused={
@@ -96,7 +96,7 @@ def _current_tables(screen: Screen, result: ReaderResult) -> _CurrentTables:
             for record in result.refusals
         },
         extra=extra_columns,
-        with_paths=same_channels and not is_packed and not screen.card.tables_only,
+        with_paths=same_channels and not is_packed and not screen.metadata.tables_only,
     )
 
 
@@ -144,10 +144,10 @@ def _differences(
     """Return the differences, and whether a standard column differs."""
     pairs = [(name, str(site[name]), str(getattr(entry, name))) for name in _LABELS]
     if current.with_paths:
-        for k, channel in enumerate(screen.card.channels):
+        for k, channel in enumerate(screen.metadata.channels):
             path, page = str(site[f"path_{k + 1}"]), int(site[f"page_{k + 1}"])
             # Pages from file metadata are not in the table: compare only the paths.
-            new = page if "pages_told_by_files" in screen.card.provenance else entry.pages[k]
+            new = page if "pages_told_by_files" in screen.metadata.provenance else entry.pages[k]
             pairs.append((f"file of {channel.name}", _format_file(path, page), _format_file(entry.paths[k], new)))
     n_severe = sum(old != new for _, old, new in pairs)
     pairs += [(name, str(site[name]), entry.extra[k]) for name, k in current.extra.items()]
@@ -234,7 +234,7 @@ def check_provenance(screen: Screen) -> Iterator[Problem]:
     if not isinstance(screen.source, Path):
         return
     edited: list[str] = []
-    for table in screen.card.provenance.get("tables", []):
+    for table in screen.metadata.provenance.get("tables", []):
         path = screen.source / str(table["path"])
         try:
             same = hashlib.sha256(path.read_bytes()).hexdigest() == table["sha256"]

@@ -104,7 +104,7 @@ def _spelling_key(name: str) -> str:
 
 
 def _mixed_codings(screen: Screen) -> list[Problem]:
-    names = [name for name in screen.card.perturbations if name]
+    names = [name for name in screen.metadata.perturbations if name]
     numbers = [name for name in names if name.isdecimal()]
     if not (len(numbers) >= 3 and len(names) - len(numbers) >= 3):
         return []
@@ -123,7 +123,7 @@ def _mixed_codings(screen: Screen) -> list[Problem]:
 
 
 def _compare_labels(screen: Screen, like: Screen) -> list[Problem]:
-    names, other_names = screen.card.perturbations, like.card.perturbations
+    names, other_names = screen.metadata.perturbations, like.metadata.perturbations
     if ordered_classes_sha256(names) == ordered_classes_sha256(other_names):
         return []
     shared = len(set(names) & set(other_names))

@@ -149,7 +149,7 @@ def _overlap_problems(screen: Screen, folds: Folds) -> Iterator[Problem]:
                 fix="Nothing, if these planes are blank; otherwise a file is a wrong copy: index without it.",
                 count=len(paths),
             )
-    if not screen.card.tables_only and (screen.sites["sha256"].astype(str) == "").any():
+    if not screen.metadata.tables_only and (screen.sites["sha256"].astype(str) == "").any():
         yield Problem(
             severity="note",
             kind="bytes not compared",
@@ -192,7 +192,7 @@ def _same_files(screen: Screen) -> Iterator[tuple[list[str], list[int]]]:
     groups = [[path for path in str(cell).split(" = ") if path != "..."] for cell in duplicates["found"]]
     paths_to_find = {path for paths in groups for path in paths}
     rows_of: dict[str, list[int]] = {}
-    for column in path_columns(len(screen.card.channels))[::2] if paths_to_find else ():
+    for column in path_columns(len(screen.metadata.channels))[::2] if paths_to_find else ():
         for row in np.flatnonzero(screen.sites[column].isin(paths_to_find)).tolist():
             rows_of.setdefault(str(screen.sites[column].iat[row]), []).append(row)
     for paths in groups:

@@ -179,9 +179,9 @@ def _common_plate_size(screen: Screen) -> Position:
 
     A transposed plate seems to need a larger size.
     """
-    size = screen.card.plate_rows, screen.card.plate_columns
+    size = screen.metadata.plate_rows, screen.metadata.plate_columns
     is_assumed = (screen.problems["kind"] == "larger plate assumed").any()
-    if screen.card.provenance.get("options", {}).get("plate") or not (is_assumed or size == (16, 24)):
+    if screen.metadata.provenance.get("options", {}).get("plate") or not (is_assumed or size == (16, 24)):
         return size
     last_wells = screen.sites.groupby(list(PLATE_COLUMNS))[["row", "column"]].max().to_numpy()
     share = (last_wells < SMALLER[0]).all(axis=1).mean()

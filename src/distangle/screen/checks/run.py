@@ -19,7 +19,7 @@ MAX_SIZES = 4  # numbers of sites per well that a balance lists
 
 def conservation(screen: Screen) -> list[Invariant]:
     """Return the balances of the index: every entry found is indexed or refused."""
-    metadata, sites = screen.card, screen.sites
+    metadata, sites = screen.metadata, screen.sites
     refused = int(screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum())
     invariants = [
         Invariant(
@@ -36,7 +36,7 @@ def conservation(screen: Screen) -> list[Invariant]:
         counts = [f"{name or 'without'} {n}" for name, n in parts.items()]
         equation = f"wells {len(wells)} = {' + '.join(counts)} by {column.replace('_', ' ')}"
         invariants.append(Invariant(stage="table", equation=equation, holds=int(parts.sum()) == len(wells)))
-    if not screen.card.tables_only:
+    if not screen.metadata.tables_only:
         per_well = sorted(Counter(sites.groupby(list(KEY_COLUMNS[:3])).size().tolist()).items())
         total = sum(size * n for size, n in per_well)
         listed = [f"{n} well{'s' * (n != 1)} x {size}" for size, n in per_well[:MAX_SIZES]]
@@ -70,7 +70,7 @@ def reconcile(screen: Screen, expected: Mapping[str, int] | None = None) -> list
     except ScreenError as error:
         fix = "Correct the rows that contradict each other on a well, and index again."
         return [Problem(severity="error", kind="totals do not reconcile", what=str(error), fix=fix)]
-    totals = {**counts.all.model_dump(), "classes": counts.n_treatment_classes, "refused": screen.card.refused}
+    totals = {**counts.all.model_dump(), "classes": counts.n_treatment_classes, "refused": screen.metadata.refused}
     return [
         Problem(
             severity="error",
@@ -106,5 +106,9 @@ def check_tables(
         *check_control_layout(screen),
         *reconcile(screen, expected),
     ]
-    scope = {"sites": len(screen.sites), "refused": screen.card.refused, "sites_sha256": screen.card.sites_sha256}
+    scope = {
+        "sites": len(screen.sites),
+        "refused": screen.metadata.refused,
+        "sites_sha256": screen.metadata.sites_sha256,
+    }
     return CheckReport(findings=tuple(findings), invariants=tuple(conservation(screen)), scope=scope)

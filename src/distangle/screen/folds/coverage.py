@@ -57,7 +57,7 @@ class ClassCoverage:
 
 def target_columns(screen: Screen) -> list[str]:
     """Return the possible targets: perturbation, cell type and extra columns."""
-    return ["perturbation", "cell_type", *screen.card.extra_columns]
+    return ["perturbation", "cell_type", *screen.metadata.extra_columns]
 
 
 def check_target(screen: Screen, label: str) -> None:

@@ -175,12 +175,12 @@ def index(
             "options": options_to_json(request, plate_option, folder=result.source),
         },
     )
-    return Screen(card=metadata, sites=sites, problems=problems_table(problems))
+    return Screen(metadata=metadata, sites=sites, problems=problems_table(problems))
 
 
 def conservation_line(screen: Screen) -> str:
     """Return the balance of the index: `found 24 = indexed 12 + refused 12`."""
-    metadata = screen.card
+    metadata = screen.metadata
     return f"found {metadata.found} = indexed {metadata.indexed} + refused {metadata.refused}"
 
 

@@ -67,7 +67,7 @@ def reread_source(screen: Screen) -> ReaderResult:
         ScreenError: The source can no longer be read.
         OSError: It cannot be read.
     """
-    options, folder = screen.card.provenance["options"], screen.source
+    options, folder = screen.metadata.provenance["options"], screen.source
     if not isinstance(folder, Path):
         raise ValueError(f"{folder} is a URL; expected a folder.")
     request = IndexOptions(
@@ -78,7 +78,7 @@ def reread_source(screen: Screen) -> ReaderResult:
         pages=options["pages"],
         pattern=options["pattern"],
         controls=options["controls"],
-        tables_only=screen.card.tables_only,
+        tables_only=screen.metadata.tables_only,
         planes=tuple(options.get("planes", ())),
         **{axis: options.get(axis, "") for axis in ("time", "cycle", "acquisition")},
         missing=options.get("missing", ()),
@@ -86,7 +86,7 @@ def reread_source(screen: Screen) -> ReaderResult:
         well_base=options.get("well_base"),
         well_order=options.get("well_order"),
     )
-    result = find(screen.card.layout, request)
+    result = find(screen.metadata.layout, request)
     validate_records(result, request.plate)
     return result
 

@@ -12,7 +12,7 @@ from distangle.screen.plates import split_well
 from distangle.screen.problems import Problem
 from distangle.screen.readers.filenames.scan import folders_below
 from distangle.screen.readers.load_data import other_columns, written_channels, written_file
-from distangle.screen.screen import CARD
+from distangle.screen.screen import METADATA
 from distangle.screen.source_tables import ENDING, SourceTable, is_table, read_table
 
 Key = tuple[str, object, str]
@@ -135,7 +135,7 @@ def list_tables(root: AnyPath, warnings: list[Problem]) -> GalleryTables:
     duplicate_maps: list[AnyPath] = []
     unknown: list[AnyPath] = []
     for folder, names in folders_below(root, warnings, skip=_SKIPPED_FOLDERS):
-        if CARD in names:
+        if METADATA in names:
             continue
         folder_name = folder.rsplit("/", 1)[-1].lower()
         load_data_names = sorted(

@@ -161,7 +161,7 @@ class BatchLoader:
         self._store, self._sites, self._config = store, sites, config
         self._wells, self._features = wells, features
         self._one_hot = np.eye(n_perturbations, dtype=np.float32)
-        n_cell_types = len(store.screen.card.cell_types)
+        n_cell_types = len(store.screen.metadata.cell_types)
         self._cell_types = None if sites.cell_types is None else np.eye(n_cell_types, dtype=np.float32)
         self.batch_size = min(config.batch_size, n_labelled)  # a fold smaller than a batch is one batch
         plates = store.screen.sites[["experiment", "plate"]].astype(str)

@@ -48,7 +48,7 @@ def class_names(screen: Screen, target: str) -> tuple[str, ...]:
         FoldError: The screen has no such column, or it names fewer than two classes.
     """
     if target == "perturbation":
-        names = screen.card.perturbations
+        names = screen.metadata.perturbations
     else:
         known = target_columns(screen)
         if target not in known:
@@ -88,7 +88,7 @@ def uses_cell_type(screen: Screen, config: TrainingConfig) -> bool:
 
     The screen must name it, the settings must enable it, and the target must be another column.
     """
-    return bool(screen.card.cell_types) and config.network.cell_type and config.target != "cell_type"
+    return bool(screen.metadata.cell_types) and config.network.cell_type and config.target != "cell_type"
 
 
 def cell_types_of(screen: Screen, rows: np.ndarray, config: TrainingConfig) -> np.ndarray | None:
@@ -98,7 +98,7 @@ def cell_types_of(screen: Screen, rows: np.ndarray, config: TrainingConfig) -> n
     """
     if not uses_cell_type(screen, config):
         return None
-    types = {name: k for k, name in enumerate(screen.card.cell_types)}
+    types = {name: k for k, name in enumerate(screen.metadata.cell_types)}
     return np.array(screen.sites["cell_type"].iloc[rows].map(types), dtype=np.int64)
 
 

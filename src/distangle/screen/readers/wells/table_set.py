@@ -13,7 +13,7 @@ from distangle.screen.problems import Problem
 from distangle.screen.readers.filenames.scan import folders_below, scan
 from distangle.screen.readers.wells.join_metadata import WellMetadata, read_metadata
 from distangle.screen.roles import natural_sort_key
-from distangle.screen.screen import CARD
+from distangle.screen.screen import METADATA
 from distangle.screen.source_tables import is_table
 
 _NOT_READ = "table not read"
@@ -109,7 +109,7 @@ def sibling_tables(source: AnyPath) -> list[Problem]:
         return []
     paths: list[str] = []
     for folder, names in folders_below(source, [], max_depth=_MAX_DEPTH):
-        if CARD not in names:
+        if METADATA not in names:
             paths += [f"{folder}/{name}".lstrip("/") for name in names if is_table(name)]
     if not paths:
         return []
