@@ -58,18 +58,18 @@ def pages_requested(argument: str, environment: dict[str, str]) -> tuple[str, in
     process = subprocess.run(
         [sys.executable, "-c", FREED, argument], capture_output=True, text=True, check=True, env=environment
     )
-    kept, pages = process.stdout.split()
-    return kept, int(pages)
+    setting, pages = process.stdout.split()
+    return setting, int(pages)
 
 
 @pytest.mark.skipif(not allocator._is_glibc(), reason="the C library is not glibc")
 def test_freed_memory_is_not_requested_from_the_system_again() -> None:
-    given_back, kept = pages_requested("leave", UNSET), pages_requested("keep", UNSET)
-    assert (given_back[0], kept[0]) == ("False", "True")
+    given_back, keep = pages_requested("leave", UNSET), pages_requested("keep", UNSET)
+    assert (given_back[0], keep[0]) == ("False", "True")
     page = os.sysconf("SC_PAGE_SIZE")
     if given_back[1] < 5 * (48 << 20) // page:
         pytest.skip(f"the system gives out memory in larger pieces than pages of {page} bytes")
-    assert kept[1] < given_back[1] / 4
+    assert keep[1] < given_back[1] / 4
 
 
 def test_both_thresholds_are_set_the_one_of_single_blocks_first(library: RecordedLibrary) -> None:

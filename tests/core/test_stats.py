@@ -61,8 +61,8 @@ def test_leaving_out_a_group_leaves_out_its_classes() -> None:
     kind = np.where(group == 2, 5 + kind, kind)  # one group has five classes of its own
     correct = RNG.random(200) < 0.6
 
-    def recall(chosen: np.ndarray) -> float:
-        return float(np.mean([correct[chosen & (kind == one)].mean() for one in np.unique(kind[chosen])]))
+    def recall(in_sample: np.ndarray) -> float:
+        return float(np.mean([correct[in_sample & (kind == one)].mean() for one in np.unique(kind[in_sample])]))
 
     pairs, pair = np.unique(10 * group + kind, return_inverse=True)
     hits, counts = np.bincount(pair, weights=correct), np.bincount(pair).astype(float)
@@ -78,9 +78,9 @@ def test_a_mean_has_student_s_interval_over_its_groups() -> None:
     values = RNG.standard_normal(8)
     expected = t.interval(0.95, 7, values.mean(), values.std(ddof=1) / np.sqrt(8))
     assert mean_interval(np.repeat(values, 3), np.repeat(list("abcdefgh"), 3)) == pytest.approx(expected)
-    both = mean_intervals(np.stack([values, -values], axis=1), np.arange(8))
-    assert both is not None
-    np.testing.assert_allclose(both[1], -both[0][::-1])
+    two_columns = mean_intervals(np.stack([values, -values], axis=1), np.arange(8))
+    assert two_columns is not None
+    np.testing.assert_allclose(two_columns[1], -two_columns[0][::-1])
     assert mean_interval(values[:4], np.arange(4)) is None
     # No well of 8 changed: that one could have is not ruled out.
     assert mean_interval(np.zeros(8), np.arange(8), min_error=1 / 8) == pytest.approx([-2.365 / 8, 2.365 / 8], 1e-3)
@@ -96,11 +96,11 @@ def test_intervals_of_accuracies_hold_the_truth(
 ) -> None:
     accuracy, spread, n_groups, n_wells = world
     for balanced in (False, True):
-        held = simulation.share_coverage(
+        coverage = simulation.share_coverage(
             accuracy, spread, n_groups=n_groups, n_wells=n_wells, repeats=REPEATS, seed=2, balanced=balanced,
             composition=composition,
         )  # fmt: skip
-        assert held >= LEAST
+        assert coverage >= LEAST
 
 
 def test_wells_of_a_group_are_never_assumed_independent(simulation: ModuleType) -> None:
@@ -110,12 +110,16 @@ def test_wells_of_a_group_are_never_assumed_independent(simulation: ModuleType) 
 
 
 @pytest.mark.parametrize("n_groups", [5, 8, 20])
-@pytest.mark.parametrize(("alike", "skewness", "uneven"), [(0.0, 0, 0.5), (0.5, 0, 0.8), (0.1, 1, 0.5), (0.5, 1, 0.5)])
+@pytest.mark.parametrize(
+    ("correlation", "skewness", "uneven"), [(0.0, 0, 0.5), (0.5, 0, 0.8), (0.1, 1, 0.5), (0.5, 1, 0.5)]
+)
 def test_intervals_of_means_hold_the_truth(
-    simulation: ModuleType, n_groups: int, alike: float, skewness: float, uneven: float
+    simulation: ModuleType, n_groups: int, correlation: float, skewness: float, uneven: float
 ) -> None:
-    held = simulation.mean_coverage(alike, n_groups=n_groups, repeats=500, seed=3, skewness=skewness, uneven=uneven)
-    assert held >= 0.93 - 3 * np.sqrt(0.93 * 0.07 / 500)
+    coverage = simulation.mean_coverage(
+        correlation, n_groups=n_groups, repeats=500, seed=3, skewness=skewness, uneven=uneven
+    )
+    assert coverage >= 0.93 - 3 * np.sqrt(0.93 * 0.07 / 500)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +137,8 @@ def test_the_simulation_sees_what_is_wrong(
 ) -> None:
     fault(monkeypatch)
     monkeypatch.setattr(stats, "MIN_INTRACLASS", 0.0)
-    held = simulation.share_coverage(0.5, 0.15, n_groups=n_groups, n_wells=50, repeats=REPEATS, seed=2)
-    assert held < LEAST
+    coverage = simulation.share_coverage(0.5, 0.15, n_groups=n_groups, n_wells=50, repeats=REPEATS, seed=2)
+    assert coverage < LEAST
 
 
 def _independent(left_out: stats.LeaveOneGroupOut) -> float:

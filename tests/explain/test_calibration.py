@@ -56,7 +56,7 @@ def test_p_values_are_calibrated_closely(name: str) -> None:
 
 
 def _each_alone(draw: Callable[..., object]) -> Callable[..., object]:
-    return lambda *given, **options: draw(*given, **{**options, "groups": None})
+    return lambda *args, **options: draw(*args, **{**options, "groups": None})
 
 
 @pytest.mark.parametrize(

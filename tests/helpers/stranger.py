@@ -46,12 +46,12 @@ class Lab:
 
     def victim_hash(self) -> str:
         """Return a hash of every name, byte, mode and date of the folder outside."""
-        said = [
+        lines = [
             f"{path.relative_to(self.victim)} {path.lstat().st_mode} {path.lstat().st_mtime_ns} "
             + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "")
             for path in sorted(self.victim.rglob("*"))
         ]
-        return hashlib.sha256("\n".join(said).encode()).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def copy_of(finished: Path, folder: Path) -> Lab:
@@ -66,7 +66,7 @@ def copy_of(finished: Path, folder: Path) -> Lab:
     return lab
 
 
-def cut(path: Path, lab: Lab) -> None:
+def cut_in_half(path: Path, lab: Lab) -> None:
     """Lose the second half of a file."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -98,26 +98,27 @@ def absent(path: Path, lab: Lab) -> None:
     path.unlink()
 
 
-def linked(path: Path, lab: Lab) -> None:
+def link_to(path: Path, lab: Lab) -> None:
     """Put a link in place of a file, to a file outside of the same content: whoever follows it finds all in order."""
-    inside = path.relative_to(lab.root)
-    other = lab.victim / "run" / path.relative_to(lab.run) if lab.run in path.parents else lab.victim / inside
+    inner_path = path.relative_to(lab.root)
+    other = lab.victim / "run" / path.relative_to(lab.run) if lab.run in path.parents else lab.victim / inner_path
     path.unlink()
     path.symlink_to(other)
 
 
-def folder_instead(path: Path, lab: Lab) -> None:
+def replace_by_folder(path: Path, lab: Lab) -> None:
     """Put a folder in place of a file."""
     path.unlink()
     path.mkdir()
 
 
 ATTACKS: Mapping[str, Callable[[Path, Lab], None]] = {
-    attack.__name__: attack for attack in (cut, empty, braces, brackets, nested, stray, absent, linked, folder_instead)
+    attack.__name__: attack
+    for attack in (cut_in_half, empty, braces, brackets, nested, stray, absent, link_to, replace_by_folder)
 }
 
 
-def listed_again(lab: Lab) -> None:
+def rewrite_manifest(lab: Lab) -> None:
     """List the files of a run as they are now: a stranger who altered a file writes a manifest that fits."""
     run = RunFolder(lab.run)
     files = {}
@@ -167,19 +168,19 @@ def verbs_of_a_screen(lab: Lab) -> Mapping[str, list[str]]:
     }
 
 
-def left_half_written(folder: Path) -> list[str]:
+def unfinished_files(folder: Path) -> list[str]:
     """Return what a verb must not leave behind: temporary files, locks, and JSON that ends in the middle."""
-    found = []
+    names = []
     for path in folder.rglob("*"):
         if ".tmp-" in path.name or path.name in (".lock", ".begun"):
-            found.append(path.name)
-    return found
+            names.append(path.name)
+    return names
 
 
-def status_of(words: list[str]) -> int:
+def status_of(arguments: list[str]) -> int:
     """Run one command in this process; return its exit status. What is no `SystemExit` is a traceback, and passes."""
     try:
-        main(words)
+        main(arguments)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0

@@ -98,22 +98,22 @@ class StoppedHere(Exception):
     """Stands for the end of the process."""
 
 
-def stop_at_save(run: RunFolder, n: int, *, written: bool = True) -> None:
+def stop_at_save(run: RunFolder, n: int, *, is_written: bool = True) -> None:
     """Train a run until its n-th checkpoint, and stop there: after it was written, or just before."""
     calls = 0
 
-    def stopping(*args: object, **words: object) -> list[Path]:
+    def save_and_stop(*args: object, **options: object) -> list[Path]:
         nonlocal calls
         calls += 1
-        if calls == n and not written:
+        if calls == n and not is_written:
             raise StoppedHere
-        files = save_state(*args, **words)  # type: ignore[arg-type]
+        files = save_state(*args, **options)  # type: ignore[arg-type]
         if calls == n:
             raise StoppedHere
         return files
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "save_state", stopping)
+        patch.setattr(training, "save_state", save_and_stop)
         with pytest.raises(StoppedHere):
             go_on(run)
 
@@ -135,8 +135,8 @@ def _content(path: Path) -> bytes:
     if path.name != "run.json":
         return path.read_bytes()
     # The commands that were typed are the history of a run, not its result.
-    told = json.loads(path.read_text())
-    return json.dumps({name: value for name, value in told.items() if name != "commands"}).encode()
+    content = json.loads(path.read_text())
+    return json.dumps({name: value for name, value in content.items() if name != "commands"}).encode()
 
 
 def predicted_in_one_pass(root: Path) -> Path:

@@ -40,14 +40,14 @@ def test_the_columns_of_wells_are_those_of_the_screen(lab: Path) -> None:
     wells = pd.read_parquet(run.predictions / "wells_views8.parquet")
     in_training = (wells["Metadata_Fold"] == "train") & (wells["perturbation"] != "")
     treatments = wells["Metadata_Role"] == "treatment"
-    predicted = wells[~in_training & treatments]
+    layout_wells = wells[~in_training & treatments]
     assert set(wells["group_size"][in_training | ~treatments]) == {0}
-    assert set(predicted["group_size"]) == {6}
-    for _, plate in predicted.groupby(["Metadata_Experiment", "Metadata_Plate"]):
+    assert set(layout_wells["group_size"]) == {6}
+    for _, plate in layout_wells.groupby(["Metadata_Experiment", "Metadata_Plate"]):
         assert len(plate) == plate["predicted_by_assignment"].nunique() == 6
         assert set(plate["predicted_by_group"]) <= set(plate["predicted_by_assignment"])
     # Test wells have no label, and are predicted all the same.
-    assert (predicted["perturbation"] == "").sum() == 12
+    assert (layout_wells["perturbation"] == "").sum() == 12
     assert np.array_equal(wells["unlike_training"].isna(), in_training)
     assert wells["unlike_training"].dropna().between(0, 1).all()
     (calibration,) = [one for one in Scores.read(run.scores).calibration if (one.level, one.views) == ("well", 8)]

@@ -22,18 +22,18 @@ def test_a_prediction_over_a_storage_that_failed_says_so_in_its_notes_and_in_the
     real, failures = cache.read_image, iter([True] * 3)
 
     def stale(paths: list[Path], pages: list[int | None]) -> object:
-        def read() -> object:
+        def fail() -> object:
             if next(failures, False):
                 message = f"{paths[0]} cannot be opened (Stale file handle)."
                 raise ImageError(message) from OSError(errno.ESTALE, "Stale file handle")
             return real(paths, pages)
 
-        return retry_io(read, pauses=(0.0, 0.0, 0.0))
+        return retry_io(fail, pauses=(0.0, 0.0, 0.0))
 
-    whole, _ = predict_run(run, screen)
-    assert not any("Retried reads" in note for note in whole.notes)
+    undisturbed, _ = predict_run(run, screen)
+    assert not any("Retried reads" in note for note in undisturbed.notes)
     monkeypatch.setattr(cache, "read_image", stale)
     scores, _ = predict_run(run, screen)
     note = "Retried reads: 3, after transient storage errors. Check the network file system."
-    assert scores.notes == (*whole.notes, note)
+    assert scores.notes == (*undisturbed.notes, note)
     assert note in build_report(run, screen).read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from pytorch_metric_learning.losses import ArcFaceLoss
 from distangle.losses import arc_margin_loss
 
 
-def eq_6_as_printed(cosines, labels, *, scale, margin):
+def printed_eq_6(cosines, labels, *, scale, margin):
     """The sum read as k != y_i; past pi - m the linear tail. Shares no code with the room."""
     total = 0.0
     for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
@@ -58,7 +58,7 @@ def test_past_pi_minus_m_the_margin_is_linear_by_hand():
 @pytest.mark.parametrize(("scale", "margin"), [(30.0, 0.5), (1.0, 0.3), (8.0, 1.2)])
 def test_arc_margin_loss_is_equation_6_in_plain_loops(scale, margin):
     cosines, labels = random_cosines(40, 7, seed=3)
-    expected = eq_6_as_printed(cosines, labels, scale=scale, margin=margin)
+    expected = printed_eq_6(cosines, labels, scale=scale, margin=margin)
     assert arc_margin_loss(cosines, labels, scale=scale, margin=margin).item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -98,7 +98,7 @@ def test_hard_labels_agree_with_pytorch_metric_learning_in_loss_and_gradient(mar
 )
 def test_the_loss_never_falls_as_the_angle_grows_up_to_pi(low, high, margin, other):
     low, high = sorted((low, high))
-    near, far = (
+    near, far_loss = (
         arc_margin_loss(
             torch.tensor([[math.cos(theta), other]], dtype=torch.float64),
             torch.tensor([0]),
@@ -107,7 +107,7 @@ def test_the_loss_never_falls_as_the_angle_grows_up_to_pi(low, high, margin, oth
         for theta in (low, high)
     )
     # At theta = 0 the sine is 1e-6 instead of 0, which s = 30 turns into 3e-5.
-    assert far >= near - 4e-5
+    assert far_loss >= near - 4e-5
 
 
 @settings(max_examples=60, deadline=None)
@@ -144,7 +144,7 @@ def test_mixed_labels_keep_their_digits_when_one_template_outweighs_all_others()
     # The dominant column is a label: subtracting it from the sum would leave nothing of the others in fp32.
     cosines = torch.tensor([[1.0, -0.9, -0.8, -1.0]])
     labels = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
-    exact = sum(0.5 * eq_6_as_printed(cosines.double(), torch.tensor([k]), scale=30.0, margin=0.5) for k in (0, 1))
+    exact = sum(0.5 * printed_eq_6(cosines.double(), torch.tensor([k]), scale=30.0, margin=0.5) for k in (0, 1))
     assert arc_margin_loss(cosines, labels).item() == pytest.approx(exact, rel=1e-5)
     # Only label 0, exp(-30 * ...) against 1: the loss is tiny and must not round to zero.
     tiny = arc_margin_loss(cosines, torch.tensor([[1.0, 0.0, 0.0, 0.0]])).item()

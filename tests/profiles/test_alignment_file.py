@@ -31,10 +31,10 @@ def halves() -> tuple[Profiles, Profiles]:
 def test_every_step_comes_back_and_aligns_new_plates_alike(step: str, tmp_path: Path) -> None:
     plates, new = halves()
     alignment = fit_alignment(plates, ["center-plate", step], epsilon=1e-2)
-    again = read_alignment(write_alignment(alignment, tmp_path / FILE))
-    assert again.name == f"center-plate + {step}"
+    copy = read_alignment(write_alignment(alignment, tmp_path / FILE))
+    assert copy.name == f"center-plate + {step}"
     for wells in (plates, new):
-        expected, result = alignment.apply(wells), again.apply(wells)
+        expected, result = alignment.apply(wells), copy.apply(wells)
         np.testing.assert_array_equal(result.features, expected.features)
         assert result.feature_names == expected.feature_names
         assert json.dumps(result.provenance["alignment"]) == json.dumps(expected.provenance["alignment"])
@@ -43,8 +43,8 @@ def test_every_step_comes_back_and_aligns_new_plates_alike(step: str, tmp_path: 
 def test_the_means_of_positions_come_back(tmp_path: Path) -> None:
     plates, _ = halves()
     alignment = fit_alignment(plates, ["position"])
-    again = read_alignment(write_alignment(alignment, tmp_path / FILE))
-    np.testing.assert_array_equal(again.apply(plates).features, alignment.apply(plates).features)
+    copy = read_alignment(write_alignment(alignment, tmp_path / FILE))
+    np.testing.assert_array_equal(copy.apply(plates).features, alignment.apply(plates).features)
 
 
 def test_new_plates_keep_the_sphering_of_the_fit() -> None:
@@ -66,8 +66,8 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     plates, _ = halves()
     path = write_alignment(fit_alignment(plates, ["sphere-zca"], epsilon=0.1), tmp_path / FILE)
     arrays = load_file(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-10])
+    file_content = path.read_bytes()
+    path.write_bytes(file_content[:-10])
     with pytest.raises(ProfileError, match="alignment.safetensors"):
         read_alignment(path)
     for content in (

@@ -25,7 +25,7 @@ def test_the_statistic_is_the_mean_average_precision_of_consistency() -> None:
         _, table = consistency(features, perturbations, labels, not_same=blocks)
         unit = features / np.linalg.norm(features, axis=1, keepdims=True)
         vocabulary = sorted(set().union(*labels))
-        has = labels_of_perturbations([sorted(own) for own in labels], perturbations, vocabulary)
+        has = labels_of_perturbations([sorted(labels_of_one) for labels_of_one in labels], perturbations, vocabulary)
         values = LabelPermutation(unit @ unit.T, perturbations, has, blocks).mean_precision(np.arange(12))
         np.testing.assert_allclose(values, table["mean_average_precision"], atol=1e-6)
 

@@ -1,9 +1,9 @@
 import pytest
 
-from report_run import Made, Plan, make_run
+from report_run import Plan, PlantedRun, make_run
 
 
 @pytest.fixture(scope="session")
-def run_data(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def run_data(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
     """A whole run with a report-to-be."""
     return make_run(tmp_path_factory.mktemp("report"), Plan())

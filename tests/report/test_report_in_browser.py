@@ -10,14 +10,14 @@ from axe import axe_violations
 from distangle.report import build_report
 from distangle.report.pages import SUBJECTS
 from distangle.results import RunFolder
-from report_run import Made
+from report_run import PlantedRun
 
 pytestmark = pytest.mark.slow
 ACCESSIBILITY = Path(__file__).parents[1] / "web" / "accessibility.js"
 
 
 @pytest.fixture(scope="module")
-def folder(run_data: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(run_data: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("browser") / "run"
     shutil.copytree(run_data.run.root, run)
     return build_report(RunFolder(run), run_data.screen, truth=run_data.truth, one_file=True).parent

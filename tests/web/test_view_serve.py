@@ -31,7 +31,7 @@ def test_every_network_at_once_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "words"),
+    ("host", "port", "message"),
     [
         ("example.org", 0, "expected the number of an address"),
         ("", 0, "expected the number of an address"),
@@ -40,8 +40,8 @@ def test_every_network_at_once_is_refused(host: str) -> None:
         ("203.0.113.9", 0, "cannot be used"),  # of no machine: reserved for documentation
     ],
 )
-def test_an_address_that_cannot_be_is_explained(host: str, port: int, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_an_address_that_cannot_be_is_explained(host: str, port: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         bind(host, port)
 
 

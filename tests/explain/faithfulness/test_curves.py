@@ -34,11 +34,11 @@ def on_paper(places, other, order, counts, target):
     """Take the regions one by one, in plain loops."""
     output = []
     for count in counts:
-        left = places.copy()
+        rest = places.copy()
         for region in order[:count]:
             row, column = divmod(int(region), places.shape[2])
-            left[:, row, column] = other[:, row, column]
-        output.append(log_probability(left, target))
+            rest[:, row, column] = other[:, row, column]
+        output.append(log_probability(rest, target))
     return output
 
 
@@ -79,9 +79,11 @@ def test_the_null_is_what_random_smooth_maps_would_have_given_as_maps(model):
     )
     maps_drawn = random_smooth_maps(6, grid=(4, 4), size=(4, 4), rng=rng()).grid.reshape(2, 3, 4, 4)
     for k in range(3):
-        alone = deletion_insertion(model, sites, maps_drawn[:, k], replacement="control", rng=rng(), n_null_maps=1)
-        np.testing.assert_allclose(result.null_area()[:, k], alone.deletion_area(), atol=1e-6)
-        np.testing.assert_allclose(result.log_probability[:, 2 + k], alone.deletion(scale="log_probability"), atol=1e-6)
+        single = deletion_insertion(model, sites, maps_drawn[:, k], replacement="control", rng=rng(), n_null_maps=1)
+        np.testing.assert_allclose(result.null_area()[:, k], single.deletion_area(), atol=1e-6)
+        np.testing.assert_allclose(
+            result.log_probability[:, 2 + k], single.deletion(scale="log_probability"), atol=1e-6
+        )
     np.testing.assert_allclose(result.random(), np.exp(result.log_probability[:, 2:]).mean(1), atol=1e-12)
 
 
@@ -143,9 +145,9 @@ def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_it
     for site in range(3):
         order = np.argsort(-maps[site].ravel())
         for step, count in enumerate(result.counts):
-            gone = np.zeros(16, dtype=bool)
-            gone[order[:count]] = True
-            mask = torch.from_numpy(np.kron(gone.reshape(4, 4), np.ones((16, 16))) > 0)
+            removed_pixels = np.zeros(16, dtype=bool)
+            removed_pixels[order[:count]] = True
+            mask = torch.from_numpy(np.kron(removed_pixels.reshape(4, 4), np.ones((16, 16))) > 0)
             image = torch.where(mask, sites.controls[site], sites.images[site])[None]
             with torch.no_grad(), use_statistics(model, statistics if site == 2 else None):
                 logits = model(image, sites.cell_types[[site]], sites.references[[site]]).logits
@@ -223,19 +225,19 @@ def test_maps_on_a_grid_are_means_of_regions():
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changes", "message"),
     [
         ({"maps": np.zeros((2, 4, 4))}, "2 maps for 6 sites. Give one map per site."),
         ({"n_steps": 0}, "5 random maps and 0 steps; expected at least one of each."),
         ({"n_null_maps": 0}, "0 random maps and 10 steps"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(model, changed, words):
+def test_what_cannot_be_drawn_is_refused(model, changes, message):
     sites, places = chosen_sites()
-    given = {"maps": planted_maps(sites, places), "replacement": "control", "rng": rng()} | changed
-    with pytest.raises(ExplanationError) as raised:
-        deletion_insertion(model, sites, given.pop("maps"), **given)
-    assert words in str(raised.value)
+    options = {"maps": planted_maps(sites, places), "replacement": "control", "rng": rng()} | changes
+    with pytest.raises(ExplanationError) as error:
+        deletion_insertion(model, sites, options.pop("maps"), **options)
+    assert message in str(error.value)
 
 
 def test_a_control_that_is_not_there_is_named(model):

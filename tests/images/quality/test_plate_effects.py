@@ -31,13 +31,13 @@ def nested(
 
 @pytest.mark.parametrize("holes", [0.0, 0.4])
 def test_planted_components_come_back_on_average_also_from_groups_of_any_size(holes: float) -> None:
-    rng, planted = np.random.default_rng(0), (2.0, 1.0, 0.5, 1.5)
+    rng, variances = np.random.default_rng(0), (2.0, 1.0, 0.5, 1.5)
     components = np.array(
-        [list(variance_components(*nested(rng, planted, n=(8, 3, 6, 3), holes=holes)).values()) for _ in range(120)],
+        [list(variance_components(*nested(rng, variances, n=(8, 3, 6, 3), holes=holes)).values()) for _ in range(120)],
         dtype=float,
     )
     error = components.std(axis=0, ddof=1) / np.sqrt(len(components))
-    assert np.all(np.abs(components.mean(axis=0) - np.square(planted)) < 4 * error + 0.01), components.mean(axis=0)
+    assert np.all(np.abs(components.mean(axis=0) - np.square(variances)) < 4 * error + 0.01), components.mean(axis=0)
 
 
 def test_a_balanced_screen_gives_the_mean_squares_of_the_textbook() -> None:

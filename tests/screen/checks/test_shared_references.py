@@ -50,10 +50,10 @@ def test_control_wells_on_both_sides_are_refused_by_experiment_and_stamped_when_
 
     two = pd.concat([screen.sites.assign(site=1), screen.sites.assign(site=2)], ignore_index=True)
     doubled = Screen(card=screen.card, sites=two, folder=screen.folder, problems=screen.problems)
-    held = ((two["site"] == 2) & (two["experiment"] == "E2")).to_numpy()
+    held_out = ((two["site"] == 2) & (two["experiment"] == "E2")).to_numpy()
     with pytest.raises(FoldError, match="controls of E2 would be used on both sides"):
-        build_folds(doubled, held, "site 2 of E2")
-    forced = build_folds(doubled, held, "site 2 of E2", force=True)
-    assert "controls of E2 would be used on both sides" in forced.notes
-    findings = [one.what for one in find_leaks(doubled, forced) if one.severity == "error"]
+        build_folds(doubled, held_out, "site 2 of E2")
+    folds_by_site = build_folds(doubled, held_out, "site 2 of E2", force=True)
+    assert "controls of E2 would be used on both sides" in folds_by_site.notes
+    findings = [one.what for one in find_leaks(doubled, folds_by_site) if one.severity == "error"]
     assert "controls of E2 are used on both sides" in findings

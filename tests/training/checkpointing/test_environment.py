@@ -36,8 +36,8 @@ def test_language_time_zone_rights_working_folder_blanks_and_few_open_files_chan
     run = Path(shutil.copytree(folder / "runs/whole", folder / "runs/one more"))
     for path in [*run.glob("checkpoints/*"), run / "metrics.csv", run / "timing.csv"]:
         path.unlink()
-    told = (run / "run.json").read_text().replace('"finished": true', '"finished": false')
-    (run / "run.json").write_text(told)
+    content = (run / "run.json").read_text().replace('"finished": true', '"finished": false')
+    (run / "run.json").write_text(content)
     shutil.rmtree(run / "tensorboard", ignore_errors=True)
     surroundings = {
         **os.environ,
@@ -49,11 +49,11 @@ def test_language_time_zone_rights_working_folder_blanks_and_few_open_files_chan
         "HOME": str(tmp_path),
         "PYTHONPATH": str(ROOT / "src"),
     }
-    words = f'umask 077; ulimit -n 64; exec "{sys.executable}" -m distangle train --resume "../{run.name}"'
-    found = subprocess.run(
-        ["bash", "-c", words], cwd=folder / "runs/whole", env=surroundings, capture_output=True, text=True, check=False
+    script = f'umask 077; ulimit -n 64; exec "{sys.executable}" -m distangle train --resume "../{run.name}"'
+    process = subprocess.run(
+        ["bash", "-c", script], cwd=folder / "runs/whole", env=surroundings, capture_output=True, text=True, check=False
     )
-    assert found.returncode == 0, found.stderr[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
     assert fingerprints(run) == fingerprints(folder / "runs/whole")
     assert (run / "metrics.csv").stat().st_mode & 0o077 == 0
 
@@ -68,7 +68,7 @@ def test_a_clock_that_jumps_changes_no_byte(folder: Path, monkeypatch: pytest.Mo
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 
-def changed(screen: Screen, **columns: object) -> Screen:
+def with_columns(screen: Screen, **columns: object) -> Screen:
     return dataclasses.replace(screen, sites=screen.sites.assign(**columns))
 
 
@@ -83,44 +83,46 @@ def test_a_class_with_no_site_and_one_with_a_single_site_train_and_are_listed(fo
     screen = read_screen(folder / "screen")
     names = screen.sites["perturbation"].where(screen.sites["experiment"] != "E3", "")
     single = np.flatnonzero(names == "taxol")[0]
-    none_left = names.where((names != "taxol") | (np.arange(len(names)) == single), "")
-    few = none_left.where(none_left != "nocodazole", "")
-    few_screen = changed(screen, perturbation=few)
+    one_well_left = names.where((names != "taxol") | (np.arange(len(names)) == single), "")
+    no_well_left = one_well_left.where(one_well_left != "nocodazole", "")
+    few_screen = with_columns(screen, perturbation=no_well_left)
     run = start_run(
         write_again(few_screen, folder / "few"),
         hold_out(few_screen, column="experiment", values=["E3"]),
         resolve_config("scratch", [*TRAINING], epochs=1),
         folder / "runs/few",
     )
-    said: list[str] = []
-    go_on(run, say=said.append)
+    messages: list[str] = []
+    go_on(run, say=messages.append)
     _, card = open_model(run)
     counts = dict(zip(card.classes, card.class_sites, strict=True))
     assert counts == {"DMSO": 6, "taxol": 1, "nocodazole": 0}
-    assert any("have no known perturbation and are not used" in sentence for sentence in said)
+    assert any("have no known perturbation and are not used" in sentence for sentence in messages)
     assert "held_out_loss" not in pd.read_csv(run.metrics).columns  # nothing held out has a label
 
 
 @pytest.mark.parametrize(
-    ("kept", "words"),
+    ("names_with_label", "message"),
     [
         (("DMSO",), r"The fold has 6 readable sites with a known perturbation in 1 class\(es\); at least two classes"),
         ((), r"The fold has 0 readable sites with a known perturbation in 0 class\(es\)"),
     ],
 )
-def test_a_training_fold_of_one_class_or_none_is_refused(folder: Path, kept: tuple[str, ...], words: str) -> None:
+def test_a_training_fold_of_one_class_or_none_is_refused(
+    folder: Path, names_with_label: tuple[str, ...], message: str
+) -> None:
     screen = read_screen(folder / "screen")
     in_fold = screen.sites["experiment"] != "E3"
-    names = screen.sites["perturbation"].where(~in_fold | screen.sites["perturbation"].isin(kept), "")
-    other = changed(screen, perturbation=names)
-    name = f"one class {len(kept)}"
+    names = screen.sites["perturbation"].where(~in_fold | screen.sites["perturbation"].isin(names_with_label), "")
+    other = with_columns(screen, perturbation=names)
+    name = f"one class {len(names_with_label)}"
     run = start_run(
         write_again(other, folder / name),
         hold_out(other, column="experiment", values=["E3"]),
         resolve_config("scratch", [*TRAINING], epochs=1),
         folder / "runs" / name,
     )
-    with pytest.raises(FoldError, match=words):
+    with pytest.raises(FoldError, match=message):
         go_on(run)
 
 
@@ -142,11 +144,11 @@ def test_two_sites_are_a_batch_and_a_batch_of_one_is_refused(folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [(["E1", "E2", "E3"], "The training fold of experiment=E1,E2,E3 is empty: 24 sites"), (["E9"], "E9")],
 )
-def test_a_split_that_leaves_one_side_empty_is_refused(folder: Path, values: list[str], words: str) -> None:
-    with pytest.raises(FoldError, match=words):
+def test_a_split_that_leaves_one_side_empty_is_refused(folder: Path, values: list[str], message: str) -> None:
+    with pytest.raises(FoldError, match=message):
         hold_out(read_screen(folder / "screen"), column="experiment", values=values)
 
 

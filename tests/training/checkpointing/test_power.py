@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_kill import state_after, told_by
+from test_kill import state_after, steps_of
 
 from distangle.training.checkpointing.checkpoints import load_state, save_state
 
@@ -24,20 +24,20 @@ class Disk:
     `names_first`, as many file systems do it, a new name is there at once, and its bytes may not be.
     """
 
-    def __init__(self, folder: Path, *, names_first: bool, lies: bool) -> None:
-        self.folder, self.names_first, self.lies = folder, names_first, lies
+    def __init__(self, folder: Path, *, names_first: bool, is_lying: bool) -> None:
+        self.folder, self.names_first, self.lies = folder, names_first, is_lying
         self.bytes_of: dict[int, bytes] = {path.stat().st_ino: path.read_bytes() for path in folder.iterdir()}
         self.names = self._names_now()
 
     def _names_now(self) -> dict[str, int]:
         return {path.name: path.stat().st_ino for path in self.folder.iterdir()}
 
-    def after(self, operation: str, given: Any, result: Any) -> None:
+    def after(self, operation: str, arguments: Any, result: Any) -> None:
         """Take note of an operation that was done."""
-        if operation == "open" and given[1] & os.O_TRUNC:
+        if operation == "open" and arguments[1] & os.O_TRUNC:
             self.bytes_of.pop(os.fstat(result).st_ino, None)  # numbers of files that are gone are given again
         if operation == "fsync" and not self.lies:
-            path = Path(f"/proc/self/fd/{given[0]}").resolve()
+            path = Path(f"/proc/self/fd/{arguments[0]}").resolve()
             if path.is_dir():
                 self.names = self._names_now()
             else:
@@ -56,22 +56,22 @@ def save_until(n: int, disk: Disk, patch: pytest.MonkeyPatch) -> bool:
     """Save the state after four steps; the power goes at the n-th operation, or after the last one. Whether it was."""
     count = 0
 
-    def watched(name: str) -> Callable[..., Any]:
+    def wrap(name: str) -> Callable[..., Any]:
         real = getattr(os, name)
 
-        def call(*args: Any, **words: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             nonlocal count
             count += 1
             if count >= n:
                 raise PowerLoss
-            result = real(*args, **words)
+            result = real(*args, **options)
             disk.after(name, args, result)
             return result
 
         return call
 
     for name in OPERATIONS:
-        patch.setattr(os, name, watched(name))
+        patch.setattr(os, name, wrap(name))
     try:
         save_state(state_after(4), disk.folder, fingerprint="f")
     except PowerLoss:
@@ -90,10 +90,10 @@ def test_without_power_at_any_operation_of_a_save_the_old_state_or_the_new_is_th
             save_state(state_after(steps), folder, fingerprint="f")
         disk = Disk(folder, names_first=names_first, lies=False)
         with pytest.MonkeyPatch.context() as patch:
-            saved = save_until(n, disk, patch)
+            is_saved = save_until(n, disk, patch)
         disk.lose_power()
-        outcomes.append(told_by(folder))
-        if saved:
+        outcomes.append(steps_of(folder))
+        if is_saved:
             break
     assert set(outcomes) == {3, 4}
     assert outcomes == sorted(outcomes), "once the new state is there, it stays"
