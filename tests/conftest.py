@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # a barrier of threads crawls on a busy machine
+    torch.set_num_threads(1)  # synchronizing threads is slow on a busy machine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,7 +34,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A headless Chromium, one for all tests of a process."""
+    """Start a headless Chromium, one for all tests of a process."""
     from view_page import find_browser
 
     path = find_browser()

@@ -38,7 +38,7 @@ NO_TORCH = [
     "training.config",
     *(f"core.{path.stem}" for path in sorted((SOURCE / "core").glob("[a-z]*.py")) if path.stem != "distributed"),
 ]
-MAX_LINES = 400  # of a file; raise it here, in the open, with the reason
+MAX_LINES = 400  # of a file; longer files are listed with their reason
 LONGER_FOR_A_REASON: dict[str, str] = {}
 
 
@@ -127,7 +127,9 @@ def test_no_circle_inside_a_package() -> None:
 def test_a_package_stays_small(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     name = path.relative_to(SOURCE).as_posix()
-    assert lines <= MAX_LINES or name in LONGER_FOR_A_REASON, f"{name} has {lines} lines: is it still one duty?"
+    assert lines <= MAX_LINES or name in LONGER_FOR_A_REASON, (
+        f"{name} has {lines} lines; split it, or add it to LONGER_FOR_A_REASON"
+    )
 
 
 def test_packages_without_torch_load_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""The verbs on a run that was cross-validated and trained on everything, and on one that held nothing out."""
+"""Verbs on a cross-validated run that was refit on all sites, and on a run that held nothing out."""
 
 import html
 import json

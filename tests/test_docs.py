@@ -37,7 +37,7 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 @functools.cache
 def docstrings() -> list[tuple[str, str]]:
-    """(`losses.arc_margin.arc_margin_loss`, docstring) of every module, class and function."""
+    """Return (`losses.arc_margin.arc_margin_loss`, docstring) of every module, class and function."""
     problems = []
     for path in sorted(SOURCE.rglob("*.py")):
         module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
@@ -64,7 +64,7 @@ def is_in(name: str, module: str) -> bool:
 
 
 def homes() -> dict[int, set[str]]:
-    """Equation number -> modules whose docstrings declare it as their source."""
+    """Map equation numbers to the modules whose docstrings declare them as source."""
     problems: dict[int, set[str]] = {}
     modules = {name for name, _ in docstrings() if is_module(name)}
     for name, text in docstrings():
@@ -107,7 +107,7 @@ def test_every_departure_has_its_row_and_every_row_its_departure() -> None:
 
 
 def test_links_point_at_files_and_headings_that_exist() -> None:
-    """`make docs` looks again, with every page that it generates."""
+    """`make docs` checks the generated pages too."""
     generated = re.compile(r"^(?:\.\./)?(?:reference/)?generated/|^\.\./\.\./configuration")
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
@@ -137,7 +137,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 @by_page
 def test_every_command_in_a_block_is_one_that_the_program_takes(page: Path) -> None:
-    """Parsed with the parser of the program; nothing is run, for most commands need a laboratory's plates or hours."""
+    """Only parsed, not run: most commands need real plates or hours."""
     commands = list(distangle_commands(page))
     assert [arguments for arguments in commands if arguments[0] not in app] == []
     for arguments in commands:

@@ -1,4 +1,4 @@
-"""The main job through the command line, on a tiny synthetic screen: every verb, every file, every bad word."""
+"""The main job through the command line on a tiny synthetic screen: every verb, every file, bad arguments."""
 
 import dataclasses
 import html

@@ -1,4 +1,4 @@
-"""The notebook of the documentation: its cells run, and its page shows what they gave."""
+"""The notebook of the documentation: its cells run, and its page shows their outputs."""
 
 import ast
 import importlib.util
@@ -11,7 +11,7 @@ import pytest
 from distangle import plot
 from docs_pages import DOCS
 
-# What makes the notebook small enough for a test.
+# Replacements that make the notebook small enough for a test.
 SMALLER = {
     "epochs=10": "epochs=1",
     "n_sites=8": "n_sites=4",

@@ -1,4 +1,4 @@
-"""A screen in which nothing was done, every label in one experiment only: no option of the program may name one."""
+"""A screen of noise with each label in one experiment only: with no option may a network predict labels."""
 
 import math
 from pathlib import Path
@@ -42,7 +42,7 @@ def null_screen(folder: Path, *, seed: int) -> Screen:
 
 
 def accuracy_on_nothing(folder: Path, preset: str, changes: tuple[str, ...], *, seed: int) -> tuple[int, int, float]:
-    """Train on replicate 1; return right and all treatment sites of replicate 2, and what a probe names of E0 to E9."""
+    """Train on replicate 1; return correct and all sites of replicate 2, and the accuracy of a probe for E0 to E9."""
     screen = null_screen(folder, seed=seed)
     config = resolve_config(preset, ["precision=fp32", *changes], seed=seed)
     run = start_run(screen, hold_out(screen, column="replicate", values=["2"]), config, folder / "run")
@@ -115,7 +115,7 @@ def test_no_standardisation_with_any_norms_names_anything(tmp_path: Path, standa
 def test_one_reference_for_both_sides_would_name_the_experiments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fault that these tests look for: they see it when it is planted."""
+    """Plant the fault that these tests look for: they must detect it."""
     from distangle.images import ImageCache
 
     original = ImageCache.__init__

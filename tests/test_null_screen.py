@@ -1,4 +1,4 @@
-"""Where the labels say nothing, the score of the default split says so: 20 seeds of screen, folds and network."""
+"""On labels without an effect, the default split scores chance: 20 seeds of screen, folds and network."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ from distangle.synthetic import SimulationConfig, simulate
 from distangle.training import resolve_config, start_run, train
 
 N_SEEDS = 20
-N_CLASSES = 6  # five treatments and untreated, one well of each on every plate: an even chance for any answer
+N_CLASSES = 6  # five treatments and untreated, one well of each per plate: chance is 1 / 6
 SMALL: dict[str, object] = {
     "image_size": 32,
     "magnification": 0.5,
@@ -28,7 +28,7 @@ SMALL: dict[str, object] = {
 
 
 def shuffle_wells(screen: Screen, *, seed: int) -> Screen:
-    """The labels of each plate dealt out anew over its wells; the sites of a well stay together."""
+    """Shuffle the labels of each plate over its wells; the sites of a well stay together."""
     sites = screen.sites.copy()
     for place, wells in sites.groupby(["experiment", "plate"]).groups.items():
         names = sites.loc[wells].groupby("well")["perturbation"].first()
@@ -40,7 +40,7 @@ def shuffle_wells(screen: Screen, *, seed: int) -> Screen:
 
 
 def held_out(folder: Path, *, seed: int, null: bool, shuffle: bool = False) -> tuple[float, int]:
-    """Simulate, index, divide, train: the accuracy over the held-out sites after the last epoch, and their number."""
+    """Simulate, index, divide and train; return the final held-out accuracy and the number of held-out sites."""
     simulate(folder / "plates", SimulationConfig.model_validate({**SMALL, "seed": seed, "null": null}), workers=1)
     screen = index(folder / "plates", layout="rxrx1", probe=probe_image)
     write_screen(shuffle_wells(screen, seed=seed) if shuffle else screen, folder / "screen")
@@ -56,7 +56,7 @@ def held_out(folder: Path, *, seed: int, null: bool, shuffle: bool = False) -> t
 
 
 def far_from_chance(accuracies: list[tuple[float, int]]) -> float:
-    """How many standard errors the mean lies above chance; the seeds are the independent witnesses."""
+    """Return how many standard errors the mean over seeds lies above chance."""
     shares = np.array([share for share, _ in accuracies])
     error = shares.std(ddof=1) / np.sqrt(len(shares))
     n = sum(n for _, n in accuracies)

@@ -34,7 +34,7 @@ N_SCREENS, EPOCHS = 3, 100
 
 
 def accuracies(screen: Path, run: Path, seed: int, *settings: str) -> tuple[float, float]:
-    """Of single sites in the untouched experiments, one view: of treatments, and the mean over all classes."""
+    """Return the accuracy on single sites of the untouched experiments: of treatments, and balanced over classes."""
     flags = [word for setting in settings for word in ("--set", f"pseudo_labels.{setting}")]
     options = ["--preset", "scratch", "--epochs", str(EPOCHS), "--seed", str(seed), "--set", "batch_size=8", *FOLDS]
     main(["train", str(screen), "--out", str(run), *options, *flags])
@@ -49,7 +49,7 @@ def accuracies(screen: Path, run: Path, seed: int, *settings: str) -> tuple[floa
 @pytest.mark.slow
 def test_pseudo_labels_gain_five_points_on_untouched_experiments(tmp_path: Path) -> None:
     gains = []
-    for seed in range(11, 11 + N_SCREENS):  # other screens than those that the settings were chosen on
+    for seed in range(11, 11 + N_SCREENS):  # not the screens on which the settings were chosen
         flags = [word for pair in SCREEN for word in ("--set", pair)]
         main(["simulate", str(tmp_path / f"lab{seed}"), "--seed", str(seed), "--workers", "1", *flags])
         main(["index", str(tmp_path / f"lab{seed}"), "--out", str(tmp_path / f"screen{seed}")])

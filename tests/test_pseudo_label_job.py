@@ -1,4 +1,4 @@
-"""Pseudo labels through the command line on a tiny synthetic screen: three folds, a resume, and what is said."""
+"""Pseudo labels through the command line on a tiny synthetic screen: three folds, a resume, and messages."""
 
 import json
 from pathlib import Path
@@ -158,7 +158,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(
 
 
 def test_a_collapse_is_said_and_recorded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # After one epoch a network knows next to nothing: its choices for the wells are far from even.
+    # After one epoch a network has learned little and assigns the wells very unevenly.
     arguments = [word.replace("min_entropy=0", "min_entropy=1") for word in training("alpha_ramp")]
     main(["train", str(folder / "screen"), "--out", str(folder / "runs/collapsed"), *arguments])
     message = " ".join(capsys.readouterr().err.split())

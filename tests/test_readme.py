@@ -18,7 +18,7 @@ from distangle.cli import main
 from docs_pages import DOCS, README, code_blocks, distangle_commands
 
 SHORT = ("simulate", "index", "check")
-# What makes the tutorial's screen small enough for a test.
+# Replacements that make the screen of the tutorial small enough for a test.
 SMALLER = {"experiments_per_cell_type=3": "experiments_per_cell_type=2", "n_treatments=10": "n_treatments=3"}
 SMALL = ("image_size=64", "n_positive_controls=1", "n_negative_controls=2", "plates_per_experiment=1")
 GUIDES = ("index-my-layout", "hold-out", "read-the-scores", "explain", "view", "export", "profile-a-run")
@@ -27,7 +27,7 @@ PAGES = ("tutorial", *(f"how-to/{name}" for name in GUIDES))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the short commands of the tutorial and then the Python block of the README were run."""
+    """Run the short commands of the tutorial, then the Python block of the README; return their folder."""
     root = tmp_path_factory.mktemp("readme")
     before = Path.cwd()
     os.chdir(root)
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def names(folder: Path) -> dict[str, object]:
-    """What the Python block of the README leaves behind; its run is also the first run of the guides."""
+    """Return the names defined by the Python block of the README; its run is also the first run of the guides."""
     (block,) = code_blocks(README, "python")
     names: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - the README is ours

@@ -1,4 +1,4 @@
-"""Every real set at hand indexes, is checked, and is drawn, by the commands of docs/screens.md."""
+"""Every real data set at hand is indexed, checked and drawn by the commands of docs/screens.md."""
 
 import json
 import shutil

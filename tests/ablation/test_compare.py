@@ -12,7 +12,7 @@ def counts(correct: list[list[float]], n: list[list[float]]) -> HitCounts:
 
 
 def six(value: float, *, spread: float = 0.0) -> HitCounts:
-    """Six groups of ten wells of one class, apart by `spread`."""
+    """Return counts of six groups of ten wells of one class; `spread` separates the groups."""
     return counts([[10 * (value + spread * k)] for k in (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)], [[10]] * 6)
 
 
@@ -47,7 +47,7 @@ def test_classes_that_no_group_has_are_not_in_the_mean() -> None:
 
 
 def test_a_difference_is_taken_within_groups_and_seeds() -> None:
-    # Groups and seeds differ widely, the condition is better by exactly 0.1 in each: one well of 60 is what is left.
+    # Groups and seeds differ widely, but the condition gains exactly 0.1 in each; only the rounding to wells remains.
     base = {("baseline", s): six(0.4 + 0.1 * s, spread=0.05) for s in range(3)}
     better = {
         ("cutmix", s): HitCounts(n_correct=run.n_correct + 1, n_scored=run.n_scored, n_wells=60)

@@ -1,4 +1,4 @@
-"""An ablation on a tiny screen: ordinary runs, stopped and gone on with, and a table that agrees with their scores."""
+"""An ablation on a tiny screen: ordinary runs, stopped and resumed, and a table that agrees with their scores."""
 
 import csv
 import json
@@ -75,7 +75,7 @@ def test_every_switch_is_a_setting_and_the_baseline_has_none_on() -> None:
     assert settings_off == {
         name: value_off for part in COMPONENTS.values() for name, (value_off, _) in part.settings.items()
     }
-    for condition in CONDITIONS:  # valid, whatever is on
+    for condition in CONDITIONS:  # valid with any parts switched on
         configure(condition, recipe("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2"), seed=0)
 
 
@@ -361,7 +361,7 @@ def test_all_four_conditions_of_the_paper_run_where_labels_are_hidden(folder: Pa
 
 @pytest.fixture
 def planning_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `ablate` end after its plan is written."""
+    """End `ablate` after it has written its plan."""
 
     def stop(*_args: object, **_kwargs: object) -> None:
         message = "planned"

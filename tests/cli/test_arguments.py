@@ -1,4 +1,4 @@
-"""The parsers of command-line values: what they accept, and the error that they raise otherwise."""
+"""Parsers of command-line values: what they accept, and the errors that they raise."""
 
 import re
 from pathlib import Path

@@ -57,7 +57,7 @@ def test_every_number_of_a_table_is_printed_whole_at_any_width(width: int, monke
     for cell in ROW[4:]:
         assert text.count(cell) >= 2
     assert all(len(row) <= width for row in text.splitlines())
-    if width < 120:  # a number without its column's name would say nothing
+    if width < 120:  # a narrow table names the column in each row
         assert "chance 0.111" in text
         assert "site  views 1  treatments  all" in text
 

@@ -1,4 +1,4 @@
-"""Help in the order of work with an example each, settings with a meaning, and wrong words found at once."""
+"""Help: verbs in the order of work, each with an example; settings explained; misspelled words corrected."""
 
 import re
 import subprocess
@@ -90,7 +90,7 @@ for words in (["--version"], ["--help"], ["report", "nosuch"], ["predict", "nosu
         "nosuch is not a screen: it has no screen.json. Run `distangle index SOURCE --out nosuch` to make one."
         in process.stderr
     )
-    assert "predict" in process.stderr  # what was meant
+    assert "predict" in process.stderr  # the suggested verb
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_label_of_cells_goes_through_every_verb(screen: Path, capsys: pytest.C
     assert json.loads((lab / "run" / "run.json").read_text())["classes"] == list(PHENOTYPES)
     main(["predict", out])
     output = capsys.readouterr()
-    # One well of the twelve has a cell without a label, and holds both others all the same.
+    # One of the twelve wells has a cell without a label; its other cells still hold both labels.
     assert output.err.count("The wells have no single phenotype (12 of 12 wells hold several), so no score") == 1
     assert "1 of 16 held-out sites have no label in column 'phenotype': they are predicted and not" in output.err
     assert [line.split()[0] for line in output.out.splitlines()[1:] if line.split()[0] in ("site", "well")] == [

@@ -1,4 +1,4 @@
-"""Images or screens that were moved: every verb says so and takes the new folder; another screen stays another."""
+"""Moved images or screens: every verb reports it and accepts the new folder, but no other screen."""
 
 import json
 import shutil

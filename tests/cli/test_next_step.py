@@ -1,4 +1,4 @@
-"""What a verb says of the next step, and refuses before it reads for hours."""
+"""Verbs name the next step, and refuse bad requests before they read for hours."""
 
 from pathlib import Path
 

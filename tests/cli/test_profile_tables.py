@@ -1,4 +1,4 @@
-"""`distangle profile` on tables with faults: what is printed, what is refused, and what lies in the folder."""
+"""`distangle profile` on tables with faults: what is printed, what is refused, and which files are written."""
 
 from collections.abc import Callable
 from pathlib import Path

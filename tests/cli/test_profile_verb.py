@@ -1,4 +1,4 @@
-"""`distangle profile`: its files, its page, its terminal, and a run that stops on the way."""
+"""`distangle profile`: its files, its page, its output, and a run that is stopped."""
 
 import csv
 import os

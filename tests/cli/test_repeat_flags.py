@@ -1,4 +1,4 @@
-"""Pairs on the command line: with commas, one after another, and with a flag for each."""
+"""Pairs on the command line: separated by commas, by spaces, or each after its own flag."""
 
 from pathlib import Path
 

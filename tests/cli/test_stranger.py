@@ -1,6 +1,6 @@
 """A run, a screen and a configuration from a stranger go through every verb.
 
-Nothing of them is executed, nothing outside is read, written or fetched, nothing is left half written, and every
+Nothing in them is executed, nothing outside is read, written or fetched, no file is left half written, and every
 message names the file and the next step.
 """
 
@@ -54,7 +54,7 @@ def lab(lab_with_run: Path, tmp_path: Path) -> Lab:
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test in which anything is connected to, also where the error is caught on the way."""
+    """Fail a test that opens a connection, even if the program catches the error."""
     connections: list[object] = []
 
     def connect(self: socket.socket, address: object) -> None:
@@ -74,7 +74,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def error_of(
     arguments: list[str], lab: Lab, capsys: pytest.CaptureFixture[str], *, names: str = "", status: int = 1
 ) -> str:
-    """Run a verb that must refuse; return its error. Everything that holds for every refusal is checked here."""
+    """Run a verb that must refuse, check what holds for every refusal, and return its error."""
     before = lab.victim_hash()
     exit_status = status_of(arguments)
     out, message = capsys.readouterr()
@@ -95,7 +95,7 @@ def test_a_damaged_file_is_named_by_every_verb_that_rests_on_it(
     lab: Lab, capsys: pytest.CaptureFixture[str], name: str, attack: str, verb: str
 ) -> None:
     stranger.ATTACKS[attack](lab.run / name, lab)
-    # A link may be met at any file of the run before the verb comes to its own.
+    # The verb may refuse a link before it reads the damaged file.
     assert Path(name).name in error_of(stranger.verbs_of_a_run(lab)[verb], lab, capsys)
 
 

@@ -12,7 +12,7 @@ from distangle.core.allocator import keep_freed_memory, return_freed_memory
 UNSET = {
     name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES" and not name.startswith("MALLOC_")
 }
-# Arrays of 48 MiB, above what glibc keeps by itself, written whole and freed; prints the pages asked of the system.
+# Write and free arrays of 48 MiB, which glibc does not keep by default; print the pages requested from the system.
 FREED = """
 import resource, sys
 from distangle.core.allocator import keep_freed_memory

@@ -24,7 +24,7 @@ def by_number(outcomes: Iterator[Outcome[str]]) -> dict[int, Outcome[str]]:
 
 
 def work_in(folder: Path) -> Callable[[], Callable[[str], str]]:
-    """Return a function that opens the work; nested, so that it travels by value."""
+    """Return a function that opens the work; nested, so that it is pickled by value."""
 
     def open_work() -> Callable[[str], str]:
         (folder / f"opened-{os.getpid()}").touch()
@@ -122,7 +122,7 @@ def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.Monk
 
 
 class StubRay:
-    """Stands for Ray where no cluster is needed."""
+    """Replace Ray where no cluster is needed."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.options: dict[str, object] = {}

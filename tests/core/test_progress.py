@@ -1,4 +1,4 @@
-"""Progress: a time left that is right within a factor of two or not shown, steps that are all counted, no silence."""
+"""Progress: the time left is right within a factor of two or not shown; every step is counted; no long silence."""
 
 import io
 
@@ -46,7 +46,7 @@ def test_a_slow_start_does_not_count_as_the_speed() -> None:
     times = [14.0, 15.0, 15.3, 15.6, 16.0, 16.4, 16.8]  # workers start, then two or three percent a second
     for n_done, time in enumerate(times, start=1):
         clock.mark(n_done, at=time)
-        assert clock.left(at=time) is None  # too little was seen for a number
+        assert clock.left(at=time) is None  # too few steps for an estimate
     for n_done in range(8, 60):
         clock.mark(n_done, at=16.8 + 0.4 * (n_done - 7))
     assert clock.left(at=16.8 + 0.4 * 52) == pytest.approx(41 * 0.4, rel=0.2)
@@ -54,7 +54,7 @@ def test_a_slow_start_does_not_count_as_the_speed() -> None:
 
 def test_pieces_that_end_at_once_are_one_mark_and_promise_nothing() -> None:
     clock = Clock(100)
-    for n_done in range(1, 51):  # half of it in one burst
+    for n_done in range(1, 51):  # half of the steps at once
         clock.mark(n_done, at=3.0 + n_done / 1000)
     assert clock.left(at=4.0) is None
 
@@ -75,7 +75,7 @@ def test_speeds_that_disagree_early_give_no_time_and_later_the_last_one_counts()
 
 @pytest.mark.parametrize("slow_start", [2.0, 20.0])
 def test_after_a_slow_start_every_time_from_five_percent_on_is_right_within_two(slow_start: float) -> None:
-    """The first pieces wait for workers that compile: they took twenty times as long."""
+    """The first steps wait for workers that compile, and take twenty times as long."""
     clock, time, total = Clock(1000), 0.0, 1000
     for n_done in range(1, total):
         time += slow_start if n_done <= 10 else 1.0
@@ -191,7 +191,7 @@ def test_a_silence_of_two_seconds_is_broken_once_and_then_ever_more_rarely() -> 
     assert state.due_message(250.0) == ""
     state.action = "scoring"
     assert state.due_message(250.1) == "train: scoring, 12 of 40 images"
-    state.bars, state.action = 1, "drawing"  # a bar moves by itself
+    state.bars, state.action = 1, "drawing"  # a bar shows its own progress
     assert state.due_message(9999.0) == ""
 
 

@@ -1,4 +1,4 @@
-"""Empirical Bayes estimates of groups: variance components by hand, and planted ones found again."""
+"""Empirical Bayes estimates of groups: variance components by hand, and planted ones recovered."""
 
 import numpy as np
 

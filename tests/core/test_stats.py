@@ -1,4 +1,4 @@
-"""Intervals by hand, and how often they hold a truth that is known."""
+"""Intervals by hand, and their coverage of a known truth."""
 
 import importlib.util
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_the_interval_is_that_of_korn_and_graubard_by_hand() -> None:
     n = p * (1 - p) / variance * (t.ppf(0.975, 59) / t.ppf(0.975, 5)) ** 2
     expected = beta.ppf(0.025, n * p, n - n * p + 1), beta.ppf(0.975, n * p + 1, n - n * p)
     assert share_interval(correct, group, wells=np.arange(60)) == pytest.approx(expected)
-    # Sites of one well tell nothing new.
+    # More sites of the same well add no information.
     four = np.repeat(np.arange(60), 4)
     assert share_interval(correct[four], group[four], wells=four) == pytest.approx(expected)
 
@@ -82,7 +82,7 @@ def test_a_mean_has_student_s_interval_over_its_groups() -> None:
     assert two_columns is not None
     np.testing.assert_allclose(two_columns[1], -two_columns[0][::-1])
     assert mean_interval(values[:4], np.arange(4)) is None
-    # No well of 8 changed: that one could have is not ruled out.
+    # None of 8 wells changed: the interval must still include a change of one.
     assert mean_interval(np.zeros(8), np.arange(8), min_error=1 / 8) == pytest.approx([-2.365 / 8, 2.365 / 8], 1e-3)
 
 
@@ -104,7 +104,7 @@ def test_intervals_of_accuracies_hold_the_truth(
 
 
 def test_wells_of_a_group_are_never_assumed_independent(simulation: ModuleType) -> None:
-    # Most groups are perfect and a few are not: six that look alike tell nothing of it.
+    # Most groups are perfect, a few are not: six equal groups give no estimate of the spread.
     world = {"n_groups": 6, "n_wells": 200, "repeats": REPEATS, "seed": 4, "shape": "beta"}
     assert simulation.share_coverage(0.99, 0.05, **world) >= LEAST
 
@@ -125,11 +125,11 @@ def test_intervals_of_means_hold_the_truth(
 @pytest.mark.parametrize(
     ("n_groups", "fault"),
     [
-        (3, lambda patch: patch.setattr(stats, "_t_quantile", lambda n: 1.96)),  # no word of how few groups there are
+        (3, lambda patch: patch.setattr(stats, "_t_quantile", lambda n: 1.96)),  # ignores the number of groups
         (
             20,
             lambda patch: patch.setattr(stats.LeaveOneGroupOut, "variance", property(_independent)),
-        ),  # wells as if each stood alone
+        ),  # treats wells as independent
     ],
 )
 def test_the_simulation_sees_what_is_wrong(

@@ -1,4 +1,4 @@
-"""Names in two Unicode forms are one name, wherever they stand; a file keeps its own."""
+"""Names in two Unicode forms are one name everywhere; files are opened by their own form."""
 
 import unicodedata
 from collections.abc import Callable
@@ -105,6 +105,6 @@ def test_of_two_files_that_differ_by_form_alone_neither_is_guessed(tmp_path: Pat
         (tmp_path / name).write_text(name)
     assert path_on_disk(tmp_path, form(NFD, "é1.tif")) == form(NFD, "é1.tif")
     assert path_on_disk(tmp_path, "10\u03bc.tif") == "10\u00b5.tif"
-    third = "e\u0301\u200b1.tif"  # written as neither of the two
+    third = "e\u0301\u200b1.tif"  # in neither of the two forms
     assert path_on_disk(tmp_path, third) == third
     assert path_on_disk(tmp_path, "gone/é.tif") == "gone/é.tif"

@@ -1,4 +1,4 @@
-"""A run explained beside runs of other seeds and one trained on shuffled labels."""
+"""A run explained together with runs of other seeds and a run trained on shuffled labels."""
 
 from pathlib import Path
 

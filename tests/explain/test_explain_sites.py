@@ -35,7 +35,7 @@ FAST = ExplainSettings(n_null_maps=20, n_draws=50, sites_at_once=4)
 
 
 class Inputs:
-    """Ten sites in five wells of two experiments, with the raw images they were standardized from."""
+    """Ten sites in five wells of two experiments, with their raw images."""
 
     def __init__(self, dtype=np.uint8):
         rng = rng_for(1, "sites")
@@ -151,7 +151,7 @@ def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(inputs, expl
 def test_the_null_of_a_mean_gives_every_site_a_random_map_of_its_own():
     draws = rng_for(4, "null").normal(0, 1, (1000, 3))
     null = mean_over_sites(np.stack([draws] * 25), rng=rng_for(5, "shuffle"))
-    # Maps shared by the 25 sites would vary together: standard deviation 1 instead of 1 / 5.
+    # If the 25 sites shared their random maps, the standard deviation would be 1 instead of 1 / 5.
     np.testing.assert_allclose(null.std(axis=0), 0.2, atol=0.03)
 
 

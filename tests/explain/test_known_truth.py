@@ -44,7 +44,7 @@ def train_classifier(*, has_effect):
 
 @pytest.fixture(scope="module")
 def model_and_sites():
-    model = train_classifier(planted=True)
+    model = train_classifier(has_effect=True)
     images, targets, places = noisy_sites(40, has_effect=True, seed=1000)
     return model, images[targets == 1], targets[targets == 1], places[targets.numpy() == 1]
 
@@ -69,7 +69,7 @@ def test_the_map_points_at_the_planted_region(model_and_sites):
 
 
 def test_where_nothing_was_planted_no_channel_is_named():
-    model = train_classifier(planted=False)
+    model = train_classifier(has_effect=False)
     images, targets, _ = noisy_sites(40, has_effect=False, seed=1000)
     values = channel_shapley(model, batch(images, None, targets)).values.numpy()
     assert shapley_null(values.astype(np.float64), rng=rng_for(1, "null")).p_family.min() > 0.05

@@ -162,7 +162,7 @@ def error_of(screen: Screen, name: str) -> str:
 
 
 def test_an_unknown_well_names_the_nearest(planted_run: PlantedRun) -> None:
-    # The plates have wells B02, B03, B05, B06 ... : every third one is absent.
+    # The plates have wells B02, B03, B05, B06, ...: every third well is absent.
     text = error_of(planted_run.screen, "HUVEC-02/1/B04")
     assert text.startswith("The screen has no well HUVEC-02/1/B04. Expected a well such as HUVEC-02/1/B03, ")
     assert "HUVEC-01" not in text

@@ -26,7 +26,7 @@ needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs the extra onnx")
 
 
 def run_with(root: Path, *, shape: tuple[int, int] | None = (48, 64), **changes: Any) -> RunFolder:
-    """Write a run that has only its final weights; the batch norms and the prior have other values than at first."""
+    """Write a run with final weights only; batch norms and prior differ from their initial values."""
     options: dict[str, Any] = {"backbone": "resnet_small", "embedding_size": 8, "n_cell_types": 2, **changes}
     config = ModelConfig(n_channels=2, n_perturbations=len(CLASSES), **options)
     model = build_classifier(config, seed=0)

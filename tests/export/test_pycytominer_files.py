@@ -1,4 +1,4 @@
-"""One table per plate and one of all: no plate shares a file, and the reader finds the same wells and features."""
+"""One table per plate and one of all plates; reading them gives the same wells and features."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A random screen while it is made up: plates, wells, sites, channels, and the table of its wells."""
+"""A random screen in the making: plates, wells, sites, channels, and the table of its wells."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ class Draft:
     """A screen that is being made up.
 
     Attributes:
-        rng: Decides everything.
+        rng: Makes every choice.
         layout: Name of the layout.
         shape: Height and width of a plane, px.
         dtype: Of a pixel.
@@ -33,14 +33,14 @@ class Draft:
         sites: Numbers of the sites of every well, as they are written.
         channels: Names that the screen's channels must have, by their numbers.
         options: For `index`.
-        files: Path to what is to be written.
-        texts: Path to a table or to metadata.
-        deeds: What else is to be written.
-        labels: Experiment, plate, row and column to the true perturbation; None where nothing says it.
+        files: Path to the planned content of an image file.
+        texts: Path to the text of a table or of metadata.
+        deeds: Functions that write everything else.
+        labels: Experiment, plate, row and column to the true perturbation; None where no file gives it.
         fault: Kind of the fault; "" for none.
         instance: Which one of the kind.
-        says: Regular expression of which a remark or refusal about the fault has a match.
-        untold: Facts that may be other than made, such as the names of plates, where the fault hides them.
+        says: Regular expression that a remark or refusal about the fault matches.
+        untold: Facts that may differ from the draft because the fault hides them, such as the names of plates.
         extra: What the judge should know beside: `must_be_whole`, where a refusal is wrong; `advised`, options with
             which all is read where it was refused; `planes_by_channel`; `numbers` that channels may be called by;
             `more`, a check of the screen.

@@ -1,4 +1,4 @@
-"""Whether a screen says what its source says: every site by its pixels, every absence by a refusal."""
+"""Compare a screen with its source: every site by its pixels, every absence by a refusal."""
 
 import inspect
 import re
@@ -27,13 +27,13 @@ HARMLESS = frozenset({"larger plate assumed", "same bytes"})
 
 @dataclass
 class Verdict:
-    """What `index` made of a source.
+    """The result of indexing a source.
 
     Attributes:
         draft: What was made.
         error: What was raised; "" for nothing.
         screen: What was indexed.
-        wrong: What is not as it was made, a line each, beginning with its kind.
+        wrong: Differences from the draft, one per line, each beginning with its kind.
         n_indexed: Sites in the screen.
         n_true: Sites in the source.
     """
@@ -94,7 +94,7 @@ _ASIDE = ("name not recognized", "images without a table row", *sorted(HARMLESS)
 
 
 def _is_said(d: Draft, screen: Screen, line: str) -> bool:
-    """Whether a remark or refusal speaks of what is other than it was made; of pixels and labels none can."""
+    """Return whether a remark or refusal names the difference; none can name pixels or labels."""
     if not line.startswith(_MAY_BE_SAID):
         return False
     rows = screen.problems
@@ -104,7 +104,7 @@ def _is_said(d: Draft, screen: Screen, line: str) -> bool:
 
 
 def _problems_as_advised(d: Draft, source: Path, options: dict[str, Any], true: list[Place]) -> Iterator[str]:
-    """Ask again as a refusal advises: with the option that a fault's draft names, all must be read."""
+    """Index again with the option that the refusal advises: then every site must be read."""
     if not known_options(d.extra.get("advised", {})):
         return
     try:

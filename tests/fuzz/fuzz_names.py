@@ -1,4 +1,4 @@
-"""Faults of names: where rows are counted from, what folders are, how wells are spelled, moments, thumbnails."""
+"""Faults of names: rows counted from 0, folders of times, spellings of wells, thumbnails."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -292,7 +292,7 @@ def well_spelling(rng: random.Random) -> Draft:
             row[well_column] = f"{_small(r) if small else letters(r)}{c + 1:02d}"
         d.texts["wells.csv"] = text_of([header, *rows])
         d.options["tables"] = "wells.csv"
-        if instance == "small alone" and small:  # without a word about the plate a and A may be one row
+        if instance == "small alone" and small:  # without a plate size, a and A may be one row
             d.options.update(plate_rows=32, plate_columns=48)
         if instance == "small alone" and not small:
             instance += ", map in AA"

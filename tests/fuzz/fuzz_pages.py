@@ -1,4 +1,4 @@
-"""Faults of files: pages that are no channels, polarity, chunks, and what the instrument says of channels."""
+"""Faults of files: pages that are no channels, polarity, chunks, and channel metadata of the instrument."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -224,14 +224,14 @@ def instrument_metadata(rng: random.Random) -> Draft:
     rotated = [*stains[1:], stains[0]]
     d.files.clear()
     for key, plate in d.plates.items():
-        # What the metadata say of channel 1, 2, ..., which is the truth.
+        # The metadata of channels 1, 2, ... are the truth.
         order = rotated if instance == "order of a plate" and key[1] == len(d.plates) - 1 else stains
         folder, rows = "", []
         for place in d.places():
             if (place.experiment, place.plate) == key:
                 path = path_of(d, scheme, place, ending)
                 index_place = place
-                if instance == "wells":  # the names have exchanged two wells
+                if instance == "wells":  # the names of two wells are exchanged
                     wells = d.wells[key]
                     row, column = wells[(wells.index((place.row, place.column)) + 1) % len(wells)]
                     index_place = place._replace(row=row, column=column)

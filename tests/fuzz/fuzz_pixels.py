@@ -1,4 +1,4 @@
-"""Planes whose pixels say which place of a screen they show, and the files that hold them."""
+"""Planes whose pixels encode their position in the screen, and the files that hold them."""
 
 import dataclasses
 import gzip
@@ -17,7 +17,7 @@ _PLAIN, _SMALL = 0, 1
 
 
 class Place(NamedTuple):
-    """What a plane shows: numbers from 0, but for plane and time, which count from 1."""
+    """The position of a plane; all numbers start at 0, except plane and time, which start at 1."""
 
     experiment: int
     plate: int

@@ -183,7 +183,7 @@ def folder_screen(
     scheme = rng.choice(schemes)
     if scheme.experiments:
         choices.setdefault("n_experiments", rng.choice((1, 2)))
-    # Of folders 1 and 2 without more nobody can tell whether they are plates or times.
+    # Folders named just 1 and 2 may be plates or times.
     choices.setdefault("first_site", scheme.first_site)
     d = draft(rng, "folder", numbered="{plate}" in scheme.pattern, **choices)
     ending = rng.choice(scheme.endings)
@@ -220,7 +220,7 @@ def ask_by_number(d: Draft, scheme: Scheme, *, by_name: bool) -> None:
 
 
 def describe(d: Draft) -> None:
-    """Give TIFF files the metadata that programs write, none of which says more than their names do.
+    """Give TIFF files the metadata that programs write; they add nothing to the file names.
 
     A file of one channel may carry the OME-XML of all of them, each in a file of its own.
     """

@@ -85,7 +85,7 @@ def add_load_data(d: Draft, tables: Mapping[tuple[int, int], Sequence[Sequence[s
 
 
 def ngff_screen(rng: random.Random, **options: Any) -> Draft:
-    """Make up plates of OME-Zarr; their arrays are deeds."""
+    """Make up plates of OME-Zarr, written by deeds."""
     d = draft(rng, "ome-zarr", **options)
     d.experiments = ["all"]
     d.sites = [s + 1 for s in range(len(d.sites))]
@@ -216,6 +216,6 @@ def whole_screen(rng: random.Random) -> Draft:
         if rng.random() < 0.7:
             add_labels(d)
     if d.layout != "folder" and rng.random() < 0.3 and len(d.texts) < 2:
-        d.options["layout"] = None  # told by what lies there
+        d.options["layout"] = None  # detected from the files
     d.instance = kind
     return d

@@ -87,7 +87,7 @@ def user_columns(rng: random.Random) -> Draft:
     for k, row in enumerate(rows[1:]):
         row += [rng.choice(("1", str(9000 + k), "train", "negcon", "B07")) for _ in names]
     d.texts["sites.csv"] = dialect(rng, rows)
-    # What is not mapped may be found by its name: say that those of ours have none.
+    # Unmapped fields may be found by name, so map the fields of ours to no column.
     d.options["mapping"] = {**renames, "role": "", "cell_type": "", "split": ""}
     d.extra["more"] = _reserved
     d.says = r"column|name"

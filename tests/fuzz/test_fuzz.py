@@ -1,4 +1,4 @@
-"""Random screens with one fault or none: what is indexed is what the files show, and the rest is refused by name."""
+"""Random screens with one fault or none: every indexed site shows its own pixels, the rest is refused by name."""
 
 import dataclasses
 import random
@@ -69,7 +69,7 @@ def test_two_thousand_screens_are_never_indexed_wrongly_in_silence(ram_folder: P
     assert not text, text
     kinds = Counter(verdict.draft.fault or "none" for _, verdict in pairs)
     assert set(kinds) == set(KINDS)
-    # A source that is refused whole is no proof that the rest is read: most kinds have both.
+    # Refusing whole sources proves nothing about the rest, so most kinds of fault need both outcomes.
     outcomes = Counter(verdict.outcome for _, verdict in pairs)
     assert outcomes["whole"] > N_SLOW / 3, outcomes
 
@@ -147,13 +147,13 @@ def test_what_is_planted_in_the_reader_is_seen(name: str, tmp_path: Path) -> Non
         d, rows = table_screen(random.Random(seed), paged=False, n_plates=2, n_channels=2, n_experiments=1, n_sites=1)
         d.texts["sites.csv"] = text_of(rows)
         verdict = judge(d, tmp_path / str(seed), reader=reader)
-        # All wells of two plates exchanged are plates by other names, some of them plates that are merged.
+        # Exchanging all wells of two plates renames the plates; some of them are merged.
         kinds = ("plate", "merged") if kind == "plate" else (kind,)
         assert any(line.startswith(kinds) for line in verdict.wrong), verdict.wrong
 
 
 def test_a_remark_of_something_else_excuses_nothing(tmp_path: Path) -> None:
-    """Half copied stacks are stitched; that a well is spelled in two ways does not say so."""
+    """A half-copied stack is stitched; a remark on the spelling of a well does not report that."""
     d = KINDS["counting from 0"](random.Random(1))
 
     def reader(*source: Any, **options: Any) -> Screen:

@@ -23,7 +23,7 @@ from distangle.training.data.sites import labelled_sites
 from tiny_run import CLASSES, TRAINING, tiny_screen
 
 N_FORKS = 20
-LONGEST_S = 10.0  # of a child that works for milliseconds
+LONGEST_S = 10.0  # limit for a child that works for milliseconds
 
 
 def maker_of(screen: Screen, store: ImageCache) -> BatchLoader:
@@ -43,7 +43,7 @@ def digest(maker: BatchLoader) -> str:
 
 
 def in_a_child(work: Callable[[], bool]) -> str:
-    """Fork, work, and say what became of the child."""
+    """Fork, run the work in the child, and return how it ended."""
     child = os.fork()
     if child == 0:
         status = 2
@@ -62,7 +62,7 @@ def in_a_child(work: Callable[[], bool]) -> str:
 
 
 def main(folder: Path) -> dict[str, object]:
-    """Read, make batches and compute with threads; then do so again in children, with what they inherit and anew."""
+    """Read, make batches and compute with threads; repeat it in children, with inherited and with new objects."""
     screen = tiny_screen(folder)
     torch.set_num_threads(8)
     picture = torch.ones(8, 8, 64, 64)
@@ -85,7 +85,7 @@ def main(folder: Path) -> dict[str, object]:
         result = digest(another)
         another.close()
         as_inherited.close()
-        torch.set_num_threads(1)  # of GNU OpenMP a child can have one only: several wait for threads of the parent
+        torch.set_num_threads(1)  # with GNU OpenMP, more threads in a child would wait for threads of the parent
         return result == expected and abs(float(torch.nn.functional.conv2d(picture, weights).sum()) - computed) < 1
 
     children = [in_a_child(own_cache if number % 2 else build) for number in range(N_FORKS)]

@@ -1,4 +1,4 @@
-"""Two epochs over a table of very many sites; print how the memory of the process grew.
+"""Run two epochs over a table of many sites; print how the memory of the process grew.
 
 python tests/helpers/growth.py FOLDER N_SITES
 """
@@ -22,7 +22,7 @@ from distangle.training.schedule import epoch_order, step_batches
 from tiny_run import tiny_screen
 
 N_CLASSES = 1_108
-EVERY = 500  # batches: as many are made of one that is looked at
+EVERY = 500  # of this many batches, one is loaded with its pixels
 
 
 def memory() -> int:
@@ -32,7 +32,7 @@ def memory() -> int:
 
 
 def repeat_screen(screen: Screen, n: int) -> Screen:
-    """A table of `n` sites, whose files are those of a few."""
+    """Return a screen of `n` sites that share the files of a few."""
     few_sites = screen.sites
     row_of_site = np.arange(n) % len(few_sites)
     sites = few_sites.iloc[row_of_site].reset_index(drop=True)

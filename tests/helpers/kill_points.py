@@ -1,4 +1,4 @@
-"""Kill a training, and the prediction after it, with SIGKILL at many moments; go on each time, and print what came.
+"""Kill a training and the prediction after it with SIGKILL at many moments; resume each time; print the outcome.
 
     python tests/helpers/kill_points.py FOLDER N_POINTS SEED
 
@@ -23,10 +23,10 @@ from distangle.cli import main
 from tiny_run import fingerprints, tiny_screen, tiny_start
 
 EPOCHS = 2
-KILLS = 6  # of a run, at most
-CHAINS = 2  # of kills, side by side
-ATTEMPT_S, CHAIN_S = 120, 480  # longer than any takes on a busy machine: the alarm ends one that hangs
-GOLDEN = 0.618034  # steps of this share of a circle never leave a large gap on it
+KILLS = 6  # of one run, at most
+CHAINS = 2  # of kills, in parallel
+ATTEMPT_S, CHAIN_S = 120, 480  # more than any needs on a busy machine; an alarm ends one that hangs
+GOLDEN = 0.618034  # golden ratio: multiples of it modulo 1 leave no large gap
 FIRST = "before the first save"
 LATE = ("after training", "predict")
 
@@ -64,7 +64,7 @@ def wait_for_end(child: int) -> bool:
 
 
 def stage_of(run: Path) -> str:
-    """Return how far a killed run had come: what it has that tells the stages apart."""
+    """Return the stage that a killed run had reached, judged by its files."""
     if (run / "predictions").exists():
         return "predict"
     if (run / "checkpoints" / "model.safetensors").exists():
@@ -74,15 +74,15 @@ def stage_of(run: Path) -> str:
 
 
 def cpu_seconds_of(child: int) -> float:
-    """Return the seconds that processors have worked for a process: on a busy machine the only clock that tells.
+    """Return the CPU seconds of a process; wall time means little on a busy machine.
 
-    Of one that has ended and was not waited for it is what it took in all.
+    For a process that has ended but was not waited for, it is the total.
     """
     return time.clock_gettime(~child << 3 | 2)  # what clock_getcpuclockid(3) gives
 
 
 def time_stages(run: Path) -> tuple[float, dict[str, float]]:
-    """Let a run go to its end; return how much work that takes, and after how much each stage was first seen."""
+    """Let a run finish; return its CPU time, and the CPU time at which each stage was first reached."""
     stage_times, cpu_time = {FIRST: 0.0}, 0.0
     child = attempt(run)
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -94,9 +94,9 @@ def time_stages(run: Path) -> tuple[float, dict[str, float]]:
 
 
 def kill_after(child: int, work_s: float, *, late_s: float) -> None:
-    """Kill a child once processors have worked so long for it, and a moment later: it may be waiting for a disk then.
+    """Kill a child after this CPU time and a short delay, in which it may wait for the disk.
 
-    One that ends before is left alone.
+    A child that ends earlier is not killed.
     """
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         if cpu_seconds_of(child) >= work_s:
@@ -132,7 +132,7 @@ def chain(fresh: Path, whole_run: Path, name: str, *, n_points: int, seed: int) 
             is_finished = wait_for_end(child)
             if not is_finished:
                 stage = stage_of(run)
-                # What comes after the training is begun anew by each attempt: more kills there would all be alike.
+                # Each attempt starts the stages after training from scratch, so more kills there would be equal.
                 n_kills, of_run = n_kills + 1, KILLS if stage in LATE else of_run + 1
                 stages[stage] += 1
                 stages["within a write"] += bool(list(run.rglob(".*tmp*")))
@@ -145,10 +145,10 @@ def chain(fresh: Path, whole_run: Path, name: str, *, n_points: int, seed: int) 
 
 
 def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> dict[str, Any]:
-    """Work on as many chains of kills as there are processors for, and join what they say."""
+    """Run as many chains of kills as there are processors, and merge their results."""
     start = time.monotonic()
     whole_run = Path(shutil.copytree(fresh, folder / "whole"))
-    go_on(whole_run)  # loads here what every child would load
+    go_on(whole_run)  # loads once what every child would load
     if threading.active_count() > 1:
         message = f"{threading.enumerate()} would not be there after a fork"
         raise RuntimeError(message)
@@ -187,6 +187,6 @@ if __name__ == "__main__":
     out = Path(sys.argv[1])
     tiny_start(tiny_screen(out), out / "fresh", "checkpointing.every_steps=1", epochs=EPOCHS)
     stdout_copy = os.dup(1)
-    os.dup2(2, 1)  # what the verbs say is not the answer
+    os.dup2(2, 1)  # keep the output of the verbs apart from the result
     answer = json.dumps(kill_and_go_on(out / "fresh", out, n_points=int(sys.argv[2]), seed=int(sys.argv[3])))
     os.write(stdout_copy, answer.encode())

@@ -38,7 +38,7 @@ Picture = Callable[[np.random.Generator, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run to be made looks like."""
+    """Properties of the run to make."""
 
     channels: tuple[Channel, ...] = STAINS
     size: int = 48

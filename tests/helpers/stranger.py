@@ -1,4 +1,4 @@
-"""A finished run, its screen and a folder of somebody else, and what a stranger does to them before handing them on."""
+"""A finished run, its screen and an outside folder, and the attacks of a stranger on them."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from distangle.cli import main
 from distangle.results import RunFolder
 from tiny_run import go_on, tiny_screen, tiny_start
 
-# Words of libraries that tell a reader to switch a protection off.
+# Phrases of libraries that advise users to switch off a protection.
 ADVICE = ("allow_pickle", "weights_only", "trust the file", "unsafe", "--force", "verify=False", "safe_globals")
 
 QUICK_PROFILE = ("--draws", "99", "--map", "pca")
@@ -31,7 +31,7 @@ def finished_lab(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class Lab:
-    """A copy of a finished lab, and a folder outside of it that nobody may touch."""
+    """A copy of a finished lab, and a folder outside it that must not change."""
 
     root: Path
     victim: Path
@@ -55,7 +55,7 @@ class Lab:
 
 
 def copy_of(finished: Path, folder: Path) -> Lab:
-    """Copy a lab, and put a victim beside the copy: everything that a link could lead to, with an own word in it."""
+    """Copy a lab, and put beside the copy a victim folder with everything that a link could lead to."""
     lab = Lab(folder / "lab", folder / "victim")
     shutil.copytree(finished, lab.root)
     shutil.copytree(lab.run, lab.victim / "run")
@@ -99,7 +99,7 @@ def absent(path: Path, lab: Lab) -> None:
 
 
 def link_to(path: Path, lab: Lab) -> None:
-    """Put a link in place of a file, to a file outside of the same content: whoever follows it finds all in order."""
+    """Replace a file by a link to an outside file with the same content, which passes any check of content."""
     inner_path = path.relative_to(lab.root)
     other = lab.victim / "run" / path.relative_to(lab.run) if lab.run in path.parents else lab.victim / inner_path
     path.unlink()
@@ -119,7 +119,7 @@ ATTACKS: Mapping[str, Callable[[Path, Lab], None]] = {
 
 
 def rewrite_manifest(lab: Lab) -> None:
-    """List the files of a run as they are now: a stranger who altered a file writes a manifest that fits."""
+    """List the altered files of a run in its manifest, so that all hashes match."""
     run = RunFolder(lab.run)
     files = {}
     for path in sorted(lab.run.rglob("*")):
@@ -169,7 +169,7 @@ def verbs_of_a_screen(lab: Lab) -> Mapping[str, list[str]]:
 
 
 def unfinished_files(folder: Path) -> list[str]:
-    """Return what a verb must not leave behind: temporary files, locks, and JSON that ends in the middle."""
+    """Return the temporary files and locks that a verb must not leave behind."""
     names = []
     for path in folder.rglob("*"):
         if ".tmp-" in path.name or path.name in (".lock", ".begun"):
@@ -178,7 +178,7 @@ def unfinished_files(folder: Path) -> list[str]:
 
 
 def status_of(arguments: list[str]) -> int:
-    """Run one command in this process; return its exit status. What is no `SystemExit` is a traceback, and passes."""
+    """Run one command in this process and return its exit status; other exceptions pass through."""
     try:
         main(arguments)
     except SystemExit as ended:

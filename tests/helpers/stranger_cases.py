@@ -8,7 +8,7 @@ import numpy as np
 
 from stranger import ATTACKS
 
-# Every file of a run, and the verbs that rest on it. `verify` reads them all.
+# Every file of a run, and the verbs that read it. `verify` reads all of them.
 READERS = {
     "run.json": ("resume", "from", "predict", "explain", "profile", "export", "figures", "report"),
     "manifest.json": ("resume", "from", "predict", "explain", "profile", "export", "figures", "report"),
@@ -60,7 +60,7 @@ READERS = {
     ),
 }
 
-# A file that is gone may never have been made, and a checkpoint that does not count is no damage.
+# These files may be absent: not every run has them, and an older checkpoint is not needed.
 OPTIONAL_FILES = ("manifest.json", "metrics.csv", "timing.csv", "checkpoints/epoch-0001.json")
 
 ALL_CASES = [

@@ -36,7 +36,7 @@ def crash_or_read(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndar
 
 
 def stale(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
-    """As a network file system that fails at the first two tries of every image."""
+    """Fail at the first two tries of every image, like a network file system."""
     tries: list[int] = []
 
     def fail() -> np.ndarray:

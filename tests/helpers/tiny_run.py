@@ -1,4 +1,4 @@
-"""A screen of a few dozen tiny images and a run on it that takes a fraction of a second, for tests that stop runs."""
+"""A screen of a few dozen tiny images and a run of a fraction of a second, for tests that stop runs."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ from distangle.training import resolve_config, start_run, train
 from distangle.training.checkpointing.checkpoints import save_state
 
 CLASSES = ("DMSO", "taxol", "nocodazole")
-# Every stage that keeps something between two steps takes part: dropout, average, accumulation, two views.
+# Everything that keeps state between two steps: dropout, weight average, gradient accumulation, two views.
 TRAINING = (
     "batch_size=4",
     "gradient_accumulation=2",
@@ -95,7 +95,7 @@ def whole_and_fresh(root: Path, *, epochs: int) -> Path:
 
 
 class StoppedHere(Exception):
-    """Stands for the end of the process."""
+    """Raised in place of the end of the process."""
 
 
 def stop_at_save(run: RunFolder, n: int, *, is_written: bool = True) -> None:
@@ -118,7 +118,7 @@ def stop_at_save(run: RunFolder, n: int, *, is_written: bool = True) -> None:
             go_on(run)
 
 
-# What a run ends with. A clock, a list of hashes with its date, and event files are no result.
+# Files that differ between equal runs: times, manifest, event files.
 VOLATILE = ("manifest.json", "timing.csv", "tensorboard/")
 
 
@@ -134,7 +134,7 @@ def fingerprints(root: Path) -> dict[str, str]:
 def _content(path: Path) -> bytes:
     if path.name != "run.json":
         return path.read_bytes()
-    # The commands that were typed are the history of a run, not its result.
+    # The typed commands are history, not a result.
     content = json.loads(path.read_text())
     return json.dumps({name: value for name, value in content.items() if name != "commands"}).encode()
 

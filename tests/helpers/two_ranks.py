@@ -1,4 +1,4 @@
-"""What each of two ranks does in `test_ranks.py`; started by torch.distributed.run, writes what it found to a file."""
+"""What each of two ranks does in `test_ranks.py`; started by torch.distributed.run, writes its results to a file."""
 
 import json
 import sys
@@ -39,7 +39,7 @@ def batch(number: int) -> torch.Tensor:
 
 
 def step() -> dict[str, list[float]]:
-    """One step over the batches of this rank; the gradients and buffers that come of it."""
+    """Run one step over the batches of this rank; return its gradients and buffers."""
     model = network()
     statistics = RunningStatistics(model)
     numbers = range(BATCHES)
@@ -87,4 +87,4 @@ if __name__ == "__main__":
         torch.distributed.init_process_group("gloo")  # as Ray's launcher has done when the work begins
     main(Path(sys.argv[1]))
     if len(sys.argv) > 2:
-        torch.distributed.destroy_process_group()  # ours to end, so it must still be there
+        torch.distributed.destroy_process_group()  # we started the group, so it must still exist

@@ -13,7 +13,7 @@ from report_run import Plan, PlantedRun, make_run
 
 PAGES = ("/plates", "/map", "/well/0", "/perturbation/1", "/hits", "/scores", "/checks", "/compare?a=well:0&b=well:3",
          "/compare?a=perturbation:0&b=perturbation:1", "/training")  # fmt: skip
-PATIENCE = 30_000  # milliseconds that a busy machine may take
+PATIENCE = 30_000  # in milliseconds, for a busy machine
 
 
 def find_browser() -> str:
@@ -42,7 +42,7 @@ def make_viewable_run(folder: Path) -> PlantedRun:
 
 
 class Visitor:
-    """A page of a browser that notes whatever goes wrong.
+    """A page of a browser that records errors.
 
     Attributes:
         page: The page of Playwright.

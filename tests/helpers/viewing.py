@@ -100,5 +100,5 @@ def make_viewed_run(folder: Path, plan: Plan) -> PlantedRun:
 
 
 def open_planted(planted_run: PlantedRun) -> ViewSource:
-    """Open a run that was made."""
+    """Open a planted run as the viewer does."""
     return open_source(planted_run.run.root)

@@ -1,4 +1,4 @@
-"""A site whose files are no longer those that were indexed is refused, whatever their format can see by itself."""
+"""A site whose files changed after indexing is refused, with or without a checksum in the format."""
 
 import os
 import shutil
@@ -55,7 +55,7 @@ def mutant(content: bytes, k: int, rng: np.random.Generator) -> bytes:
     return bytes(blob)
 
 
-@pytest.mark.filterwarnings("ignore")  # what decoders say of a mutant is no matter
+@pytest.mark.filterwarnings("ignore")  # warnings of decoders do not matter here
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_two_hundred_tiff_files_damaged_after_indexing_none_gives_other_pixels(tmp_path: Path, kind: str) -> None:
     screen = lab(tmp_path, kind)
@@ -63,7 +63,7 @@ def test_of_two_hundred_tiff_files_damaged_after_indexing_none_gives_other_pixel
     content, pixels = path.read_bytes(), plane(2)
     for k in range(200):
         path.write_bytes(mutant(content, k, rng))
-        os.utime(path, (screen.sites["mtime"][1],) * 2)  # even where the time of change was put back
+        os.utime(path, (screen.sites["mtime"][1],) * 2)  # even with the original modification time
         try:
             image = VerifiedReader(screen).read(1)[0]
         except ImageError as error:

@@ -1,4 +1,4 @@
-"""What the cache of images holds: its budget, and how often a site is decoded."""
+"""The image cache: its memory limit, and how often a site is decoded."""
 
 import threading
 from pathlib import Path
@@ -14,7 +14,7 @@ IMAGE = 2 * 24 * 24  # bytes of one image of the tiny screen
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch, *, until: threading.Barrier | None = None) -> list[str]:
-    """Note the first file of every image that is decoded; threads that decode meet at the barrier."""
+    """Record the first file of every decoded image; decoding threads meet at the barrier."""
     names: list[str] = []
     real = cache.read_image
 
@@ -34,7 +34,7 @@ def test_the_padding_of_the_last_batch_is_not_decoded(tmp_path: Path, monkeypatc
     last = [(batch_rows, raw.copy()) for batch_rows, raw in raw_batches(store, [0, 1, 2, 3, 4], batch_size=4)][-1]
     assert last[0] == [4]
     np.testing.assert_array_equal(last[1], np.stack([store.image(4)] * 4))
-    assert sorted(names) == [f"E1_{k}_0.png" for k in (0, 1, 2, 3, 4, 4)]  # the last was asked for by this test
+    assert sorted(names) == [f"E1_{k}_0.png" for k in (0, 1, 2, 3, 4, 4)]  # row 4 twice: this test reads it again
     store.close()
 
 

@@ -16,7 +16,7 @@ RUN = {"target": "perturbation", "held_out": "experiment=E3", "forced": False, "
 
 
 def screen(signal: str, *, accuracy: float = 1.0) -> tuple[Predictions, np.ndarray]:
-    """Three experiments of two plates, 24 wells of two sites; the label is told by what is planted."""
+    """Make three experiments of two plates with 24 wells of two sites; the planted signal predicts the label."""
     rng = np.random.default_rng(0)
     rows, intensities = [], []
     for experiment in ("E1", "E2", "E3"):
@@ -60,7 +60,7 @@ def test_each_rule_finds_what_is_planted_for_it_and_only_that(signal: str) -> No
             assert set(row.baselines) == {"position", "plate", "intensity"}
             assert row.baselines[signal] > 0.8, (row.level, row.baselines)
             others = {rule: value for rule, value in row.baselines.items() if rule != signal}
-            if signal != "plate":  # a plate of one label is told by every rule that knows the plate's name
+            if signal != "plate":  # every rule that knows the plate predicts a plate of one label
                 assert max(others.values()) < 0.5, others
 
 

@@ -1,4 +1,4 @@
-"""Temperatures fitted on other groups: hand-made logits, planted temperatures, and labels that must have no part."""
+"""Temperatures fitted on other groups: hand-made logits, planted temperatures, and labels that must not be used."""
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def planted_logits(n: int, temperature: float, seed: int) -> tuple[np.ndarray, n
 
 
 def two_groups() -> tuple[list[str], np.ndarray, np.ndarray]:
-    """E1 is overconfident by 4, E2 is right."""
+    """Return logits of E1, overconfident by a factor of 4, and of E2, well calibrated."""
     (one, of_one), (two, of_two) = planted_logits(1500, 4.0, 0), planted_logits(1500, 1.0, 1)
     return ["E1"] * 1500 + ["E2"] * 1500, np.concatenate([of_one, of_two]), np.concatenate([one, two])
 

@@ -36,7 +36,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 
 def run_with(root: Path, preprocessing: Preprocessing = PIXELS, *, norms: Any = "running", **changes: Any) -> Path:
-    """Write a run that has only its final weights; the buffers have other values than at first."""
+    """Write a run with final weights only; its buffers differ from their initial values."""
     config = ModelConfig(
         backbone="resnet_small", n_channels=2, n_perturbations=len(CLASSES), embedding_size=8, **changes
     )

@@ -33,7 +33,7 @@ ALL = Share(number=1, total=1)
 
 
 def obeying(orders: Path) -> Callable[[object], Callable[[object], int]]:
-    """Return an `_open` whose work dies or fails where a file says so; nested, so that it travels by value.
+    """Return an `_open` whose work dies or fails where a file orders it; nested, so that it is pickled by value.
 
     Args:
         orders: Folder of files such as `kill-E2`: die once before the plate of E2.

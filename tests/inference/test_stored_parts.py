@@ -1,4 +1,4 @@
-"""A prediction in parts: equal to one pass, one decode an image, resumed, shared, refused when something changed."""
+"""A prediction in parts: equal to one pass, each image decoded once, resumed, shared, refused after changes."""
 
 import dataclasses
 from pathlib import Path

@@ -11,7 +11,7 @@ from distangle.losses import arc_margin_loss
 
 
 def printed_eq_6(cosines, labels, *, scale, margin):
-    """The sum read as k != y_i; past pi - m the linear tail. Shares no code with the room."""
+    """The sum read as k != y_i; past pi - m the linear tail. Shares no code with the module."""
     total = 0.0
     for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
         theta = math.acos(row[label])
@@ -29,7 +29,7 @@ def random_cosines(sites, perturbations, seed):
 
 
 def mixed_labels(sites, perturbations, seed):
-    """As CutMix makes them: two perturbations a row, or the same one twice."""
+    """Return labels as CutMix makes them: two perturbations per row, or the same one twice."""
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.randint(0, perturbations, (sites,), generator=generator) for _ in range(2))
     share = torch.rand(sites, 1, generator=generator, dtype=torch.float64)
@@ -81,7 +81,7 @@ def test_hard_labels_agree_with_pytorch_metric_learning_in_loss_and_gradient(mar
     (theirs_gradient,) = torch.autograd.grad(theirs_loss, embedding)
     normalized = torch.nn.functional.normalize
     cosines = normalized(embedding, dim=1) @ normalized(theirs.W.detach(), dim=0)
-    # Some true angles must lie past pi - m, or the tail would go unseen.
+    # Some true angles must lie past pi - m, or the tail would not be tested.
     assert (cosines.gather(1, labels[:, None]) < -math.cos(margin)).any()
     ours = arc_margin_loss(cosines, labels, scale=30.0, margin=margin)
     (gradient,) = torch.autograd.grad(ours, embedding)

@@ -44,7 +44,7 @@ def test_lent_statistics_of_a_group_give_what_training_mode_gives_for_the_group_
         torch.testing.assert_close(logits(model, batch, kinds), expected, atol=1e-4, rtol=1e-4)
         one_by_one = torch.cat([logits(model, batch[k : k + 1], kinds[k : k + 1]) for k in range(20)])
     torch.testing.assert_close(one_by_one, expected, atol=1e-4, rtol=1e-4)
-    assert (logits(model, batch, kinds) - expected).abs().max() > 0.1  # the running statistics say something else
+    assert (logits(model, batch, kinds) - expected).abs().max() > 0.1  # the running statistics differ
 
 
 def test_the_first_norm_has_the_mean_and_variance_of_what_it_is_given() -> None:
@@ -129,7 +129,7 @@ def test_a_group_of_no_images_is_refused() -> None:
 
 
 def test_the_contrast_turns_controls_into_the_statistics_of_their_own_plate() -> None:
-    # With one plate nothing is averaged: its controls must give back the plate, layer behind layer.
+    # With one plate nothing is averaged: its controls must reproduce the statistics of the plate in every layer.
     model, batch = network(n_cell_types=2), images(30)
     kinds = torch.eye(2)[torch.arange(30) % 2]
     controls = (batch[:12], kinds[:12])

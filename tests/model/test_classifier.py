@@ -38,7 +38,7 @@ def test_the_printed_network_has_32_142_107_parameters() -> None:
 
 def test_the_whole_is_its_printed_parts() -> None:
     model, images, cell_types = small().eval(), some_images(), torch.eye(4)
-    # Statistics unlike a fresh norm's, so that a norm left out or out of order is seen.
+    # Random statistics, so that a missing or misplaced norm changes the result.
     randomness = torch.Generator().manual_seed(1)
     for part in model.neck.modules():
         if isinstance(part, torch.nn.BatchNorm1d):

@@ -11,7 +11,7 @@ from distangle.model.cpu_inference import fold_norms, prepare_bf16
 
 
 def network(backbone: str, **changes: bool) -> PerturbationClassifier:
-    """Return a network whose norms have neither the statistics nor the parameters they began with."""
+    """Return a network with random norms."""
     config = ModelConfig(backbone=backbone, n_channels=3, n_perturbations=5, embedding_size=16, **changes)
     model = build_classifier(config, seed=0).train()
     generator = torch.Generator().manual_seed(1)
@@ -90,7 +90,7 @@ def test_embeddings_in_bf16_point_the_same_way(backbone: str, handcrafted: bool)
     result, expected = embeddings(fast), embeddings(model)
     assert result.dtype == torch.float32
     assert cosine(result, expected) > 0.999
-    assert not torch.equal(result, expected)  # it did multiply in bfloat16
+    assert not torch.equal(result, expected)  # the result was computed in bfloat16
     assert cosine(expected, expected.roll(1, 0)) < 0.99  # embeddings of different images differ more
 
 

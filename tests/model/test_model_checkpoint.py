@@ -46,7 +46,7 @@ def model_file(model: PerturbationClassifier, tmp_path: Path) -> Path:
 
 
 def rewritten(path: Path, *, card: dict[str, Any] | None = None, **changes: torch.Tensor | None) -> None:
-    """Write a file anew with other tensors (None takes one away) or card, its digest right."""
+    """Rewrite a file with other tensors (None removes one) or another card, and a matching digest."""
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

@@ -20,7 +20,7 @@ NAME = f"tiny-{PIN}.pth"
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
-    """Serves one file; can break off early, forget ranges, or give something else."""
+    """Serve one file; can stop early, ignore ranges, or serve other content."""
 
     content = CONTENT
     breaks_after: tuple[int, ...] = ()  # bytes of the first answers

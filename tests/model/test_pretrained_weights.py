@@ -21,7 +21,7 @@ def network(*, n_channels: int = 6, backbone: str = "densenet_small", seed: int 
 
 
 def published_weights(backbone: str = "densenet_small") -> dict[str, Tensor]:
-    """Tensors under torchvision's names of a network for three channels, with the classifier of 1000 classes."""
+    """Return weights with torchvision's names: three channels, 1000 classes."""
     source = network(n_channels=3, backbone=backbone, seed=9)
     source(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     if backbone.startswith("resnet"):
@@ -32,7 +32,7 @@ def published_weights(backbone: str = "densenet_small") -> dict[str, Tensor]:
 
 
 def legacy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names as in torchvision's files of 2017: `norm.1` inside dense layers, no count of steps."""
+    """Rename weights as in torchvision's files of 2017: `norm.1` in dense layers, no step counts."""
     weights = {
         re.sub(r"(denselayer\d+\.(?:norm|relu|conv))([12])\.", r"\1.\2.", name): t for name, t in tensors.items()
     }
@@ -179,7 +179,7 @@ def test_another_architecture_is_refused_with_the_number_of_problems(tmp_path: P
 
 
 class Harmful:
-    """What a file of a stranger can hold: a call that runs on unpickling."""
+    """An object that calls a function when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

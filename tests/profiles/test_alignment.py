@@ -44,7 +44,7 @@ def two_plates():
 def screen(n_experiments=4, n_plates=2, n_controls=24, n_features=6, shift=6.0):
     """Eight perturbations in pairs of neighbors, at positions that change, with a shift and a gain per plate."""
     rng = rng_for(1, "screen")
-    # Pairs along orthogonal axes of white noise; the mixing is mild, so that they are pairs before and after whitening.
+    # Pairs along orthogonal axes of white noise; mild mixing keeps them pairs before and after whitening.
     pairs = np.linalg.qr(rng.normal(size=(n_features, n_features)))[0][:4] * 5
     mixing = np.eye(n_features) + 0.15 * rng.normal(size=(n_features, n_features))
     truth = (np.repeat(pairs, 2, axis=0) + 0.4 * rng.normal(size=(8, n_features))) @ mixing
@@ -141,7 +141,7 @@ def test_position_subtracts_the_mean_of_the_wells_at_that_position():
     profiles = profiles_of(rows, [[1], [10], [3], [20]])
     alignment = fit_alignment(profiles, ["position"])
     np.testing.assert_allclose(alignment.apply(profiles).features[:, 0], [-1, -5, 1, 5])
-    # A new plate loses the means of the fit, not its own.
+    # The fitted means are subtracted from a new plate, not its own.
     new = profiles_of([("b", "1", "A02", "z")], [[16]])
     np.testing.assert_allclose(alignment.apply(new).features, [[1]])
     with pytest.raises(ProfileError, match=r"no mean for the wells C03\. Expected positions"):
@@ -149,7 +149,7 @@ def test_position_subtracts_the_mean_of_the_wells_at_that_position():
 
 
 def test_position_is_refused_where_it_decides_the_perturbation():
-    # As in RxRx1: the control is at B02 on every plate, and everything else moves.
+    # As in RxRx1: the control is in B02 of every plate, all else changes position.
     rows = []
     for plate in range(4):
         rows.append(("a", str(plate), "B02", "dmso"))

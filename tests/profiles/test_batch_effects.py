@@ -107,7 +107,7 @@ def test_probe_finds_a_planted_target_and_no_other():
 
 
 def test_probe_learns_nothing_from_the_noise_of_groups():
-    # Each group has its own strong shift; targets are constant within groups: rows are no independent units.
+    # Each group has a strong shift, and targets are constant within groups: rows are not independent.
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(16), 15)
     features = rng.normal(size=(240, 5)) + 10 * rng.normal(size=(16, 5))[groups]

@@ -23,7 +23,7 @@ N_TREATMENTS, N_FEATURES = 60, 32
 
 
 def noise(seed: int, *, n_controls: int, n_replicates: int, n_plates: int) -> Profiles:
-    """Make plates with an offset each, on which nothing was done."""
+    """Make plates with an offset each and no effects."""
     rng = np.random.default_rng(seed)
     names = [f"t{k}" for k in range(N_TREATMENTS) for _ in range(n_replicates // n_plates)] + ["DMSO"] * n_controls
     rows, values = [], []

@@ -26,7 +26,7 @@ from tiny_run import CLASSES, tiny_screen
 
 
 def simplex(n, *, dimension):
-    """n unit vectors with all angles equal and as large as can be, turned at random into a larger space."""
+    """Return n unit vectors with equal angles, as large as possible, rotated at random in a larger space."""
     centred = np.eye(n) - 1 / n
     rotated = np.linalg.qr(rng_for(1, "turn").normal(size=(dimension, dimension)))[0][:, :n]
     return centred @ rotated.T
@@ -94,7 +94,7 @@ def test_purity_is_the_share_of_equal_labels_among_the_neighbors_of_scikit_learn
 
 
 def test_sites_of_one_well_are_no_neighbors_of_each_other():
-    # Two wells a label, two sites a well, and the sites of a well nearly equal: without the wells all is pure.
+    # Two wells per label, two nearly equal sites per well: without excluding the well, all neighbors are pure.
     angles = np.radians([0, 1, 90, 91, 2, 3, 92, 93])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     labels, wells = ["a", "a", "a", "a", "b", "b", "b", "b"], ["A1", "A1", "A2", "A2", "B1", "B1", "B2", "B2"]

@@ -50,7 +50,7 @@ def profiles_of(values, batches, perturbations, plates=None):
 
 
 def mixing(values, batches, populations):
-    """Mixing of batches over the best that these places allow: batches in random order within each population."""
+    """Return the mixing of batches, divided by that of batches in random order within each population."""
     rng, best = rng_for(0, "order"), batches.copy()
     for population in np.unique(populations):
         rows = populations == population

@@ -66,7 +66,7 @@ def test_noise_is_calibrated_with_several_rows_of_a_perturbation() -> None:
     p = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        # Three rows of a perturbation lie together: they are no independent evidence for its label.
+        # Three rows of a perturbation are similar: they are not independent evidence for its label.
         features = np.repeat(rng.normal(size=(20, 5)), 3, axis=0) + 0.2 * rng.normal(size=(60, 5))
         labels = [{f"label{k // 3 % 5}"} for k in range(60)]
         _, table = consistency(features, np.arange(60) // 3, labels, n_draws=99, seed=seed)

@@ -38,7 +38,7 @@ def test_pca_is_the_projection_on_the_two_largest_axes_of_the_directions():
     directions_left, sizes, _ = np.linalg.svd(directions - directions.mean(0), full_matrices=False)
     result = project(vectors, Projection(method="pca"))
     np.testing.assert_allclose(np.abs(result), np.abs(directions_left[:, :2] * sizes[:2]), atol=1e-9)
-    # The length of a template is a number beside the map, not in it.
+    # The length of a template is not part of the map.
     np.testing.assert_allclose(result, project(vectors * 7, Projection(method="pca")), atol=1e-12)
 
 

@@ -5,5 +5,5 @@ from report_run import Plan, PlantedRun, make_run
 
 @pytest.fixture(scope="session")
 def run_data(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
-    """A whole run with a report-to-be."""
+    """Return a finished run without a report."""
     return make_run(tmp_path_factory.mktemp("report"), Plan())

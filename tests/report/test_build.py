@@ -37,7 +37,7 @@ def test_every_subject_has_a_page_in_the_order_a_biologist_asks(pages: Pages, ru
         menu = html.partition("<nav")[2].partition("</nav>")[0]
         assert re.findall(r">([^<]+)</a>", menu) == MENU
         assert re.findall(r'aria-current="page">([^<]+)<', html) == [MENU[number]]
-    # What a decision needs comes first, the table of perturbations right after it.
+    # The answers come first, then the table of perturbations.
     html = (run_data.run.report / "index.html").read_text(encoding="utf-8")
     assert html.index("Which perturbations act?") < html.index('id="perturbations"') < html.index('id="pages"')
 

@@ -59,7 +59,7 @@ def test_drawing_twice_gives_the_same_bytes_and_leaves_no_state() -> None:
     drawings = [channel_chart(["a", "b"], column, title="t", unit="u") for _ in range(2)]
     assert drawings[0] == drawings[1]
     assert dict(matplotlib.rcParams) == before
-    pyplot = sys.modules.get("matplotlib.pyplot")  # by another test, never by us
+    pyplot = sys.modules.get("matplotlib.pyplot")  # loaded by another test, never by the report
     assert pyplot is None or pyplot.get_fignums() == []
     sources = Path(report.__file__).parent.glob("*.py")
     assert all("matplotlib.pyplot" not in source.read_text(encoding="utf-8") for source in sources)

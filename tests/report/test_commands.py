@@ -1,4 +1,4 @@
-"""Commands on a page and in a terminal can be typed: with the path of the run, and with every changed setting."""
+"""Printed commands can be typed as they are: with the path of the run and every changed setting."""
 
 import html
 import re

@@ -13,7 +13,7 @@ from distangle.report.glyphs import drawable, replace_missing_glyphs
 
 @pytest.fixture(autouse=True)
 def _own_font_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The same on every machine: none of the other fonts is installed."""
+    """Use only our own font, as on a machine without others."""
     monkeypatch.setattr(glyphs, "FALLBACK_FONTS", ())
     for cached_function in (glyphs.families, glyphs._supported_codes):
         cached_function.cache_clear()

@@ -67,7 +67,7 @@ def test_the_text_of_a_well_has_gene_and_dose_but_no_name_of_its_own(run_data: P
             {"Metadata_Well": "A03", "Metadata_Gene": None, "Metadata_Dose_uM": 2.5, "Metadata_id": "x3"},
         ],
     )
-    # One value in every well says nothing of a well; another in each is only its name.
+    # A column with one value carries no information; a column of unique values is only a name.
     assert annotation_columns(wells.table) == ["Metadata_Dose_uM"]
     wells.table.loc[2, "Metadata_Gene"] = "PLK1"
     assert annotation_columns(wells.table) == ["Metadata_Gene", "Metadata_Dose_uM"]

@@ -1,4 +1,4 @@
-"""The pages of a report in a real browser: reached by clicks, at rest on their anchors, silent, and accessible."""
+"""The pages of a report in a real browser: links, anchors, no errors, and accessibility."""
 
 import shutil
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_the_first_key_offers_to_skip_the_navigation(browser: Any, folder: Path)
 
 @pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
 def test_pages_are_accessible_and_fit(browser: Any, folder: Path, width: int, theme: str) -> None:
-    """Names, labels, contrast and width; and the rules of axe-core."""
+    """Check names, labels, contrast, width, and the rules of axe-core."""
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme, bypass_csp=True)
     page, faults = context.new_page(), {}
     for subject in SUBJECTS:

@@ -1,4 +1,4 @@
-"""Pages by subject: every section has one, and links between sections find theirs."""
+"""Pages by subject: every section is on one page, and links between sections work."""
 
 import re
 

@@ -113,7 +113,7 @@ def test_pictures_of_one_plate_share_their_contrast(run_data: PlantedRun, tmp_pa
 
     renderer = SiteRenderer(run_data.screen, tmp_path, read=read_row)
     means, keys = [], []
-    for row in rows[[1, 0]]:  # the dim one first: the limits are not its own
+    for row in rows[[1, 0]]:  # the dim image first; the contrast limits come from the plate
         entry = run_data.screen.sites.loc[row]
         key = (entry["experiment"], entry["plate"], entry["well"], int(entry["site"]))
         keys.append(key)

@@ -90,7 +90,7 @@ def test_a_file_that_a_user_put_into_the_folder_is_never_removed(
     own_file = tmp_path / "cfg" / name
     own_file.parent.mkdir()
     own_file.write_text("precious")
-    if has_marker:  # a start that was killed leaves only what it names so
+    if has_marker:  # only a killed start leaves files with this name
         (own_file.parent / ".begun").touch()
         if name in ("config.yaml", "screen.json", "folds.parquet"):
             return
@@ -109,7 +109,7 @@ def test_a_folder_of_the_name_of_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_of_several_starts_at_once_gets_the_folder(tmp_path: Path) -> None:
-    """Threads and processes: the others are told that it is in use, and none removes what the first one wrote."""
+    """For threads and processes: the others are refused, and none removes files of the first."""
     barrier = threading.Barrier(4)
 
     def start(number: int) -> str:

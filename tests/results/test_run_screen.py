@@ -112,7 +112,7 @@ def test_of_a_large_file_only_the_size_is_compared(tmp_path: Path) -> None:
 def test_weights_that_cannot_be_had_leave_no_run_behind(
     screen_and_run: tuple[Screen, RunFolder], tmp_path: Path, kind: str
 ) -> None:
-    """The corrected command must find its folder free."""
+    """The corrected command must be able to use the folder."""
     weights = tmp_path / ("weights.txt" if kind == "of another kind" else "weights.pth")
     if kind == "pickled":
         torch.save({"tensor": torch.ones(1), "path": Path("x")}, weights)

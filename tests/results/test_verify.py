@@ -146,7 +146,7 @@ def test_a_fold_that_is_gone_or_lost_its_manifest_is_missing(two_network_run: Ru
     }
     (two_network_run.cross_validation / "fold-1/manifest.json").write_text("{")
     assert differences(two_network_run)["cross_validation/fold-1/manifest.json"] == "changed"
-    # While the training goes on, folds that have not begun are not missed.
+    # During training, folds that have not started are not missing.
     write_json(two_network_run.run, {"finished": False, "cross_validation": {"n_folds": 2}})
     assert "cross_validation/fold-2/manifest.json" not in differences(two_network_run)
 

@@ -69,7 +69,7 @@ def test_the_four_groups_of_277_of_rxrx1_have_no_violation(real_data: Path, vers
     assert [len(group) for group in layout.groups] == [277] * 4
     assert layout.n_plates == (33,) * 4
     assert layout.violations(plates, labels) == 0
-    # Groups of some cell types hold on the plates of the others.
+    # Groups learned from some cell types also hold on plates of others.
     in_training = [experiment.startswith(("HEPG2", "HUVEC")) for experiment, _ in plates]
     part, reason = find_layout(
         [plate for plate, is_training in zip(plates, in_training, strict=True) if is_training],

@@ -1,4 +1,4 @@
-"""Folders behind a URL: the same screen as from the disk, over memory and HTTP; what cannot be had is named."""
+"""Folders behind a URL: the same screen as from disk, by memory and HTTP; failures are named."""
 
 import functools
 import http.server
@@ -36,7 +36,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(params=["memory", "http"])
 def upload(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Bring a folder behind a URL; return the URL."""
+    """Serve a folder behind a URL; return the URL."""
     monkeypatch.setenv("DISTANGLE_CACHE", str(tmp_path / "cache"))
     if request.param == "memory":
         memory = fsspec.filesystem("memory")
@@ -168,7 +168,7 @@ def test_a_file_is_fetched_once_and_refused_when_it_is_another(upload: Any, tmp_
     modified = copy.stat().st_mtime_ns
     assert np.array_equal(ImageCache(screen).image(0), pixels(0)[None])
     assert copy.stat().st_mtime_ns == modified
-    png(copy, 77)  # somebody wrote another picture over the copy
+    png(copy, 77)  # another image overwrites the copy
     with pytest.raises(ImageError, match="A01.png"):
         ImageCache(screen).image(0)
     copy.unlink()

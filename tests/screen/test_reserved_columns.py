@@ -1,4 +1,4 @@
-"""Columns of the user's tables that are called like ours: they keep their values and never replace ours."""
+"""Columns of user tables with reserved names keep their values and never replace ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,9 @@ def index_rows(write: Write, extra: str) -> Screen:
         for well, compound in (("A01", "x"), ("A02", "DMSO"))
     ]
     mapping = {"experiment": "week", "plate": "Barcode", "well": "Position", "perturbation": "compound"}
-    mapping |= dict.fromkeys(("site", "cell_type", "role", "split"), "")  # there is none, whatever a column is called
+    mapping |= dict.fromkeys(
+        ("site", "cell_type", "role", "split"), ""
+    )  # these fields have no column, whatever the names
     return index(
         write([("week", "Barcode", "Position", "compound", extra), *rows]),
         layout="table",

@@ -13,7 +13,7 @@ SIZE = 96
 
 
 def acquired_image(light: np.ndarray, **changes: object) -> np.ndarray:
-    """The picture of some light in channel 1 of six, no cells; float [channel, row, column]."""
+    """Acquire light in channel 1 of six, without cells; float [channel, row, column]."""
     lights = np.zeros((6, SIZE, SIZE), np.float32)
     lights[0] = light
     image = acquire(

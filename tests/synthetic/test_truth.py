@@ -43,7 +43,7 @@ def test_the_truth_of_a_simulated_screen_is_taken(screen: Screen, lab_folder: Pa
 
 
 def test_without_labels_it_is_taken_as_well(screen: Screen) -> None:
-    """Treatments of a test experiment have none."""
+    """Treatments of a test experiment have no label."""
     blank_screen = replace(screen, sites=screen.sites.assign(perturbation=""))
     assert read_messages(blank_screen)[0] is not None
 
@@ -65,7 +65,7 @@ def test_a_file_of_a_laboratory_is_left_aside(screen: Screen, content: str) -> N
 @pytest.mark.parametrize(
     ("changes", "reasons"),
     [
-        ({"plate": "P-B"}, "lacks"),  # no number, which is no reason to break
+        ({"plate": "P-B"}, "lacks"),  # not a number: refused, not a crash
         ({"experiment": "E9"}, "lacks HUVEC|lacks E9"),
         ({"site": 7}, "lacks"),
         ({"perturbation": "aspirin"}, "not 'aspirin'"),

@@ -1,4 +1,4 @@
-"""Gradient reversal: the sign, the ramp, what it does to a planted experiment, and what of it is kept."""
+"""Gradient reversal: its sign and ramp, its effect on a planted experiment, and what is saved."""
 
 import math
 import shutil
@@ -55,8 +55,8 @@ def test_first_values_are_a_function_of_the_seed_and_move_no_global_stream() -> 
 
 
 def test_a_planted_experiment_is_no_longer_readable_and_the_label_still_is() -> None:
-    # Two numbers: the first says the experiment, the second the label. Neither quite, or the reader would be so sure
-    # that it has no gradient to reverse.
+    # Two numbers: the first predicts the experiment, the second the label. Neither exactly, or the classifier would
+    # be so certain that it has no gradient to reverse.
     rng = torch.Generator().manual_seed(0)
     experiment, label = torch.arange(240) % 2, (torch.arange(240) // 2) % 2
     features = torch.stack([2.0 * experiment - 1.0, 2.0 * label - 1.0], 1) + 0.8 * torch.randn(240, 2, generator=rng)

@@ -1,4 +1,4 @@
-"""The claim on batch noise, on one screen of the documented experiment: minutes."""
+"""The claim on batch noise, on one screen of the documented experiment; takes minutes."""
 
 import importlib.util
 from pathlib import Path

@@ -76,7 +76,7 @@ def test_a_file_stands_above_the_preset_and_below_the_flags(tmp_path: Path) -> N
     small = resolve_config("small")
     assert config.preset == "small"
     assert (config.optim.lr, config.optim.max_grad_norm, config.augmentation.gain, config.epochs) == (1e-4, 4.0, 0.3, 7)
-    assert config.optim.weight_decay == small.optim.weight_decay  # a part that is named keeps what it does not name
+    assert config.optim.weight_decay == small.optim.weight_decay  # a section that is set in part keeps its other values
     assert config.loss == small.loss
     assert resolve_config(file=config_file(tmp_path, "")) == resolve_config("seed")
     assert resolve_config(file=config_file(tmp_path, "optim: {lr: 1}"), changes=["preset=small"]).optim.name == "adamw"

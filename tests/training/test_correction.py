@@ -1,4 +1,4 @@
-"""Batch corrections on the whole way: references of each fold's own, drawn anew, chosen by folds, resumed."""
+"""Batch corrections end to end: references per fold, resampled, chosen by folds, resumed."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 
 def numbers_like(values: np.ndarray):
-    """Give rows of an array as measured numbers."""
+    """Return a function that gives rows of an array as features."""
 
     def numbers_of(rows):
         return list(rows), values[list(rows)].astype(np.float32)
@@ -72,7 +72,7 @@ def test_references_rest_on_other_control_wells_of_the_group_and_fold(screen: Sc
         own_controls = control & (experiment == experiment[row]) & (fold == fold[row]) & (well != well[row])
         expected, _ = estimate_group(prior, np.array([own_controls.sum()]), values[own_controls].sum(0)[None])
         np.testing.assert_allclose(result[row], expected[0], rtol=1e-4, atol=1e-4)
-    # Nothing of the other fold: other controls there change no reference here.
+    # Other controls in the other fold change no reference here.
     altered_values = values + 100 * ((fold == "held_out") & control)[:, None]
     second = reference_wells(
         screen, range(len(values)), CENTRE, numbers_like(altered_values), fold=fold, training_rows=training
@@ -89,7 +89,7 @@ def test_references_drawn_anew_are_halves_of_the_wells_and_never_twice_the_same(
     rows = np.flatnonzero((screen.sites["role"] == "treatment").to_numpy())
     draws = [wells.of(rows, rng=np.random.default_rng(seed)) for seed in range(200)]
     assert len({values.tobytes() for values in draws}) > 100
-    # The mean of what halves say lies between the typical group and what all wells say.
+    # The mean of estimates from halves lies between the typical group and the estimate from all wells.
     all_wells = wells.of(rows)
     typical = wells.prior.center
     mean = np.mean(draws, axis=0)
@@ -121,7 +121,7 @@ def test_a_network_gives_references_of_its_own_prior(screen: Screen) -> None:
     assert result is not None
     assert result.shape == (len(rows), model.n_features)
     np.testing.assert_allclose(result, wells.of(np.asarray(rows)), rtol=1e-4, atol=1e-5)
-    # A site whose numbers are its reference is, to the neck, a site of zeros.
+    # A site whose features equal its reference enters the neck as zeros.
     with torch.no_grad():
         pooled = torch.from_numpy(result[:2])
         plain = build_classifier(config.model_copy(update={"correction": Correction()}), seed=0).eval()
@@ -230,8 +230,8 @@ def test_a_correction_is_taken_only_for_a_gain_that_chance_does_not_explain() ->
 
 def test_a_correction_that_gained_nothing_on_two_folds_is_given_up() -> None:
     of_none = (0.5, 0.4, 0.6)
-    assert not shows_no_gain((0.1,), of_none)  # one fold says nothing
-    assert shows_no_gain((0.6, 0.3), of_none)  # as much lost as gained
+    assert not shows_no_gain((0.1,), of_none)  # one fold is no evidence
+    assert shows_no_gain((0.6, 0.3), of_none)  # no gain on average
     assert not shows_no_gain((0.6, 0.31), of_none)
     assert shows_no_gain((0.6, 0.31, 0.5), of_none)
     no_correction = CorrectionScore(Correction(), (0.10, 0.11, 0.12), 0.0)

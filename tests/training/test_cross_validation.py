@@ -1,4 +1,4 @@
-"""Cross-validation and refit: each site predicted by a network that had not seen it; resumed; new screens scored."""
+"""Cross-validation and refit: out-of-fold predictions, resuming, and scores of new screens."""
 
 import json
 from pathlib import Path
@@ -158,7 +158,7 @@ def test_heads_are_trained_side_by_side_where_that_is_worth_a_process(
 
 
 def test_a_fold_is_standardised_by_its_own_training_wells(tmp_path: Path) -> None:
-    """One experiment has an eighth of the light: the fold without it rests on another order of magnitude."""
+    """One experiment has an eighth of the light, so the fold without it has very different statistics."""
     screen = tiny_screen(tmp_path, size=32, dark="E3")
     new_run = start_cross_validation(screen, resolve_config("small", TINY, epochs=2), tmp_path / "run")
     whole_config, plan = read_config(new_run.config), new_run.describe()["cross_validation"]
@@ -285,7 +285,7 @@ def test_a_run_that_held_something_out_says_so_beside_new_plates(screen: Screen,
 
 
 def test_images_are_standardised_by_their_own_side(screen: Screen) -> None:
-    """A group on both sides has an estimate on each: changing one side changes nothing on the other."""
+    """A group on both sides has one estimate per side: changing one side leaves the other unchanged."""
     from distangle.images import statistics_by_site
 
     rng = np.random.default_rng(0)

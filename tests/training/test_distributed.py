@@ -82,7 +82,7 @@ def test_two_ranks_train_as_one_that_accumulates_twice(folder: Path) -> None:
     weights = [load_file(folder / f"runs/{name}/checkpoints/model.safetensors") for name in ("one", "two")]
     for name, tensor in weights[0].items():
         np.testing.assert_allclose(weights[1][name], tensor, rtol=1e-4, atol=1e-5, err_msg=name)
-    assert (folder / "said.txt").read_text().count("runs/two\n") == 1  # only the first rank speaks
+    assert (folder / "said.txt").read_text().count("runs/two\n") == 1  # only the first rank prints
 
 
 def test_two_ranks_predict_each_site_once(folder: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_rank_that_dies_or_stalls_ends_all_and_promotes_nothing(folder: Path, 
     assert process.returncode != 0
     assert not (out / "checkpoints/model.safetensors").exists()
     assert json.loads((out / "run.json").read_text())["finished"] is False
-    if fault == signal.SIGSTOP:  # of a dead one, torchrun may end the other before it can speak
+    if fault == signal.SIGSTOP:  # after a dead rank, torchrun may end the other before it prints
         assert "and another rank did not arrive: it ended, stalled or lost its connection" in output
         assert "Last positions: rank 0 on" in output
 

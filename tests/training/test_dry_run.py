@@ -1,4 +1,4 @@
-"""A dry run: it writes nothing, and what it projects is what the training then needs."""
+"""A dry run writes nothing, and its projections match the training."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Outputs that no site has: named, saved, resumed, predicted, and never labelled, expected or counted as a chance."""
+"""Extra outputs without a class: named, saved, resumed and predicted, but never a label or part of chance."""
 
 import dataclasses
 import shutil
@@ -108,7 +108,7 @@ def test_no_pseudo_label_is_ever_one_of_them(
     before = PseudoLabeller.before_epoch
 
     def record_round(self: PseudoLabeller, state):  # type: ignore[no-untyped-def]
-        # What a network would say that takes everything for unused.
+        # Outputs of a network that prefers the unused classes.
         with torch.no_grad():
             state.model.linear_templates.bias[3:] += 50
         assignment = before(self, state)

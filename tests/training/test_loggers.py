@@ -35,7 +35,7 @@ def test_the_csv_has_one_row_per_epoch_whatever_was_there(tmp_path: Path) -> Non
 
 
 class Flaky(RemoteLogger):
-    """A service that is away for its second call."""
+    """A service whose second call fails."""
 
     name = "Flaky"
 

@@ -1,4 +1,4 @@
-"""NaN and infinity at any step, in any place: no weight changes, step and cause are named, the last state loads."""
+"""NaN or infinity at any step: no weight changes, step and cause are named, and the last state can be loaded."""
 
 import dataclasses
 import random
@@ -33,7 +33,7 @@ def config() -> TrainingConfig:
 
 @pytest.fixture(scope="module")
 def batches(tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig) -> list[TrainingBatch]:
-    """Four real batches, copied out of the loader's buffers."""
+    """Copy four real batches out of the buffers of the loader."""
     screen = tiny_screen(tmp_path_factory.mktemp("numerics"))
     config = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"binning": 1})})
     store = ImageCache(screen, config.preprocessing)
@@ -92,7 +92,7 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
                 batch = dataclasses.replace(batch, pixels=images)
                 text = f"pixels of site {batch.sites[place]}"
             elif kind.startswith("weight"):
-                # Not a bias before a norm: the norm takes every constant out again, even an infinite one gives NaN.
+                # Not a bias before a norm: the norm removes a constant, and an infinite one gives NaN.
                 name = rng.choice([name for name, weight in weights.items() if weight.ndim == 4])
                 weights[name].data.view(-1)[0] = value
                 text = f"weight {name}"
@@ -129,7 +129,7 @@ def test_100_injections_stop_before_the_step_and_leave_a_healthy_checkpoint(
 
 def test_an_answer_to_the_held_out_sites_that_is_not_finite_is_named_and_the_epoch_not_saved(tmp_path: Path) -> None:
     screen = tiny_screen(tmp_path)
-    # One step an epoch, and a rate that leaves finite weights whose products are not.
+    # One step per epoch, and a learning rate that gives finite weights with infinite products.
     wild = ("optim.lr=1e30", "optim.warmup_epochs=0", "batch_size=16", "gradient_accumulation=1", "loggers=[]")
     run = tiny_start(screen, tmp_path / "run", *wild, epochs=2)
     with pytest.raises(RunError) as error:
@@ -148,7 +148,7 @@ def test_an_answer_to_the_held_out_sites_that_is_not_finite_is_named_and_the_epo
 
 
 def edges(folder: Path, monkeypatch: pytest.MonkeyPatch, paint: dict[int, int]) -> Screen:
-    """A screen some of whose images are of one value."""
+    """Make a screen with some constant images."""
     import tiny_run
 
     real, calls = tiny_run.Image.fromarray, 0

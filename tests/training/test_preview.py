@@ -1,4 +1,4 @@
-"""What is said before the first epoch: sites, what is held out, preset and device, and a warning without a GPU."""
+"""The messages before the first epoch: sites, folds, preset, device, and a warning without a GPU."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""No two random numbers of a training come from one stream, and none depends on who draws first."""
+"""Random streams of a training: no two draws share a stream, and the order of draws does not matter."""
 
 import itertools
 
@@ -33,7 +33,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 
 class Recorder:
-    """Stands in for `generator`: gives what that gives, and remembers the keys."""
+    """Replace `rng_for`, and record the keys of the streams."""
 
     def __init__(self) -> None:
         self.keys: list[tuple[int | str, ...]] = []
@@ -79,7 +79,7 @@ def test_every_epoch_image_and_operation_has_a_stream_of_its_own(
         monkeypatch.setattr(module, "rng_for", recorder)
     for seed in (0, 1):
         batches_of(screen, f"batches.pure={pure}", seed=seed)
-    assert len(recorder.keys) > 2 * EPOCHS * 16  # a view for every visit, and what is drawn for a batch
+    assert len(recorder.keys) > 2 * EPOCHS * 16  # one augmentation per visit, and the draws per batch
     assert len(set(recorder.keys)) == len(recorder.keys)
     first = {rng_for(*key).integers(0, 2**62) for key in recorder.keys}
     assert len(first) == len(recorder.keys)
@@ -88,7 +88,7 @@ def test_every_epoch_image_and_operation_has_a_stream_of_its_own(
 
 
 def test_streams_of_neighboring_keys_are_independent() -> None:
-    # 2,000 streams that differ in the epoch alone: uniform together, and no two neighbors alike.
+    # 2,000 streams that differ only in the epoch: uniform, and uncorrelated between epochs.
     draws = np.array([rng_for(0, epoch, "E1/1/B02/1", "view 0 0").random(8) for epoch in range(2000)])
     assert draws.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / draws.size))
     correlation = np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]

@@ -1,4 +1,4 @@
-"""What a training starts from: published weights, once, and a compiled network under its plain names."""
+"""The start of a training: pretrained weights, loaded once, and a compiled network with plain names."""
 
 import os
 import subprocess

@@ -10,13 +10,13 @@ from viewing import Visit, make_viewed_run, open_planted, visit
 
 @pytest.fixture(scope="session")
 def viewed_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
-    """A run with hostile names; read only."""
+    """Make a run with hostile names; tests must not change it."""
     return make_viewed_run(tmp_path_factory.mktemp("viewed"), Plan(hostile=True, size=64))
 
 
 @pytest.fixture(scope="session")
 def running_viewer(viewed_run: PlantedRun) -> Iterator[Visit]:
-    """Its viewer; `viewed_run` must not be changed."""
+    """Serve `viewed_run`; tests must not change it."""
     with visit(open_planted(viewed_run)) as viewer:
         yield viewer
 
@@ -35,7 +35,7 @@ def page_address(page_run: PlantedRun) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def pair_address(page_run: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The viewer of `page_run` and of a second run, which lacks half of its wells."""
+    """Serve `page_run` and a second run that lacks half of its wells; return the address."""
     plan = Plan(bits=16, plates=1, explained=12, cell_types=("HUVEC",), hostile=True)
     second = make_viewed_run(tmp_path_factory.mktemp("second"), plan)
     with visit(open_planted(page_run), open_planted(second)) as viewer:

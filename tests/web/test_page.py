@@ -20,7 +20,7 @@ PIXELS = """async (canvas) => {
   return Array.from({ length: 4000 }, (_, k) => all[4 * Math.floor((k * all.length) / 16000) + (k % 3)]);
 }"""
 
-# Where the map is empty: how far the drawn picture is from grey, and from the mean of the composite.
+# Where the map is empty: distance of the drawn image from grey, and from the mean of the composite.
 COLORS = """async (canvas) => {
   await new Promise((done) => setTimeout(done, 250));
   const { imageView: view } = canvas;
@@ -122,7 +122,7 @@ def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: P
 
 
 def test_composite_is_that_of_the_server(visitor: Visitor) -> None:
-    """The canvas of the page against `composite.png`, with channels off, other colors, contrast and gamma."""
+    """Compare the canvas of the page with `composite.png`: channels off, other colors, contrast and gamma."""
     queries = ["", "?c=0,1,ff8000,1000,30000,0.7&c=1,0,00ff00,0,65535,1&c=2,1,0080ff,500,60000,1.9&c=3,0,ffffff,0,1,1"
              "&c=4,0,ffffff,0,1,1&c=5,1,10ff90,0,50000,1"]  # fmt: skip
     for look in queries:

@@ -1,4 +1,4 @@
-"""The page for people who see badly, use keys, or have a small screen."""
+"""Accessibility of the page: low vision, keyboard, small screens."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from viewing import visit
 
 @pytest.mark.parametrize(("width", "theme"), [(1400, "light"), pytest.param(390, "dark", marks=pytest.mark.slow)])
 def test_pages_are_accessible(browser: Any, page_address: str, width: int, theme: str) -> None:
-    """Names, labels, contrast and width; and the rules of axe-core."""
+    """Check names, labels, contrast, width, and the rules of axe-core."""
     script = (Path(__file__).parent / "accessibility.js").read_text()
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
     visitor = Visitor(context.new_page(), page_address)

@@ -1,4 +1,4 @@
-"""Single functions of the modules of the page, in the browser, against answers known beforehand."""
+"""Single functions of the JavaScript modules, in the browser, against known results."""
 
 import numpy as np
 import pytest

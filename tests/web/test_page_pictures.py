@@ -1,4 +1,4 @@
-"""Pictures of every view, wide and narrow, light and dark, for people to look at.
+"""Screenshots of every view, wide and narrow, light and dark, for visual inspection.
 
 They are written to the folder that DISTANGLE_SCREENSHOTS names, else to a temporary one. With the variable set they
 belong to the fast tests, so that a build keeps them.

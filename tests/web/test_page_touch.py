@@ -56,7 +56,7 @@ def test_fingers_move_and_zoom_the_map(phone: Visitor) -> None:
     fingers.move([(0.3, 0.5)], [(0.6, 0.5)])
     after = canvas.evaluate(script)
     assert after["scale"] == before["scale"]
-    # The map follows the finger, but for the way before the browser takes it for a movement.
+    # The map follows the finger, except for the distance before the browser detects a drag.
     assert (before["x"] - after["x"]) * after["scale"] == pytest.approx(0.3 * width, abs=25)
     fingers.move([(0.45, 0.5), (0.55, 0.5)], [(0.25, 0.5), (0.75, 0.5)])
     zoomed = canvas.evaluate(script)

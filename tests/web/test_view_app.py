@@ -1,4 +1,4 @@
-"""Every answer of the server, against what was put into the run."""
+"""Every answer of the server, against the content of the run."""
 
 import io
 import json

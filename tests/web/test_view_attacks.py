@@ -31,7 +31,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, Pl
     (root / "secret.txt").write_text(CANARY)
     (root / "runs/pilot_evil").mkdir()
     (root / "runs/pilot_evil/run.json").write_text(CANARY)
-    (run / "notes.txt").write_text(CANARY)  # in the run, but nothing that the viewer shows
+    (run / "notes.txt").write_text(CANARY)  # in the run, but not shown by the viewer
     os.link(root / "secret.txt", run / "hard.txt")
     os.mkfifo(run / "pipe")
     with visit(open_planted(planted_run)) as viewer:

@@ -1,4 +1,4 @@
-"""Mean maps of perturbations and the null of the channel bars, against what was stored."""
+"""Mean maps of perturbations and the null of the channel bars, against the stored values."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What people bring: runs half done, files lost or altered, odd numbers of channels, wells and bits."""
+"""Unusual sources: unfinished runs, lost or altered files, odd numbers of channels, wells and bits."""
 
 import io
 import json

@@ -30,7 +30,7 @@ def test_channels_are_counted_by_site_and_by_well():
     (by_site,) = channel_rows(scores, strongest, wells=np.array(list("AABB")), unit="sites", network="trained")
     assert (by_site["hits"], by_site["n_total"], by_site["unit"]) == (2, 4, "sites")
     assert by_site["chance"] == pytest.approx(1 / 3)
-    # Answers 0, 1, 1, 2 beside truths 0, 0, 1, 1: a quarter by half, and a half by half.
+    # Answers 0, 1, 1, 2 for truths 0, 0, 1, 1: by chance, answer 0 (1/4) or 1 (1/2) meets a truth of share 1/2.
     assert by_site["swapped"] == pytest.approx(0.25 * 0.5 + 0.5 * 0.5)
     # Wells: mean of the first two is [1.5, 1.5, 0.5] (first of equals: 0, right); of the others [0, 2.5, 1] (1, right).
     (by_well,) = channel_rows(scores, strongest, wells=np.array(list("AABB")), unit="wells", network="trained")
@@ -125,7 +125,7 @@ def test_several_networks_make_one_row_of_means_over_the_same_sites():
 
 @pytest.fixture(scope="module")
 def run_and_screen(tmp_path_factory):
-    """A run of two epochs on a synthetic screen, as if it had predicted all wells correctly but one with an effect."""
+    """Train two epochs on a synthetic screen; set all predictions to correct except one well with an effect."""
     folder = tmp_path_factory.mktemp("benchmark")
     config = SimulationConfig(
         image_size=48,
@@ -164,7 +164,7 @@ def benchmark(run_and_screen):
 
 
 def planted_by_hand(run, screen):
-    """(well, site) of held-out sites to planted channels and whether there is a place, from the tables alone."""
+    """Map (well, site) of held-out sites to planted channels and to whether the effect has a place, from the tables."""
     truth = json.loads((screen.source / "truth.json").read_text())
     table = Predictions.read(run.predictions, level="site", views=1).table
     result = {}
@@ -237,7 +237,7 @@ def test_scores_are_those_of_the_true_perturbation(run_and_screen):
     selected_sites = methods.select_benchmark_sites(
         context, rows, correct_wells=set(methods.wells_of(context.sites.table))
     )
-    # Every well counts as right here: also the one whose sites are predicted to be another.
+    # Every well counts as correct here, even the one whose sites have a wrong prediction.
     assert len(selected_sites.sites) == len(rows)
     assert not selected_sites.site_is_correct.all()
     target_names = [selected_sites.sites.perturbations[int(target)] for target in selected_sites.sites.targets]

@@ -1,4 +1,4 @@
-"""What Sec. 5 of the paper says of Eq. (15), taken at its word; where it fails the reason stands beside it."""
+"""Claims of Sec. 5 of the paper on Eq. (15); where one fails, a comment gives the reason."""
 
 import numpy as np
 import pytest

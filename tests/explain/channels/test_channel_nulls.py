@@ -93,7 +93,7 @@ def test_p_against_control_wells_is_uniform_for_a_control_well_even_when_the_ans
         names = [f"c{k}" for k in range(20)]
         p.append(control_p_value(scores[:1], names[:1], control_scores=scores[1:], control_wells=names[1:])[0, 0])
     result = np.array(p)
-    assert kstest(result - 0.025, "uniform").pvalue > 0.01  # the middle of steps of 1 / 20
+    assert kstest(result - 0.025, "uniform").pvalue > 0.01  # p takes steps of 1 / 20; compare their centers
     assert binomtest(int((result <= 0.05).sum()), 400, 0.05).pvalue > 0.01
 
 

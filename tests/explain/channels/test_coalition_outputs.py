@@ -1,4 +1,4 @@
-"""The short way must say what the network itself says of every mixture."""
+"""The fast computation must equal the output of the network for every mixture of channels."""
 
 import pytest
 import torch
@@ -91,7 +91,7 @@ def test_answers_use_the_norms_that_are_lent():
     with use_statistics(model, statistics):
         result = coalition_outputs(model, site_batch, targets=torch.arange(5), present=present)
         expected = one_by_one(model, images, cell_types, absent=absent, present=present)
-    # The variance of three sites is small: it makes much of rounding.
+    # The variance of three sites is small, so rounding weighs more.
     torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-4)
     with_effects = coalition_outputs(model, site_batch, targets=torch.arange(5), present=present)
     assert (result - with_effects).abs().max() > 0.1
@@ -109,7 +109,7 @@ def test_images_that_are_not_square_and_not_whole_multiples():
 
 
 def n_forwards(model, layer, call):
-    """How many images a layer is shown."""
+    """Return the number of images that pass a layer."""
     batch_sizes = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: batch_sizes.append(len(inputs[0])))
     call()

@@ -20,7 +20,7 @@ def random_answers(channels, n=4):
 
 
 def lookup(row, channels):
-    """The answer of a set of channels, found by comparing sets, not bits."""
+    """Look up the output of a set of channels by comparing sets, not bits."""
     table = {frozenset(row_.nonzero()[:, 0].tolist()): k for k, row_ in enumerate(coalitions(channels))}
     return lambda members: row[table[frozenset(members)]].item()
 
@@ -38,7 +38,7 @@ def printed_interaction(v, i, j, channels):
 
 
 def interaction_over_orders(v, i, j, channels):
-    """The pair as one player: over every order of pair and others, what the second adds more beside the first."""
+    """Treat the pair as one player: over every order, average how much more the second adds after the first."""
     total, orders = 0.0, 0
     for order in itertools.permutations(["pair", *[k for k in range(channels) if k not in (i, j)]]):
         before = set(order[: order.index("pair")])
@@ -87,7 +87,7 @@ def test_a_sum_of_the_channels_has_no_interaction():
 
 
 def test_two_channels_that_say_the_same_interact_against_each_other():
-    # v = 1 as soon as either is there: ablation sees nothing, each alone gives all, together one too many.
+    # v = 1 if either channel is present: removing one changes nothing, each alone gives 1, the interaction is -1.
     present = coalitions(3)
     answers = (present[:, 0] | present[:, 2]).double()[None]
     assert ablation_of(answers)[0].tolist() == [0, 0, 0]

@@ -28,7 +28,7 @@ def printed_eq_15(activation_map, channels):
 
 
 def images_of_brightness(means, *, sites=1, size=48, seed=1):
-    """Blobs on a dark ground; the mean of each channel is about what was asked for."""
+    """Draw blobs on a dark ground; each channel has about the given mean."""
     maps = random_smooth_maps(sites * len(means), grid=(8, 8), size=(size, size), rng=rng_for(seed, "images"))
     blobs = maps.enlarged().reshape(sites, len(means), size, size) ** 3
     blobs *= np.asarray(means)[None, :, None, None] / blobs.mean((2, 3), keepdims=True)

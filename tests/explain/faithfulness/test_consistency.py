@@ -66,7 +66,7 @@ def test_maps_of_augmented_images_turn_with_them_and_those_of_a_corner_do_not(mo
 
 
 def test_each_view_is_augmented_back_by_itself(model):
-    """A map that is wrong in one view only lowers that one."""
+    """A map that is wrong in one view lowers the similarity of that view only."""
     sites, _ = chosen_sites(2)
     own_maps = maps_of(map_method(), model, sites, batch_size=2)
     calls = []
@@ -97,7 +97,7 @@ def test_channels_of_augmented_images_are_the_same_where_the_network_sees_no_dir
 def test_shapley_values_take_the_control_image_for_an_absent_channel(model, sites):
     as_control = dataclasses.replace(sites, controls=sites.images.clone())
     np.testing.assert_allclose(shapley_values(model, as_control, settings=ShapleySettings()), 0, atol=1e-6)
-    # Without controls a channel's own mean stands in; a network that is a mean of regions does not notice.
+    # Without controls, a channel is replaced by its own mean, to which a network of regional means is blind.
     without_controls = dataclasses.replace(sites, controls=None)
     np.testing.assert_allclose(shapley_values(model, without_controls, settings=ShapleySettings()), 0, atol=1e-5)
 

@@ -26,12 +26,12 @@ def model():
 
 
 def planted_maps(sites, places):
-    """The channel that the target's logit is the mean of."""
+    """Return as map the channel whose mean is the logit of the target."""
     return np.stack([site[target - 1] for site, target in zip(places, sites.targets.tolist(), strict=True)])
 
 
 def on_paper(places, other, order, counts, target):
-    """Take the regions one by one, in plain loops."""
+    """Compute the curves in plain loops, one region at a time."""
     output = []
     for count in counts:
         rest = places.copy()
@@ -56,7 +56,7 @@ def test_deletion_and_insertion_are_those_of_a_network_known_on_paper(model, unt
         order = np.argsort(-maps[site].ravel())
         expected = on_paper(places[site], other, order, result.counts, target)
         np.testing.assert_allclose(result.deletion(scale="log_probability")[site], expected, atol=2e-4)
-        # Insertion begins with the control image: what is put back is taken from that one.
+        # Insertion starts with the control image and puts regions of the original back.
         back = on_paper(other, places[site], order, result.counts, target)
         np.testing.assert_allclose(result.insertion(scale="log_probability")[site], back, atol=2e-4)
         np.testing.assert_allclose(result.insertion()[site], np.exp(back), atol=2e-4)
@@ -91,7 +91,7 @@ def test_the_null_is_what_random_smooth_maps_would_have_given_as_maps(model):
 def test_a_map_of_the_planted_regions_beats_random_maps_and_its_reverse_does_not(model, replacement):
     sites, places = chosen_sites(6, side=3)
     maps = planted_maps(sites, places)
-    if replacement == "blur":  # the network reads one pixel of a place: detail, which a blur takes away
+    if replacement == "blur":  # the network reads one pixel per region, which a blur removes
         step = torch.zeros(hand_made.CELL, hand_made.CELL)
         step[0, 0] = 1
         sites = dataclasses.replace(sites, images=sites.images * step.repeat(3, 3))
@@ -177,7 +177,7 @@ def test_steps_go_from_none_to_all_and_are_the_same_backwards(places, steps):
     assert counts[-1] == places
     assert len(counts) == steps + 1
     mirrored = [places - count for count in reversed(counts)]
-    mirrored[steps // 2] = counts[steps // 2]  # half of an odd number of regions is no number of regions
+    mirrored[steps // 2] = counts[steps // 2]  # an odd number of regions has no half
     assert mirrored == counts
     assert all(a <= b for a, b in zip(counts, counts[1:], strict=False))
     assert max(np.diff(counts)) - min(np.diff(counts)) <= 2
@@ -212,7 +212,7 @@ def test_a_blurred_image_keeps_the_means_of_regions_and_loses_what_is_inside():
 
 def test_p_values_count_draws_as_low_as_the_map():
     assert site_p(np.array([1.0, 5.0]), np.array([[2.0, 3.0, 1.0], [2.0, 3.0, 1.0]])).tolist() == [0.5, 1.0]
-    # Two sites with one random map each: of the four draws only the observed one is as low.
+    # Two sites, one random map each: of the four combinations, only the observed one is as low.
     p = null_p(np.zeros(2), np.ones((2, 1)), rng=rng(), n_draws=4000)
     assert p == pytest.approx(0.25, abs=0.03)
     assert null_p(np.full(3, 0.1), np.full((3, 4), 0.1), rng=rng()) == 1

@@ -42,7 +42,7 @@ def rng():
 
 
 def brightness(model, site_batch):
-    """A "map" that never looks at the network."""
+    """Return a "map" that ignores the network."""
     return site_batch.images.mean(1)
 
 
@@ -73,7 +73,7 @@ def maps(model, sites):
 
 
 class Steps(Progress):
-    """Keeps what a progress is told."""
+    """Record the steps of a progress."""
 
     def __init__(self):
         super().__init__("explain", 0, unit="", n_steps=1, console=Console(quiet=True))
@@ -88,7 +88,7 @@ class Steps(Progress):
 def true(model, sites, maps):
     steps = Steps()
     result = examine(model, sites, maps, rng=rng(), settings=FAST, advance=steps)
-    assert steps.count == f"{len(steps.told)}/{len(steps.told)} test"  # foreseen as many as there were
+    assert steps.count == f"{len(steps.told)}/{len(steps.told)} test"  # announced as many steps as were done
     steps = steps.told
     assert steps == [
         "curves, control",
@@ -290,16 +290,16 @@ def test_the_model_is_left_as_it_was_found(sites, maps):
 
 def test_sites_are_dealt_over_perturbations_and_control_wells_come_last(sites):
     table = sites.table.assign(Metadata_Role=["negative_control", *["treatment"] * 5])
-    sites = dataclasses.replace(sites, table=table, targets=torch.tensor([0, 1, 1, 1, 1, 2]))
-    rows = _order_rows(sites, n_sites=4, rng=rng())
+    with_control = dataclasses.replace(sites, table=table, targets=torch.tensor([0, 1, 1, 1, 1, 2]))
+    rows = _order_rows(with_control, n_sites=4, rng=rng())
     assert len(set(rows)) == 4
     assert 0 not in rows
     assert 5 in rows[:2]
-    assert _order_rows(sites, n_sites=9, rng=rng())[-1] == 0
+    assert _order_rows(with_control, n_sites=9, rng=rng())[-1] == 0
 
 
 def test_a_part_of_the_sites_has_its_own_of_everything(sites):
-    sites = dataclasses.replace(
+    full_sites = dataclasses.replace(
         sites,
         cell_types=torch.arange(12.0).reshape(6, 2),
         references=torch.arange(18.0).reshape(6, 3),
@@ -310,7 +310,7 @@ def test_a_part_of_the_sites_has_its_own_of_everything(sites):
             BatchStatistics([3, 4], None),
         ],
     )
-    part = sites.take([4, 0, 5])
+    part = full_sites.take([4, 0, 5])
     assert isinstance(part, ExplainedSites)
     assert part.table["Metadata_Well"].tolist() == ["B06", "B02", "B07"]
     assert part.table.index.tolist() == [0, 1, 2]
@@ -331,7 +331,7 @@ def test_maps_of_other_sites_are_refused(model, sites, maps):
 
 
 def summary_with(**changes):
-    """A summary in which every test is passed."""
+    """Return a summary that passes every test, with changes."""
     curve = {"curve": [0.9, 0.5, 0.1], "p": 0.001}
     metric_curves = {"deletion": {"probability": curve}, "insertion": {"probability": curve}}
     return {

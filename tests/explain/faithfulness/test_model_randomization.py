@@ -30,7 +30,7 @@ def rng(word="randomised"):
 
 
 def brightness(model, site_batch):
-    """A "map" that never looks at the network."""
+    """Return a "map" that ignores the network."""
     return site_batch.images.mean(1)
 
 
@@ -164,7 +164,7 @@ def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_
             assert (values == (fresh if new else old)).all()
         if step.stage in ("templates", "neck"):
             assert fitting.references is site_batch.references
-    # All is new: a fresh network with fresh norms, asked about the control image.
+    # Everything is random: the network is new, with new norms, and gets the control image.
     fresh = build_classifier(model.config, seed=3).eval()
     with torch.no_grad():
         expected = fresh.image_features(fresh.pool(fresh.feature_maps(site_batch.controls)))

@@ -33,7 +33,7 @@ def network(backbone="densenet_small", **options):
 
 
 def worn(model, seed=2):
-    """Norms as after a training: no gain of 1, no mean of 0."""
+    """Set the norms as after training: gain not 1, mean not 0."""
     rng = rng_for(seed, "norms")
     for part in model.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
@@ -153,7 +153,7 @@ def test_a_filter_near_0_looks_like_one_color_and_is_no_average():
     rng = rng_for(5, "weights")
     filters = rng.normal(size=(20, 50))
     filters[3] = 1.5  # an average
-    filters[4] *= 1e-6  # near 0: weighed differently, and not seen in the figure
+    filters[4] *= 1e-6  # near 0: has almost no weight, and is invisible in the figure
     filters[5] = 1.5 + 0.2 * rng.normal(size=50)  # nearly an average, and not of one color
     assert np.flatnonzero(is_constant_filter(filters, flat=0.1)).tolist() == [3, 4]
     assert np.flatnonzero(coefficient_of_variation(filters) <= 0.25).tolist() == [3, 5]

@@ -20,7 +20,7 @@ FEW = FilterSettings(n_draws=9, n_random=1)
 
 
 def plant(model):
-    """Bands, and duplicates of filter 3, in both shown layers; bands of the weights behind the norm."""
+    """Plant bands, and duplicates of filter 3, in both layers; plant bands of the weights after the norm."""
     with torch.no_grad():
         for name in (FIRST, SECOND):
             layer = choose_layers(model, [name])[0]
@@ -66,7 +66,7 @@ def test_planted_duplicates_and_bands_are_suggested_and_nothing_else():
             range(20, 26), 3
         )
         assert all(target_of_filter[k][1] == pytest.approx(0.5) for k in range(20, 26))
-        # Bands of one sign are duplicates of each other; the one turned round is not.
+        # Bands of one sign are duplicates of each other; a band of the opposite sign is not.
         assert {k for k, target in target_of_filter.items() if target[0] == 10} == set(range(12, 20))
     assert {one.layer for one in result} == {FIRST, SECOND}
     bands = suggest_candidates(layers, "zero_bands", Thresholds())
@@ -89,7 +89,9 @@ def test_a_duplicate_that_gives_the_same_is_merged_without_any_change():
             for name in (FIRST, SECOND):
                 outgoing = choose_layers(model, [name])[0].next_layers[1].weight
                 assert not outgoing[:, 20:26].any()
-        with pruned_network(model, [PruneCandidate(one.layer, one.filter) for one in candidates]):  # nobody takes over
+        with pruned_network(
+            model, [PruneCandidate(one.layer, one.filter) for one in candidates]
+        ):  # no filter replaces them
             assert not torch.allclose(model(images).logits, expected, atol=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -107,7 +109,10 @@ def test_the_share_of_a_merged_filter_is_the_best_over_a_normal_map():
     assert duplicates[0].into[0] == 2
     assert duplicates[0].into[1] == pytest.approx((inputs @ removed) / (inputs @ inputs), rel=0.02)
     with torch.no_grad():
-        norm.weight[2], norm.bias[2] = -0.0, -1.0  # what is kept is never open: nothing can stand in
+        norm.weight[2], norm.bias[2] = (
+            -0.0,
+            -1.0,
+        )  # the ReLU of the remaining filter is never active: it can replace nothing
     assert suggest_candidates([layer], "merge_duplicates", Thresholds())[0].into == (2, 0.0)
 
 
@@ -162,7 +167,7 @@ def test_the_effect_is_counted_over_the_held_out_sites(run, screen):
 
 
 def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
-    """All that the network knows goes through one layer whose filters are all bands: without them, nothing."""
+    """All information passes one layer whose filters are all bands: without them the accuracy is chance."""
     shutil.copytree(run.root, tmp_path / "run")
     copy = RunFolder.open(tmp_path / "run")
     path = copy.checkpoints / "model.safetensors"

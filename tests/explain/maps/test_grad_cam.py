@@ -15,7 +15,7 @@ SIZE = 40
 
 
 def network(backbone="densenet_small", *, seed=1, **changes):
-    """A small network whose norms have moved: with fresh ones gamma, beta and the statistics would go unseen."""
+    """Return a small network with random norms; new norms would hide errors in gamma, beta and statistics."""
     config = ModelConfig(
         backbone=backbone, n_channels=3, n_perturbations=5, n_cell_types=2, embedding_size=16, **changes
     )
@@ -295,7 +295,7 @@ def test_a_perturbation_out_of_range_is_refused_by_row():
 
 
 def test_an_unknown_head_is_refused_with_the_nearest_name(monkeypatch):
-    # Where types are checked the annotation refuses it first; plain use must refuse it too.
+    # The type check of these tests refuses it first; without that check it must be refused too.
     with pytest.raises(ExplanationError, match="Unknown head 'softmaks'. Did you mean 'softmax'"):
         layer_gradients.check_head(network(), torch.tensor([0]), "softmaks")
 

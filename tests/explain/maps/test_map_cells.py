@@ -174,7 +174,7 @@ def test_maps_without_any_place_say_nothing_and_no_nan():
 def test_maps_that_do_not_lie_on_the_images_are_refused():
     raw = np.zeros((2, 3, 16, 16), dtype=np.uint8)
     ask = {"grid": (4, 4), "rng": np.random.default_rng(0)}
-    plain = room.overlap_with_cells  # where types are checked the annotation refuses it first
+    plain = room.overlap_with_cells  # without the type check, which would refuse it first
     while hasattr(plain, "__wrapped__"):
         plain = plain.__wrapped__
     with pytest.raises(

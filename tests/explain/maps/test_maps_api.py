@@ -1,4 +1,4 @@
-"""Every method behind the door of place: equal to captum, to the printed sums, to plain loops."""
+"""Every method of attribution maps: equal to captum, to the printed sums, and to plain loops."""
 
 import gc
 import sys
@@ -22,7 +22,7 @@ QUICK = {"pixels": PixelAttributionSettings(steps=4, window=8, stride=8)}
 
 
 def network(backbone="densenet_small", *, seed=1, **changes):
-    """A small network whose norms have moved: with fresh ones gamma, beta and the statistics would go unseen."""
+    """Return a small network with random norms; new norms would hide errors in gamma, beta and statistics."""
     config = ModelConfig(
         **{"backbone": backbone, "n_channels": 3, "n_perturbations": 5, "n_cell_types": 2, "embedding_size": 16}
         | changes
@@ -65,7 +65,7 @@ def value(model, images, cell_types, targets, *, head="softmax", references=None
 
 @pytest.fixture(scope="module")
 def deep():
-    """DenseNet-161 as the paper has it, but for its number of perturbations: two-input, recomputing, in training."""
+    """Return the DenseNet-161 of the paper with 7 perturbations, activation checkpointing, in training mode."""
     return network("densenet161", n_channels=6, n_perturbations=7, activation_checkpointing=True).train()
 
 
@@ -90,7 +90,7 @@ def test_the_products_work_at_figure_12s_layer(deep, method):
 
 
 def by_loops(model, layer, images, cell_types, targets, *, positive_gradients):
-    """Gradient times activation in loops over sites, features, rows and columns; a full backward pass, own hook."""
+    """Multiply gradient and activation in loops over sites, features, rows and columns, after a full backward pass."""
     activations = []
     hook = find_layer(model, layer).register_forward_hook(lambda _module, _inputs, out: activations.append(out))
     logits = model(images.clone().requires_grad_(), cell_types).logits
@@ -331,7 +331,7 @@ def test_what_is_not_there_is_refused_with_the_nearest_names():
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_name():
-    # Where types are checked the annotation refuses it first; plain use must refuse it too.
+    # The type check of these tests refuses it first; without that check it must be refused too.
     plain = api.attribution_map
     while hasattr(plain, "__wrapped__"):
         plain = plain.__wrapped__

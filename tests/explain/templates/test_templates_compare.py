@@ -28,7 +28,7 @@ def screen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(screen):
-    """Without pseudo labels and three unused classes, and with them and two."""
+    """Train two runs: without pseudo labels and with three unused classes, and with pseudo labels and two."""
     plain = tiny_start(screen, screen.folder.parent / "without", "network.extra_outputs=3", epochs=1)
     folds = hold_out(screen, column="experiment", values=["E3"])
     hidden = folds.table.assign(fold=folds.table["fold"].where(folds.table["experiment"] != "E2", "unlabelled"))
@@ -226,7 +226,7 @@ def test_the_most_frequent_are_counted_in_wells_and_ties_are_broken_by_name():
     choice = choose_perturbations(table, max_names=2)
     assert (choice.names, choice.wells, choice.tied) == (("p2", "p1"), (2, 1), ("p10",))
     longer_table = pd.concat([table, table_of(("p9", "E1", "F1", 1))], ignore_index=True)
-    assert choose_perturbations(longer_table, max_names=2).tied == ("p9", "p10")  # as people count
+    assert choose_perturbations(longer_table, max_names=2).tied == ("p9", "p10")  # in natural order
     assert choose_perturbations(table, perturbations=["p10", "p2", "p10"]).names == ("p10", "p2")
     with pytest.raises(ExplanationError, match=r"No site of the screen has the perturbation 'p3'\. Did you mean 'p"):
         choose_perturbations(table, perturbations=["p1", "p3"])
@@ -274,7 +274,7 @@ def test_perturbations_that_lie_together_are_found_and_noise_of_whole_wells_is_n
     assert result.summary["silhouette"]["value"] > result.summary["silhouette"]["random_range"][1]
     assert result.summary["silhouette"]["interval"] is None
     assert (result.summary["sites"], result.summary["wells"], result.summary["k"]) == (36, 12, 3)
-    # Every well has a look of its own and the labels say nothing: sites of a well lie together all the same.
+    # Labels are random, but sites of a well are similar: neighbors in the same well must not count.
     p_values, purities = [], []
     for trial in range(60):
         rng = rng_for(7, "wells", trial)

@@ -16,7 +16,7 @@ from distangle.images.readers.packed_image import read_packed
 
 def test_remainders_by_hand() -> None:
     flat = codec.predict_residuals(np.full((1, 8, 8), 7, np.uint8))
-    assert flat.tolist() == [[codec.ZERO_RESIDUAL + 7] + [codec.ZERO_RESIDUAL] * 63]  # one pixel tells all
+    assert flat.tolist() == [[codec.ZERO_RESIDUAL + 7] + [codec.ZERO_RESIDUAL] * 63]  # the first pixel determines all
     ramp = np.tile(np.arange(0, 80, 10, dtype=np.uint8), (1, 8, 1))
     values = (codec.predict_residuals(ramp)[0].astype(int) - codec.ZERO_RESIDUAL).reshape(4, 4, 4)
     # The finest middles lie between 0 and 20: 10, and so on; the last has no neighbor on its right: 60, not 70.

@@ -36,7 +36,7 @@ def pack(request: pytest.FixtureRequest, planted_run: PlantedRun, tmp_path_facto
 
 
 def with_hashes(planted_run: PlantedRun) -> PlantedRun:
-    """The same run with a screen that knows the hashes of its files, as an index makes it."""
+    """Return the run with a screen that has the hashes of its files, like an indexed screen."""
     sites = planted_run.screen.sites.copy()
     n_channels = len(planted_run.screen.card.channels)
     digests = [[sha256_of(path) for path in planted_run.screen.image_paths(row)] for row in range(len(sites))]

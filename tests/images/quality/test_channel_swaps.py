@@ -1,4 +1,4 @@
-"""Channels that changed places on a plate are found, and strong but ordinary batch effects are not."""
+"""Exchanged channels of a plate are found; strong but ordinary batch effects raise no alarm."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from distangle.screen import index
 from distangle.screen.problems import Problem
 from distangle.synthetic import SimulationConfig, simulate
 
-# mean and low, middle and high in units of the spread, and sharpness: what five stains look like.
+# Mean, three quantiles in standard deviations, and sharpness of five stains.
 STAINS = {
     "DNA": (0.6, 0.3, 5.5, 0.010),
     "ER": (1.6, 1.2, 3.0, 0.030),
@@ -33,7 +33,7 @@ def plane_table(
     batch: float = 0.1,
     stains: tuple[str, ...] = tuple(STAINS),
 ) -> pd.DataFrame:
-    """Measures of planes: `plates` maps a place to the channels that show another stain there."""
+    """Return measurements of planes; `plates` maps a plate to its exchanged channels."""
     rng = np.random.default_rng(seed)
     rows = []
     for (experiment, plate), swaps in plates.items():
@@ -90,7 +90,7 @@ def test_three_channels_may_change_places() -> None:
 def test_of_two_plates_the_others_tell_which_is_odd() -> None:
     assert [row[:2] for row in problems_of(plane_table(places(3, 2, E2P1=SWAP)))] == [("E2", "P1")]
     (row,) = problems_of(plane_table(places(1, 2, E1P1=SWAP)))
-    assert row[3].startswith("E1 plate P1, E1 plate P2: DNA looks like AGP")  # nobody knows
+    assert row[3].startswith("E1 plate P1, E1 plate P2: DNA looks like AGP")  # undecidable
 
 
 def test_a_whole_experiment_in_another_order_is_found() -> None:
@@ -120,7 +120,7 @@ def test_what_cannot_be_judged_is_not() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_simulated_screens_with_and_without_an_exchange(tmp_path: Path, seed: int) -> None:
-    """Batch effects twice the usual ones, optics too: no alarm; of the exchanges of two stains most are found."""
+    """Twice the usual batch effects raise no alarm; most exchanges of two stains are found."""
     config = SimulationConfig(
         seed=seed,
         image_size=64,

@@ -1,4 +1,4 @@
-"""Decoders that hang or crash: the file is named with well and channel, every other site is checked, nothing waits."""
+"""Decoders that hang or crash: file, well and channel are named, all other sites are checked, nothing hangs."""
 
 import time
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ def test_a_decoder_that_hangs_is_stopped_and_its_siblings_are_read(tmp_path: Pat
 
 
 def test_what_processes_measure_is_what_this_one_does_to_the_last_bit(tmp_path: Path) -> None:
-    screen = lab(tmp_path, ["chatty"])  # what a library prints is no reply
+    screen = lab(tmp_path, ["chatty"])  # output of a library must not be taken for a reply
     paths, pages = screen.image_paths(0), screen.pages(0)
     direct = measure_site(read_image, paths, pages, grid=(16, 16))
     with DecodePool(stub_readers.crash_or_read) as decoders:

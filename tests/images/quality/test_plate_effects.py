@@ -1,4 +1,4 @@
-"""Variance between experiments, plates, wells and sites, and borders of plates: planted, and as the textbook has it."""
+"""Variance between experiments, plates, wells and sites, and edge effects: planted, and from a textbook."""
 
 import numpy as np
 import pandas as pd

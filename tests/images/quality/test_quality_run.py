@@ -164,7 +164,7 @@ def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_
     path = lab.path(1, "B03", "dna")
     blob = bytearray(path.read_bytes())
     blob[-1000] ^= 4
-    path.write_bytes(blob)  # a bit in raw pixels: no decoder sees it
+    path.write_bytes(blob)  # one bit of the raw pixels, which no decoder detects
     one = single_problem(check_all(screen))
     assert (one.severity, one.kind, one.well) == ("error", "file changed since indexing", "B03")
     assert "1_B03_dna.tif" in one.file

@@ -1,4 +1,4 @@
-"""Thousands of damaged files: none crashes or hangs the reader, and no compressed or PNG file gives other pixels."""
+"""Thousands of damaged files: none crashes or hangs the reader; no compressed file or PNG gives wrong pixels."""
 
 import struct
 import time
@@ -17,7 +17,7 @@ from distangle.images.readers.read import MAX_PIXELS, probe_image, read_image
 
 HANG_S = 5.0
 KINDS = ("truncated", "zero tail", "bit", "header bit", "tail bit", "hole", "bytes", "doubled")
-# Formats whose checksum sees any change of a pixel, and those that have none.
+# Formats with a checksum over all pixels, and formats without.
 CHECKED, UNCHECKED = ("png", "zlib"), ("raw", "lzw")
 
 
@@ -85,7 +85,7 @@ def outcomes(folder: Path, n: int) -> tuple[Counter[tuple[str, str]], float]:
             outcome = "refused"
         else:
             outcome = "same" if is_alike(image, pixels) else "silent"
-            # The tags of a TIFF have no checksum either: one bit of two of them turns the whole image round.
+            # TIFF tags have no checksum: one changed bit in two of them flips or inverts the whole image.
             top = np.iinfo(pixels.dtype).max
             orientations = [np.rot90(p, k) for p in (pixels, pixels[::-1]) for k in range(4)] + [top - pixels]
             outcome = "turned" if outcome == "silent" and any(is_alike(image, p) for p in orientations) else outcome
@@ -94,7 +94,7 @@ def outcomes(folder: Path, n: int) -> tuple[Counter[tuple[str, str]], float]:
     return counts, longest
 
 
-@pytest.mark.filterwarnings("ignore")  # what decoders say of a mutant is no matter
+@pytest.mark.filterwarnings("ignore")  # warnings of decoders do not matter here
 @pytest.mark.parametrize("patient", [False, True])
 def test_two_thousand_mutants_crash_nothing_and_pass_in_silence_only_without_a_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, patient: bool
@@ -107,7 +107,7 @@ def test_two_thousand_mutants_crash_nothing_and_pass_in_silence_only_without_a_c
         assert counts[name, "silent"] == 0, counts
         assert counts[name, "turned"] <= 0.005 * n_of(counts, name), counts
         assert counts[name, "refused"] > 0.8 * n_of(counts, name)
-    # The stated limit: these have no checksum, so what changed before they were indexed cannot be seen.
+    # The documented limit: without a checksum, changes before indexing are not detected.
     assert counts["raw", "silent"] > 0
     assert counts["lzw", "silent"] > 0
 
@@ -122,7 +122,7 @@ def test_raw_tiff_that_was_cut_short_is_refused_all_the_same(tmp_path: Path) -> 
 
 
 def claiming(content: bytes, height: int, width: int) -> bytes:
-    """A TIFF file whose ImageWidth and ImageLength are others."""
+    """Return a TIFF file with another ImageWidth and ImageLength."""
     blob = bytearray(content)
     offset = struct.unpack_from("<I", blob, 4)[0]
     for k in range(struct.unpack_from("<H", blob, offset)[0]):
@@ -163,7 +163,7 @@ def test_raw_strips_of_another_length_than_the_size_asks_for_are_refused(tmp_pat
 
 
 def with_strip(path: Path, strip: bytes, *, compression: int) -> None:
-    """Give a file of one strip another one, of any length."""
+    """Replace the strip of a file that has one strip."""
     whole = bytearray(path.read_bytes())
     offset = struct.unpack_from("<I", whole, 4)[0]
     for k in range(struct.unpack_from("<H", whole, offset)[0]):
@@ -186,7 +186,7 @@ def with_strip(path: Path, strip: bytes, *, compression: int) -> None:
         (b"\x0f" + bytes(range(15)), False),
         (b"\xf2\x07", False),
         (b"\x81\x07", False),
-        (b"\x81\x07" * 500_000, False),  # a megabyte that is 64
+        (b"\x81\x07" * 500_000, False),  # one megabyte that unpacks to 64
         (b"\xf1\x07" + bytes(1000), True),
         (b"\xf1\x07" + bytes(1030), False),  # too much behind its end
     ],
@@ -209,7 +209,7 @@ def test_a_strip_of_lzw_is_no_longer_than_its_plane_may_need(tmp_path: Path) -> 
     path = tmp_path / "packed.tif"
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
     Image.fromarray(pixels).save(path, compression="tiff_lzw")
-    np.testing.assert_array_equal(read_image([path], [None])[0], pixels)  # noise grows by half
+    np.testing.assert_array_equal(read_image([path], [None])[0], pixels)  # compression makes noise larger
     with_strip(path, bytes(3_000_000), compression=5)
     with pytest.raises(ImageError, match="page 0 has 3000000 bytes of packed pixels for a plane of 4096"):
         read_image([path], [None])

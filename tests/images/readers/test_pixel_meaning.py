@@ -1,4 +1,4 @@
-"""What the numbers of a file mean is one thing in every codec: which end is white, which side is up, what is light."""
+"""Pixels mean the same in every codec: polarity, orientation and light."""
 
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ zarr = pytest.importorskip("zarr")
 
 
 def pixels_of(dtype: str = "uint8") -> np.ndarray:
-    """Some numbers, whose plane is another turned or mirrored."""
+    """Return a plane that differs from its rotations and reflections."""
     return np.random.default_rng(3).integers(20, 60, (6, 9)).astype(dtype)
 
 
 def set_tag(path: Path, tag: int, value: int | None) -> Path:
-    """Overwrite a tag of one short number where it stands; None makes it one that nobody knows."""
+    """Overwrite the value of a short tag in place; None makes the tag an unknown one."""
     with tifffile.TiffFile(path) as file:
         entry, order = file.pages.first.tags[tag], "little" if file.byteorder == "<" else "big"
     blob = bytearray(path.read_bytes())
@@ -34,7 +34,7 @@ def set_tag(path: Path, tag: int, value: int | None) -> Path:
 
 
 def write_turned(path: Path, plane: np.ndarray, codec: str, *, orientation: int = 1) -> Path:
-    """Write a plane in a codec; LZW as Pillow has it, which also reads it."""
+    """Write a plane with a codec; Pillow writes LZW."""
     if codec in ("raw", "zlib"):
         extra_tags = [(_ORIENTATION, 3, 1, 1, True)]
         tifffile.imwrite(
@@ -62,7 +62,7 @@ def test_white_is_zero_in_every_codec_and_depth(tmp_path: Path, codec: str, dtyp
     set_tag(path, _PHOTOMETRIC, 0)
     np.testing.assert_array_equal(read_plane(path), np.iinfo(dtype).max - pixels_of(dtype))
     assert probe_image(path).is_inverted
-    set_tag(path, _PHOTOMETRIC, None)  # nothing said: black is zero
+    set_tag(path, _PHOTOMETRIC, None)  # no tag: black is zero
     np.testing.assert_array_equal(read_plane(path), pixels_of(dtype))
 
 

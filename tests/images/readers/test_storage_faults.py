@@ -1,4 +1,4 @@
-"""Storage that fails for a moment, or for good; and files that become others between index and read."""
+"""Storage that fails for a moment or for good, and files that change between index and read."""
 
 import errno
 from pathlib import Path

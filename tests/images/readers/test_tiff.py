@@ -1,4 +1,4 @@
-"""Raw TIFF whose end was zeroed: put aside at indexing with its rows; what may well be so is not."""
+"""Raw TIFF files with zeroed ends are refused at indexing with their rows; plausible zeros are accepted."""
 
 import itertools
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_only_the_page_that_ends_in_zeros_is_named(tmp_path: Path) -> None:
 
 
 def test_wide_rows_and_strips_in_any_order_in_the_file(tmp_path: Path) -> None:
-    """The last strip of the image is the first in the file: where the file ends in zeros says nothing."""
+    """The last strip of the image is the first in the file, so zeros at the end of the file prove nothing."""
     path, wide = tmp_path / "a.tif", plane(shape=(8, 4000))
     wide[6, :2000] = 5
     wide[6, 2000:] = 0

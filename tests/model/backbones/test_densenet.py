@@ -9,7 +9,7 @@ TINY = DenseNetShape(growth=4, blocks=(2, 3, 2), stem_features=8)
 
 
 def with_random_values(network: torch.nn.Module) -> torch.nn.Module:
-    """Norms that do something: a network fresh from its seed has the identity there."""
+    """Set random norms; those of a new network are the identity."""
     randomness = torch.Generator().manual_seed(5)
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var") or ("norm" in name and name.endswith(".weight")):

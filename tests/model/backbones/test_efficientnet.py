@@ -1,4 +1,4 @@
-"""Published filters, stain by stain: the numbers of an independent implementation, and what a stain must not see."""
+"""Pretrained filters per channel: numbers of an independent implementation, and channels that must not mix."""
 
 import copy
 from collections import Counter
@@ -89,7 +89,7 @@ def test_a_package_that_is_absent_or_changed_is_named(monkeypatch: pytest.Monkey
 
 
 def with_random_norms(n_channels: int = 3) -> PerChannelEfficientNet:
-    """A backbone whose norms do something, in evaluation mode."""
+    """Return a backbone with random norms, in evaluation mode."""
     generator = torch.Generator().manual_seed(2)
     backbone = PerChannelEfficientNet(n_channels=n_channels)
     for part in backbone.modules():
@@ -104,7 +104,7 @@ def with_random_norms(n_channels: int = 3) -> PerChannelEfficientNet:
 
 
 def layer_by_layer(backbone: PerChannelEfficientNet, images: torch.Tensor) -> torch.Tensor:
-    """The same from the convolutions, norms and ReLUs themselves, each after the other."""
+    """Compute the same with single convolutions, norms and ReLUs."""
     features = backbone.features
     maps = images - images.mean((2, 3), keepdim=True)
     maps = maps * (0.7 / images.std((2, 3), correction=0, keepdim=True).clamp_min(1e-3))
@@ -116,7 +116,7 @@ def layer_by_layer(backbone: PerChannelEfficientNet, images: torch.Tensor) -> to
 
 
 class Operations(TorchDispatchMode):
-    """Counts what torch is asked to do, by name, and convolutions whose maps are not channels last."""
+    """Count operations of torch by name, and convolutions whose maps are not channels last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,9 +192,11 @@ def test_weights_and_statistics_that_change_are_seen_by_the_next_call() -> None:
     assert isinstance(block, InvertedBottleneck)
     with torch.no_grad():
         outputs = [backbone(images)]
-        block.depthwise_conv.weight.data.mul_(0.5)  # moves no version counter
+        block.depthwise_conv.weight.data.mul_(0.5)  # leaves the version counter unchanged
         outputs.append(backbone(images))
-        block.bn1.running_mean = torch.zeros_like(block.bn1.running_mean)  # another tensor, as a lent statistic
+        block.bn1.running_mean = torch.zeros_like(
+            block.bn1.running_mean
+        )  # another tensor, like temporary plate statistics
         outputs.append(backbone(images))
         backbone.load_state_dict(copy.deepcopy(with_random_norms().state_dict()))
         outputs.append(backbone(images))

@@ -88,7 +88,7 @@ def test_figure_12_says_what_the_summary_counts(own_run: PlantedRun, entries: di
     summary, entry = own_run.explanation.summary, entries["12"]["numbers"]
     assert entry["eq15_top_sites"] == max(summary["eq15_top_channel"].values())
     assert entry["shapley_top"] == summary["top_channel"]
-    # One p for one number: the page has the same, corrected for having looked at all stains.
+    # The page has the same p, corrected for testing all channels.
     assert entry["shapley_top_p"] == own_run.explanation.p_of_top == min(summary["shapley"]["p_family"])
     assert f"on top in {entry['eq15_top_sites']} of them" in entries["12"]["caption"]
 

@@ -1,4 +1,4 @@
-"""Figures 7 to 10 of a small run and of one with pseudo labels beside it: what they say is what the full space says."""
+"""Figures 7 to 10 of a small run and of one with pseudo labels: their numbers are those of the full space."""
 
 import dataclasses
 from pathlib import Path
@@ -31,7 +31,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 @pytest.fixture(scope="module")
 def run(screen: Screen) -> RunFolder:
-    """A run with pseudo labels, beside it one without: the figures show the latter first."""
+    """A run with pseudo labels and one without; the figures show the latter first."""
     folder = screen.folder.parent
     folds = hold_out(screen, column="experiment", values=["E3"])
     hidden = folds.table.assign(fold=folds.table["fold"].where(folds.table["experiment"] != "E2", "unlabelled"))
@@ -101,7 +101,7 @@ def test_figures_7_and_8_say_the_numbers_of_the_full_space(
         )
     assert "so unused classes fall together with and without pseudo" in paper_figure.caption
     assert "its distances have no meaning, so read the numbers" in paper_figure.caption
-    # The strip beside the maps shows what the line is the mean of.
+    # The strip next to the maps shows the values behind the mean.
     strip = paper_figure.figure.axes[2]
     angles = np.sort(np.concatenate([line.get_ydata() for line in strip.lines if line.get_marker() == "o"][:1]))
     rows = comparison.templates.query("run == 'plain' and head == 'softmax' and not unused")["nearest_alike_angle_deg"]
@@ -127,7 +127,7 @@ def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
     means = comparison.embeddings.groupby("run")["silhouette"].mean()
     gain = means["plain"] - means["pseudo"]
     assert f"Silhouette of plain minus that of pseudo: {gain:+.2f} (too few experiments)" in paper_figure.caption
-    # The caption counts the wells that are drawn, which are the held-out ones, and not all of the screen.
+    # The caption counts the drawn wells, which are the held-out ones.
     plain = comparison.embeddings[comparison.embeddings["run"] == "plain"]
     wells = plain.groupby("perturbation")[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].apply(
         lambda rows: len({tuple(row) for row in rows.to_numpy()})

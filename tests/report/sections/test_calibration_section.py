@@ -1,4 +1,4 @@
-"""The reliability curve in the report: the points of the bins, its caption, and what stands there without one."""
+"""The reliability curve in the report: points of the bins, caption, and the text in its absence."""
 
 from dataclasses import replace
 

@@ -56,7 +56,7 @@ def test_the_headline_claims_no_stain_that_its_own_p_denies(run_data: PlantedRun
     assert "contributed most" not in no_channel
     assert f"explained sites, {top} contributed most" in one
     assert one.endswith("contributed most to the predictions (p = 0.01).")
-    # What every perturbation says comes first.
+    # The sentence on all perturbations comes first.
     assert no_channel.startswith(
         f"Across {len(summary['perturbations'])} explained perturbations, the channel with the largest Shapley value"
     )

@@ -35,7 +35,7 @@ def test_maps_at_one_place_have_the_smallest_p_and_maps_anywhere_have_none() -> 
     equal_maps = spots([(20, 40)] * 5)
     assert place_p_value(equal_maps, rng=rng, n_draws=199) == pytest.approx(1 / 200)
     values = [place_p_value(spots(random_places(rng, 5)), rng=rng, n_draws=99) for _ in range(20)]
-    # Spots keep from the edge, which is a weak habit of place: p is uniform or a little smaller.
+    # Spots avoid the edge, a weak preference of position: p is uniform or slightly smaller.
     assert 0.2 < np.mean(values) < 0.7
     assert np.mean(np.array(values) <= 0.05) < 0.2
 

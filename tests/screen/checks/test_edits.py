@@ -1,4 +1,4 @@
-"""Tables that were edited after indexing: every row that became another is named, and no other row."""
+"""Tables edited after indexing: every changed row is named, and no other row."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def edit_problems(screen: Screen) -> list[Problem]:
 
 
 def rewritten(folder: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> list[Problem]:
-    """Index the rows as they were, write others over them, and check."""
+    """Index rows, overwrite them with others, and check."""
     screen = index_plates(folder, ROWS)
     write_table(folder / "wells.csv", rows, header)
     return edit_problems(screen)

@@ -1,4 +1,4 @@
-"""What leaks between the sides of a division, planted and found; and that clean layouts raise no alarm."""
+"""Planted leaks between folds are found, and clean layouts raise no alarm."""
 
 import dataclasses
 import hashlib
@@ -82,7 +82,9 @@ def test_an_experiment_without_known_treatments_is_a_twin_by_its_positive_contro
     plates["E7", "1"] = {w: name if name.startswith("pos") else "" for w, name in plates["E2", "1"].items()}
     (twins,) = shared_layouts(screen_of(tmp_path, plates))
     assert (twins.experiments, twins.by) == (("E2", "E7"), "positive_control")
-    fixed_controls = {well: f"pos{k}" for k, well in enumerate(WELLS[:10])}  # the same wells everywhere say nothing
+    fixed_controls = {
+        well: f"pos{k}" for k, well in enumerate(WELLS[:10])
+    }  # wells with the same content on all plates carry no information
     plates = {(f"E{e}", "1"): {**({} if e == 7 else layout(e, NAMES)), **fixed_controls} for e in range(8)}
     assert shared_layouts(screen_of(tmp_path / "fixed", plates)) == []
 
@@ -103,11 +105,11 @@ def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
         (0.30, 0.10, 400, True),  # thrice as often
         (0.70, 0.413, 300, True),  # half of its errors
         (1.0, 0.5, 40, True),
-        (0.52, 0.50, 100_000, False),  # sure, and next to nothing
+        (0.52, 0.50, 100_000, False),  # significant, but tiny
         (0.59, 0.50, 100_000, False),
         (0.61, 0.50, 100_000, True),  # a fifth of its errors
         (0.02, 0.011, 100_000, False),
-        (0.3, 0.1, 20, False),  # may be chance
+        (0.3, 0.1, 20, False),  # not significant
     ],
 )
 def test_a_place_tells_where_it_is_sure_and_much(share: float, hit_share: float, n: int, is_predictive: bool) -> None:
@@ -213,7 +215,7 @@ def test_two_hundred_planted_copies_across_the_sides_are_all_found(tmp_path: Pat
 
 
 def like_rxrx1(folder: Path) -> Screen:
-    """The structure of RxRx1's tables of 2019: its experiments and splits, its numbers of wells, two sites a well."""
+    """Make a screen like RxRx1's tables of 2019: experiments, splits, numbers of wells, two sites per well."""
     train = {f"{cell}-{k:02d}": 1231 for cell, n in (("HEPG2", 7), ("HUVEC", 16), ("RPE", 7), ("U2OS", 3))
              for k in range(1, n + 1)}  # fmt: skip
     train["HEPG2-01"] -= 33 * 1231 - SIZES["train"]
@@ -241,7 +243,7 @@ def test_the_split_of_wilds_has_its_published_sizes(tmp_path: Path) -> None:
     folds = folds_from_options(screen, by="wilds=test")
     assert folds.table["fold"].value_counts().to_dict() == {"aside": 50_466, "train": 40_612, "held_out": 34_432}
     assert not folds.forced
-    assert validate_folds(screen, folds) is folds  # the other site of a well is aside, on neither side
+    assert validate_folds(screen, folds) is folds  # the other site of a well is excluded
     assert set(screen.sites.loc[folds.of(screen) == "train", "site"]) == {1}
     assert set(screen.sites.loc[by_wilds(screen, part="val").of(screen) == "held_out", "experiment"]) == set(VALIDATION)
     with pytest.raises(FoldError, match="40612 wells would be on both sides"):

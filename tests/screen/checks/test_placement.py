@@ -42,7 +42,7 @@ def test_one_plate_of_four_that_lies_wrong_is_named_with_what_puts_it_right(tmp_
 
 
 def test_a_plate_of_96_wells_that_was_put_in_the_wrong_way_round_is_named(tmp_path: Path) -> None:
-    # Corner wells are empty on every plate, which says which way round a plate lies.
+    # Empty corner wells on every plate show the orientation of a plate.
     wells = {k: plate_rows("E1", str(k), seed=k, size=(8, 12)) for k in range(1, 5)}
     rows_in_place = [row for k in (1, 2, 4) for row in wells[k][7:]]
     rotated = plate_rows("E1", "3", seed=3, size=(8, 12), move=lambda row, column: (7 - row, 11 - column))[7:]

@@ -1,4 +1,4 @@
-"""Experiments on both sides of a division: each side estimates by itself, few controls are told, shared ones named."""
+"""Experiments on both sides of the folds: each side has its own estimates; few or shared controls are named."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tiny_run import tiny_screen
 
 @pytest.fixture(scope="module")
 def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
-    """Three experiments of one plate with eight wells; here each is two plates, of four wells, controls in three."""
+    """Three experiments of two plates with four wells, three of them controls."""
     folder = tiny_screen(tmp_path_factory.mktemp("references"))
     late = folder.sites["well"].isin(["B06", "B07", "B08", "B09"])
     sites = folder.sites.assign(plate=np.where(late, "2", "1"))

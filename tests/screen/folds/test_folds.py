@@ -232,7 +232,7 @@ def test_folds_that_somebody_else_made_are_looked_at_before_they_are_used(screen
     forced = validate_folds(screen, leaking, force=True)
     assert forced.forced
     assert [note.split(" would")[0] for note in forced.notes] == ["1 of 8 plates", "1 wells"]
-    assert validate_folds(screen, forced) is forced  # as it was forced when it was made
+    assert validate_folds(screen, forced) is forced  # a forced division stays valid
     before = Folds(table=table, description="mine", forced=True, notes=("something else",))
     assert validate_folds(screen, before).notes == ("something else", *forced.notes)
 

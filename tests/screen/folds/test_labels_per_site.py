@@ -1,4 +1,4 @@
-"""Labels that differ within a well: how the index keeps them, what of a leak they can tell, what cannot be learnt."""
+"""Labels that differ within a well: how they are indexed, which leaks they show, what cannot be learned."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ HEADER = ("experiment", "plate", "well", "cell", "phenotype", "siRNA", "gene", "
 
 
 def cells(**columns: str) -> list[dict[str, str]]:
-    """Three experiments of a plate with four wells of three cells, each of another phenotype."""
+    """Return rows of three experiments: one plate, four wells, three cells of different phenotypes."""
     return [
         {
             "experiment": experiment,
@@ -60,7 +60,7 @@ def refusal(table: Path, **mapping: str) -> str:
     with pytest.raises(ScreenError, match="36 x well contradicts itself") as error:
         index_cells(table, **mapping)
     message = str(error.value)
-    assert message.count(CORRECT) == 1  # though three rows are told
+    assert message.count(CORRECT) == 1  # though the message covers three rows
     return message[message.index(CORRECT) :]
 
 
@@ -150,9 +150,9 @@ WELLS = [f"{row}{column:02d}" for row in "BCDEFG" for column in range(2, 12)]
 
 
 def planted_screen(folder: Path, *, by_place: bool) -> Screen:
-    """Three experiments of 60 wells of five cells; the first cell of a well always says what its place says.
+    """Plant three experiments of 60 wells of five cells; position predicts the first cell of each well.
 
-    By place, two more of its cells do; else the four others are alike in every well, whose majority says nothing.
+    With `by_place` it predicts two more cells; otherwise the four other cells are the same in every well.
     """
     rows = []
     for experiment in ("E1", "E2", "E3"):

@@ -1,4 +1,4 @@
-"""The table of bad input names tests that there are; and the faults that no other room tests."""
+"""The table of bad input names existing tests; and faults that no other file tests."""
 
 import os
 import re

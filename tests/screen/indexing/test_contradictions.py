@@ -1,4 +1,4 @@
-"""Wells of one perturbation that say different things of it."""
+"""Wells of one perturbation with contradicting attributes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ Write = Callable[..., Path]
 
 
 def index_wells(write: Write, *rows: tuple[str, ...], column: str) -> Screen:
-    """Wells in their order on one plate: perturbation, and a value of the column."""
+    """Index wells of one plate in order: perturbation, and a value of the column."""
     wells = [("p", f"A{k:02d}", *row) for k, row in enumerate(rows, 1)]
     return index(write([("plate", "well", "perturbation", column), *wells]), layout="table", tables_only=True)
 

@@ -1,4 +1,4 @@
-"""Files are read by several threads only if that is sooner."""
+"""Files are read by several threads only if that is faster."""
 
 import hashlib
 import threading

@@ -60,7 +60,7 @@ def test_the_files_of_two_workers_are_those_of_one_process(
 
 
 def open_function(orders: Path) -> Callable[[object], Callable[[Sequence[str]], object]]:
-    """Return an `_open` whose work dies once, and fails for the last files while a file says so."""
+    """Return an `_open` whose work dies once, and fails for the last files while a file orders it."""
 
     def open_dying(job: object) -> Callable[[Sequence[str]], object]:
         from distangle.screen.indexing import file_workers

@@ -36,7 +36,7 @@ def index_lab(lab: RxRx1Lab, probe: Callable[[Path], Header] | None = plain, **o
 
 
 def index_or_reason(root: Path, **options: object) -> Screen | None:
-    """None when nothing at all can be indexed; any other error, such as a broken law, goes up."""
+    """Return None if nothing can be indexed; pass on any other error, such as a broken conservation law."""
     try:
         return index(root, **options)  # type: ignore[arg-type]
     except ScreenError as error:
@@ -63,7 +63,7 @@ KAGGLE_FILE = st.tuples(
 
 
 def count_by_hand(rows: list[tuple[str, ...]], root: Path) -> tuple[int, int]:
-    """Sites seen in the folders, and rows in the table: the two kinds of things that may be found."""
+    """Count the sites in the folders and the rows of the table."""
     sites = set()
     for split, experiment, plate in itertools.product(("train", "images", "."), ("HUVEC-01", "RPE-02"), "123"):
         for folder_name in (f"Plate{plate}", f"plate{plate}"):
@@ -110,7 +110,7 @@ def test_found_is_indexed_plus_refused_on_any_rxrx1_folder(
         if tables_only:
             assert screen.card.found == n_rows
         else:
-            # Every site is an entry, and so is every row that is no indexed or refused site's.
+            # Every site is an entry, and so is every row without an indexed or refused site.
             assert n_sites <= screen.card.found <= n_sites + n_rows
             assert len(screen.sites) <= n_sites
 
@@ -249,7 +249,7 @@ def test_a_whole_file_of_another_kind_is_to_be_exported_otherwise_not_copied_aga
 
 
 def test_every_damaged_channel_of_a_site_is_named_at_once(rxrx1: RxRx1Lab) -> None:
-    """Nobody mends one file, indexes again, and finds the next."""
+    """Otherwise each repaired file would reveal the next only after indexing again."""
     for name in ("B03_s1_w2.png", "B03_s1_w5.png"):
         (rxrx1.root / PLATE / name).write_bytes(b"")
     screen = index_lab(rxrx1, None)

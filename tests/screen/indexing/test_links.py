@@ -1,4 +1,4 @@
-"""Images that are links out of their source, and what a refusal tells of a file."""
+"""Images that are links out of their source, and what refusals reveal of a file."""
 
 from pathlib import Path
 

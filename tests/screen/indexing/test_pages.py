@@ -1,4 +1,4 @@
-"""Files of many pages: each channel is the page that the file says, or the file is refused with what it holds."""
+"""Files of many pages: each channel is the page that the file declares, or the file is refused."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ OME = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OM
 
 
 def plane(value: int, dtype: str = "uint16", size: int = SIZE) -> np.ndarray:
-    """A plane around a value, no two alike."""
+    """Return a unique plane with values around a number."""
     noise = np.random.default_rng(value).integers(0, 5, (size, size))
     return (value + noise).astype(dtype)
 
@@ -58,7 +58,7 @@ def index_folder(folder: Path, channels: Sequence[str] = ("DAPI", "GFP"), **opti
 
 
 def levels(screen: Screen, row: int = 0) -> list[int]:
-    """The value around which each channel of a site lies, to the hundred."""
+    """Return the level of each channel of a site, rounded to hundreds."""
     image = read_image(screen.image_paths(row), screen.pages(row))
     return [round(float(mean) / 100) * 100 for mean in image.mean(axis=(1, 2))]
 
@@ -270,7 +270,7 @@ def test_series_of_a_table_are_the_images_of_the_file(tmp_path: Path) -> None:
     assert "series 3 (counted from 0)" in error_of(
         load_data(tmp_path, "w.tif,0,3,w.tif,1,3,P1,A01,1"), (), layout="cellpainting", pattern=None
     )
-    # The file of a channel each, a series for each channel, and nobody says which frame.
+    # One file per channel, a series per channel, and no frame given.
     message = error_of(load_data(tmp_path, "w.tif,0,0,w.tif,0,1,P1,A01,1"), (), layout="cellpainting", pattern=None)
     assert "2 images, the first of 2 channels" in message
     assert "Name the plane of each channel in Frame_ columns" in message

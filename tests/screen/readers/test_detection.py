@@ -1,4 +1,4 @@
-"""Where nobody names a layout, the source tells it; where nothing tells, the refusal says what was looked for."""
+"""Without --layout the layout is detected; if that fails, the error says what was looked for."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_options_leave_the_layouts_that_know_them(tmp_path: Path) -> None:
     assert detect_layout(IndexOptions(source=write(tmp_path / "only"), pattern="{well}.png")) == ("folder", "--pattern")
     other_folder = write(tmp_path / "images", note="no table here")
     assert detect_layout(IndexOptions(source=other_folder, tables=folder)) == ("rxrx1", "train.csv")
-    copy_folder = write(tmp_path / "copied", files_csv=WELLS)  # whatever lies beside the images, such as a list of them
+    copy_folder = write(tmp_path / "copied", files_csv=WELLS)  # a list of the images next to them does not matter
     assert detect_layout(IndexOptions(source=copy_folder, tables=folder)) == ("rxrx1", "train.csv")
 
 

@@ -1,4 +1,4 @@
-"""Several tables in one place: all are read, or each that is not is named with the number of its rows."""
+"""Several tables in one place: all are read, or the others are named with their number of rows."""
 
 from collections.abc import Mapping
 from pathlib import Path

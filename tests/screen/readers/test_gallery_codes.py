@@ -105,7 +105,7 @@ def test_what_tables_and_callers_say_outranks_jumps_codes(gallery: Gallery) -> N
     roles = ["positive_control", "untreated", "unknown", "negative_control"]
     screen = index_gallery(gallery)
     assert screen.sites["role"].tolist() == roles
-    assert ("bad role", "P1", "A05") in refusals(screen)  # what an empty well is elsewhere is not known
+    assert ("bad role", "P1", "A05") in refusals(screen)  # "empty" is defined for the code of JUMP only
     assert set(index_gallery(gallery, mapping={"role": "mine"}).sites["role"]) == {"treatment"}
     by_code = index_gallery(gallery, mapping={"perturbation": "Metadata_JCP2022"})
     assert by_code.sites["perturbation"].tolist() == list(codes.values())[:4]

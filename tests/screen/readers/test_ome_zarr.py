@@ -162,7 +162,7 @@ def test_every_fault_of_the_metadata_is_refused_by_well(tmp_path: Path) -> None:
 def measured_twice(
     folder: Path, acquired: dict[str, list[Any]], *, version: Literal["0.4", "0.5"] = "0.5", names: tuple[str, ...] = ()
 ) -> Path:
-    """Write a plate whose fields are of the acquisitions that each well lists, None for a field without one."""
+    """Write a plate; each well lists the acquisitions of its fields, None for a field without one."""
     plate(
         folder,
         {well: [pixels(k) for k, _ in enumerate(field_names)] for well, field_names in acquired.items()},

@@ -52,8 +52,8 @@ def test_a_table_of_any_unicode_is_read(tmp_path: Path, coding: str) -> None:
     [
         ",well,perturbation\n0,A01,x\n1,A02,y\n2,B01,DMSO\n",
         '"","well","perturbation"\n"1","A01","x"\n"2","A02","y"\n"3","B01","DMSO"\n',
-        "well\tperturbation\n1\tA01\tx\n2\tA02\ty\n3\tB01\tDMSO\n",  # R's write.table names it nowhere
-        ",well,perturbation\n12,A01,x\n7,A02,y\n900,B01,DMSO\n",  # what a filter left of a table
+        "well\tperturbation\n1\tA01\tx\n2\tA02\ty\n3\tB01\tDMSO\n",  # R's write.table gives the row names no header
+        ",well,perturbation\n12,A01,x\n7,A02,y\n900,B01,DMSO\n",  # a filtered table with its old row numbers
     ],
 )
 def test_numbers_of_rows_are_left_out_and_said(tmp_path: Path, text: str) -> None:

@@ -55,7 +55,7 @@ def test_a_word_for_nothing_is_no_class_in_any_column(lab_table: Write, word: st
     assert screen.card.perturbations == ("x", "y")
     assert screen.sites["moa"].tolist() == ["Eg5", "", "Aurora"] * 2
     assert screen.sites["cell_type"].tolist() == ["U2OS", "", ""] * 2
-    assert screen.sites["role"].tolist() == ["treatment"] * 6  # of a row that says so itself, and by its name
+    assert screen.sites["role"].tolist() == ["treatment"] * 6  # from its own column, or by its name
     folds = hold_out(screen, column="experiment", values=["E2"])
     report = class_coverage(screen, folds, "moa")
     assert (report.classes, report.n_unknown_train, report.n_unknown_held_out) == (("Aurora", "Eg5"), 1, 1)

@@ -1,4 +1,4 @@
-"""A decoder that crashes in a thread takes the whole process with it: at once, and without a trace in the result."""
+"""A decoder that crashes in a thread ends the process at once; the resumed run has the same result."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from distangle.results import RunFolder, verify_run
 from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
 
 ROOT = Path(__file__).resolve().parents[3]
-# Nothing is kept in memory, so that images are decoded for every batch; the crash comes in the second epoch.
+# Without a cache, images are decoded for every batch; the crash comes in the second epoch.
 CRASHING = """
 import os, signal, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A checkpoint that is damaged, of another network, newer, or not finite: named, and never half used."""
+"""A checkpoint that is damaged, of another network, newer, or not finite is named and never loaded in part."""
 
 import json
 import random
@@ -26,7 +26,7 @@ def two(folder: Path) -> tuple[Path, Path]:
 
 
 def rewrite(weights: Path, card: Path, **changes: torch.Tensor | None) -> None:
-    """Change tensors of a checkpoint (None takes one away) so that every hash is right."""
+    """Change tensors of a checkpoint (None removes one) and update every hash."""
     tensors = {name: tensor.clone() for name, tensor in load_file(weights).items()}
     tensors = {name: tensor for name, tensor in {**tensors, **changes}.items() if tensor is not None}
     save_file(tensors, weights)

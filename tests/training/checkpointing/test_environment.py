@@ -1,4 +1,4 @@
-"""What lies around a run (place, time zone, language, rights, limits, small folds) changes no byte, or is refused."""
+"""The environment (folder, time zone, language, rights, limits, few sites) changes no byte of a run, or is refused."""
 
 import dataclasses
 import os
@@ -98,7 +98,7 @@ def test_a_class_with_no_site_and_one_with_a_single_site_train_and_are_listed(fo
     counts = dict(zip(card.classes, card.class_sites, strict=True))
     assert counts == {"DMSO": 6, "taxol": 1, "nocodazole": 0}
     assert any("have no known perturbation and are not used" in sentence for sentence in messages)
-    assert "held_out_loss" not in pd.read_csv(run.metrics).columns  # nothing held out has a label
+    assert "held_out_loss" not in pd.read_csv(run.metrics).columns  # no held-out site has a label
 
 
 @pytest.mark.parametrize(

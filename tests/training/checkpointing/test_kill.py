@@ -23,7 +23,7 @@ HUNG_S = 540
 
 
 def kill_runs(folder: Path, n_points: int, seed: int) -> dict[str, Any]:
-    """Run `kill_points.py`; it and all that it started are ended if it hangs."""
+    """Run `kill_points.py`; end it and its children if it hangs."""
     script = subprocess.Popen(
         [sys.executable, str(ROOT / "tests/helpers/kill_points.py"), str(folder), str(n_points), str(seed)],
         stdout=subprocess.PIPE,
@@ -72,7 +72,7 @@ def in_a_child(work: Callable[[], None]) -> int:
 
 
 def crash_at(n: int, *, half: bool) -> None:
-    """Let the n-th operation on a file system be the last thing this process does; half writes half of it."""
+    """Crash at the n-th file operation; with `half`, write half of its bytes first."""
     count = 0
 
     def wrap(name: str) -> Callable[..., Any]:
@@ -96,7 +96,7 @@ def crash_at(n: int, *, half: bool) -> None:
 
 
 def state_after(steps: int) -> TrainingState:
-    """A state that tells by every one of its numbers how many steps it has done."""
+    """Return a state in which every number encodes the number of steps done."""
     model = nn.Linear(2, 3)
     state = TrainingState(epochs_done=steps, model=model, optimizer=torch.optim.Adam(model.parameters()))
     for parameter in model.parameters():
@@ -111,7 +111,7 @@ def state_after(steps: int) -> TrainingState:
 
 
 def steps_of(folder: Path) -> int:
-    """Load the checkpoint that a resume would and return its number of steps, after checking that nothing is mixed."""
+    """Load the checkpoint of a resume, check that all its numbers agree, and return its number of steps."""
     state = state_after(0)
     sweep_checkpoints(folder)
     assert load_state(state, folder, fingerprint="f") == ResumeReport(skipped=[], environment_changes=[])

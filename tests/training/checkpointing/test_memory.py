@@ -1,4 +1,4 @@
-"""Memory that runs out ends a training by name, within seconds, and costs nothing but the time."""
+"""Running out of memory ends a training within seconds, with a clear error and no loss of state."""
 
 import multiprocessing
 import os
@@ -61,7 +61,7 @@ def no_more_memory(spare: int) -> None:
 
 
 def decode_without_room(folder: Path) -> None:
-    """Decode until memory runs out, and write down what is said of it."""
+    """Decode until memory runs out, and write the error to a file."""
     images = ImageCache(read_screen(folder / "screen"), memory=0)
     images.images([0, 1])  # starts its threads
     no_more_memory(8 << 20)
@@ -119,7 +119,7 @@ def fails_on(n: int, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, 
     monkeypatch.setattr(owner, name, fail)
 
 
-# Where, on which call, what is raised, and what is said of it.
+# Owner, function, number of the call, error, and its message.
 SHORTAGES: dict[str, tuple[object, str, int, Exception, str]] = {
     # The images of both folds are measured once; without room to keep them each is decoded anew for its batch.
     "a decoding thread": (cache, "read_image", 24 + 16 + 3, MemoryError(), "Memory ran out while Experiment E"),

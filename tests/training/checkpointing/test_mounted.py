@@ -17,7 +17,7 @@ TRAIN = f'"{sys.executable}" -m distangle train --resume'
 
 
 def privately(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script that may mount what it likes: nobody else sees it, and it goes with the script."""
+    """Run a shell script in its own mount namespace: its mounts are private and end with it."""
     return subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script, "bash", *arguments],
         capture_output=True,

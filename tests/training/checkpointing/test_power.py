@@ -1,4 +1,4 @@
-"""The power goes: what was not forced to the disk is not there, whatever the file system had said before."""
+"""Loss of power: everything not synced to disk is lost."""
 
 import os
 from collections.abc import Callable
@@ -14,11 +14,11 @@ OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "close")
 
 
 class PowerLoss(BaseException):
-    """No `except` and no `finally` of the program does anything to the disk after it."""
+    """Raised at the loss of power; afterwards the program cannot change the disk."""
 
 
 class Disk:
-    """What of a folder would be there after a loss of power.
+    """The part of a folder that survives a loss of power.
 
     The bytes of a file are there from its last `fsync` on, and its names from the last `fsync` of the folder on; where
     `names_first`, as many file systems do it, a new name is there at once, and its bytes may not be.
@@ -33,9 +33,9 @@ class Disk:
         return {path.name: path.stat().st_ino for path in self.folder.iterdir()}
 
     def after(self, operation: str, arguments: Any, result: Any) -> None:
-        """Take note of an operation that was done."""
+        """Record an operation."""
         if operation == "open" and arguments[1] & os.O_TRUNC:
-            self.bytes_of.pop(os.fstat(result).st_ino, None)  # numbers of files that are gone are given again
+            self.bytes_of.pop(os.fstat(result).st_ino, None)  # inode numbers of deleted files are reused
         if operation == "fsync" and not self.lies:
             path = Path(f"/proc/self/fd/{arguments[0]}").resolve()
             if path.is_dir():
@@ -44,7 +44,7 @@ class Disk:
                 self.bytes_of[path.stat().st_ino] = path.read_bytes()
 
     def lose_power(self) -> None:
-        """Leave in the folder what is there after it."""
+        """Reduce the folder to what survives."""
         names = self._names_now() if self.names_first else self.names
         for path in self.folder.iterdir():
             path.unlink()

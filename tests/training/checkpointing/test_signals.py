@@ -1,4 +1,4 @@
-"""A training that is sent a signal finishes its step, saves and ends with 75; gone on with, nothing shows of it."""
+"""A signal makes a training finish its step, save and exit with 75; the resumed result is the same."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def _in_forward(act: Callable[[], None], patch: pytest.MonkeyPatch, *, n: int, t
 
 
 def before_validation(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
-    """Before a batch of the validation, when there is nothing to finish."""
+    """Act before a batch of the validation, when no step is in progress."""
     real = manager.CheckpointManager.stop_between_batches
 
     def between(self: manager.CheckpointManager) -> None:
@@ -141,7 +141,7 @@ def test_a_closed_terminal_and_ctrl_c_are_such_signals_too(
 ) -> None:
     run = Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/{number.name}"))
     in_batch(3)(lambda: os.kill(os.getpid(), number), monkeypatch)
-    # A shell that starts the tests in the background has this signal ignored, and what is ignored stays so.
+    # Background shells ignore this signal, and children inherit that.
     before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     try:
         with pytest.raises(SystemExit) as exit_info:
@@ -252,7 +252,7 @@ def test_a_real_process_saves_within_ten_seconds(folder: Path) -> None:
 
 
 def catches(process: subprocess.Popen[str], number: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal by now."""
+    """Return whether a process already handles a signal."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
     return bool(mask >> (number - 1) & 1)

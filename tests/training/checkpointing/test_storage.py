@@ -1,4 +1,4 @@
-"""A disk that is full, gone or not to be written to: said with path, needed and free, and the last state is kept."""
+"""A disk that is full, gone or read-only: the error names path, needed and free space; the last state stays."""
 
 import contextlib
 import errno
@@ -45,7 +45,7 @@ def new(folder: Path, name: str) -> RunFolder:
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, n: int, number: int) -> None:
-    """From the n-th operation that needs room on, every one fails: the disk stays full."""
+    """Fail from the n-th operation that needs space on: the disk stays full."""
     count = 0
     for name in ("open", "write", "fsync", "mkdir", "replace"):
         real = getattr(os, name)
@@ -85,7 +85,7 @@ def test_a_fault_at_any_operation_of_a_save_keeps_the_old_state(
                     assert re.search(r"Needed: [\d.]+ (bytes|kB); free: [\d.]+ [kMGT]?B", message), message
             else:
                 break
-        # The last operation may fail after the new state is there: then it is whole.
+        # If only the last operation fails, the new state is already complete.
         assert steps_of(folder) in (2, 3)
         assert remove_stale_temporaries(folder) == []
     assert n_failed >= 8

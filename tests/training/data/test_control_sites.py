@@ -1,4 +1,4 @@
-"""Controls beside every batch: which, how many, without a loss, and on through a resume and a prediction."""
+"""Controls added to every batch: which and how many, without a loss; resumed and predicted."""
 
 import dataclasses
 import shutil
@@ -154,7 +154,7 @@ def test_controls_of_a_new_plate_do_not_look_at_its_treatments(folder: Path, tmp
     assert statistics.descriptions[-1] == "controls of plate E3 1, 3 sites"
     whole_predictions = Predictions.read(run.predictions, level="site")
     fresh = RunFolder(Path(shutil.copytree(run.root, tmp_path / "run")))
-    # The same plate under another name with two of its treatments only: nothing stored says anything of it.
+    # The same plate under a new name, with two of its treatments: no stored statistics apply.
     rows = np.flatnonzero(
         (screen.sites["experiment"] == "E3") & ~screen.sites["well"].isin(["B03", "B04", "B06"])
     ).tolist()

@@ -10,7 +10,7 @@ def test_the_mixed_image_by_hand() -> None:
     images = np.stack([np.zeros((1, 4, 4)), np.ones((1, 4, 4)), np.full((1, 4, 4), 2.0)]).astype(np.uint8)
     mixed = mix_images(images, np.array([1, 2, 0]), Box(0, 1, 2, 4))
     assert mixed[0, 0].tolist() == [[0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
-    # The partner is image B as it was, not as it has become.
+    # The partner is the original image B, not the mixed one.
     assert mixed[1, 0, 0].tolist() == [1, 2, 2, 2]
     assert mixed[2, 0, 0].tolist() == [2, 0, 0, 0]
     assert mixed is images

@@ -1,4 +1,4 @@
-"""A process that has used threads may fork: nobody waits for a thread that is not there."""
+"""A process that has used threads may fork: no child waits for a missing thread."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What an epoch needs does not grow with the epochs, and hardly with the table."""
+"""The memory of an epoch does not grow with the epochs, and hardly with the table."""
 
 import json
 import os

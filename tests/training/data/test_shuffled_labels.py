@@ -1,4 +1,4 @@
-"""Labels dealt out anew: a null of the training, decided by plates and wells."""
+"""Shuffled labels, a null of the training: within plates, well by well."""
 
 import dataclasses
 import itertools
@@ -54,7 +54,7 @@ def test_labels_that_differ_within_wells_are_dealt_over_the_sites_of_a_plate():
     assert sorted(shuffled_labels[16:]) == [4] * 8 + [5] * 8
     assert (
         shuffled_labels[16::2] != shuffled_labels[17::2]
-    ).any()  # a label of sites, also where a well of it holds one
+    ).any()  # labels per site, though one well has a single label
     assert (
         len({tuple(pair) for pair in shuffled_labels[:16].reshape(8, 2)}) > 1
     )  # the first site's label is not its well's

@@ -1,4 +1,4 @@
-"""The last step on the device gives what it gives on the host, from a quarter of the bytes."""
+"""Standardizing on the device equals standardizing on the host, with a quarter of the bytes transferred."""
 
 import numpy as np
 import pytest

@@ -46,7 +46,7 @@ def test_one_to_one_is_the_best_of_all_permutations() -> None:
     best = max(itertools.permutations(range(4)), key=lambda p: sum(log_probabilities[k, c] for k, c in enumerate(p)))
     assert tuple(classes) == best
     assert remarks == []
-    # Two plates know nothing of each other: each class may come once on each.
+    # Plates are independent: each class may occur once on each.
     both_experiments, _ = structure.assign(
         np.vstack([logits, logits]), [("E", "1")] * 4 + [("E", "2")] * 4, np.ones((8, 4), bool)
     )

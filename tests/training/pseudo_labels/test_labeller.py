@@ -104,7 +104,7 @@ def test_the_plan_of_the_plate_overrules_two_claims_on_one_class() -> None:
     result, _ = ramp_round(logits, wells_of(4), ONCE, settings)
     assert result.labels.tolist() == [1, 0, 2, 3]
     assert result.choices.tolist() == [0, 0, 2, 3]
-    assert result.confidence[0] < 0.5  # given against the network's own first choice, and not confident
+    assert result.confidence[0] < 0.5  # not the first choice of the network, so not confident
     assert result.accepted.tolist() == [False, True, True, True]
 
 
@@ -120,7 +120,7 @@ def test_progressive_accepts_the_largest_margins_and_never_lets_go() -> None:
     logits = certain_logits(labels) * np.array([4, 3, 2, 1])[:, None]
     first, _ = progressive_round(logits, wells_of(4), no_constraint(4), share=0.5, previous=None)
     assert first.accepted.tolist() == [True, True, False, False]
-    # The network changes its mind about everything: what was accepted stays, with its label.
+    # All predictions change: accepted wells keep their labels.
     other = certain_logits(np.array([3, 3, 1, 1])) * np.array([9, 9, 9, 1])[:, None]
     first_labels = (first.labels, first.accepted)
     second, _ = progressive_round(other, wells_of(4), no_constraint(4), share=0.75, previous=first_labels)
@@ -185,7 +185,7 @@ def test_an_assignment_survives_a_checkpoint_and_is_not_made_again(tmp_path: obj
         state.epochs_done = epoch
         assignments.append(labeller_of(logits, wells, config).before_epoch(state))
         save_state(state, folder, fingerprint="f")
-        # A resume at any moment after the decision finds it, whatever the network would say now.
+        # A resume finds the stored decision, whatever the network would predict now.
         second = new_state()
         load_state(second, folder, fingerprint="f")
         from_nan = labeller_of(lambda _: np.full((12, 4), np.nan), wells, config).before_epoch(second)

@@ -1,4 +1,4 @@
-"""Pseudo labels of many wells: names of wells and plates are compared a few times each, not once for every pair."""
+"""Pseudo labels of many wells: the number of name comparisons is linear, not quadratic."""
 
 import dataclasses
 from collections.abc import Callable

@@ -43,7 +43,7 @@ def test_entropy_is_relative_to_how_evenly_classes_should_occur() -> None:
     assert relative_entropy(np.repeat([0, 1], 10), EVEN) == pytest.approx(0.5)
     # Nine wells that all differ cannot have the entropy of a hundred classes.
     assert relative_entropy(np.arange(9), np.arange(100)) == pytest.approx(1)
-    assert relative_entropy(np.zeros(3, int), EVEN) == 1  # three wells say nothing
+    assert relative_entropy(np.zeros(3, int), EVEN) == 1  # three wells are too few
 
 
 def test_good_labels_go_on() -> None:
@@ -56,7 +56,7 @@ def test_all_one_class_stops() -> None:
         "the classes of the accepted labels collapse: their entropy is 0.00 of that of the labelled wells, below "
         "pseudo_labels.min_entropy=0.5"
     )
-    # One-to-one hides the collapse of a network in its labels, but not in what it would have chosen.
+    # One-to-one labels hide the collapse of a network; its unconstrained choices show it.
     hidden = reason_to_stop([counts_of(EVEN, choices=np.zeros(24, int))], SETTINGS)
     assert hidden is not None
     assert hidden.startswith("the classes of all unlabelled wells collapse")
@@ -68,7 +68,7 @@ def test_confident_and_wrong_stops_where_the_truth_is_known() -> None:
         "confident and wrong: the mean probability of the accepted labels is 0.90, their precision 0.00; the gap is "
         "above pseudo_labels.max_gap=0.5"
     )
-    assert reason_to_stop([counts_of(EVEN, truth=np.full(24, -1))], SETTINGS) is None  # nobody can know
+    assert reason_to_stop([counts_of(EVEN, truth=np.full(24, -1))], SETTINGS) is None  # no truth is known
 
 
 def test_labels_of_which_too_few_are_right_stop_however_unsure_they_are() -> None:
@@ -80,7 +80,7 @@ def test_labels_of_which_too_few_are_right_stop_however_unsure_they_are() -> Non
     )
     just_enough = counts_of(EVEN, truth=np.where(np.arange(24) < 9, (EVEN + 1) % 4, EVEN), confidence=np.full(24, 0.3))
     assert reason_to_stop([just_enough], SETTINGS) is None  # .625
-    few_truths = np.where(np.arange(24) < 7, (EVEN + 1) % 4, -1)  # seven known ones say nothing
+    few_truths = np.where(np.arange(24) < 7, (EVEN + 1) % 4, -1)  # seven known truths are too few
     assert reason_to_stop([counts_of(EVEN, truth=few_truths, confidence=np.full(24, 0.3))], SETTINGS) is None
     assert reason_to_stop([unsure], SETTINGS.model_copy(update={"min_precision": 0.0})) is None
 

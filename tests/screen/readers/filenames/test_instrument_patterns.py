@@ -1,4 +1,4 @@
-"""Names that microscopes give, from public sources: each is read by the pattern of its name, and known by itself."""
+"""File names of microscopes, from public sources: each is read by its pattern, and recognized."""
 
 from collections.abc import Sequence
 from pathlib import Path

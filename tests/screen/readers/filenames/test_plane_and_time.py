@@ -1,4 +1,4 @@
-"""All channels of a site come from one plane, time, cycle and acquisition; folders of these are no plates."""
+"""All channels of a site come from one plane, time, cycle and acquisition, whose folders are no plates."""
 
 from collections.abc import Iterable
 from pathlib import Path

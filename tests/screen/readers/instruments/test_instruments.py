@@ -1,4 +1,4 @@
-"""What microscopes write beside their images: channels in their order, size of a pixel, which file is of which well."""
+"""Metadata files of microscopes: order of channels, pixel size, and well of each file."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence

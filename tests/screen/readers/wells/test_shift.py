@@ -47,7 +47,7 @@ def test_wells_that_meet_the_rows_of_their_neighbors_are_refused_with_the_plate(
         "All wells would match if the plate map were shifted by 2 columns back: correct it."
     }
     assert conservation_line(screen) == "found 20 = indexed 2 + refused 18"
-    # A well more in the table, and the move is advice alone: images may be missing too.
+    # With an extra well in the table the shift is only advice: images may be missing.
     table.write_text(table.read_text() + "p1,H12,z\n")
     assert len(index_folder(tmp_path, tables=table).sites) == 2 + 6
 

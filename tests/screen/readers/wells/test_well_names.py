@@ -1,4 +1,4 @@
-"""Wells written in letters, figures or numbers: one reading for a plate, or none of it."""
+"""Wells written as letters, digits or numbers: one reading per plate, or a refusal."""
 
 import itertools
 from pathlib import Path

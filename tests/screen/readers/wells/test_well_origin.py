@@ -1,4 +1,4 @@
-"""Sources that count rows and columns from 0: refused whole with the reason, and read when somebody says so."""
+"""Sources that count rows and columns from 0: refused with the reason, and read with --well-base 0."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +60,9 @@ def test_one_zero_in_the_names_refuses_the_whole_source(tmp_path: Path) -> None:
     source = reread_source(screen)
     entries = source.entries
     assert (source.n_found, sorted({entry.well for entry in entries})[-1]) == (24, "D06")
-    one_by_one = index(tmp_path, well_base=1, **options)  # 4 columns and 6 rows have a 0: the old reading, if asked for
+    one_by_one = index(
+        tmp_path, well_base=1, **options
+    )  # 4 columns and 6 rows have a 0: refused one by one with --well-base 1
     assert one_by_one.card.indexed == 15
 
 
@@ -75,7 +77,7 @@ def test_a_zero_in_another_plate_of_the_source_is_enough(tmp_path: Path) -> None
 def test_figures_without_a_zero_are_read_as_before(tmp_path: Path) -> None:
     put(tmp_path, "P1/r01c01.tif", "P1/r02c02.tif")
     assert index(tmp_path, pattern="{well}.tif", channels=["DNA"]).sites["well"].tolist() == ["A01", "B02"]
-    screen = index(tmp_path, pattern="{well}.tif", channels=["DNA"], well_base=0)  # by who knows better
+    screen = index(tmp_path, pattern="{well}.tif", channels=["DNA"], well_base=0)  # the user overrides the check
     assert screen.sites["well"].tolist() == ["B02", "C03"]
 
 
