@@ -173,7 +173,7 @@ def draws_of(groups: np.ndarray, seed: int) -> np.ndarray:
     """Draw groups with replacement, and return how often each row's group is drawn, [draw, row]."""
     codes, names = pd.factorize(groups)
     draws = rng_for(seed, "BBBC021", len(names)).integers(len(names), size=(DRAWS, len(names)))
-    return np.stack([np.bincount(one, minlength=len(names)) for one in draws]).astype(float)[:, codes]
+    return np.stack([np.bincount(draw, minlength=len(names)) for draw in draws]).astype(float)[:, codes]
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

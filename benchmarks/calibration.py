@@ -133,7 +133,7 @@ def share_table(repeats: int, seed: int) -> Iterator[bool]:
                 for n in (*few, *N_GROUPS)
             ]  # fmt: skip
             name = f"{'balanced ' if balanced else ''}{composition}, {accuracy}, spread {spread}"
-            print(f"{name:44}" + "".join(f"{100 * one:6.1f}{' ' if one >= limit else '*'}" for one in shares))
+            print(f"{name:44}" + "".join(f"{100 * share:6.1f}{' ' if share >= limit else '*'}" for share in shares))
             yield min(shares[len(few) :]) >= limit
 
 
@@ -147,7 +147,7 @@ def failing_table(repeats: int, seed: int) -> None:
         ]  # fmt: skip
         print(
             f"{f'beta, {accuracy}, standard deviation {spread}':44}{'':21}"
-            + "".join(f"{100 * one:6.1f} " for one in shares)
+            + "".join(f"{100 * share:6.1f} " for share in shares)
         )
 
 
@@ -162,7 +162,7 @@ def mean_table(repeats: int, seed: int) -> Iterator[bool]:
                     for n in N_GROUPS
                 ]
                 name = f"skewness {skewness}, sizes {uneven}, intraclass correlation {correlation}"
-                print(f"{name:65}" + "".join(f"{100 * one:6.1f}{' ' if one >= limit else '*'}" for one in shares))
+                print(f"{name:65}" + "".join(f"{100 * share:6.1f}{' ' if share >= limit else '*'}" for share in shares))
                 yield skewness > 1 or min(shares) >= limit
 
 

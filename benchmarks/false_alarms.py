@@ -64,7 +64,7 @@ def map_overall(rng: np.random.Generator) -> float:
     return float(p_values(observed.mean(0)[None], mean_over_sites(null, rng=rng, groups=names)[None])[0, 0])
 
 
-def _untreated(rng: np.random.Generator, *, sites: int) -> np.ndarray:
+def _p_of_untreated_well(rng: np.random.Generator, *, sites: int) -> np.ndarray:
     """P of the sites of a well that is untreated itself, beside 39 untreated wells."""
     control_score = rng.normal(size=(39, 1))
     return control_p_value(
@@ -76,11 +76,11 @@ def _untreated(rng: np.random.Generator, *, sites: int) -> np.ndarray:
 
 
 def stain_of_site(rng: np.random.Generator) -> float:
-    return float(_untreated(rng, sites=1)[0, 0])
+    return float(_p_of_untreated_well(rng, sites=1)[0, 0])
 
 
 def stain_of_well(rng: np.random.Generator) -> float:
-    return float(combine_p_values(_untreated(rng, sites=3))[0])
+    return float(combine_p_values(_p_of_untreated_well(rng, sites=3))[0])
 
 
 def _null_scores(rng: np.random.Generator, *, by_perturbation: float) -> tuple[pd.DataFrame, np.ndarray]:

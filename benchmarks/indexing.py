@@ -27,7 +27,9 @@ PNG_BYTES, N_PNG = 90_000, 600
 def wells() -> list[tuple[str, int, str]]:
     experiments = [f"{name}-{k + 1:02d}" for name, n in CELL_TYPES.items() for k in range(n)]
     names = [f"{row}{column:02d}" for row in ROWS for column in COLUMNS]
-    all_wells = [(one, plate, well) for one in experiments for plate in range(1, PLATES + 1) for well in names]
+    all_wells = [
+        (experiment, plate, well) for experiment in experiments for plate in range(1, PLATES + 1) for well in names
+    ]
     return all_wells[:N_WELLS]
 
 
@@ -47,7 +49,7 @@ def make_screen(folder: Path) -> None:
     (folder / "train.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def indexing(folder: Path) -> bool:
+def time_indexing(folder: Path) -> bool:
     make_screen(folder)
     start, wall = time.process_time(), time.perf_counter()
     screen = index(folder, layout="rxrx1", hash_files=False)
@@ -63,7 +65,7 @@ def indexing(folder: Path) -> bool:
     return measure.verdict("seconds of CPU to index RxRx1", cpu, at_most=20.0)
 
 
-def hashing(folder: Path) -> bool:
+def time_hashing(folder: Path) -> bool:
     paths = [folder / f"{k}.png" for k in range(N_PNG)]
     for path in paths:
         path.write_bytes(os.urandom(PNG_BYTES))
@@ -111,9 +113,9 @@ def main() -> int:
     print(f"load average {os.getloadavg()[0]:.1f}")
     in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
     with tempfile.TemporaryDirectory() as name:
-        verdicts = [statistics(), hashing(Path(name))]
+        verdicts = [statistics(), time_hashing(Path(name))]
     with tempfile.TemporaryDirectory(dir=in_memory) as name:
-        verdicts.append(indexing(Path(name)))
+        verdicts.append(time_indexing(Path(name)))
     return 0 if all(verdicts) else 1
 
 

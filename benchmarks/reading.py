@@ -66,7 +66,7 @@ class Peers:
         mean, spread = flat.mean(1)[:, None, None], flat.std(1)[:, None, None]
         return (floats - mean) / spread
 
-    def tuned(self, row: int) -> np.ndarray:
+    def fast_arrays(self, row: int) -> np.ndarray:
         """The same as arrays, written for speed."""
         image = np.stack([self._read(path) for path in self._names[row]], axis=2)
         floats = np.ascontiguousarray(image[::-1].transpose(2, 0, 1)).astype(np.float32) / 255
@@ -74,7 +74,7 @@ class Peers:
         return (floats - mean) / spread
 
 
-class Ours:
+class LibraryReader:
     """The same by this library, from files or from a store, into buffers that are used again."""
 
     def __init__(self, screens: dict[str, Screen]) -> None:
@@ -105,10 +105,10 @@ class Ours:
         return self._ready
 
 
-def check_equal(peers: Peers, ours: Ours, n_images: int) -> None:
+def check_equal(peers: Peers, ours: LibraryReader, n_images: int) -> None:
     """Ours against theirs: the pixels bit by bit, the floats within rounding."""
     for row in range(n_images):
-        pixels, expected = peers.image(row), peers.tuned(row)
+        pixels, expected = peers.image(row), peers.fast_arrays(row)
         np.testing.assert_allclose(peers.recipe(row).numpy(), expected, atol=1e-4)  # torch divides by n - 1
         for kind in ("files", *STORES):
             np.testing.assert_array_equal(ours.image(kind, row), pixels)
@@ -116,7 +116,7 @@ def check_equal(peers: Peers, ours: Ours, n_images: int) -> None:
             np.testing.assert_allclose(ours.floats(kind, row)[0], expected, atol=1e-4)
 
 
-def cpu_seconds(peers: Peers, ours: Ours, n_images: int) -> dict[str, float]:
+def cpu_seconds(peers: Peers, ours: LibraryReader, n_images: int) -> dict[str, float]:
     """Median CPU seconds of `n_images` images by each reader, interleaved."""
 
     def for_each_row(call: Callable[[int], object]) -> Callable[[], None]:
@@ -133,7 +133,7 @@ def cpu_seconds(peers: Peers, ours: Ours, n_images: int) -> dict[str, float]:
             "ours, ome-zarr": for_each_row(lambda row: ours.image("ome-zarr", row)),
             "ours, records": for_each_row(lambda row: ours.image("records", row)),
             RECIPE: for_each_row(peers.recipe),
-            TUNED: for_each_row(peers.tuned),
+            TUNED: for_each_row(peers.fast_arrays),
             "ours, from PNG to floats": for_each_row(lambda row: ours.floats("files", row)),
             "ours, from ome-zarr to floats": for_each_row(lambda row: ours.floats("ome-zarr", row)),
             "ours, from records to floats": for_each_row(lambda row: ours.floats("records", row)),
@@ -176,7 +176,7 @@ def main() -> int:
             print("OpenCV is not installed: there is nothing to compare with (pip install -e '.[bench]').")
             return 1
         packs = {kind: pack_screen(screen, folder / kind, format=kind) for kind in STORES}
-        ours = Ours({"files": screen, **{kind: pack.screen for kind, pack in packs.items()}})
+        ours = LibraryReader({"files": screen, **{kind: pack.screen for kind, pack in packs.items()}})
         n_images = len(screen.sites)
         check_equal(peers, ours, n_images)
         paths = {path for row in range(n_images) for path in screen.image_paths(row)}

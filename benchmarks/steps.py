@@ -72,7 +72,7 @@ def one_step(backbone: str, size: int, *, compiled: bool) -> Callable[[], None]:
     return step
 
 
-def compiling(backbone: str, size: int) -> None:
+def compare_compile(backbone: str, size: int) -> None:
     """Print what torch.compile costs and gains on this processor; no limit, it is off unless asked for."""
     eager, compiled = (one_step(backbone, size, compiled=flag) for flag in (False, True))
     start = time.perf_counter()
@@ -156,8 +156,8 @@ def main() -> int:
     measure.hold_one_thread()
     verdicts = [stall(arguments.steps)]
     if arguments.compile:
-        compiling("resnet_small", 128)
-        compiling("densenet_small", 128)
+        compare_compile("resnet_small", 128)
+        compare_compile("densenet_small", 128)
     verdicts += on_gpu(compiled=arguments.compile)
     return 0 if all(verdicts) else 1
 

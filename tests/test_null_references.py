@@ -65,12 +65,12 @@ def accuracy_on_nothing(folder: Path, preset: str, changes: tuple[str, ...], *, 
 
 def check_chance(tmp_path: Path, preset: str, changes: tuple[str, ...], *, seeds: int = 5) -> None:
     results = [accuracy_on_nothing(tmp_path / str(seed), preset, changes, seed=seed) for seed in range(seeds)]
-    n_correct, n = sum(one[0] for one in results), sum(one[1] for one in results)
+    n_correct, n = sum(result[0] for result in results), sum(result[1] for result in results)
     chance = 1 / N_LABELS
     error = math.sqrt(chance * (1 - chance) / n)
     assert n_correct / n <= chance + 3 * error, f"{n_correct} of {n} named, chance {chance:.3f} +- {3 * error:.3f}"
     n_held = 10 * (LABELS_EACH * WELLS + CONTROLS) * seeds
-    probe_accuracy = float(np.mean([one[2] for one in results]))
+    probe_accuracy = float(np.mean([result[2] for result in results]))
     assert abs(probe_accuracy - 0.1) <= 3 * math.sqrt(0.09 / n_held), (
         f"a probe names {probe_accuracy:.3f} of the experiments"
     )

@@ -37,7 +37,7 @@ ALWAYS = (
 ACCEPTING = ("--set", "pseudo_labels.confidence=0", "--set", "pseudo_labels.max_drop=2")
 
 
-def training(strategy: str) -> list[str]:
+def training_arguments(strategy: str) -> list[str]:
     return [*SMALL, *OFTEN, *ALWAYS, *ACCEPTING, "--set", f"pseudo_labels.strategy={strategy}", *FOLDS]
 
 
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     main(["simulate", str(root / "plates"), *(word for pair in SETTINGS for word in ("--set", pair)), "--workers", "1"])
     main(["index", str(root / "plates"), "--out", str(root / "screen")])
     for strategy in ("alpha_ramp", "progressive"):
-        main(["train", str(root / "screen"), "--out", str(root / "runs" / strategy), *training(strategy)])
+        main(["train", str(root / "screen"), "--out", str(root / "runs" / strategy), *training_arguments(strategy)])
     main(["predict", str(root / "runs/alpha_ramp")])
     return root
 
@@ -113,7 +113,7 @@ def test_hidden_labels_are_not_trained_on_and_change_nothing_but_the_counts(fold
 
     write_screen(replace(screen, sites=scrambled), other)
     assert json.loads((other / "screen.json").read_text())["perturbations_sha256"] == card["perturbations_sha256"]
-    main(["train", str(other), "--out", str(tmp_path / "run"), *training("alpha_ramp")])
+    main(["train", str(other), "--out", str(tmp_path / "run"), *training_arguments("alpha_ramp")])
     first = load_file(folder / "runs/alpha_ramp/checkpoints/model.safetensors")
     second = load_file(tmp_path / "run/checkpoints/model.safetensors")
     assert all(np.array_equal(first[name], second[name]) for name in first)
@@ -143,7 +143,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(
     monkeypatch.setattr(runs, "save_state", save_and_stop)
     stopped_folder = folder / "runs" / f"stopped {strategy}"
     with pytest.raises(SystemExit):
-        main(["train", str(folder / "screen"), "--out", str(stopped_folder), *training(strategy)])
+        main(["train", str(folder / "screen"), "--out", str(stopped_folder), *training_arguments(strategy)])
     monkeypatch.undo()
     main(["train", "--resume", str(stopped_folder)])
     assert "resumed after step 1 of epoch 3" in capsys.readouterr().err
@@ -159,7 +159,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(
 
 def test_a_collapse_is_said_and_recorded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # After one epoch a network has learned little and assigns the wells very unevenly.
-    arguments = [word.replace("min_entropy=0", "min_entropy=1") for word in training("alpha_ramp")]
+    arguments = [word.replace("min_entropy=0", "min_entropy=1") for word in training_arguments("alpha_ramp")]
     main(["train", str(folder / "screen"), "--out", str(folder / "runs/collapsed"), *arguments])
     message = " ".join(capsys.readouterr().err.split())
     assert "pseudo labels end before epoch 2: the classes of" in message
@@ -195,7 +195,7 @@ def test_pseudo_labels_that_nobody_would_get_or_that_come_too_late_are_refused(f
 def test_the_reported_fold_is_named_when_it_would_get_pseudo_labels(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [word.replace("HUVEC-02,HUVEC-03", "HUVEC-03,HUVEC-04") for word in training("alpha_ramp")]
+    arguments = [word.replace("HUVEC-02,HUVEC-03", "HUVEC-03,HUVEC-04") for word in training_arguments("alpha_ramp")]
     with pytest.raises(SystemExit):
         main(["train", str(folder / "screen"), "--out", str(folder / "runs/new"), *arguments])
     message = " ".join(capsys.readouterr().err.split())

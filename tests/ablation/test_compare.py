@@ -11,7 +11,7 @@ def counts(correct: list[list[float]], n: list[list[float]]) -> HitCounts:
     )
 
 
-def six(value: float, *, spread: float = 0.0) -> HitCounts:
+def six_groups(value: float, *, spread: float = 0.0) -> HitCounts:
     """Return counts of six groups of ten wells of one class; `spread` separates the groups."""
     return counts([[10 * (value + spread * k)] for k in (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)], [[10]] * 6)
 
@@ -25,8 +25,8 @@ def test_of_one_network_it_is_the_interval_of_its_score() -> None:
 
 
 def test_seeds_that_are_apart_widen_the_interval() -> None:
-    one = {("baseline", k): six(0.4) for k in range(3)}
-    other = {("baseline", k): six(value) for k, value in enumerate((0.2, 0.4, 0.6))}
+    one = {("baseline", k): six_groups(0.4) for k in range(3)}
+    other = {("baseline", k): six_groups(value) for k, value in enumerate((0.2, 0.4, 0.6))}
     rows = [_row("baseline", runs, level="site", views=1, metric="accuracy") for runs in (one, other)]
     assert [row.value for row in rows] == pytest.approx([0.4, 0.4])
     assert rows[1].by_seed == pytest.approx({0: 0.2, 1: 0.4, 2: 0.6})
@@ -48,7 +48,7 @@ def test_classes_that_no_group_has_are_not_in_the_mean() -> None:
 
 def test_a_difference_is_taken_within_groups_and_seeds() -> None:
     # Groups and seeds differ widely, but the condition gains exactly 0.1 in each; only the rounding to wells remains.
-    base = {("baseline", s): six(0.4 + 0.1 * s, spread=0.05) for s in range(3)}
+    base = {("baseline", s): six_groups(0.4 + 0.1 * s, spread=0.05) for s in range(3)}
     better = {
         ("cutmix", s): HitCounts(n_correct=run.n_correct + 1, n_scored=run.n_scored, n_wells=60)
         for (_, s), run in base.items()
@@ -74,7 +74,7 @@ def test_too_few_groups_have_no_interval_and_too_few_seeds_no_difference() -> No
     row = _row("cutmix", three_groups, level="site", views=1, metric="accuracy")
     assert (row.value, row.interval, row.difference_interval) == (0.25, None, None)
     for n_seeds, has_interval in ((2, False), (3, True)):
-        runs = {(name, s): six(0.5) for name in ("baseline", "cutmix") for s in range(n_seeds)}
+        runs = {(name, s): six_groups(0.5) for name in ("baseline", "cutmix") for s in range(n_seeds)}
         row = _row("cutmix", runs, level="site", views=1, metric="accuracy")
         assert row.interval is not None
         assert (row.difference_interval is not None) == has_interval

@@ -89,8 +89,8 @@ def test_a_part_keeps_its_strength_where_the_recipe_has_it_on() -> None:
 
 def test_two_parts_that_share_a_setting_are_told_apart_and_strength_is_kept_only_where_it_is_one() -> None:
     adabn, adabn_with_controls = (
-        settings_of(one, recipe("batch_norm.statistics=experiment"))
-        for one in chosen_conditions("adabn,plate-pure+controls")
+        settings_of(condition, recipe("batch_norm.statistics=experiment"))
+        for condition in chosen_conditions("adabn,plate-pure+controls")
     )
     assert (adabn["batch_norm.statistics"], adabn["batch_norm.n_controls"]) == ("plate", 0)
     assert (

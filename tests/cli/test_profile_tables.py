@@ -122,7 +122,7 @@ def test_a_bad_row_is_refused_and_the_others_are_used(verb: ProfileVerb, kind: s
     change, expected = ROWS[kind]
     status, text = verb(change(table()))
     assert status == 0
-    refusals = verb.refused()
+    refusals = verb.refusals()
     assert list(refusals) == list(expected)
     for row, reason in expected.items():
         assert reason in refusals[row]

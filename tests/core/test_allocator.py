@@ -54,7 +54,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> RecordedLibrary:
     return library
 
 
-def pages_requested(argument: str, environment: dict[str, str]) -> tuple[str, int]:
+def count_pages(argument: str, environment: dict[str, str]) -> tuple[str, int]:
     process = subprocess.run(
         [sys.executable, "-c", FREED, argument], capture_output=True, text=True, check=True, env=environment
     )
@@ -64,7 +64,7 @@ def pages_requested(argument: str, environment: dict[str, str]) -> tuple[str, in
 
 @pytest.mark.skipif(not allocator._is_glibc(), reason="the C library is not glibc")
 def test_freed_memory_is_not_requested_from_the_system_again() -> None:
-    given_back, keep = pages_requested("leave", UNSET), pages_requested("keep", UNSET)
+    given_back, keep = count_pages("leave", UNSET), count_pages("keep", UNSET)
     assert (given_back[0], keep[0]) == ("False", "True")
     page = os.sysconf("SC_PAGE_SIZE")
     if given_back[1] < 5 * (48 << 20) // page:

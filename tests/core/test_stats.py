@@ -45,7 +45,7 @@ def test_forty_of_forty_is_not_certain_and_two_groups_have_no_interval() -> None
 def test_the_interval_is_that_of_korn_and_graubard_by_hand() -> None:
     hits = np.array([2, 5, 7, 9, 8, 5])
     group = np.repeat(np.arange(6), 10)
-    correct = np.concatenate([np.arange(10) < one for one in hits])
+    correct = np.concatenate([np.arange(10) < hit for hit in hits])
     p = hits.sum() / 60
     variance = (hits / 10).var(ddof=1) / 6  # leaving out one of equal groups is the variance of their mean
     n = p * (1 - p) / variance * (t.ppf(0.975, 59) / t.ppf(0.975, 5)) ** 2

@@ -17,7 +17,7 @@ from distangle.inference import predict_run
 from distangle.results import Faithfulness, RunFolder
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run
-from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+from tiny_run import TRAINING, finish_run, tiny_screen, tiny_start
 
 QUICK = ExplainSettings(n_null_maps=3, n_draws=5)
 
@@ -28,7 +28,7 @@ def folder_and_screen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, S
     screen = tiny_screen(folder, size=72)
     for name, changes in (("one", ()), ("two", ("seed=1",)), ("null", ("shuffle_labels=true",))):
         run = tiny_start(screen, folder / name, *changes, epochs=1)
-        go_on(run)
+        finish_run(run)
         predict_run(run, screen)
     return folder, screen
 

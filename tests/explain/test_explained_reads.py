@@ -11,7 +11,7 @@ from distangle.images import cache
 from distangle.inference import predict_run
 from distangle.results import RunFolder
 from distangle.screen import read_screen
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
 STATISTICS = "predictions/image_statistics.npy"
 
@@ -22,7 +22,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     root = tmp_path_factory.mktemp("reads")
     screen = tiny_screen(root, n_wells=16)
     run = tiny_start(screen, root / "run", f"preprocessing.standardize={request.param}", epochs=1)
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     return root
 

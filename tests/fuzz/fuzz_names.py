@@ -308,7 +308,7 @@ def well_spelling(rng: random.Random) -> Draft:
                     pattern="{well}_s{site}_w{channel}.{ext}",
                 )
             ]
-        d, scheme, ending = _numbered(rng, schemes, plate, columns)
+        d, scheme, ending = _screen_by_number(rng, schemes, plate, columns)
         header, lines = label_rows(d)
         well_column = header.index("well")
         for fields in lines:
@@ -328,7 +328,7 @@ def well_spelling(rng: random.Random) -> Draft:
     return d
 
 
-def _numbered(
+def _screen_by_number(
     rng: random.Random, schemes: Sequence[Scheme], plate: tuple[int, int], columns: int
 ) -> tuple[Draft, Scheme, str]:
     if schemes[0].name != "own" or "{n}" not in schemes[0].path:

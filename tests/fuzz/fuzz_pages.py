@@ -57,7 +57,7 @@ def more_pages(rng: random.Random) -> Draft:
                     for places in fields
                 ]
     else:
-        d = _paged(rng, instance, n_slices, n_frames)
+        d = _stack_screen(rng, instance, n_slices, n_frames)
     d.says = r"page|plane|slice|frame|stack|\bz\b|\bt\b|order|times|thumbnail|reduced|channel"
     d.fault, d.instance = "more pages", instance
     return d
@@ -67,7 +67,7 @@ def _stack(place: Place, n_slices: int, n_frames: int) -> list[Place]:
     return [place._replace(plane=z + 1, time=t + 1) for t in range(n_frames) for z in range(n_slices)]
 
 
-def _paged(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> Draft:
+def _stack_screen(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> Draft:
     if rng.random() < 0.6:
         d, _, _ = paged_screen(rng, n_channels=rng.choice((1, 2, 3)) if instance != "few" else 3)
         if rng.random() < 0.5:
@@ -106,7 +106,7 @@ def _paged(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> D
         else:
             plan.pages = [
                 first._replace(channel=place["C"], plane=place["Z"] + 1, time=place["T"] + 1)
-                for place in _ordered(order, sizes)
+                for place in _plane_order(order, sizes)
             ]
             if instance == "ome":
                 channel_names = names if rng.random() < 0.5 else []
@@ -114,13 +114,13 @@ def _paged(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> D
             elif instance == "imagej":
                 plan.pages = [
                     first._replace(channel=place["C"], plane=place["Z"] + 1, time=place["T"] + 1)
-                    for place in _ordered("XYCZT", sizes)
+                    for place in _plane_order("XYCZT", sizes)
                 ]
                 plan.description = imagej_lines(channels=count, slices=n_slices, frames=n_frames)
     return d
 
 
-def _ordered(order: str, sizes: dict[str, int]) -> Iterator[dict[str, int]]:
+def _plane_order(order: str, sizes: dict[str, int]) -> Iterator[dict[str, int]]:
     """Give the planes of a file in DimensionOrder: the axis behind XY runs fastest."""
     first, second, third = order[2:]
     for c in range(sizes[third]):

@@ -89,13 +89,13 @@ def user_columns(rng: random.Random) -> Draft:
     d.texts["sites.csv"] = dialect(rng, rows)
     # Unmapped fields may be found by name, so map the fields of ours to no column.
     d.options["mapping"] = {**renames, "role": "", "cell_type": "", "split": ""}
-    d.extra["more"] = _reserved
+    d.extra["more"] = _column_problems
     d.says = r"column|name"
     d.fault, d.instance = "user columns", ", ".join(names)
     return d
 
 
-def _reserved(screen: Screen) -> Iterator[str]:
+def _column_problems(screen: Screen) -> Iterator[str]:
     """Give the extra columns that take the place of one of ours in the tables of predictions."""
     n = len(screen.sites)
     table = cell_free_table(screen, "perturbation", ["train"] * n, classes=screen.card.perturbations).table

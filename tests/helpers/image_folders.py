@@ -33,7 +33,7 @@ def refusals(screen: Screen) -> list[tuple[str, str]]:
 WELLS = "well,perturbation,role,dose\n"
 
 
-def labelled(folder: Path, text: str, **options: Any) -> Screen:
+def index_with_wells(folder: Path, text: str, **options: Any) -> Screen:
     table = folder / "wells.csv"
     table.write_bytes(text.encode() if isinstance(text, str) else text)
     return index_folder(folder, tables=table, **options)

@@ -42,13 +42,13 @@ def attempt(run: Path) -> int:
         with (run.parent / f"{run.name}.log").open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        go_on(run)
+        finish_run(run)
         status = 0
     finally:
         os._exit(status)
 
 
-def go_on(run: Path) -> None:
+def finish_run(run: Path) -> None:
     """Train a run to its end and predict, by the verbs."""
     main(["train", "--resume", str(run)])
     main(["predict", str(run)])
@@ -144,11 +144,11 @@ def chain(fresh: Path, whole_run: Path, name: str, *, n_points: int, seed: int) 
     return {"killed": n_kills, "runs": runs, "wrong": differences, "stages": stages, "lasts_s": round(total_time, 3)}
 
 
-def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> dict[str, Any]:
+def kill_and_resume(fresh: Path, folder: Path, *, n_points: int, seed: int) -> dict[str, Any]:
     """Run as many chains of kills as there are processors, and merge their results."""
     start = time.monotonic()
     whole_run = Path(shutil.copytree(fresh, folder / "whole"))
-    go_on(whole_run)  # loads once what every child would load
+    finish_run(whole_run)  # loads once what every child would load
     if threading.active_count() > 1:
         message = f"{threading.enumerate()} would not be there after a fork"
         raise RuntimeError(message)
@@ -172,12 +172,12 @@ def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> di
         raise RuntimeError(message)
     outcome = [json.loads((folder / f"{number}.json").read_text()) for number in range(CHAINS)]
     return {
-        "killed": sum(one["killed"] for one in outcome),
-        "runs": sum(one["runs"] for one in outcome),
-        "wrong": [name for one in outcome for name in one["wrong"]],
+        "killed": sum(chain_outcome["killed"] for chain_outcome in outcome),
+        "runs": sum(chain_outcome["runs"] for chain_outcome in outcome),
+        "wrong": [name for chain_outcome in outcome for name in chain_outcome["wrong"]],
         "files": sorted(fingerprints(whole_run)),
-        "stages": sum((Counter(one["stages"]) for one in outcome), Counter[str]()),
-        "lasts_s": [one["lasts_s"] for one in outcome],
+        "stages": sum((Counter(chain_outcome["stages"]) for chain_outcome in outcome), Counter[str]()),
+        "lasts_s": [chain_outcome["lasts_s"] for chain_outcome in outcome],
         "seconds": round(time.monotonic() - start, 1),
     }
 
@@ -188,5 +188,5 @@ if __name__ == "__main__":
     tiny_start(tiny_screen(out), out / "fresh", "checkpointing.every_steps=1", epochs=EPOCHS)
     stdout_copy = os.dup(1)
     os.dup2(2, 1)  # keep the output of the verbs apart from the result
-    answer = json.dumps(kill_and_go_on(out / "fresh", out, n_points=int(sys.argv[2]), seed=int(sys.argv[3])))
+    answer = json.dumps(kill_and_resume(out / "fresh", out, n_points=int(sys.argv[2]), seed=int(sys.argv[3])))
     os.write(stdout_copy, answer.encode())

@@ -65,5 +65,5 @@ class ProfileVerb:
         assert len(rows) == n_refused
         assert all(row["row"] and row["reason"] for row in rows)
 
-    def refused(self) -> dict[str, str]:
+    def refusals(self) -> dict[str, str]:
         return {row: reason for row, reason in pd.read_parquet(self.out / "refused.parquet").to_numpy()}

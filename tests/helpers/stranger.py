@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distangle.cli import main
 from distangle.results import RunFolder
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
 # Phrases of libraries that advise users to switch off a protection.
 ADVICE = ("allow_pickle", "weights_only", "trust the file", "unsafe", "--force", "verify=False", "safe_globals")
@@ -22,7 +22,7 @@ def finished_lab(root: Path) -> Path:
     """Write plates/, screen/ and runs/a, which was trained, predicted, explained and profiled."""
     screen = tiny_screen(root, n_wells=6, hash_files=True)
     run = tiny_start(screen, root / "runs" / "a", epochs=1)
-    go_on(run)
+    finish_run(run)
     main(["predict", str(run.root)])
     main(["explain", str(run.root), "--n-sites", "2"])
     main(["profile", str(run.root), *QUICK_PROFILE])
@@ -83,7 +83,7 @@ def brackets(path: Path, lab: Lab) -> None:
     path.write_text("[]")
 
 
-def nested(path: Path, lab: Lab) -> None:
+def deep_brackets(path: Path, lab: Lab) -> None:
     path.write_text("[" * 100_000)
 
 
@@ -114,7 +114,7 @@ def replace_by_folder(path: Path, lab: Lab) -> None:
 
 ATTACKS: Mapping[str, Callable[[Path, Lab], None]] = {
     attack.__name__: attack
-    for attack in (cut_in_half, empty, braces, brackets, nested, stray, absent, link_to, replace_by_folder)
+    for attack in (cut_in_half, empty, braces, brackets, deep_brackets, stray, absent, link_to, replace_by_folder)
 }
 
 

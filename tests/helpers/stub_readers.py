@@ -35,7 +35,7 @@ def crash_or_read(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndar
     return read_image(paths, pages)
 
 
-def stale(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+def fail_twice(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
     """Fail at the first two tries of every image, like a network file system."""
     tries: list[int] = []
 
@@ -49,6 +49,6 @@ def stale(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
     return retry_io(fail, pauses=(0.0, 0.0, 0.0))
 
 
-def never(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+def hang(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
     time.sleep(300)
     return read_image(paths, pages)

@@ -80,7 +80,7 @@ def tiny_start(screen: Screen, out: Path, *changes: str, epochs: int = 3) -> Run
     return start_run(screen, folds, resolve_config("scratch", [*TRAINING, *changes], epochs=epochs), out)
 
 
-def go_on(run: RunFolder, *, say: Callable[[str], None] = no_progress) -> None:
+def finish_run(run: RunFolder, *, say: Callable[[str], None] = no_progress) -> None:
     """Train a run to its end."""
     train(run, advance=no_progress, say=say)
 
@@ -90,7 +90,7 @@ def whole_and_fresh(root: Path, *, epochs: int) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
         tiny_start(screen, root / "runs" / name, "checkpointing.every_steps=1", epochs=epochs)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     return root
 
 
@@ -115,7 +115,7 @@ def stop_at_save(run: RunFolder, n: int, *, is_written: bool = True) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "save_state", save_and_stop)
         with pytest.raises(StoppedHere):
-            go_on(run)
+            finish_run(run)
 
 
 # Files that differ between equal runs: times, manifest, event files.
@@ -142,6 +142,6 @@ def _content(path: Path) -> bytes:
 def predicted_in_one_pass(root: Path) -> Path:
     """Write screen/, runs/a (trained), and whole/ (predicted in one pass); return the folder."""
     run = tiny_start(tiny_screen(root), root / "runs/a", epochs=1)
-    go_on(run)
+    finish_run(run)
     predict_run(run, read_screen(root / "screen"), out=root / "whole")
     return root

@@ -70,7 +70,7 @@ def test_labels_of_a_group_have_no_part_in_its_confidences() -> None:
 
 def test_a_common_temperature_brings_the_error_down() -> None:
     parts = [planted_logits(800, 3.0, seed) for seed in range(3)]
-    labels, logits = np.concatenate([one[1] for one in parts]), np.concatenate([one[0] for one in parts])
+    labels, logits = np.concatenate([part[1] for part in parts]), np.concatenate([part[0] for part in parts])
     calibration, _ = cross_fit(wells([f"E{k}" for k in range(3) for _ in range(800)], labels, logits), set(NAMES))
     assert calibration.ece_before is not None
     assert calibration.ece_after is not None

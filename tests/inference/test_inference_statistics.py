@@ -20,7 +20,7 @@ from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, read_screen
 from distangle.screen.plate_groups import statistics_groups
 from tests_support import screen_of
-from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, stop_at_save, tiny_screen, tiny_start
 
 PURE = (
     "batches.pure=plate",
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     tiny_start(screen, root / "runs/fresh", *PURE, "checkpointing.every_steps=1")
     run = RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a")))
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     return root
 
@@ -140,7 +140,7 @@ def test_an_explanation_uses_the_statistics_of_the_prediction(folder: Path) -> N
 def test_pure_batches_and_plate_norms_resume_byte_for_byte(folder: Path, n: int) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/stopped {n}")))
     stop_at_save(run, n)
-    go_on(run)
+    finish_run(run)
     predict_run(run, read_screen(folder / "screen"))
     result, expected = fingerprints(run.root), fingerprints(folder / "runs/a")
     expected = {name: expected[name] for name in expected if not name.startswith("explanations")}

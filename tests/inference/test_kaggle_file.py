@@ -21,7 +21,7 @@ WELLS = [
 
 
 def screen(wells: list[tuple[str, str, str, str, str]]) -> Screen:
-    rows = [(*one[:3], site, *one[3:]) for one in wells for site in (1, 2)]
+    rows = [(*well[:3], site, *well[3:]) for well in wells for site in (1, 2)]
     columns = ["experiment", "plate", "well", "site", "role", "split"]
     return screen_of(pd.DataFrame(rows, columns=columns))
 

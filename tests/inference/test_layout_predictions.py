@@ -20,13 +20,13 @@ def table_of(wells: list[tuple[str, str, str]], *, fold: str) -> pd.DataFrame:
     """Wells of (experiment, plate, label)."""
     return pd.DataFrame(
         {
-            "Metadata_Experiment": [one[0] for one in wells],
-            "Metadata_Plate": [one[1] for one in wells],
+            "Metadata_Experiment": [well[0] for well in wells],
+            "Metadata_Plate": [well[1] for well in wells],
             "Metadata_Well": [f"B{k + 2:02d}" for k in range(len(wells))],
             "Metadata_Cell_Type": "",
-            "Metadata_Role": ["negative_control" if one[2] == "DMSO" else "treatment" for one in wells],
+            "Metadata_Role": ["negative_control" if well[2] == "DMSO" else "treatment" for well in wells],
             "Metadata_Fold": fold,
-            "perturbation": [one[2] for one in wells],
+            "perturbation": [well[2] for well in wells],
             "reason": "",
         }
     )
@@ -40,7 +40,7 @@ def predictions(table: pd.DataFrame, logits: np.ndarray) -> Predictions:
     )  # fmt: skip
 
 
-def training() -> pd.DataFrame:
+def training_wells() -> pd.DataFrame:
     plates = [("E1", "1", GROUPS[0]), ("E1", "2", GROUPS[1]), ("E2", "1", GROUPS[1]), ("E2", "2", GROUPS[0])]
     # The control is on every plate, twice: it does not join the groups.
     wells = [(e, p, name) for e, p, group in plates for name in (*group, "DMSO", "DMSO")]
@@ -48,7 +48,7 @@ def training() -> pd.DataFrame:
 
 
 def parts(n_wells: int, table: pd.DataFrame | None = None) -> list[TrainingWells]:
-    return [TrainingWells(rows=np.ones(n_wells, dtype=bool), table=training() if table is None else table)]
+    return [TrainingWells(rows=np.ones(n_wells, dtype=bool), table=training_wells() if table is None else table)]
 
 
 #         a  b  c  d  e  f  DMSO
@@ -106,7 +106,7 @@ def test_rows_are_marked_and_those_of_the_network_stay() -> None:
 )
 def test_without_such_a_layout_no_column_is_added(change: dict[str, str], reason: str) -> None:
     wells = predictions(table_of([("E3", "1", "a")], fold="held_out"), LOGITS[:1])
-    result, sentence = add_layout_columns(wells, parts(1, training().assign(**change)))
+    result, sentence = add_layout_columns(wells, parts(1, training_wells().assign(**change)))
     assert result is wells
     assert sentence == f"No prediction uses the layout of the plate: {reason}"
     assert add_layout_columns(wells, [])[1].endswith("the training screen was not found.")

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("ray_workers")
 ALL = Share(number=1, total=1)
 
 
-def obeying(orders: Path) -> Callable[[object], Callable[[object], int]]:
+def open_function(orders: Path) -> Callable[[object], Callable[[object], int]]:
     """Return an `_open` whose work dies or fails where a file orders it; nested, so that it is pickled by value.
 
     Args:
@@ -70,7 +70,7 @@ def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder of orders that the workers obey."""
     folder = tmp_path / "orders"
     folder.mkdir()
-    monkeypatch.setattr(part_workers, "_open", obeying(folder))
+    monkeypatch.setattr(part_workers, "_open", open_function(folder))
     return folder
 
 

@@ -49,7 +49,7 @@ def profiles_of(values, batches, perturbations, plates=None):
     )
 
 
-def mixing(values, batches, populations):
+def mixing_share(values, batches, populations):
     """Return the mixing of batches, divided by that of batches in random order within each population."""
     rng, best = rng_for(0, "order"), batches.copy()
     for population in np.unique(populations):
@@ -61,10 +61,10 @@ def mixing(values, batches, populations):
 @pytest.mark.parametrize("second", [EVEN, (8, 1, 1)], ids=["equal", "unequal"])
 def test_batches_mix_and_populations_stay(second):
     values, batches, populations = planted_batches((EVEN, second))
-    assert mixing(values, batches, populations) < 0.05
+    assert mixing_share(values, batches, populations) < 0.05
     fit = fit_harmony(values, batches)
     result = fit.correct(values, batches, fit.shares)
-    assert mixing(result, batches, populations) > 0.85
+    assert mixing_share(result, batches, populations) > 0.85
     assert clisi(result, populations, 30).value > 0.99
     assert fit.converged
     # The means of a population are equal, though the batches hold different numbers of it.
@@ -78,7 +78,7 @@ def test_a_population_of_one_batch_stays_where_it_is():
     fit = fit_harmony(values, batches)
     result = fit.correct(values, batches, fit.shares)
     assert clisi(result, populations, 30).value > 0.99
-    assert mixing(result, batches, populations) > 0.8
+    assert mixing_share(result, batches, populations) > 0.8
 
 
 def test_the_objective_falls_and_the_shares_are_shares():
@@ -106,7 +106,7 @@ def test_rows_in_another_order_of_batches_are_the_rows_they_were():
     order = rng_for(1, "order").permutation(len(values))
     fit = fit_harmony(values[order], batches[order])
     result = fit.correct(values[order], batches[order], fit.shares)
-    assert mixing(result, batches[order], populations[order]) > 0.75
+    assert mixing_share(result, batches[order], populations[order]) > 0.75
     assert clisi(result, populations[order], 30).value > 0.99
 
 
@@ -173,8 +173,8 @@ def test_new_batches_come_to_the_rows_of_the_fit_which_do_not_move():
     assert entry["new_batches"] == ["e2"]
     assert entry["n_rows"] == {"e2": 400}
     both_features, is_new = np.concatenate([before, new.features]), (~old).astype(int)
-    assert mixing(np.concatenate([before, values[~old]]), is_new, populations) < 0.05
-    assert mixing(both_features, is_new, populations) > 0.7
+    assert mixing_share(np.concatenate([before, values[~old]]), is_new, populations) < 0.05
+    assert mixing_share(both_features, is_new, populations) > 0.7
     assert clisi(both_features, populations, 30).value > 0.99
     # New rows beside those of the fit change nothing, and the rows of the fit do not move.
     np.testing.assert_array_equal(alignment.apply(profiles.select(old)).features, before)
@@ -188,7 +188,7 @@ def test_other_rows_of_a_batch_of_the_fit_get_its_shifts():
     profiles, half = profiles_of(values, batches, populations), np.arange(1200) % 2 == 0
     result = fit_alignment(profiles.select(half), ["harmony"]).apply(profiles.select(~half))
     assert result.provenance["alignment"][0]["new_batches"] == []
-    assert mixing(result.features, batches[~half], populations[~half]) > 0.7
+    assert mixing_share(result.features, batches[~half], populations[~half]) > 0.7
     assert clisi(result.features, populations[~half], 30).value > 0.99
 
 

@@ -15,7 +15,7 @@ def rays(*degrees):
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def seven():
+def seven_profiles():
     return rays(0, 11, 50, 20, 38, 91, 180), ["a"] * 3 + ["dmso"] * 4, np.arange(7) >= 3, np.zeros(7, int)
 
 
@@ -63,7 +63,7 @@ def test_expected_average_precision_is_the_mean_over_all_orders():
 
 
 def test_seven_vectors_have_the_values_worked_out_by_hand():
-    features, names, is_control, blocks = seven()
+    features, names, is_control, blocks = seven_profiles()
     for query, value in enumerate([0.75, 0.5, 0.366667]):
         cosine = features @ features[query]
         other_rows = [row for row in range(3) if row != query]
@@ -198,7 +198,7 @@ def test_planted_label_is_consistent():
 
 
 def test_bad_input_is_named():
-    features, names, is_control, blocks = seven()
+    features, names, is_control, blocks = seven_profiles()
     with pytest.raises(ProfileError, match="7 rows of features, but 6 values of perturbations"):
         activity(features, names[:6], is_control, blocks)
     with pytest.raises(ProfileError, match=r"n_draws is -1\. Expected 0 or more"):

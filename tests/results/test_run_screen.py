@@ -26,7 +26,7 @@ def screen_and_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Screen, Ru
     return screen, tiny_start(screen, root / "runs" / "a")
 
 
-def indexed_again(plates: Path, out: Path) -> Screen:
+def index_again(plates: Path, out: Path) -> Screen:
     second_screen = index(plates / "table.csv", layout="table", channels=("DNA", "actin"), probe=probe_image)
     write_screen(second_screen, out)
     return read_screen(out)
@@ -45,7 +45,7 @@ def test_one_that_was_indexed_again_after_its_files_were_copied_is_the_same(
     shutil.copytree(screen.source, tmp_path / "plates")  # type: ignore[arg-type]
     for path in (tmp_path / "plates" / "images").iterdir():
         os.utime(path, (1, 1))
-    second_screen = indexed_again(tmp_path / "plates", tmp_path / "screen")
+    second_screen = index_again(tmp_path / "plates", tmp_path / "screen")
     assert second_screen.card.sites_sha256 != screen.card.sites_sha256
     check_same_screen(run, second_screen)
     assert own_screen(run, tmp_path / "screen").card == second_screen.card
@@ -66,7 +66,7 @@ def test_one_with_another_label_image_or_well_is_another(
     if change == "well":
         table = table.replace("B02", "C02")
     (plates / "table.csv").write_text(table)
-    second_screen = indexed_again(plates, tmp_path / "screen")
+    second_screen = index_again(plates, tmp_path / "screen")
     with pytest.raises(RunError, match="is not the screen of .*its wells, labels or images.*--out DIR"):
         check_same_screen(run, second_screen)
 

@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def differences(run: RunFolder) -> dict[str, str]:
-    return {one.name: one.kind for one in verify_run(run).differences}
+    return {difference.name: difference.kind for difference in verify_run(run).differences}
 
 
 def test_a_run_as_it_was_written_has_no_difference(run: RunFolder) -> None:
@@ -46,14 +46,14 @@ def test_missing_changed_and_extra_files_are_told_apart(run: RunFolder) -> None:
     (run.root / "notes.txt").touch()
     (run.root / ".metrics.csv.tmp-99").touch()
     result = verify_run(run).differences
-    assert [(one.kind, one.name) for one in result] == [
+    assert [(difference.kind, difference.name) for difference in result] == [
         ("extra", ".metrics.csv.tmp-99"),
         ("changed", "config.yaml"),
         ("changed", "metrics.csv"),
         ("extra", "notes.txt"),
         ("missing", "predictions/scores.json"),
     ]
-    details = {one.name: one.detail for one in result}
+    details = {difference.name: difference.detail for difference in result}
     assert details["config.yaml"] == "5 bytes instead of 62"
     assert details["metrics.csv"].startswith("its SHA-256 is not ")
     assert details["predictions/scores.json"] == "62 bytes were written"
@@ -179,7 +179,10 @@ def test_an_image_changed_since_the_index_is_named_with_its_well(
     changed_file.write_bytes(changed_file.read_bytes()[:-1] + b"\0")
     missing_file.unlink()
     result = verify_screen(screen).differences
-    assert [(one.kind, changed_file.name in one.name or missing_file.name in one.name) for one in result] == [
+    assert [
+        (difference.kind, changed_file.name in difference.name or missing_file.name in difference.name)
+        for difference in result
+    ] == [
         ("changed", True),
         ("missing", True),
     ]

@@ -145,7 +145,11 @@ def test_a_url_gives_the_screen_of_the_disk_and_its_pixels(upload: Any, make: An
     stores = ImageCache(from_disk), ImageCache(screen_read)
     for row in range(len(from_disk.sites)):
         assert np.array_equal(stores[0].image(row), stores[1].image(row))
-    assert not [one for one in check_tables(screen_read).findings if one.severity == "error" and "changed" in one.kind]
+    assert not [
+        finding
+        for finding in check_tables(screen_read).findings
+        if finding.severity == "error" and "changed" in finding.kind
+    ]
 
 
 def test_the_official_table_of_rxrx1_tells_its_layout_behind_a_url_too(upload: Any, tmp_path: Path) -> None:

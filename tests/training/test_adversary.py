@@ -14,7 +14,7 @@ from torch.nn import functional
 from distangle.results import RunFolder
 from distangle.training.adversary import DomainClassifier, adversary_loss, adversary_weight
 from distangle.training.config import Adversary
-from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, stop_at_save, tiny_screen, tiny_start
 
 
 def reader(size: int = 6, *, seed: int = 0) -> DomainClassifier:
@@ -95,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("adversary")
     screen = tiny_screen(root)
     tiny_start(screen, root / "runs/fresh", "adversary.weight=0.5", "checkpointing.every_steps=1", epochs=2)
-    go_on(RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a"))))
+    finish_run(RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a"))))
     return root
 
 
@@ -115,5 +115,5 @@ def test_its_accuracy_is_a_column_and_its_weights_are_in_the_checkpoint_only(fol
 def test_a_training_with_an_adversary_resumes_byte_for_byte(folder: Path, n: int) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/stopped {n}")))
     stop_at_save(run, n)
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/a")

@@ -23,7 +23,7 @@ from distangle.model import (
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run, train
 from distangle.training.correction import CorrectionScore, best_correction, shows_no_gain
-from tiny_run import go_on, tiny_screen
+from tiny_run import finish_run, tiny_screen
 
 TINY = (
     "batch_size=4",
@@ -183,7 +183,7 @@ def test_the_preset_small_trains_and_resumes_bit_for_bit_with_every_correction(
     folds = hold_out(screen, column="experiment", values=["E3"])
     changes = (*TINY, f"correction.method={method}", "correction.epochs=1")
     whole_run = start_run(screen, folds, resolve_config("small", changes, epochs=3), tmp_path / "whole")
-    go_on(whole_run)
+    finish_run(whole_run)
     halves = start_run(screen, folds, resolve_config("small", changes, epochs=3), tmp_path / "halves")
 
     def stop(message: str) -> None:
@@ -191,7 +191,7 @@ def test_the_preset_small_trains_and_resumes_bit_for_bit_with_every_correction(
 
     with pytest.raises(KeyboardInterrupt):
         train(halves, advance=stop, say=lambda message: None)
-    go_on(halves)
+    finish_run(halves)
     weights = "checkpoints/model.safetensors"
     assert (whole_run.root / weights).read_bytes() == (halves.root / weights).read_bytes()
     scores, predictions = predict_run(whole_run, screen)
@@ -201,8 +201,8 @@ def test_the_preset_small_trains_and_resumes_bit_for_bit_with_every_correction(
     assert all(row.transductive == corrected for row in scores.rows) or method == "auto"
     if method == "auto":
         content = json.loads(whole_run.correction.read_text())
-        assert [one["name"] for one in content["compared"]][0] == "none"
-        assert all(len(one["by_fold"]) >= 2 for one in content["compared"])
+        assert [entry["name"] for entry in content["compared"]][0] == "none"
+        assert all(len(entry["by_fold"]) >= 2 for entry in content["compared"])
         assert "balanced accuracy" in content["reason"]
 
 
@@ -210,7 +210,7 @@ def test_predictions_from_kept_features_are_those_from_images(screen: Screen, tm
     folds = hold_out(screen, column="experiment", values=["E3"])
     changes = (*TINY, "correction.method=center")
     run = start_run(screen, folds, resolve_config("small", changes, epochs=1), tmp_path / "run")
-    go_on(run)
+    finish_run(run)
     _, stored_predictions = predict_run(run, screen)
     for path in run.features.iterdir():
         path.unlink()

@@ -15,7 +15,7 @@ from distangle.results import Predictions, RunFolder, Scores
 from distangle.screen import HELD_OUT, TRAIN, Folds, Screen, folds_from_options, hold_out
 from distangle.training import read_config, resolve_config, start_cross_validation, start_run, train_cross_validation
 from distangle.training.cross_validation import _devices, _fold_run, _train_in_parallel
-from tiny_run import go_on, tiny_screen
+from tiny_run import finish_run, tiny_screen
 
 TINY = (
     "batch_size=4",
@@ -264,7 +264,7 @@ def test_nothing_held_out_is_trained_on_and_nothing_is_scored(screen: Screen, ot
     folds = folds_from_options(screen, by="none")
     assert folds.description == "nothing"
     run = start_run(screen, folds, resolve_config("small", TINY, epochs=1), tmp_path / "run")
-    go_on(run)
+    finish_run(run)
     scores, _ = predict_run(run, screen)
     assert scores.rows == ()
     assert scores.notes[0].startswith("Nothing was held out, so nothing is scored")
@@ -278,7 +278,7 @@ def test_nothing_held_out_is_trained_on_and_nothing_is_scored(screen: Screen, ot
 def test_a_run_that_held_something_out_says_so_beside_new_plates(screen: Screen, other: Screen, tmp_path: Path) -> None:
     folds = hold_out(screen, column="experiment", values=["E3"])
     run = start_run(screen, folds, resolve_config("small", TINY, epochs=1), tmp_path / "run")
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     scores, _ = predict_run(run, other, out=tmp_path / "new")
     assert any("holding out experiment=E3 gave" in note for note in scores.notes)

@@ -68,11 +68,14 @@ def test_two_ranks_do_one_step_as_one_process_does(folder: Path) -> None:
     assert two_rank_steps[0]["step"] == two_rank_steps[1]["step"]
     for name, expected in one_rank.items():
         assert two_rank_steps[0]["step"][name] == pytest.approx(expected, rel=1e-5, abs=1e-6), name
-    assert [one["share"] for one in two_rank_steps] == [[0, 1, 2, 3], [4, 5, 6]]
-    for one in two_rank_steps:
-        assert one["same"] == ""
-        assert one["other"].startswith("Rank 1 of 2 has another class list than the first rank.")
-        assert "expected row 0 of the screen to be evaluated 1 time(s) in the prediction, and it was 2" in one["twice"]
+    assert [rank_step["share"] for rank_step in two_rank_steps] == [[0, 1, 2, 3], [4, 5, 6]]
+    for rank_step in two_rank_steps:
+        assert rank_step["same"] == ""
+        assert rank_step["other"].startswith("Rank 1 of 2 has another class list than the first rank.")
+        assert (
+            "expected row 0 of the screen to be evaluated 1 time(s) in the prediction, and it was 2"
+            in rank_step["twice"]
+        )
 
 
 def test_two_ranks_train_as_one_that_accumulates_twice(folder: Path) -> None:

@@ -18,7 +18,7 @@ from distangle.screen import Screen, hold_out
 from distangle.training import dry_run, resolve_config, start_run, train
 from distangle.training.data.sites import output_names
 from distangle.training.pseudo_labels.labeller import PseudoLabeller
-from tiny_run import CLASSES, fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import CLASSES, fingerprints, finish_run, tiny_screen, tiny_start
 
 EXTRA = "network.extra_outputs=2"
 KNOWN = sorted(CLASSES)
@@ -34,7 +34,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 def run(screen: Screen) -> RunFolder:
     assert screen.folder is not None
     run = tiny_start(screen, screen.folder.parent / "run", EXTRA)
-    go_on(run)
+    finish_run(run)
     return run
 
 
@@ -85,7 +85,7 @@ def test_a_resume_ends_with_the_same_bytes(run: RunFolder, screen: Screen, tmp_p
 
     with pytest.raises((KeyboardInterrupt, StoppedError)):
         train(other, advance=advance, say=no_progress)
-    go_on(RunFolder.open(other.root))
+    finish_run(RunFolder.open(other.root))
     first, second = fingerprints(run.root), fingerprints(other.root)
     for name in ("checkpoints/model.safetensors", "checkpoints/model.json"):
         assert second[name] == first[name]
@@ -117,7 +117,7 @@ def test_no_pseudo_label_is_ever_one_of_them(
         return assignment
 
     monkeypatch.setattr(PseudoLabeller, "before_epoch", record_round)
-    go_on(run)
+    finish_run(run)
     assert columns_used
     assert set(np.concatenate(columns_used).tolist()) <= {0, 1, 2}
 

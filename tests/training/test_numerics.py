@@ -21,7 +21,7 @@ from distangle.training.data.sites import labelled_sites
 from distangle.training.loop import make_optimizer
 from distangle.training.state import TrainingState
 from distangle.training.step import TrainStep
-from tiny_run import CLASSES, TRAINING, go_on, tiny_screen, tiny_start
+from tiny_run import CLASSES, TRAINING, finish_run, tiny_screen, tiny_start
 
 SITES = ["pixel NaN", "pixel infinite", "loss", "gradient", "weight NaN", "weight infinite"]
 
@@ -133,7 +133,7 @@ def test_an_answer_to_the_held_out_sites_that_is_not_finite_is_named_and_the_epo
     wild = ("optim.lr=1e30", "optim.warmup_epochs=0", "batch_size=16", "gradient_accumulation=1", "loggers=[]")
     run = tiny_start(screen, tmp_path / "run", *wild, epochs=2)
     with pytest.raises(RunError) as error:
-        go_on(run)
+        finish_run(run)
     message = str(error.value)
     assert message.startswith(
         "held_out_loss is nan after the steps of epoch 1: the network has no finite output for the "
@@ -175,7 +175,7 @@ def test_constant_images_and_an_empty_channel_train_without_nan(
     changes = [*TRAINING, f"preprocessing.standardize={standardise}"]
     folds = hold_out(screen, column="experiment", values=["E3"])
     run = start_run(screen, folds, resolve_config("scratch", changes, epochs=2), tmp_path / "run")
-    go_on(run)
+    finish_run(run)
     text = run.metrics.read_text()
     assert "nan" not in text
     assert "inf" not in text

@@ -20,7 +20,7 @@ from distangle.training.data.loader import TrainingBatch
 from distangle.training.loop import make_optimizer
 from distangle.training.state import TrainingState
 from distangle.training.step import StepResult, TrainStep
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 def losses(screen: Screen, out: Path, *changes: str) -> list[float]:
     run = tiny_start(screen, out, *changes, epochs=1)
-    go_on(run)
+    finish_run(run)
     train_losses: list[float] = pd.read_csv(run.metrics)["train_loss"].tolist()
     return train_losses
 
@@ -46,7 +46,7 @@ def test_an_fp16_run_that_was_stopped_ends_as_if_it_had_not_been(
 ) -> None:
     for name in ("whole", "stopped"):
         tiny_start(screen, tmp_path / name, "precision=fp16", "checkpointing.every_steps=1", epochs=2)
-    go_on(RunFolder(tmp_path / "whole"))
+    finish_run(RunFolder(tmp_path / "whole"))
 
     calls = 0
 
@@ -59,9 +59,9 @@ def test_an_fp16_run_that_was_stopped_ends_as_if_it_had_not_been(
 
     monkeypatch.setattr(training, "save_state", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
-        go_on(RunFolder(tmp_path / "stopped"))
+        finish_run(RunFolder(tmp_path / "stopped"))
     monkeypatch.undo()
-    go_on(RunFolder(tmp_path / "stopped"))
+    finish_run(RunFolder(tmp_path / "stopped"))
     assert fingerprints(tmp_path / "stopped") == fingerprints(tmp_path / "whole")
 
 

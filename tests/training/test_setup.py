@@ -17,7 +17,7 @@ from distangle.results import RunFolder
 from distangle.screen import Screen
 from distangle.training.config import Network
 from distangle.training.initial_state import pretrained_path
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def test_a_run_starts_from_a_file_and_a_resume_needs_it_no_more(screen: Screen, 
     torch.save(source.backbone.features.state_dict(), tmp_path / "backbone.pth")
     run = tiny_start(screen, tmp_path / "run", f"network.weights={tmp_path / 'backbone.pth'}", epochs=1)
     messages: list[str] = []
-    go_on(run, say=messages.append)
+    finish_run(run, say=messages.append)
     assert [message for message in messages if "arrays start from backbone.pth" in message]
     (tmp_path / "backbone.pth").unlink()
     run.config.write_text(run.config.read_text())
-    go_on(RunFolder.open(run.root), say=messages.append)
+    finish_run(RunFolder.open(run.root), say=messages.append)
     assert "resumed after epoch 1" in messages
 
 
@@ -60,7 +60,7 @@ def test_the_word_imagenet_is_no_path() -> None:
 @pytest.mark.slow
 def test_a_compiled_training_is_that_of_the_plain_network(screen: Screen, tmp_path: Path) -> None:
     plain = tiny_start(screen, tmp_path / "plain", "network.neck_dropout=0", epochs=1)  # it draws other numbers
-    go_on(plain)
+    finish_run(plain)
     # In a process of its own: the checks of types that these tests switch on cannot be compiled.
     arguments = ["train", "--from", str(plain.root), "--out", str(tmp_path / "compiled"), "--compile", "true"]
     environment = {**os.environ, "PYTHONPATH": str(Path(distangle.__file__).parent.parent)}

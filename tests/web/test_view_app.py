@@ -134,8 +134,12 @@ def test_a_well_says_what_was_predicted_and_shows_a_control(client: httpx.Client
     logits = viewed_run.wells.logits[number].astype(float)
     shares = np.exp(logits) / np.exp(logits).sum()
     best = np.argsort(-shares)[:5]
-    assert [one["perturbation"] for one in well["predictions"]] == [viewed_run.wells.perturbations[k] for k in best]
-    np.testing.assert_allclose([one["probability"] for one in well["predictions"]], shares[best], rtol=1e-5)
+    assert [prediction["perturbation"] for prediction in well["predictions"]] == [
+        viewed_run.wells.perturbations[k] for k in best
+    ]
+    np.testing.assert_allclose(
+        [prediction["probability"] for prediction in well["predictions"]], shares[best], rtol=1e-5
+    )
     assert well["sites"] == [
         {
             "id": number,

@@ -67,7 +67,9 @@ def test_a_perturbation_names_its_mean_maps_and_those_of_controls(
     answer = client.get(f"/api/perturbations/{names.index(groups['explained'][0])}").json()
     first, second = answer["maps"]
     assert (first["row"], first["cell_type"], first["sites"], first["wells"]) == (0, "HUVEC", 6, 3)
-    assert [(one["row"], one["perturbation"], one["sites"]) for one in first["controls"]] == [(2, "EMPTY", 9)]
+    assert [(control["row"], control["perturbation"], control["sites"]) for control in first["controls"]] == [
+        (2, "EMPTY", 9)
+    ]
     assert (second["row"], second["cell_type"], second["controls"]) == (1, "RPE", [])  # another cell type
     assert client.get(f"/api/perturbations/{names.index('EMPTY')}").json()["maps"][0]["role"] == "negative_control"
     for row in range(4):

@@ -85,7 +85,7 @@ class Steps(Progress):
 
 
 @pytest.fixture(scope="module")
-def true(model, sites, maps):
+def faithfulness(model, sites, maps):
     steps = Steps()
     result = examine(model, sites, maps, rng=rng(), settings=FAST, advance=steps)
     assert steps.count == f"{len(steps.told)}/{len(steps.told)} test"  # announced as many steps as were done
@@ -101,14 +101,14 @@ def true(model, sites, maps):
     return result
 
 
-def test_true_maps_of_a_network_known_on_paper_stand_every_test(true):
-    verdict = true.summary["verdicts"]
+def test_true_maps_of_a_network_known_on_paper_stand_every_test(faithfulness):
+    verdict = faithfulness.summary["verdicts"]
     # Constant regions have no detail: a blur takes little away, so that `control` alone decides.
-    assert true.summary["curves"]["control"]["deletion"]["probability"]["p"] < 0.05
-    assert true.summary["curves"]["control"]["insertion"]["probability"]["p"] < 0.05
+    assert faithfulness.summary["curves"]["control"]["deletion"]["probability"]["p"] < 0.05
+    assert faithfulness.summary["curves"]["control"]["insertion"]["probability"]["p"] < 0.05
     assert verdict["views"] == verdict["targets"] == "passes"
     assert "fails" not in verdict.values()
-    assert true.sentences[-1].startswith("verdict: no test failed")
+    assert faithfulness.sentences[-1].startswith("verdict: no test failed")
 
 
 def test_maps_that_ignore_the_network_are_not_to_be_believed(model, sites):
@@ -140,8 +140,8 @@ def test_maps_that_stay_with_the_camera_fail_the_views(model, sites, maps):
     assert "augmentations" in result.sentences[-1]
 
 
-def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, sites, maps, true):
-    assert true.table["row"].tolist() == _order_rows(sites, n_sites=6, rng=rng())
+def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, sites, maps, faithfulness):
+    assert faithfulness.table["row"].tolist() == _order_rows(sites, n_sites=6, rng=rng())
     short_result = examine(
         model,
         sites,
@@ -185,18 +185,20 @@ def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, sites
     assert joined["deletion_auc"][first] == short_result.table["deletion_auc"][0]
 
 
-def test_the_summary_has_means_intervals_and_nulls(true):
-    output = true.summary
+def test_the_summary_has_means_intervals_and_nulls(faithfulness):
+    output = faithfulness.summary
     json.dumps(output, allow_nan=False)
     one = output["curves"]["control"]
     deletion = one["deletion"]["probability"]
-    assert deletion["mean"] == pytest.approx(true.table["deletion_auc"].mean())
+    assert deletion["mean"] == pytest.approx(faithfulness.table["deletion_auc"].mean())
     assert deletion["interval"] is None  # of too few experiments
     assert deletion["difference"]["mean"] == pytest.approx(deletion["mean"] - deletion["random"])
-    np.testing.assert_allclose(deletion["curve"], true.arrays["curves/control/deletion"].mean(0), atol=1e-6)
-    np.testing.assert_allclose(deletion["random_curve"], true.arrays["curves/control/random"].mean(0), atol=1e-6)
+    np.testing.assert_allclose(deletion["curve"], faithfulness.arrays["curves/control/deletion"].mean(0), atol=1e-6)
+    np.testing.assert_allclose(
+        deletion["random_curve"], faithfulness.arrays["curves/control/random"].mean(0), atol=1e-6
+    )
     insertion = one["insertion"]["probability"]
-    np.testing.assert_allclose(insertion["curve"], true.arrays["curves/control/insertion"].mean(0), atol=1e-6)
+    np.testing.assert_allclose(insertion["curve"], faithfulness.arrays["curves/control/insertion"].mean(0), atol=1e-6)
     # Both insertion curves begin with the control image and end with the image.
     assert insertion["random_curve"][0] == pytest.approx(insertion["curve"][0])
     assert insertion["random_curve"][-1] == pytest.approx(insertion["curve"][-1])
@@ -221,24 +223,24 @@ def test_the_summary_has_means_intervals_and_nulls(true):
     assert (output["seeds"], output["shuffled"]) == (None, None)
 
 
-def test_what_was_written_is_read_back(true, tmp_path):
-    paths = true.write(tmp_path)
+def test_what_was_written_is_read_back(faithfulness, tmp_path):
+    paths = faithfulness.write(tmp_path)
     assert [path.name for path in paths] == ["faithfulness.json", "faithfulness.npz"]
     copy = Faithfulness.read(tmp_path)
-    assert copy.summary == true.summary
-    assert copy.settings == true.settings
-    assert copy.sentences == true.sentences
-    np.testing.assert_allclose(copy.table, true.table)
-    assert set(copy.arrays) == set(true.arrays)
-    for name, values in true.arrays.items():
+    assert copy.summary == faithfulness.summary
+    assert copy.settings == faithfulness.settings
+    assert copy.sentences == faithfulness.sentences
+    np.testing.assert_allclose(copy.table, faithfulness.table)
+    assert set(copy.arrays) == set(faithfulness.arrays)
+    for name, values in faithfulness.arrays.items():
         np.testing.assert_allclose(copy.arrays[name], values, atol=1e-7)
 
 
-def test_maps_of_the_network_and_of_an_untrained_one_are_kept_as_they_are_shown(model, sites, true):
-    map_arrays = true.arrays["maps/trained"]
-    rows = true.table["row"][:2].tolist()
+def test_maps_of_the_network_and_of_an_untrained_one_are_kept_as_they_are_shown(model, sites, faithfulness):
+    map_arrays = faithfulness.arrays["maps/trained"]
+    rows = faithfulness.table["row"][:2].tolist()
     expected = maps_of(map_method(), model, sites, batch_size=6)[rows]
-    assert map_arrays.shape == true.arrays["maps/untrained/features.conv1"].shape == (2, 48, 48)
+    assert map_arrays.shape == faithfulness.arrays["maps/untrained/features.conv1"].shape == (2, 48, 48)
     assert map_arrays.max() == 1
     assert map_arrays.min() >= 0
     for one, regions in zip(map_arrays, expected, strict=True):
@@ -274,9 +276,9 @@ def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model
     assert shuffled_result.summary["verdicts"]["shuffled"] == "fails"
 
 
-def test_equal_generators_give_equal_results(model, sites, maps, true):
+def test_equal_generators_give_equal_results(model, sites, maps, faithfulness):
     second = examine(model, sites, maps, rng=rng(), settings=FAST)
-    assert second.summary == true.summary
+    assert second.summary == faithfulness.summary
 
 
 def test_the_model_is_left_as_it_was_found(sites, maps):

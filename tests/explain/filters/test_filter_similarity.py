@@ -32,7 +32,7 @@ def network(backbone="densenet_small", **options):
     )
 
 
-def worn(model, seed=2):
+def set_trained_norms(model, seed=2):
     """Set the norms as after training: gain not 1, mean not 0."""
     rng = rng_for(seed, "norms")
     for part in model.modules():
@@ -47,7 +47,7 @@ def worn(model, seed=2):
 
 
 def test_the_convolution_of_a_layer_is_the_printed_weighted_average_of_its_channels():
-    model = worn(network()).eval()
+    model = set_trained_norms(network()).eval()
     layer = choose_layers(model, ["features.denseblock2.denselayer2.conv1"])[0]
     calls = []
     hook = layer.convolution.register_forward_hook(lambda part, given, outputs: calls.append((given[0], outputs)))
@@ -63,7 +63,7 @@ def test_the_convolution_of_a_layer_is_the_printed_weighted_average_of_its_chann
 
 
 def test_folded_filters_are_what_the_layer_does_to_an_input_that_rises():
-    model = worn(network()).eval()
+    model = set_trained_norms(network()).eval()
     layer = choose_layers(model, ["features.denseblock1.denselayer3.conv1"])[0]
     layer.input_norm.bias.data += 100  # every ReLU is open
     x = torch.from_numpy(rng_for(4, "x").normal(size=(1, layer.convolution.in_channels, 1, 1))).double()

@@ -13,7 +13,7 @@ from distangle.explain.filters.similarity import Thresholds
 from distangle.inference import predict_run
 from distangle.model import ModelConfig, build_classifier, load_model, save_model
 from distangle.results import FilterAnalysis, RunFolder
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
 FIRST, SECOND = "features.denseblock1.denselayer3.conv1", "features.denseblock2.denselayer2.conv1"
 FEW = FilterSettings(n_draws=9, n_random=1)
@@ -44,7 +44,7 @@ def screen(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(screen):
     run = tiny_start(screen, screen.folder.parent / "run", epochs=2)
-    go_on(run)
+    finish_run(run)
     path = run.checkpoints / "model.safetensors"
     model, card = load_model(path)
     save_model(plant(model), path, card=card)
@@ -61,14 +61,14 @@ def test_planted_duplicates_and_bands_are_suggested_and_nothing_else():
     layers = filter_layers(model)
     result = suggest_candidates(layers, "merge_duplicates", Thresholds())
     for name in (FIRST, SECOND):
-        target_of_filter = {one.filter: one.into for one in result if one.layer == name}
+        target_of_filter = {candidate.filter: candidate.into for candidate in result if candidate.layer == name}
         assert {k: target[0] for k, target in target_of_filter.items() if target[0] == 3} == dict.fromkeys(
             range(20, 26), 3
         )
         assert all(target_of_filter[k][1] == pytest.approx(0.5) for k in range(20, 26))
         # Bands of one sign are duplicates of each other; a band of the opposite sign is not.
         assert {k for k, target in target_of_filter.items() if target[0] == 10} == set(range(12, 20))
-    assert {one.layer for one in result} == {FIRST, SECOND}
+    assert {candidate.layer for candidate in result} == {FIRST, SECOND}
     bands = suggest_candidates(layers, "zero_bands", Thresholds())
     assert bands == [PruneCandidate(name, k) for name in (FIRST, SECOND) for k in range(10, 20)]
     assert suggest_candidates(filter_layers(network()), "zero_bands", Thresholds()) == []
@@ -79,7 +79,9 @@ def test_a_duplicate_that_gives_the_same_is_merged_without_any_change():
     model = plant(network()).eval()
     images = torch.from_numpy(rng_for(2, "images").normal(size=(3, 2, 24, 24))).float()
     candidates = [
-        one for one in suggest_candidates(filter_layers(model), "merge_duplicates", Thresholds()) if one.into[0] == 3
+        candidate
+        for candidate in suggest_candidates(filter_layers(model), "merge_duplicates", Thresholds())
+        if candidate.into[0] == 3
     ]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
@@ -90,7 +92,7 @@ def test_a_duplicate_that_gives_the_same_is_merged_without_any_change():
                 outgoing = choose_layers(model, [name])[0].next_layers[1].weight
                 assert not outgoing[:, 20:26].any()
         with pruned_network(
-            model, [PruneCandidate(one.layer, one.filter) for one in candidates]
+            model, [PruneCandidate(candidate.layer, candidate.filter) for candidate in candidates]
         ):  # no filter replaces them
             assert not torch.allclose(model(images).logits, expected, atol=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
@@ -103,7 +105,11 @@ def test_the_share_of_a_merged_filter_is_the_best_over_a_normal_map():
     with torch.no_grad():
         layer.convolution.weight[9] = layer.convolution.weight[2]
         norm.weight[2], norm.bias[2], norm.weight[9], norm.bias[9] = 1.0, 0.2, 0.7, -0.5
-    duplicates = [one for one in suggest_candidates([layer], "merge_duplicates", Thresholds()) if one.filter == 9]
+    duplicates = [
+        candidate
+        for candidate in suggest_candidates([layer], "merge_duplicates", Thresholds())
+        if candidate.filter == 9
+    ]
     maps_drawn = rng_for(3, "map").normal(size=400_000)
     inputs, removed = np.maximum(maps_drawn + 0.2, 0), np.maximum(0.7 * maps_drawn - 0.5, 0)
     assert duplicates[0].into[0] == 2
@@ -140,8 +146,8 @@ def test_random_removals_match_the_layers_and_their_numbers():
     layers = filter_layers(network())
     candidates = [PruneCandidate(FIRST, 1), PruneCandidate(FIRST, 2), PruneCandidate(SECOND, 3)]
     result = random_candidates(layers, candidates, rng_for(4, "draw"))
-    assert [one.layer for one in result] == [FIRST, FIRST, SECOND]
-    assert len({(one.layer, one.filter) for one in result}) == 3
+    assert [candidate.layer for candidate in result] == [FIRST, FIRST, SECOND]
+    assert len({(candidate.layer, candidate.filter) for candidate in result}) == 3
     assert result == random_candidates(layers, candidates, rng_for(4, "draw"))
     assert result != random_candidates(layers, candidates, rng_for(5, "draw"))
 
@@ -229,7 +235,7 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
 
 def test_a_network_as_it_was_made_has_nothing_that_stands_out_and_one_without_dense_layers_no_claim(screen, tmp_path):
     run = tiny_start(screen, tmp_path / "run", "network.backbone=resnet_small", epochs=1)
-    go_on(run)
+    finish_run(run)
     result = examine_filters(run, screen=screen, layers=["features.layer3.0.downsample.0"], settings=FEW)
     assert result.claim is None
     assert result.prune == []

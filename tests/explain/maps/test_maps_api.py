@@ -64,27 +64,27 @@ def value(model, images, cell_types, targets, *, head="softmax", references=None
 
 
 @pytest.fixture(scope="module")
-def deep():
+def densenet161():
     """Return the DenseNet-161 of the paper with 7 perturbations, activation checkpointing, in training mode."""
     return network("densenet161", n_channels=6, n_perturbations=7, activation_checkpointing=True).train()
 
 
 @pytest.mark.parametrize("head", ["softmax", "arc"])
-def test_grad_cam_of_figure_12s_layer_is_captums(deep, head):
+def test_grad_cam_of_figure_12s_layer_is_captums(densenet161, head):
     images, cell_types, targets = sites(2, size=64, channels=6)
-    result = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, head=head)
-    assert deep.training
-    expected = captum_maps(deep.eval(), DEEP, images, cell_types, targets, head=head)
-    deep.train()
+    result = attribution_map(densenet161, batch(images, cell_types, targets), layer=DEEP, head=head)
+    assert densenet161.training
+    expected = captum_maps(densenet161.eval(), DEEP, images, cell_types, targets, head=head)
+    densenet161.train()
     assert result.raw.shape == (2, 2, 2)
     assert expected.amax() == 1
     torch.testing.assert_close(result.maps, expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
-def test_the_products_work_at_figure_12s_layer(deep, method):
+def test_the_products_work_at_figure_12s_layer(densenet161, method):
     images, cell_types, targets = sites(2, size=64, channels=6)
-    result = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, method=method)
+    result = attribution_map(densenet161, batch(images, cell_types, targets), layer=DEEP, method=method)
     assert (result.layer, result.method, result.raw.shape) == (DEEP, method, (2, 2, 2))
     assert result.raw.abs().amax() > 0
 

@@ -15,7 +15,7 @@ from distangle.profiles.geometry import cosines, nearest, silhouettes
 from distangle.results import Predictions, RunFolder, TemplateComparison
 from distangle.screen import hold_out
 from distangle.training import resolve_config, start_run
-from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+from tiny_run import TRAINING, finish_run, tiny_screen, tiny_start
 
 FEW = TemplateSettings(seeds=(0,), perplexities=(5,), n_draws=39, n_random=20)
 KNOWN = ["DMSO", "nocodazole", "taxol"]
@@ -37,7 +37,7 @@ def runs(screen):
     config = resolve_config("scratch", changes, epochs=2)
     pseudo = start_run(screen, folds, config, screen.folder.parent / "pseudo")
     for run in (plain, pseudo):
-        go_on(run)
+        finish_run(run)
         predict_run(run, screen)
     return plain, pseudo
 
@@ -171,7 +171,7 @@ def test_the_same_runs_give_the_same_bytes_and_one_run_needs_no_other(result, ru
 
 def test_a_run_without_unused_classes_says_how_to_make_some(screen, tmp_path):
     run = tiny_start(screen, tmp_path / "run", "network.embedding_size=12", epochs=1)
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     result = compare_templates(run, settings=FEW.model_copy(update={"methods": ("pca",)}))
     assert result.numbers["unused"]["run"] == {
@@ -186,7 +186,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):
     wide = tiny_start(screen, tmp_path / "wide", "network.embedding_size=12", epochs=1)
     with pytest.raises(RunError, match=r"wide has no final weights yet"):
         compare_templates(runs[0], other_run=wide, settings=FEW)
-    go_on(wide)
+    finish_run(wide)
     with pytest.raises(
         ExplanationError,
         match=r"embeddings of different sizes \(without: 8, wide: 12\), so they have no common projection",

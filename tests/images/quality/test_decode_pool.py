@@ -43,7 +43,7 @@ def unreadable(screen: Screen, *, limit: float = 60.0) -> list[Problem]:
     good = survey.readable
     assert (good["mean"] > 50).all()
     assert len(good) + (survey.planes["reason"] != "").sum() == 2 * len(screen.sites)
-    return [one for one in report.findings if one.kind == "unreadable image"]
+    return [finding for finding in report.findings if finding.kind == "unreadable image"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_processes_measure_is_what_this_one_does_to_the_last_bit(tmp_path: 
 def test_many_files_that_hang_get_less_time_each(tmp_path: Path) -> None:
     screen = lab(tmp_path, n=4)
     start = time.monotonic()
-    with DecodePool(stub_readers.never, limit=1.2) as decoders:
+    with DecodePool(stub_readers.hang, limit=1.2) as decoders:
         sites = [(screen.image_paths(row), screen.pages(row)) for row in range(4)]
         planes = [plane for site in decoders.measure_sites(sites, grid=(8, 8)) for plane in site]
     assert ["in 1.2 s" in plane.reason for plane in planes] == [True] * 5 + [False] * 3
@@ -146,11 +146,11 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
 
 def test_retried_reads_are_counted_over_all_processes_and_reported(tmp_path: Path) -> None:
     screen = lab(tmp_path)
-    report, survey = check_pixels(screen, range(8), read=stub_readers.stale)
+    report, survey = check_pixels(screen, range(8), read=stub_readers.fail_twice)
     assert survey.n_retries == report.scope["reads_tried_again"] == 16
-    (problem,) = [one for one in report.findings if one.kind == "reads tried again"]
+    (problem,) = [finding for finding in report.findings if finding.kind == "reads tried again"]
     assert (problem.severity, problem.count) == ("note", 16)
     assert "16 reads failed with a transient error" in problem.what
     report, _ = check_pixels(screen, range(8))
     assert report.scope["reads_tried_again"] == 0
-    assert "reads tried again" not in {one.kind for one in report.findings}
+    assert "reads tried again" not in {finding.kind for finding in report.findings}

@@ -72,8 +72,8 @@ def check_all(screen: Screen, **options: Any) -> CheckReport:
 
 
 def single_problem(report: CheckReport, kind: str | None = None) -> Problem:
-    (one,) = [finding for finding in report.findings if kind in (None, finding.kind)]
-    return one
+    (problem,) = [finding for finding in report.findings if kind in (None, finding.kind)]
+    return problem
 
 
 def blur(plane: np.ndarray) -> np.ndarray:
@@ -126,10 +126,10 @@ def test_a_planted_fault_of_one_plane_is_found_there_and_nowhere_else(
     lab = Lab(tmp_path)
     lab.edits["2B05", channel] = edit
     report = check_all(lab.write())
-    one = single_problem(report, kind)
-    assert (one.severity, one.plate, one.well, one.channel) == (expected[0], "2", "B05", channel)
-    assert one.file == f"2_B05_{channel}.png"
-    assert expected[1] in one.what
+    problem = single_problem(report, kind)
+    assert (problem.severity, problem.plate, problem.well, problem.channel) == (expected[0], "2", "B05", channel)
+    assert problem.file == f"2_B05_{channel}.png"
+    assert expected[1] in problem.what
     assert {(other.plate, other.well) for other in report.findings} == {("2", "B05")}
 
 
@@ -150,9 +150,9 @@ def test_one_truncated_file_is_named_and_its_siblings_are_measured(tmp_path: Pat
     path = lab.path(1, "B03", "actin")
     path.write_bytes(path.read_bytes()[:-400])
     report, measurements = check_pixels(screen, range(16))
-    one = single_problem(report, "unreadable image")
-    assert (one.well, one.channel, one.file) == ("B03", "actin", "1_B03_actin.png")
-    assert "damaged or truncated" in one.what
+    problem = single_problem(report, "unreadable image")
+    assert (problem.well, problem.channel, problem.file) == ("B03", "actin", "1_B03_actin.png")
+    assert "damaged or truncated" in problem.what
     row = measurements.planes[(measurements.planes["well"] == "B03") & (measurements.planes["plate"] == "1")]
     assert row["reason"].eq("").tolist() == [True, False]
     assert report.invariants[0].equation == "planes 32 = read 31 + unreadable 1 + not looked at 0"
@@ -165,10 +165,10 @@ def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_
     blob = bytearray(path.read_bytes())
     blob[-1000] ^= 4
     path.write_bytes(blob)  # one bit of the raw pixels, which no decoder detects
-    one = single_problem(check_all(screen))
-    assert (one.severity, one.kind, one.well) == ("error", "file changed since indexing", "B03")
-    assert "1_B03_dna.tif" in one.file
-    assert "the SHA-256 of its 2 files differs from the index" in one.what
+    problem = single_problem(check_all(screen))
+    assert (problem.severity, problem.kind, problem.well) == ("error", "file changed since indexing", "B03")
+    assert "1_B03_dna.tif" in problem.file
+    assert "the SHA-256 of its 2 files differs from the index" in problem.what
     screen.sites.loc[2, "mtime"] -= 60
     by_time = single_problem(check_all(screen, hash_files=False))
     assert by_time.severity == "warning"
@@ -188,8 +188,8 @@ def test_a_file_that_is_gone_is_named_once(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     screen = lab.write()
     lab.path(2, "B08", "dna").unlink()
-    one = single_problem(check_all(screen))
-    assert (one.kind, one.well, one.channel) == ("unreadable image", "B08", "dna")
+    problem = single_problem(check_all(screen))
+    assert (problem.kind, problem.well, problem.channel) == ("unreadable image", "B08", "dna")
 
 
 def test_a_nearly_empty_plane_is_not_reported_as_rescaled(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_nearly_empty_plane_is_not_reported_as_rescaled(tmp_path: Path) -> Non
     hot, two = np.full((96, 96), 3, np.uint8), np.zeros((96, 96), np.uint8)
     hot[40, 40], two[::2] = 44, 5
     lab.edits["1B04", "dna"], lab.edits["1B05", "dna"] = (lambda _: hot), (lambda _: two)
-    assert "planes rescaled" not in {one.kind for one in check_all(lab.write()).findings}
+    assert "planes rescaled" not in {finding.kind for finding in check_all(lab.write()).findings}
     lab.edits["1B05", "dna"] = lambda plane: plane // 8 * 8
     assert single_problem(check_all(lab.write()), "planes rescaled").well == "B05"
 
@@ -244,9 +244,9 @@ def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) 
 def test_planes_written_with_another_depth_are_named(tmp_path: Path, edit: Edit, kind: str, text: str) -> None:
     lab = Lab(tmp_path, suffix="tif", dtype="uint16")
     lab.edits["2B05", "dna"] = edit
-    one = single_problem(check_all(lab.write()), kind)
-    assert (one.severity, one.plate, one.well, one.channel) == ("error", "2", "B05", "dna")
-    assert text in one.what
+    problem = single_problem(check_all(lab.write()), kind)
+    assert (problem.severity, problem.plate, problem.well, problem.channel) == ("error", "2", "B05", "dna")
+    assert text in problem.what
 
 
 def test_masked_images_are_reported_once_and_not_as_damaged(tmp_path: Path) -> None:
@@ -254,8 +254,8 @@ def test_masked_images_are_reported_once_and_not_as_damaged(tmp_path: Path) -> N
     for plate in (1, 2):
         for column in range(1, 9):
             lab.edits[f"{plate}B{column:02d}", "dna"] = tail
-    one = single_problem(check_all(lab.write()))
-    assert (one.severity, one.kind, one.count) == ("note", "constant tail in many planes", 16)
+    problem = single_problem(check_all(lab.write()))
+    assert (problem.severity, problem.kind, problem.count) == ("note", "constant tail in many planes", 16)
 
 
 def test_the_measures_of_a_plane_are_those_of_numpy() -> None:
@@ -349,6 +349,6 @@ def test_the_real_images_are_undamaged_and_too_few_of_a_kind_to_compare(real_dat
     report = check_all(screen)
     assert report.scope["planes_without_enough_like_them"] == 72
     # Mitochondria of HEPG2-01 plate 2 are the one plane where more than a percent of the pixels are at 255.
-    assert [(one.kind, one.experiment, one.plate, one.channel) for one in report.findings] == [
+    assert [(finding.kind, finding.experiment, finding.plate, finding.channel) for finding in report.findings] == [
         ("saturated", "HEPG2-01", "2", "mitochondria")
     ]

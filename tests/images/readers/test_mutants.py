@@ -121,7 +121,7 @@ def test_raw_tiff_that_was_cut_short_is_refused_all_the_same(tmp_path: Path) -> 
             read_image([tmp_path / "raw.tif"], [None])
 
 
-def claiming(content: bytes, height: int, width: int) -> bytes:
+def with_size(content: bytes, height: int, width: int) -> bytes:
     """Return a TIFF file with another ImageWidth and ImageLength."""
     blob = bytearray(content)
     offset = struct.unpack_from("<I", blob, 4)[0]
@@ -149,7 +149,7 @@ def test_strips_of_another_length_or_number_than_the_size_asks_for_are_refused(
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     tifffile.imwrite(path, pixels, compression="zlib", rowsperstrip=4)
     assert np.array_equal(read_image([path], [None])[0], pixels)
-    path.write_bytes(claiming(path.read_bytes(), height, width))
+    path.write_bytes(with_size(path.read_bytes(), height, width))
     with pytest.raises(ImageError, match=rf"other\.tif is damaged or truncated .*{message}"):
         read_image([path], [None])
 
@@ -157,7 +157,7 @@ def test_strips_of_another_length_or_number_than_the_size_asks_for_are_refused(
 def test_raw_strips_of_another_length_than_the_size_asks_for_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.tif"
     tifffile.imwrite(path, np.zeros((16, 16), np.uint8), rowsperstrip=4)
-    path.write_bytes(claiming(path.read_bytes(), 16, 8))
+    path.write_bytes(with_size(path.read_bytes(), 16, 8))
     with pytest.raises(ImageError, match="has 256 bytes of pixels; its size requires 128"):
         read_image([path], [None])
 
@@ -255,7 +255,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, kind: str) -> No
         with_strip(path, strip, compression=8)
     elif kind == "tiff":
         tifffile.imwrite(path, np.zeros((16, 16), np.uint8), compression="zlib")
-        path.write_bytes(claiming(path.read_bytes(), side, side))
+        path.write_bytes(with_size(path.read_bytes(), side, side))
     else:
         with tifffile.TiffWriter(path) as writer:
             writer.write(np.zeros((16, 16), np.uint8))

@@ -77,13 +77,13 @@ def test_the_reader_itself_retries(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lab(tmp_path)
     paths_opened, real = [], Path.open
 
-    def stale(self: Path, *args: object, **options: object) -> object:
+    def raise_stale(self: Path, *args: object, **options: object) -> object:
         paths_opened.append(self.name)
         if len(paths_opened) == 1:
             raise OSError(errno.ESTALE, "Stale file handle")
         return real(self, *args, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(Path, "open", stale)
+    monkeypatch.setattr(Path, "open", raise_stale)
     assert read_image([tmp_path / "B01.png"], [None]).shape == (1, 32, 32)
     assert len(paths_opened) > 1
 

@@ -19,7 +19,7 @@ from distangle.report.paper.panels import center, group_by_run, half_span, main_
 from distangle.results import FilterAnalysis, RunFolder, TemplateComparison
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run
-from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+from tiny_run import TRAINING, finish_run, tiny_screen, tiny_start
 
 PCA = TemplateSettings(methods=("pca",), n_draws=19, n_random=9)
 
@@ -41,7 +41,7 @@ def run(screen: Screen) -> RunFolder:
     pseudo = start_run(screen, folds, resolve_config("scratch", changes, epochs=2), folder / "pseudo")
     plain = tiny_start(screen, folder / "plain", extra, epochs=1)
     for one in (pseudo, plain):
-        go_on(one)
+        finish_run(one)
         predict_run(one, screen)
     pseudo.record(*compare_templates(pseudo, other_run=plain, settings=PCA).write(pseudo.explanations))
     bands = examine_filters(pseudo, settings=FilterSettings(n_draws=5))
@@ -175,7 +175,7 @@ def test_all_four_are_drawn_and_one_run_without_unused_classes_has_fewer_panels(
     ):
         missing = UnavailableFigure(title=title, reason=reason, command=f"distangle explain {plain_run.root}")
         assert draw(load(plain_run, screen)) == missing
-    go_on(plain_run)
+    finish_run(plain_run)
     predict_run(plain_run, screen)
     compare_templates(plain_run, settings=PCA).write(plain_run.explanations)
     examine_filters(plain_run, settings=FilterSettings(n_draws=5)).write(plain_run.explanations)

@@ -164,7 +164,9 @@ def test_names_that_a_spreadsheet_makes_are_warned_of(tmp_path: Path, column: st
 def test_plates_called_0012_and_12_and_labels_in_two_cases_are_kept_apart_aloud(tmp_path: Path) -> None:
     rows = [*plate_rows("E1", "0012"), *plate_rows("E1", "12", seed=1)]
     rows = [(*row[:3], "T7" if row[3] == "t7" and row[1] == "12" else row[3], row[4]) for row in rows]
-    message = [one.what for one in check_tables(index_plates(tmp_path, rows)).findings if "spelling" in one.kind]
+    message = [
+        finding.what for finding in check_tables(index_plates(tmp_path, rows)).findings if "spelling" in finding.kind
+    ]
     assert message == [
         "plate: '0012' (308 sites) and '12' (308 sites) kept apart",
         "perturbation: 'T7' (1 sites) and 't7' (1 sites) kept apart",

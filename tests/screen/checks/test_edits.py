@@ -17,7 +17,11 @@ AT = {(row[1], row[2]): k for k, row in enumerate(ROWS)}
 
 
 def edit_problems(screen: Screen) -> list[Problem]:
-    return [one for one in check_tables(screen).findings if "since indexing" in one.kind or "edited" in one.kind]
+    return [
+        finding
+        for finding in check_tables(screen).findings
+        if "since indexing" in finding.kind or "edited" in finding.kind
+    ]
 
 
 def rewritten(folder: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> list[Problem]:
@@ -84,7 +88,7 @@ def test_a_new_row_that_would_be_refused_is_named_too(tmp_path: Path) -> None:
 def test_two_hundred_rows_are_listed_and_the_others_counted(tmp_path: Path) -> None:
     rows = [(*row[:3], f"new {row[3]}", row[4]) for row in ROWS[:-10]]
     result = rewritten(tmp_path, rows)
-    assert [one.kind for one in result[1:201]] == ["row changed since indexing"] * 200
+    assert [finding.kind for finding in result[1:201]] == ["row changed since indexing"] * 200
     (rest,) = result[201:]
     assert rest.kind == "further rows edited since indexing"
     n = len(ROWS) - 200
@@ -138,7 +142,7 @@ def test_options_of_the_index_are_kept_in_the_written_card(tmp_path: Path, *, th
     (lab / "layout.csv").write_text((lab / "layout.csv").read_text().replace("drug", "mock").replace("2.png", "0.png"))
     _, *removals = edit_problems(screen_read)
     refusal_text = "is now refused: file of two sites, found img/0.png is also of p1"
-    assert [(one.well, one.what) for one in removals] == [
+    assert [(removal.well, removal.what) for removal in removals] == [
         ("B02", f"was 'drug' (treatment), {refusal_text} B04 site 1 (line 4)"),
         ("B04", f"was 'mock' (negative_control), {refusal_text} B02 site 1 (line 2)"),
     ]

@@ -92,7 +92,7 @@ def test_an_experiment_without_known_treatments_is_a_twin_by_its_positive_contro
 def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
     fixed_plates = {(f"E{e}", "1"): layout(7, NAMES) for e in range(4)}
     screen = screen_of(tmp_path / "fixed", fixed_plates)
-    findings = {one.kind: one for one in find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))}
+    findings = {leak.kind: leak for leak in find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))}
     assert findings["position predicts the label"].severity == "warning"
     assert "100.0% of 200 treated wells" in findings["position predicts the label"].what
     assert "position alone 100.0%" in findings["place predicts the label"].what
@@ -136,7 +136,7 @@ def test_fifty_clean_layouts_raise_no_alarm(tmp_path: Path) -> None:
         plates = {(f"E{e}", str(p)): layout(1000 * seed + 10 * e + p, NAMES) for e in range(4) for p in (1, 2)}
         screen = screen_of(tmp_path / str(seed), plates)
         findings = find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=seed % 4, seed=seed))
-        assert [one.kind for one in findings] == ["accuracy without looking"], seed
+        assert [finding.kind for finding in findings] == ["accuracy without looking"], seed
 
 
 def test_plates_of_four_groups_are_named_with_their_sizes(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_plates_of_four_groups_are_named_with_their_sizes(tmp_path: Path) -> Non
     plates = {(f"E{e}", str(g)): layout(10 * e + g, groups[(e + g) % 4]) for e in range(3) for g in range(4)}
     screen = screen_of(tmp_path, plates)
     assert plate_groups(screen) == [(10, 3)] * 4
-    (finding,) = [one for one in find_leaks(screen) if one.kind == "plate groups"]
+    (finding,) = [leak for leak in find_leaks(screen) if leak.kind == "plate groups"]
     assert "10 on 3, 10 on 3, 10 on 3, 10 on 3" in finding.what
     assert plate_groups(screen_of(tmp_path / "all", {key: layout(1, NAMES) for key in plates})) == []
 
@@ -196,7 +196,7 @@ def test_a_well_whose_other_site_is_trained_on_is_refused_by_name(tmp_path: Path
     ):
         hold_out(screen, column="site", values=["2"])
     folds_by_site = hold_out(screen, column="site", values=["2"], force=True)
-    errors = [one.what for one in find_leaks(screen, folds_by_site) if one.severity == "error"]
+    errors = [leak.what for leak in find_leaks(screen, folds_by_site) if leak.severity == "error"]
     assert [message.split(" are ")[0] for message in errors] == ["2 of 2 plates", "100 wells"]
 
 
@@ -211,7 +211,7 @@ def test_two_hundred_planted_copies_across_the_sides_are_all_found(tmp_path: Pat
     screen_with_copies = dataclasses.replace(screen, sites=screen.sites.assign(sha256=hashes))
     with pytest.raises(FoldError, match="200 pictures would be on both sides, byte for byte"):
         hold_out(screen_with_copies, values=["E0", "E1", "E2", "E3"])
-    assert any("200 pictures are on both sides" in one.what for one in find_leaks(screen_with_copies, folds))
+    assert any("200 pictures are on both sides" in leak.what for leak in find_leaks(screen_with_copies, folds))
 
 
 def like_rxrx1(folder: Path) -> Screen:
@@ -260,7 +260,7 @@ def test_controls_in_their_columns_say_nothing_of_the_layout_of_treatments(tmp_p
         plate_map = layout(e, NAMES)
         plates[f"E{e}", "1"] = {**plate_map, **{well: "pos" for well in WELLS if well[1:] in ("02", "11")}}
     screen = screen_of(tmp_path, plates)
-    findings = {one.kind: one for one in find_leaks(screen, hold_out(screen, values=["E3"]))}
+    findings = {leak.kind: leak for leak in find_leaks(screen, hold_out(screen, values=["E3"]))}
     assert set(findings) == {"accuracy without looking"}
     assert "of 40 held-out sites of treatments" in findings["accuracy without looking"].what
 
@@ -270,19 +270,19 @@ def test_a_plate_that_comes_again_is_part_of_a_layout_and_no_fixed_one(tmp_path:
     for p in (0, 1):
         plates["E2", str(p)] = plates["E0", str(p)]
     screen = screen_of(tmp_path, plates)
-    (text,) = [one.what for one in find_leaks(screen) if one.kind == "position predicts the label"]
+    (text,) = [leak.what for leak in find_leaks(screen) if leak.kind == "position predicts the label"]
     assert text.endswith("part of the layout repeats")
 
 
 def test_replicate_plates_of_one_layout_are_told_where_every_experiment_has_its_own(tmp_path: Path) -> None:
     plates = {(f"E{e}", f"E{e}-{r}"): layout(e, NAMES) for e in range(5) for r in range(3)}
     screen = screen_of(tmp_path, plates)
-    findings = {one.kind: one for one in find_leaks(screen)}
+    findings = {leak.kind: leak for leak in find_leaks(screen)}
     assert (findings["plates of one layout"].severity, findings["plates of one layout"].count) == ("note", 750)
     assert "gives 100.0% of 750 treated wells, guessing 4.0%" in findings["plates of one layout"].what
     assert "position predicts the label" not in findings  # experiments differ
     folds = hold_out(screen, column="plate", values=[f"E{e}-0" for e in range(5)])
-    (place,) = [one for one in find_leaks(screen, folds) if one.kind == "place predicts the label"]
+    (place,) = [leak for leak in find_leaks(screen, folds) if leak.kind == "place predicts the label"]
     assert place.severity == "warning"
     assert "position alone 100.0%" in place.what
     folds_of_e0 = hold_out(screen, values=["E0"])
@@ -294,9 +294,9 @@ def test_another_rxrx1_than_that_of_wilds_is_said_to_be_another(tmp_path: Path) 
     assert "other sizes than WILDS" not in kinds(screen, folds_from_options(screen, by="wilds=test"))
     fewer_sites = dataclasses.replace(screen, sites=screen.sites[screen.sites["experiment"] != "HUVEC-20"])
     (finding,) = [
-        one
-        for one in find_leaks(fewer_sites, folds_from_options(fewer_sites, by="wilds=test"))
-        if one.kind == "other sizes than WILDS"
+        leak
+        for leak in find_leaks(fewer_sites, folds_from_options(fewer_sites, by="wilds=test"))
+        if leak.kind == "other sizes than WILDS"
     ]
     assert (finding.severity, finding.what) == ("warning", "here are 31,968 sites of test (published: 34,432)")
     last = screen.sites.iloc[-1:].assign(well="P24")  # as today's tables have more wells than those of 2019

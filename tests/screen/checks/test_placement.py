@@ -79,7 +79,7 @@ def test_a_plate_that_no_move_makes_like_the_others_is_warned_of_and_a_second_de
     assert "check for a mirrored table or that of another plate" in finding.fix
     designs = [row for k in range(5, 8) for row in fixed_layout(str(k), lambda r, c: f"u{12 * r + c}")]
     notes = check_placement(index_plates(tmp_path, [*usual, *designs]))
-    assert [(one.severity, one.plate) for one in notes] == [("note", "5"), ("note", "6"), ("note", "7")]
+    assert [(note.severity, note.plate) for note in notes] == [("note", "5"), ("note", "6"), ("note", "7")]
 
 
 def test_the_fix_gives_the_first_well_before_and_after(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_a_whole_screen_with_rows_and_columns_exchanged_is_seen_by_wells_that_th
     rows = [row for k in range(3) for row in plate_rows("E1", str(k), seed=k, move=transpose)]
     for options in ({}, {"plate_rows": 16, "plate_columns": 24}):
         findings = check_placement(index_plates(tmp_path, rows, **options))
-        assert [one.plate for one in findings] == ["0", "1", "2"]
-        assert all(one.severity == "warning" for one in findings)  # nothing to compare with
+        assert [finding.plate for finding in findings] == ["0", "1", "2"]
+        assert all(finding.severity == "warning" for finding in findings)  # nothing to compare with
         assert "0 are not when you swap rows and columns" in findings[0].what
 
 

@@ -55,5 +55,5 @@ def test_control_wells_on_both_sides_are_refused_by_experiment_and_stamped_when_
         build_folds(doubled, held_out, "site 2 of E2")
     folds_by_site = build_folds(doubled, held_out, "site 2 of E2", force=True)
     assert "controls of E2 would be used on both sides" in folds_by_site.notes
-    findings = [one.what for one in find_leaks(doubled, folds_by_site) if one.severity == "error"]
+    findings = [leak.what for leak in find_leaks(doubled, folds_by_site) if leak.severity == "error"]
     assert "controls of E2 are used on both sides" in findings

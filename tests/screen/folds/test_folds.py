@@ -243,11 +243,11 @@ def test_folds_of_another_screen_that_knows_the_same_wells_are_refused(screen: S
         folds = Folds(table=table, description="theirs")
         with pytest.raises(FoldError, match=f"No site of this screen is {name} by the folds of theirs: they were made"):
             validate_folds(screen, folds, force=True)
-        findings = {one.kind: one for one in find_leaks(screen, folds)}
+        findings = {leak.kind: leak for leak in find_leaks(screen, folds)}
         assert findings["an empty side of the folds"].what == f"no site of this screen is {name} by theirs"
         assert findings["an empty side of the folds"].severity == "error"
     part = Screen(card=screen.card, sites=screen.sites.iloc[2:].reset_index(drop=True), problems=screen.problems)
-    findings = {one.kind: one for one in find_leaks(part, hold_out(screen, values=["RPE-02"]))}
+    findings = {leak.kind: leak for leak in find_leaks(part, hold_out(screen, values=["RPE-02"]))}
     assert findings["folds of a larger screen"].what == "2 of 32 sites of the folds are not in this screen"
     assert validate_folds(part, hold_out(screen, values=["RPE-02"])).forced is False
 

@@ -182,7 +182,7 @@ def test_the_first_cell_of_a_well_is_not_its_label(tmp_path: Path) -> None:
 def test_a_place_that_tells_what_most_cells_of_a_well_hold_is_told_by_wells(tmp_path: Path) -> None:
     screen = planted_screen(tmp_path, by_place=True)
     assert position_baseline_share(screen, label="phenotype") == (1.0, pytest.approx(1 / 3), 180)
-    findings = {one.kind: one.what for one in find_leaks(screen, hold_out(screen, values=["E3"]), label="phenotype")}
+    findings = {leak.kind: leak.what for leak in find_leaks(screen, hold_out(screen, values=["E3"]), label="phenotype")}
     assert findings["position predicts the label"] == (
         "the well's name alone gives the label of most sites for 100.0% of 180 wells, guessing 33.3%: the "
         "layout is nearly fixed"

@@ -54,6 +54,6 @@ def test_the_result_does_not_depend_on_threads(
     )  # fmt: skip
     assert [entry.paths for entry in result.entries] == [(name,) for name in names]
     hashes = [hashlib.sha256(f"content {k}".encode()).hexdigest() for k in range(200)]
-    assert [one.sha256 for one in result.files] == [site_sha256([digest], [-1]) for digest in hashes]
+    assert [file.sha256 for file in result.files] == [site_sha256([digest], [-1]) for digest in hashes]
     assert counts == list(range(1, 201))
     assert readers == ({True, False} if answer else {True})

@@ -15,7 +15,7 @@ from distangle.screen import conservation_line, index
 from distangle.screen.readers import LAYOUTS, looks_like
 from distangle.screen.readers.filenames.pattern import parse_pattern
 from distangle.screen.readers.filenames.plates import plates_of
-from image_folders import PLAIN, index_folder, labelled, put, refusals, sites_of
+from image_folders import PLAIN, index_folder, index_with_wells, put, refusals, sites_of
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_nothing_is_ever_lost(files: list[tuple[str, int, str]], rows: list[tupl
             {f"p/{well}_s{site}_w{c}.tif" for well, site, c in files} | {"p/C03_s1_w1.tif", "p/C03_s1_w2.tif"},
         )
         text = "well,perturbation\nC03,x\n" + "".join(f"{w},{p}{',' * extra}\n" for w, p, extra in rows)
-        screen = labelled(Path(folder), text, channels=["1", "2"], well_base=1)
+        screen = index_with_wells(Path(folder), text, channels=["1", "2"], well_base=1)
         card = screen.card
         assert card.found == card.indexed + card.refused
         wells = {(w.upper().replace("0", ""), s) for w, s, _ in files} | {("C3", 1)}

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from distangle.results import RunFolder, verify_run
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 ROOT = Path(__file__).resolve().parents[3]
 # Without a cache, images are decoded for every batch; the crash comes in the second epoch.
@@ -40,7 +40,7 @@ def test_a_decoder_that_crashes_ends_the_run_at_once_and_it_goes_on_byte_for_byt
     screen = tiny_screen(tmp_path)
     whole_run = tiny_start(screen, tmp_path / "runs/whole", epochs=3)
     crashed_run = RunFolder(Path(shutil.copytree(whole_run.root, tmp_path / "runs/struck")))
-    go_on(whole_run)
+    finish_run(whole_run)
     process = subprocess.run(
         [sys.executable, "-c", CRASHING, str(crashed_run.root)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
@@ -53,7 +53,7 @@ def test_a_decoder_that_crashes_ends_the_run_at_once_and_it_goes_on_byte_for_byt
     assert [path.stem for path in crashed_run.checkpoints.glob("*.json")] == ["epoch-0001"]
     assert not crashed_run.describe()["finished"]
     messages: list[str] = []
-    go_on(crashed_run, say=messages.append)
+    finish_run(crashed_run, say=messages.append)
     assert "resumed after epoch 1" in messages
     assert any("it is dead" in sentence for sentence in messages), messages
     assert fingerprints(crashed_run.root) == fingerprints(whole_run.root)

@@ -15,10 +15,10 @@ from distangle.errors import RunError
 from distangle.results import RunFolder, verify_run
 from distangle.training.checkpointing.checkpoints import _digest, load_state, rename_newer, save_state
 from distangle.training.state import TrainingState
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 
-def two(folder: Path) -> tuple[Path, Path]:
+def save_two(folder: Path) -> tuple[Path, Path]:
     """Save two checkpoints; return weights and JSON of the newer."""
     save_state(state_after(1), folder, fingerprint="f")
     weights, card = save_state(state_after(2), folder, fingerprint="f")
@@ -47,7 +47,7 @@ def load_latest(folder: Path) -> tuple[int, list[str]]:
 
 
 def test_any_flipped_bit_in_either_file_is_found_and_the_one_before_is_used(tmp_path: Path) -> None:
-    weights, card = two(tmp_path)
+    weights, card = save_two(tmp_path)
     rng = random.Random(0)
     for k in range(120):
         path = (weights, card)[k % 2]
@@ -68,7 +68,7 @@ def test_any_flipped_bit_in_either_file_is_found_and_the_one_before_is_used(tmp_
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -20])
 def test_a_file_cut_short_or_filled_with_zeros_is_found(tmp_path: Path, keep: int) -> None:
-    weights, card = two(tmp_path)
+    weights, card = save_two(tmp_path)
     for path in (weights, card):
         content = path.read_bytes()
         for remainder in (content[:keep], content[:keep] + bytes(len(content) - len(content[:keep]))):
@@ -81,7 +81,7 @@ def test_a_file_cut_short_or_filled_with_zeros_is_found(tmp_path: Path, keep: in
 
 
 def test_what_is_damaged_is_set_aside_and_does_not_push_out_what_is_written_next(tmp_path: Path) -> None:
-    weights, _ = two(tmp_path)
+    weights, _ = save_two(tmp_path)
     late = state_after(2)
     late.partial_epoch.add(loss=1.0, n_correct=1.0, n_scored=1, learning_rate=1.0, components={})
     late_weights, _ = save_state(late, tmp_path, fingerprint="f")
@@ -96,7 +96,7 @@ def test_what_is_damaged_is_set_aside_and_does_not_push_out_what_is_written_next
 
 
 def test_weights_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
-    weights, _ = two(tmp_path)
+    weights, _ = save_two(tmp_path)
     weights.unlink()
     assert load_latest(tmp_path) == (
         1,
@@ -105,7 +105,7 @@ def test_weights_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
 
 
 def test_a_tensor_that_is_not_finite_is_passed_over_by_name(tmp_path: Path) -> None:
-    weights, card = two(tmp_path)
+    weights, card = save_two(tmp_path)
     rewrite(weights, card, **{"model.bias": torch.tensor([1.0, float("nan"), 2.0])})
     epochs, (message,) = load_latest(tmp_path)
     assert epochs == 1
@@ -126,7 +126,7 @@ def test_a_tensor_that_is_not_finite_is_passed_over_by_name(tmp_path: Path) -> N
 def test_a_checkpoint_of_another_network_is_refused_with_the_tensor(
     tmp_path: Path, changes: dict[str, torch.Tensor | None], message: str
 ) -> None:
-    weights, card = two(tmp_path)
+    weights, card = save_two(tmp_path)
     rewrite(weights, card, **changes)
     with pytest.raises(
         RunError, match=rf"epoch-0002\.safetensors belongs to another network: {message}\. Train into a new"
@@ -135,7 +135,7 @@ def test_a_checkpoint_of_another_network_is_refused_with_the_tensor(
 
 
 def test_a_whole_other_network_is_refused_with_the_first_tensors_and_their_number(tmp_path: Path) -> None:
-    two(tmp_path)
+    save_two(tmp_path)
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3))
     other = TrainingState(epochs_done=0, model=model, optimizer=torch.optim.Adam(model.parameters()))
     with pytest.raises(RunError, match=r"it lacks model\.0\.weight, lacks model\.0\.bias, .* \(\d+ in all\)"):
@@ -143,7 +143,7 @@ def test_a_whole_other_network_is_refused_with_the_first_tensors_and_their_numbe
 
 
 def test_a_newer_format_and_another_configuration_are_refused_not_passed_over(tmp_path: Path) -> None:
-    _, card = two(tmp_path)
+    _, card = save_two(tmp_path)
     before = card.read_text()
     edit_card(card, format=99)
     with pytest.raises(
@@ -156,7 +156,7 @@ def test_a_newer_format_and_another_configuration_are_refused_not_passed_over(tm
 
 
 def test_a_network_that_is_not_finite_is_not_saved_and_the_one_before_stays(tmp_path: Path) -> None:
-    two(tmp_path)
+    save_two(tmp_path)
     for name, spoil in {
         "model.weight": lambda state: state.model.weight.data.view(-1)[3:4].fill_(float("inf")),
         "average.bias": lambda state: state.ema["bias"].fill_(float("nan")),
@@ -175,7 +175,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "threads", "damaged"):
         tiny_start(screen, root / "runs" / name, epochs=2)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     return root
 
 
@@ -191,7 +191,7 @@ def interrupt(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "record", record)
         with pytest.raises(KeyboardInterrupt):
-            go_on(run)
+            finish_run(run)
 
 
 def test_another_number_of_threads_is_said_and_recorded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_another_number_of_threads_is_said_and_recorded(folder: Path, monkeypatc
     torch.set_num_threads(threads + 1)
     messages: list[str] = []
     try:
-        go_on(run, say=messages.append)
+        finish_run(run, say=messages.append)
     finally:
         torch.set_num_threads(threads)
     sentence = f"not bit-exact from epoch 1 on: threads {threads}, now {threads + 1}"
@@ -214,7 +214,7 @@ def test_another_number_of_threads_is_said_and_recorded(folder: Path, monkeypatc
 
 
 def test_another_torch_and_other_ranks_are_said(tmp_path: Path) -> None:
-    _, card = two(tmp_path)
+    _, card = save_two(tmp_path)
     made_with = json.loads(card.read_text())["environment"]
     edit_card(card, environment={**made_with, "torch": "2.11.0", "device": "NVIDIA H200", "ranks": 2})
     changes = load_state(state_after(0), tmp_path, fingerprint="f").environment_changes
@@ -229,15 +229,17 @@ def test_a_run_whose_last_checkpoint_is_damaged_ends_as_if_it_were_not(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder.open(folder / "runs/damaged")
-    go_on(run)
+    finish_run(run)
     newest = run.checkpoints / "epoch-0002.safetensors"
     newest.write_bytes(newest.read_bytes()[:-9])
     messages: list[str] = []
-    go_on(run, say=messages.append)
+    finish_run(run, say=messages.append)
     assert messages[0].startswith("checkpoint epoch-0002 is damaged: the SHA-256 of epoch-0002.safetensors is not ")
     assert messages[1] == "resumed after epoch 1"
     result = fingerprints(run.root)
     extra = {name for name in result if "damaged-" in name}
     assert len(extra) == 2
     assert {name: value for name, value in result.items() if name not in extra} == fingerprints(folder / "runs/whole")
-    assert {one.name: one.kind for one in verify_run(run).differences} == dict.fromkeys(extra, "extra")
+    assert {difference.name: difference.kind for difference in verify_run(run).differences} == dict.fromkeys(
+        extra, "extra"
+    )

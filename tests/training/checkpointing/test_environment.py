@@ -16,7 +16,7 @@ from distangle.inference import open_model
 from distangle.results import RunFolder
 from distangle.screen import Screen, hold_out, read_screen
 from distangle.training import resolve_config, start_run
-from tiny_run import TRAINING, fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import TRAINING, fingerprints, finish_run, tiny_screen, tiny_start
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """screen/ and runs/whole, in a folder with a blank in its name."""
     root = tmp_path_factory.mktemp("a lab folder")
-    go_on(tiny_start(tiny_screen(root), root / "runs/whole", epochs=2))
+    finish_run(tiny_start(tiny_screen(root), root / "runs/whole", epochs=2))
     return root
 
 
@@ -64,7 +64,7 @@ def test_a_clock_that_jumps_changes_no_byte(folder: Path, monkeypatch: pytest.Mo
     run = tiny_start(read_screen(folder / "screen"), folder / "runs/jumping", epochs=2)
     rng = np.random.default_rng(0)
     monkeypatch.setattr(time, "time", lambda: float(rng.integers(0, 2**33)))
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 
@@ -93,7 +93,7 @@ def test_a_class_with_no_site_and_one_with_a_single_site_train_and_are_listed(fo
         folder / "runs/few",
     )
     messages: list[str] = []
-    go_on(run, say=messages.append)
+    finish_run(run, say=messages.append)
     _, card = open_model(run)
     counts = dict(zip(card.classes, card.class_sites, strict=True))
     assert counts == {"DMSO": 6, "taxol": 1, "nocodazole": 0}
@@ -123,7 +123,7 @@ def test_a_training_fold_of_one_class_or_none_is_refused(
         folder / "runs" / name,
     )
     with pytest.raises(FoldError, match=message):
-        go_on(run)
+        finish_run(run)
 
 
 def test_two_sites_are_a_batch_and_a_batch_of_one_is_refused(folder: Path) -> None:
@@ -137,7 +137,7 @@ def test_two_sites_are_a_batch_and_a_batch_of_one_is_refused(folder: Path) -> No
         resolve_config("scratch", [*TRAINING, "preprocessing.standardize=image"], epochs=1),
         folder / "runs/two",
     )
-    go_on(run)
+    finish_run(run)
     assert "nan" not in run.metrics.read_text()
     with pytest.raises(ConfigError, match="batch_size = 1: input should be greater than or equal to 2"):
         resolve_config("scratch", ["batch_size=1"])
@@ -156,5 +156,5 @@ def test_the_run_of_one_place_is_the_run_of_another(folder: Path, tmp_path: Path
     shutil.copytree(folder / "plates", tmp_path / "x" / "plates")
     shutil.copytree(folder / "screen", tmp_path / "x" / "screen")
     run = tiny_start(read_screen(tmp_path / "x" / "screen"), tmp_path / "x" / "runs" / "y", epochs=2)
-    go_on(RunFolder(run.root))
+    finish_run(RunFolder(run.root))
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")

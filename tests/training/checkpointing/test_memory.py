@@ -21,7 +21,7 @@ from distangle.results import RunFolder, verify_run
 from distangle.screen import read_screen
 from distangle.training.checkpointing.manager import ran_out_of_memory
 from distangle.training.data.loader import BatchLoader
-from tiny_run import fingerprints, go_on, tiny_screen, whole_and_fresh
+from tiny_run import fingerprints, finish_run, tiny_screen, whole_and_fresh
 
 EPOCHS = 2
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -104,7 +104,7 @@ def test_a_shortage_says_nothing_against_the_files(tmp_path: Path, monkeypatch: 
     assert images.measure(range(6)) == [0, 1, 2, 3, 4, 5]
 
 
-def fails_on(n: int, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Exception) -> None:
+def fail_on(n: int, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Exception) -> None:
     real, calls, lock = getattr(owner, name), 0, threading.Lock()
 
     def fail(*args: object, **options: object) -> object:
@@ -150,10 +150,10 @@ def test_a_training_without_memory_keeps_its_last_state_and_goes_on_byte_for_byt
     monkeypatch.setattr(
         ImageCache, "__init__", lambda self, *args, **options: init(self, *args, **options, memory=0, workers=5)
     )
-    fails_on(n, monkeypatch, owner, name, error)
+    fail_on(n, monkeypatch, owner, name, error)
     start, threads = time.monotonic(), threading.active_count()
     with pytest.raises(OutOfMemoryError) as failure:
-        go_on(run)
+        finish_run(run)
     assert time.monotonic() - start < 10
     assert threading.active_count() == threads
     text = str(failure.value)
@@ -163,7 +163,7 @@ def test_a_training_without_memory_keeps_its_last_state_and_goes_on_byte_for_byt
     assert not (run.root / ".lock").exists()
     monkeypatch.undo()
     assert verify_run(run).differences == ()
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 

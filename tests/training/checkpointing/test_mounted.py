@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distangle.results import RunFolder, verify_run
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 ROOT = Path(__file__).resolve().parents[3]
 EPOCHS = 20
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
         tiny_start(screen, root / "runs" / name, epochs=EPOCHS)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     (root / "mounted").mkdir()
     return root
 
@@ -81,7 +81,7 @@ def test_a_disk_that_another_program_fills_ends_the_run_with_path_needed_and_fre
     assert "The last good state is after epoch " in message
     run = RunFolder.open(folder / "runs/filled")
     assert not run.describe()["finished"]
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
     assert verify_run(run).differences == ()
 

@@ -27,9 +27,9 @@ class Disk:
     def __init__(self, folder: Path, *, names_first: bool, is_lying: bool) -> None:
         self.folder, self.names_first, self.lies = folder, names_first, is_lying
         self.bytes_of: dict[int, bytes] = {path.stat().st_ino: path.read_bytes() for path in folder.iterdir()}
-        self.names = self._names_now()
+        self.names = self._current_names()
 
-    def _names_now(self) -> dict[str, int]:
+    def _current_names(self) -> dict[str, int]:
         return {path.name: path.stat().st_ino for path in self.folder.iterdir()}
 
     def after(self, operation: str, arguments: Any, result: Any) -> None:
@@ -39,13 +39,13 @@ class Disk:
         if operation == "fsync" and not self.lies:
             path = Path(f"/proc/self/fd/{arguments[0]}").resolve()
             if path.is_dir():
-                self.names = self._names_now()
+                self.names = self._current_names()
             else:
                 self.bytes_of[path.stat().st_ino] = path.read_bytes()
 
     def lose_power(self) -> None:
         """Reduce the folder to what survives."""
-        names = self._names_now() if self.names_first else self.names
+        names = self._current_names() if self.names_first else self.names
         for path in self.folder.iterdir():
             path.unlink()
         for name, number in names.items():

@@ -9,7 +9,7 @@ import distangle.training.checkpointing.manager as training
 from distangle.images import ImageCache
 from distangle.results import RunFolder
 from distangle.training.checkpointing.checkpoints import save_state
-from tiny_run import StoppedHere, fingerprints, go_on, stop_at_save, whole_and_fresh
+from tiny_run import StoppedHere, fingerprints, finish_run, stop_at_save, whole_and_fresh
 
 EPOCHS = 2
 STEPS = 16 // (4 * 2)  # of an epoch: sites of the training fold, batch, batches of a step
@@ -29,7 +29,7 @@ def test_a_stop_at_any_save_leaves_no_trace_in_the_result(folder: Path, n: int, 
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/{n} {save_first}")))
     stop_at_save(run, n, is_written=save_first)
     messages: list[str] = []
-    go_on(run, say=messages.append)
+    finish_run(run, say=messages.append)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
     epoch, step = divmod(n - (not save_first), STEPS + 1)
     position = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
@@ -39,7 +39,7 @@ def test_a_stop_at_any_save_leaves_no_trace_in_the_result(folder: Path, n: int, 
 def test_how_often_it_is_saved_changes_nothing_in_the_network(folder: Path) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / "runs/seldom")))
     run.config.write_text(run.config.read_text().replace("every_steps: 1", "every_steps: 0"))
-    go_on(run)
+    finish_run(run)
     result, whole = fingerprints(run.root), fingerprints(folder / "runs/whole")
     same_files = ("checkpoints/model.safetensors", "checkpoints/epoch-0002.safetensors", "metrics.csv")
     assert all(result[name] == whole[name] for name in same_files)
@@ -57,7 +57,7 @@ def test_a_run_saves_within_an_epoch_when_the_clock_says_so(folder: Path, monkey
         return save_state(state, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(training, "save_state", count_saves)
-    go_on(run)
+    finish_run(run)
     assert positions == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
 
 
@@ -85,7 +85,7 @@ def test_threads_that_decode_change_no_byte_neither_of_a_run_nor_of_its_resume(
     store_of(workers)
     monkeypatch.setattr(training, "save_state", save_and_stop)
     with pytest.raises(StoppedHere):
-        go_on(run)
+        finish_run(run)
     store_of(7 - workers)  # the resume has another number of them
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")

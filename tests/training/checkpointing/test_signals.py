@@ -19,7 +19,7 @@ from distangle.model import PerturbationClassifier
 from distangle.results import RunFolder, verify_run
 from distangle.training import stop_at_signals
 from distangle.training.checkpointing import manager
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 EPOCHS = 2
 Hook = Callable[[Callable[[], None], pytest.MonkeyPatch], None]
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
         tiny_start(screen, root / "runs" / name, epochs=EPOCHS)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     return root
 
 
@@ -197,7 +197,7 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost_but_the_step(folder: P
     assert time.monotonic() - start < 20
     assert not (run / "checkpoints" / "epoch-0001-step-000001.json").exists()
     messages: list[str] = []
-    go_on(RunFolder.open(run), say=messages.append)
+    finish_run(RunFolder.open(run), say=messages.append)
     assert f"cleared the lock of process {child}" in messages[0]
     assert messages[1] == "resumed after epoch 1"
     assert fingerprints(run) == fingerprints(folder / "runs/whole")

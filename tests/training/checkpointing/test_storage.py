@@ -24,7 +24,7 @@ from distangle.training.checkpointing import checkpoints, manager
 from distangle.training.checkpointing.checkpoints import save_state
 from distangle.training.checkpointing.manager import CheckpointManager
 from distangle.training.config import CheckpointConfig
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 EPOCHS = 3
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
         tiny_start(screen, root / "runs" / name, epochs=EPOCHS)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     return root
 
 
@@ -107,7 +107,7 @@ def test_a_file_larger_than_allowed_stops_the_run_with_what_there_is_to_go_on_fr
     monkeypatch.setattr(checkpoints, "save", save)
     try:
         with pytest.raises(StorageError) as error:
-            go_on(run)
+            finish_run(run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     message = str(error.value)
@@ -116,7 +116,7 @@ def test_a_file_larger_than_allowed_stops_the_run_with_what_there_is_to_go_on_fr
     assert f"The last good state is after epoch 1; go on with `distangle train --resume {run.root}`." in message
     assert [path.stem for path in sorted(run.checkpoints.glob("*.json"))] == ["epoch-0001"]
     monkeypatch.undo()
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 
@@ -129,7 +129,7 @@ def test_a_run_that_will_not_fit_is_refused_before_its_first_step(
     with pytest.raises(
         StorageError, match=r"has no room for the checkpoints of this training: about (\d\.\d) MB are"
     ) as error:
-        go_on(run)
+        finish_run(run)
     assert "3.0 MB are free. Make room, or name a folder on another disk." in str(error.value)
     assert not run.checkpoints.exists()
     n_bytes = sum(path.stat().st_size for path in (folder / "runs/whole/checkpoints").iterdir())
@@ -150,7 +150,7 @@ def test_a_read_only_run_is_refused_at_the_start(folder: Path, monkeypatch: pyte
     run = new(folder, "read only")
     fail_at(monkeypatch, 1, errno.EROFS)
     with pytest.raises(StorageError, match=r"was not written: read-only file system. The earlier file is untouch"):
-        go_on(run)
+        finish_run(run)
 
 
 def test_a_folder_that_vanishes_is_not_made_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,11 +167,11 @@ def test_a_folder_that_vanishes_is_not_made_anew(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(RunFolder, "record", record)
     message = r"vanishing is gone: it was moved or removed.*last good state is after epoch 1"
     with pytest.raises(StorageError, match=message):
-        go_on(run)
+        finish_run(run)
     monkeypatch.undo()
     assert not run.root.exists()
     new_place.rename(run.root)
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 
@@ -191,7 +191,7 @@ def test_a_folder_that_comes_back_is_waited_for_and_the_run_ends_to_the_last_byt
             back.start()
 
     monkeypatch.setattr(RunFolder, "record", record)
-    go_on(run, say=messages.append)
+    finish_run(run, say=messages.append)
     back.join()
     waits = [line for line in messages if "dropping out" in line]
     assert waits[0].endswith("Waiting up to 3 min for it; the state is kept in memory.")
@@ -221,7 +221,7 @@ def test_what_a_killed_process_left_is_swept_and_not_in_the_manifest(folder: Pat
     ]
     for path in temporaries:
         path.write_bytes(b"part")
-    go_on(run)
+    finish_run(run)
     assert not any(path.exists() and path.read_bytes() == b"part" for path in temporaries)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
     assert verify_run(run).differences == ()
@@ -240,10 +240,10 @@ def test_an_end_between_a_file_and_its_entry_in_the_manifest_is_put_right(
 
     monkeypatch.setattr(RunFolder, "record", record)
     with pytest.raises(KeyboardInterrupt):
-        go_on(run)
+        finish_run(run)
     monkeypatch.undo()
-    assert {one.kind for one in verify_run(run).differences} == {"changed", "extra", "missing"}
-    go_on(run)
+    assert {difference.kind for difference in verify_run(run).differences} == {"changed", "extra", "missing"}
+    finish_run(run)
     assert verify_run(run).differences == ()
 
 

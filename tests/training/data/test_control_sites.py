@@ -17,7 +17,7 @@ from distangle.training import resolve_config
 from distangle.training.data.loader import BatchLoader, TrainingBatch
 from distangle.training.data.sites import LabelSource, class_names, control_sites, labelled_sites
 from distangle.training.step import batch_loss
-from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, stop_at_save, tiny_screen, tiny_start
 
 SETTINGS = ("batches.pure=plate", "batch_norm.n_controls=2", "batch_norm.statistics=controls", "batch_norm.min_sites=3")
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root, n_wells=9)
     tiny_start(screen, root / "runs/fresh", *SETTINGS, "checkpointing.every_steps=1", epochs=2)
     run = RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a")))
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     return root
 
@@ -192,7 +192,7 @@ def test_scores_say_that_the_controls_of_the_test_plates_were_used(folder: Path,
 def test_a_training_with_controls_resumes_byte_for_byte(folder: Path, n: int) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/stopped {n}")))
     stop_at_save(run, n)
-    go_on(run)
+    finish_run(run)
     predict_run(run, read_screen(folder / "screen"))
     assert fingerprints(run.root) == fingerprints(folder / "runs/a")
 

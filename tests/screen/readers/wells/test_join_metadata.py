@@ -6,13 +6,13 @@ import pytest
 
 from distangle.errors import ScreenError
 from distangle.screen import conservation_line
-from image_folders import WELLS, index_folder, labelled, put, refusals, sites_of
+from image_folders import WELLS, index_folder, index_with_wells, put, refusals, sites_of
 
 
 def test_a_table_of_wells_says_what_was_done(tmp_path: Path) -> None:
     put(tmp_path, sites_of("A1", "B02", sites=(1, 2)))
     text = "\ufeffplate;Well;Perturbation;Metadata_role;dose\r\np1;a01;0012;;1E05\r\np1;B2;NA;negcon;MARCH1\r\n"
-    screen = labelled(tmp_path, text)
+    screen = index_with_wells(tmp_path, text)
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
     assert screen.sites[["well", "perturbation", "role", "dose"]].drop_duplicates().to_numpy().tolist() == [
         ["A01", "0012", "treatment", "1E05"],
@@ -24,7 +24,7 @@ def test_a_table_of_wells_says_what_was_done(tmp_path: Path) -> None:
 
 def test_one_table_without_plates_holds_for_all_and_controls_can_be_named(tmp_path: Path) -> None:
     put(tmp_path, [*sites_of("A01", "A02"), *sites_of("A01", below="p2")])
-    screen = labelled(tmp_path, WELLS + "A01,DMSO,,0\nA02,x,,1\n", controls={"negative_control": ["DMSO"]})
+    screen = index_with_wells(tmp_path, WELLS + "A01,DMSO,,0\nA02,x,,1\n", controls={"negative_control": ["DMSO"]})
     assert conservation_line(screen) == "found 3 = indexed 3 + refused 0"
     assert screen.sites[["plate", "well", "role"]].to_numpy().tolist() == [
         ["p1", "A01", "negative_control"],
@@ -35,11 +35,11 @@ def test_one_table_without_plates_holds_for_all_and_controls_can_be_named(tmp_pa
 
 def test_the_folder_of_a_plate_takes_the_rows_of_that_plate_only(tmp_path: Path) -> None:
     put(tmp_path, sites_of("A01", "A02", below="P1"))
-    screen = labelled(tmp_path, "plate,well,perturbation\nP1,A01,x\nP2,A02,y\n")
+    screen = index_with_wells(tmp_path, "plate,well,perturbation\nP1,A01,x\nP2,A02,y\n")
     assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"
     assert screen.sites[["plate", "well", "perturbation"]].to_numpy().tolist() == [["P1", "A01", "x"]]
     assert sorted(refusals(screen)) == [("no image", ""), ("no table row", "A02")]
-    screen = labelled(tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n")
+    screen = index_with_wells(tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n")
     assert conservation_line(screen) == "found 4 = indexed 2 + refused 2"
     assert screen.sites["perturbation"].tolist() == ["x", "y"]
 
@@ -57,13 +57,13 @@ def test_one_plate_in_two_batches_is_told_by_its_folders(tmp_path: Path) -> None
 def test_a_cell_type_must_not_be_two(tmp_path: Path) -> None:
     put(tmp_path, ["U2OS_A01_s1_w1.tif", "U2OS_A02_s1_w1.tif"])
     pattern = "{cell_type}_{well}_s{site}_w{channel}.tif"
-    screen = labelled(tmp_path, "well,perturbation,cell_type\nA01,x,HUVEC\nA02,y,\n", pattern=pattern)
+    screen = index_with_wells(tmp_path, "well,perturbation,cell_type\nA01,x,HUVEC\nA02,y,\n", pattern=pattern)
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
     problem = screen.problems.iloc[0]
     assert problem[["kind", "well", "found"]].tolist() == [
         *("two cell types", "A01", "U2OS in the name, HUVEC in wells.csv line 2")
     ]
-    plain = labelled(
+    plain = index_with_wells(
         tmp_path, "well,perturbation,cell_type\nA01,x,HUVEC\nA02,y,\n", pattern="{}_{well}_s{}_w{channel}.tif"
     )
     assert plain.sites["cell_type"].tolist() == ["HUVEC", ""]
@@ -72,7 +72,7 @@ def test_a_cell_type_must_not_be_two(tmp_path: Path) -> None:
 def test_imagexpress_keeps_planes_and_times_in_folders_that_are_no_plates(tmp_path: Path) -> None:
     names = [f"exp_{well}_s1_w1{'0' * 36}.tif" for well in ("A01", "A02")]
     put(tmp_path, [f"{plate}/TimePoint_1/{name}" for plate in ("P1", "P2") for name in names])
-    screen = labelled(
+    screen = index_with_wells(
         tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n", pattern="imagexpress"
     )
     assert screen.sites[["plate", "perturbation"]].to_numpy().tolist() == [
@@ -82,7 +82,7 @@ def test_imagexpress_keeps_planes_and_times_in_folders_that_are_no_plates(tmp_pa
         ["P2", "w"],
     ]
     put(tmp_path, [f"P1/TimePoint_1/ZStep_{k}/{names[0]}" for k in (1, 2)] + [f"P2/TimePoint_2/{names[0]}"])
-    screen = labelled(
+    screen = index_with_wells(
         tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n", pattern="imagexpress"
     )
     assert refusals(screen) == [("several planes or times", "A01")] * 2
@@ -92,13 +92,13 @@ def test_imagexpress_keeps_planes_and_times_in_folders_that_are_no_plates(tmp_pa
 
 def test_its_wells_may_be_rows_and_columns(tmp_path: Path) -> None:
     put(tmp_path, sites_of("A01", "B02"))
-    screen = labelled(tmp_path, "row,col,perturbation\nA,1,x\n2,2,y\n")
+    screen = index_with_wells(tmp_path, "row,col,perturbation\nA,1,x\n2,2,y\n")
     assert screen.sites[["well", "perturbation"]].to_numpy().tolist() == [["A01", "x"], ["B02", "y"]]
 
 
 def test_what_only_the_table_knows_is_taken_from_it(tmp_path: Path) -> None:
     put(tmp_path, ["A01_s1_w1.tif", "A02_s1_w1.tif"])
-    screen = labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P9,A02,y\n")
+    screen = index_with_wells(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P9,A02,y\n")
     assert set(screen.sites["plate"]) == {"P9"}
     assert set(screen.sites["experiment"]) == {"E5"}
     remark = screen.problems.iloc[0]
@@ -106,13 +106,15 @@ def test_what_only_the_table_knows_is_taken_from_it(tmp_path: Path) -> None:
     with pytest.raises(
         ScreenError, match=r"wells.csv names 2 plates \(P8, P9\).*Fix the plate.*\{plate=P8\} in --pattern"
     ):
-        labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P8,A01,y\nE5,P9,A02,x\nE5,P8,A02,y\n")
+        index_with_wells(
+            tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P8,A01,y\nE5,P9,A02,x\nE5,P8,A02,y\n"
+        )
 
 
 def test_rows_and_images_that_do_not_meet_are_refused_by_name(tmp_path: Path) -> None:
     put(tmp_path, [*sites_of("A01", "A02", "A04", "A05"), "p1/A06_s1_w1.tif"])
     rows = "A01,x,,\nA03,y,,\nA04,x,,1\nA04,z,,2\nA05,x,bad,\nA06,x,,\nA0,q,,\nA07,too,,many,fields\nA01,x,,\n"
-    screen = labelled(tmp_path, WELLS + rows, well_base=1)
+    screen = index_with_wells(tmp_path, WELLS + rows, well_base=1)
     # 5 sites; of 9 rows those of A01 and A06 have met theirs.
     assert conservation_line(screen) == "found 12 = indexed 1 + refused 11"
     assert sorted(refusals(screen)) == sorted(
@@ -133,4 +135,4 @@ def test_rows_and_images_that_do_not_meet_are_refused_by_name(tmp_path: Path) ->
 def test_a_table_with_a_row_per_site_belongs_to_another_layout(tmp_path: Path) -> None:
     put(tmp_path, sites_of("A01"))
     with pytest.raises(ScreenError, match="has a row per site .'s'.. Use --layout table"):
-        labelled(tmp_path, "well,s,perturbation\nA01,1,x\n", mapping={"site": "s"})
+        index_with_wells(tmp_path, "well,s,perturbation\nA01,1,x\n", mapping={"site": "s"})

@@ -7,15 +7,15 @@ import pytest
 from distangle.errors import ScreenError
 from distangle.screen import conservation_line
 from distangle.screen.readers.wells.shift import detect_shift
-from image_folders import WELLS, index_folder, labelled, put, sites_of
+from image_folders import WELLS, index_folder, index_with_wells, put, sites_of
 
 
 def test_a_turned_or_shifted_table_is_told_how_to_mend_it(tmp_path: Path) -> None:
     put(tmp_path, sites_of("B03", "B04", "C07"))
     with pytest.raises(ScreenError, match="match with rows and columns swapped"):
-        labelled(tmp_path, WELLS + "C02,x,,\nD02,y,,\nG03,z,,\n")
+        index_with_wells(tmp_path, WELLS + "C02,x,,\nD02,y,,\nG03,z,,\n")
     with pytest.raises(ScreenError, match="plate map were shifted by 1 row on and 2 columns back"):
-        labelled(tmp_path, WELLS + "A05,x,,\nA06,y,,\nB09,z,,\n")
+        index_with_wells(tmp_path, WELLS + "A05,x,,\nA06,y,,\nB09,z,,\n")
 
 
 def test_moves_are_suggested_only_where_they_make_all_wells_meet() -> None:
