@@ -240,9 +240,9 @@ def test_the_table_of_bbbc021_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     pd.DataFrame(moa).to_csv("BBBC021_v1_moa.csv", index=False)
     (block,) = code_blocks(DOCS / "screens.md", "python")
     exec(compile(block, "screens.md", "exec"), {})  # noqa: S102 - the pages are ours
-    table_read = pd.read_csv("bbbc021.csv")
-    assert list(table_read["week"]) == ["Week1", "Week2"]
-    assert table_read["moa"].isna().tolist() == [False, True]
+    stored_table = pd.read_csv("bbbc021.csv")
+    assert list(stored_table["week"]) == ["Week1", "Week2"]
+    assert stored_table["moa"].isna().tolist() == [False, True]
 
 
 @pytest.mark.parametrize(("name", "reason"), [("clusters", "Ray is not installed"), ("explanations", "takes minutes")])

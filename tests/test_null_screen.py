@@ -32,9 +32,9 @@ def shuffle_wells(screen: Screen, *, seed: int) -> Screen:
     sites = screen.sites.copy()
     for place, wells in sites.groupby(["experiment", "plate"]).groups.items():
         names = sites.loc[wells].groupby("well")["perturbation"].first()
-        names_dealt = rng_for(seed, "shuffle", str(place)).permutation(names.to_numpy())
+        shuffled_names = rng_for(seed, "shuffle", str(place)).permutation(names.to_numpy())
         sites.loc[wells, "perturbation"] = sites.loc[wells, "well"].map(
-            dict(zip(names.index, names_dealt, strict=True))
+            dict(zip(names.index, shuffled_names, strict=True))
         )
     return dataclasses.replace(screen, sites=sites)
 

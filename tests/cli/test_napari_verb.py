@@ -39,11 +39,11 @@ def create(data: np.ndarray, keywords: dict[str, Any], kind: str) -> types.Simpl
 @pytest.fixture
 def viewers(monkeypatch: pytest.MonkeyPatch) -> list[StandInViewer]:
     """Stand-ins for the package and a display; every viewer that is opened."""
-    viewers_opened: list[StandInViewer] = []
+    opened_viewers: list[StandInViewer] = []
 
     def open_viewer(title: str) -> StandInViewer:
-        viewers_opened.append(StandInViewer(title))
-        return viewers_opened[-1]
+        opened_viewers.append(StandInViewer(title))
+        return opened_viewers[-1]
 
     package = types.ModuleType("stand_in_of_napari")
     package.Viewer = open_viewer  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ def viewers(monkeypatch: pytest.MonkeyPatch) -> list[StandInViewer]:
     monkeypatch.setitem(views.sys.modules, "stand_in_of_napari", package)
     monkeypatch.setattr(views, "NAPARI_PACKAGE", "stand_in_of_napari")
     monkeypatch.setenv("DISPLAY", ":0")
-    return viewers_opened
+    return opened_viewers
 
 
 def test_a_well_opens_with_its_channels_and_map(

@@ -230,9 +230,9 @@ def _plates(d: Draft, plates: dict[tuple[str, str], set[tuple[int, int]]]) -> It
         if len(pairs) > 1:
             yield f"plates: one plate is {sorted(pairs)}"
         written_pair = (plain(d.experiments[plate[0]]), plain(d.plates[plate]))
-        pairs_found = {(plain(experiment), plain(name)) for experiment, name in pairs}
-        if "plates" not in d.untold and written_pair not in pairs_found:
-            yield f"plate: {written_pair} is called {sorted(pairs_found)}"
+        screen_pairs = {(plain(experiment), plain(name)) for experiment, name in pairs}
+        if "plates" not in d.untold and written_pair not in screen_pairs:
+            yield f"plate: {written_pair} is called {sorted(screen_pairs)}"
 
 
 def _absent(

@@ -242,8 +242,8 @@ def instrument_metadata(rng: random.Random) -> Draft:
             folder = plate
         d.texts.update(_metadata(d, name, folder=folder, plate=plate, order=order, rows=rows))
     if has_names:
-        stains_asked = rotated if instance == "against --channels" else stains
-        d.options["channels"] = [f"{stain}={k + 1}" for k, stain in enumerate(stains_asked)]
+        requested_stains = rotated if instance == "against --channels" else stains
+        d.options["channels"] = [f"{stain}={k + 1}" for k, stain in enumerate(requested_stains)]
     else:
         d.options.pop("channels", None)
     if not has_names:

@@ -170,14 +170,14 @@ def kill_and_resume(fresh: Path, folder: Path, *, n_points: int, seed: int) -> d
     if failures:
         message = f"{failures} were killed, and not by this script"
         raise RuntimeError(message)
-    outcome = [json.loads((folder / f"{number}.json").read_text()) for number in range(CHAINS)]
+    outcomes = [json.loads((folder / f"{number}.json").read_text()) for number in range(CHAINS)]
     return {
-        "killed": sum(chain_outcome["killed"] for chain_outcome in outcome),
-        "runs": sum(chain_outcome["runs"] for chain_outcome in outcome),
-        "wrong": [name for chain_outcome in outcome for name in chain_outcome["wrong"]],
+        "killed": sum(outcome["killed"] for outcome in outcomes),
+        "runs": sum(outcome["runs"] for outcome in outcomes),
+        "wrong": [name for outcome in outcomes for name in outcome["wrong"]],
         "files": sorted(fingerprints(whole_run)),
-        "stages": sum((Counter(chain_outcome["stages"]) for chain_outcome in outcome), Counter[str]()),
-        "lasts_s": [chain_outcome["lasts_s"] for chain_outcome in outcome],
+        "stages": sum((Counter(outcome["stages"]) for outcome in outcomes), Counter[str]()),
+        "lasts_s": [outcome["lasts_s"] for outcome in outcomes],
         "seconds": round(time.monotonic() - start, 1),
     }
 

@@ -35,9 +35,9 @@ def screen(signal: str, *, accuracy: float = 1.0) -> tuple[Predictions, np.ndarr
                     rows.append((experiment, plate, f"B{k + 1:02d}", site, "HUVEC", "treatment", fold, str(name)))
     columns = [f"Metadata_{name}" for name in ("Experiment", "Plate", "Well", "Site", "Cell_Type", "Role", "Fold")]
     table = pd.DataFrame(rows, columns=[*columns, "perturbation"])
-    names_predicted = np.where(rng.random(len(table)) < accuracy, table["perturbation"], "a")
-    table = table.assign(predicted=names_predicted, confidence=1.0, reason="")
-    logits = np.eye(4, dtype=np.float32)[[NAMES.index(str(name)) for name in names_predicted]]
+    predicted_names = np.where(rng.random(len(table)) < accuracy, table["perturbation"], "a")
+    table = table.assign(predicted=predicted_names, confidence=1.0, reason="")
+    logits = np.eye(4, dtype=np.float32)[[NAMES.index(str(name)) for name in predicted_names]]
     predictions = Predictions(
         level="site", table=table, logits=logits, embedding=logits.copy(), perturbations=NAMES, views=1
     )

@@ -38,5 +38,5 @@ def test_a_planted_shift_is_recovered() -> None:
     rng = np.random.default_rng(0)
     labels = np.array(["low", "high"] * 200, dtype=object)
     features = rng.normal(size=(400, 3)) + 6 * (labels == "high")[:, None] * np.array([1, 0, 0])
-    labels_predicted = fit_discriminant(features[:200], labels[:200]).predict(features[200:])
-    assert (labels_predicted == labels[200:]).mean() > 0.98
+    predicted_labels = fit_discriminant(features[:200], labels[:200]).predict(features[200:])
+    assert (predicted_labels == labels[200:]).mean() > 0.98

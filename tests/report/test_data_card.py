@@ -81,10 +81,10 @@ def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_
 
 
 def test_the_example_is_a_key_and_an_image_without_words(screen: Path) -> None:
-    screen_read = read_screen(screen)
-    example = first_readable(screen_read, measure_planes(screen_read, [5, 6], workers=1))
+    stored_screen = read_screen(screen)
+    example = first_readable(stored_screen, measure_planes(stored_screen, [5, 6], workers=1))
     assert example is not None
-    row = screen_read.sites.iloc[5]
+    row = stored_screen.sites.iloc[5]
     assert example[0] == {name: str(row[name]) for name in ("experiment", "plate", "well", "site")}
     assert example[1].shape == (2, 48, 48)
 

@@ -90,8 +90,8 @@ def test_bbbc021_is_indexed_as_a_lab_would_have_it(real_data: Path, tmp_path: Pa
     assert set(screen.sites.loc[screen.sites["perturbation"] == "DMSO", "role"]) == {"negative_control"}
     assert screen.card.extra_columns == ("replicate", "compound", "concentration_uM")
     write_screen(screen, tmp_path / "screen")
-    screen_read = read_screen(tmp_path / "screen")
-    assert all(path.is_file() for path in screen_read.image_paths(700))
-    folds = hold_out(screen_read, column="replicate", values=["2"])
+    stored_screen = read_screen(tmp_path / "screen")
+    assert all(path.is_file() for path in stored_screen.image_paths(700))
+    folds = hold_out(stored_screen, column="replicate", values=["2"])
     assert not folds.forced
-    assert (folds.table["fold"] == "held_out").sum() == (screen_read.sites["replicate"] == "2").sum() > 100
+    assert (folds.table["fold"] == "held_out").sum() == (stored_screen.sites["replicate"] == "2").sum() > 100

@@ -140,14 +140,14 @@ def test_a_url_gives_the_screen_of_the_disk_and_its_pixels(upload: Any, make: An
     kinds = ["severity", "kind", "plate", "well", "row"]
     assert from_url.problems[kinds].to_numpy().tolist() == from_disk.problems[kinds].to_numpy().tolist()
     write_screen(from_url, tmp_path / "screen")
-    screen_read = read_screen(tmp_path / "screen")
-    assert isinstance(screen_read.source, RemotePath)
-    stores = ImageCache(from_disk), ImageCache(screen_read)
+    stored_screen = read_screen(tmp_path / "screen")
+    assert isinstance(stored_screen.source, RemotePath)
+    stores = ImageCache(from_disk), ImageCache(stored_screen)
     for row in range(len(from_disk.sites)):
         assert np.array_equal(stores[0].image(row), stores[1].image(row))
     assert not [
         finding
-        for finding in check_tables(screen_read).findings
+        for finding in check_tables(stored_screen).findings
         if finding.severity == "error" and "changed" in finding.kind
     ]
 

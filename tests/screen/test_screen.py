@@ -31,11 +31,11 @@ def rewrite_card(folder: Path, **changes: object) -> None:
 
 
 def test_what_is_read_is_what_was_written(screen: Screen, folder: Path) -> None:
-    screen_read = read_screen(folder)
-    pd.testing.assert_frame_equal(screen_read.sites, screen.sites)
-    pd.testing.assert_frame_equal(screen_read.problems, screen.problems)
-    assert screen_read.card.perturbations == ("sirna_2", "sirna_10", "UNTREATED")
-    assert screen_read.folder == folder
+    stored_screen = read_screen(folder)
+    pd.testing.assert_frame_equal(stored_screen.sites, screen.sites)
+    pd.testing.assert_frame_equal(stored_screen.problems, screen.problems)
+    assert stored_screen.card.perturbations == ("sirna_2", "sirna_10", "UNTREATED")
+    assert stored_screen.folder == folder
     assert sorted(item.name for item in folder.iterdir()) == ["problems.csv", "screen.json", "sites.parquet"]
 
 

@@ -104,7 +104,7 @@ def test_no_pseudo_label_is_ever_one_of_them(
         "network.embedding_size=8", "network.handcrafted_features=false", "batch_size=4", "ema_decay=0", EXTRA,
     ]  # fmt: skip
     run = start_run(screen, folds, resolve_config("scratch", changes, epochs=3), tmp_path / "run")
-    columns_used: list[np.ndarray] = []
+    used_columns: list[np.ndarray] = []
     before = PseudoLabeller.before_epoch
 
     def record_round(self: PseudoLabeller, state):  # type: ignore[no-untyped-def]
@@ -113,13 +113,13 @@ def test_no_pseudo_label_is_ever_one_of_them(
             state.model.linear_templates.bias[3:] += 50
         assignment = before(self, state)
         if assignment is not None:
-            columns_used.append(assignment.columns[assignment.shares > 0])
+            used_columns.append(assignment.columns[assignment.shares > 0])
         return assignment
 
     monkeypatch.setattr(PseudoLabeller, "before_epoch", record_round)
     finish_run(run)
-    assert columns_used
-    assert set(np.concatenate(columns_used).tolist()) <= {0, 1, 2}
+    assert used_columns
+    assert set(np.concatenate(used_columns).tolist()) <= {0, 1, 2}
 
 
 def test_a_class_of_that_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:

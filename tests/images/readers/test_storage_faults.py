@@ -75,17 +75,17 @@ def test_a_permanent_error_is_not_retried(tmp_path: Path) -> None:
 
 def test_the_reader_itself_retries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab(tmp_path)
-    paths_opened, real = [], Path.open
+    opened_paths, real = [], Path.open
 
     def raise_stale(self: Path, *args: object, **options: object) -> object:
-        paths_opened.append(self.name)
-        if len(paths_opened) == 1:
+        opened_paths.append(self.name)
+        if len(opened_paths) == 1:
             raise OSError(errno.ESTALE, "Stale file handle")
         return real(self, *args, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", raise_stale)
     assert read_image([tmp_path / "B01.png"], [None]).shape == (1, 32, 32)
-    assert len(paths_opened) > 1
+    assert len(opened_paths) > 1
 
 
 def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited_rows(tmp_path: Path) -> None:

@@ -208,19 +208,19 @@ def test_a_hook_sees_every_layer() -> None:
     backbone, images = with_random_norms(), torch.randn(2, 3, 32, 32)
     for name, part in backbone.named_modules():
         if name.startswith("features.") and name != "features.blocks":
-            places_called = []
+            called_places = []
             for place in (part.register_forward_hook, part.register_forward_pre_hook):
-                hook = place(lambda *call, places_called=places_called, place=place: places_called.append(place))
+                hook = place(lambda *call, called_places=called_places, place=place: called_places.append(place))
                 with torch.no_grad():
                     backbone(images)
                 hook.remove()
-            assert places_called == [part.register_forward_hook, part.register_forward_pre_hook], name
-    places_called = []
-    hook = nn.modules.module.register_module_forward_hook(lambda part, *call: places_called.append(type(part)))
+            assert called_places == [part.register_forward_hook, part.register_forward_pre_hook], name
+    called_places = []
+    hook = nn.modules.module.register_module_forward_hook(lambda part, *call: called_places.append(type(part)))
     with torch.no_grad():
         backbone(images)
     hook.remove()
-    assert places_called.count(nn.BatchNorm2d) == 33
+    assert called_places.count(nn.BatchNorm2d) == 33
 
 
 def test_a_norm_in_training_mode_normalizes_by_the_batch() -> None:

@@ -135,19 +135,19 @@ def test_options_of_the_index_are_kept_in_the_written_card(tmp_path: Path, *, th
         plate_columns=12,
     )
     write_screen(screen, tmp_path / "screen")
-    screen_read = read_screen(tmp_path / "screen")
+    stored_screen = read_screen(tmp_path / "screen")
     options = json.loads((tmp_path / "screen" / "screen.json").read_text())["provenance"]["options"]
     assert options["channels"] == ["DNA=Bild"]
     assert options["plate"] == [8, 12]
     (lab / "layout.csv").write_text((lab / "layout.csv").read_text().replace("drug", "mock").replace("2.png", "0.png"))
-    _, *removals = edit_problems(screen_read)
+    _, *removals = edit_problems(stored_screen)
     refusal_text = "is now refused: file of two sites, found img/0.png is also of p1"
     assert [(removal.well, removal.what) for removal in removals] == [
         ("B02", f"was 'drug' (treatment), {refusal_text} B04 site 1 (line 4)"),
         ("B04", f"was 'mock' (negative_control), {refusal_text} B02 site 1 (line 2)"),
     ]
     (lab / "layout.csv").write_text("".join(["Platte,Loch,Stoff,Bild\n", *lines]).replace("drug", "mock"))
-    _, finding = edit_problems(screen_read)
+    _, finding = edit_problems(stored_screen)
     assert finding.what == "perturbation was 'drug', is 'mock'; role was 'treatment', is 'negative_control'"
 
 

@@ -319,9 +319,9 @@ def test_the_real_rxrx1_has_a_layout_triple_and_four_groups_of_277(real_data: Pa
     assert plate_groups(screen) == [(277, 33)] * 4
     assert "position predicts the label" not in kinds(screen)
     write_screen(screen, tmp_path / "screen")
-    screen_read = read_screen(tmp_path / "screen")
-    folds = hold_out(screen_read, values=["RPE-03"])
-    assert kinds(screen_read, folds)["layout twins on both sides of the folds"] == "warning"
+    stored_screen = read_screen(tmp_path / "screen")
+    folds = hold_out(stored_screen, values=["RPE-03"])
+    assert kinds(stored_screen, folds)["layout twins on both sides of the folds"] == "warning"
 
 
 @pytest.mark.real

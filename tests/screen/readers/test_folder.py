@@ -144,8 +144,8 @@ def test_faults_in_files_are_refused_by_well_and_move_no_other(tmp_path: Path) -
         ("two files for a channel", "C011"),
         ("unreadable file", "C15"),
     ]
-    rows_indexed = screen.sites[["well", "site", "path_1"]].to_numpy().tolist()
-    assert rows_indexed == [[w, s, f"p1/{w}_s{s}_w1.tif"] for w, s in [("C10", 2), ("C11", 1), ("C15", 2), ("C16", 1)]]
+    indexed_rows = screen.sites[["well", "site", "path_1"]].to_numpy().tolist()
+    assert indexed_rows == [[w, s, f"p1/{w}_s{s}_w1.tif"] for w, s in [("C10", 2), ("C11", 1), ("C15", 2), ("C16", 1)]]
     remark = screen.problems[screen.problems["kind"] == "name not recognized"].iloc[0]
     assert (remark["file"], remark["found"], remark["count"]) == ("p1", "R99.tif, notes.png", 2)
     missing = screen.problems[screen.problems["kind"] == "missing channel"].iloc[0]

@@ -25,7 +25,7 @@ class Disk:
     """
 
     def __init__(self, folder: Path, *, names_first: bool, is_lying: bool) -> None:
-        self.folder, self.names_first, self.lies = folder, names_first, is_lying
+        self.folder, self.names_first, self.is_lying = folder, names_first, is_lying
         self.bytes_of: dict[int, bytes] = {path.stat().st_ino: path.read_bytes() for path in folder.iterdir()}
         self.names = self._current_names()
 
@@ -36,7 +36,7 @@ class Disk:
         """Record an operation."""
         if operation == "open" and arguments[1] & os.O_TRUNC:
             self.bytes_of.pop(os.fstat(result).st_ino, None)  # inode numbers of deleted files are reused
-        if operation == "fsync" and not self.lies:
+        if operation == "fsync" and not self.is_lying:
             path = Path(f"/proc/self/fd/{arguments[0]}").resolve()
             if path.is_dir():
                 self.names = self._current_names()
@@ -88,7 +88,7 @@ def test_without_power_at_any_operation_of_a_save_the_old_state_or_the_new_is_th
         folder = tmp_path / str(n)
         for steps in (1, 2, 3):
             save_state(state_after(steps), folder, fingerprint="f")
-        disk = Disk(folder, names_first=names_first, lies=False)
+        disk = Disk(folder, names_first=names_first, is_lying=False)
         with pytest.MonkeyPatch.context() as patch:
             is_saved = save_until(n, disk, patch)
         disk.lose_power()
@@ -107,7 +107,7 @@ def test_of_a_disk_that_only_says_it_wrote_the_checkpoint_before_is_used_aloud(
 ) -> None:
     for steps in (1, 2, 3):
         save_state(state_after(steps), tmp_path, fingerprint="f")
-    disk = Disk(tmp_path, names_first=names_first, lies=True)
+    disk = Disk(tmp_path, names_first=names_first, is_lying=True)
     with pytest.MonkeyPatch.context() as patch:
         assert save_until(10_000, disk, patch)
     disk.lose_power()

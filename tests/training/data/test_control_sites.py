@@ -49,7 +49,7 @@ def test_every_batch_has_its_controls_of_the_same_plate_and_they_carry_no_label(
     role = dict(zip(screen.sites["experiment"] + screen.sites["well"], screen.sites["role"], strict=True))
     maker, messages = maker_of(screen)
     assert messages == []
-    sites_drawn = set()
+    drawn_sites = set()
     for epoch in range(3):
         for batch in maker.epoch(np.arange(18), epoch):
             control_rows = np.flatnonzero(batch.label_sources == LabelSource.NORM_ONLY)
@@ -64,8 +64,8 @@ def test_every_batch_has_its_controls_of_the_same_plate_and_they_carry_no_label(
             assert len({batch.sites[k] for k in control_rows}) == 2
             assert float(batch.labels[control_rows].abs().sum()) == 0
             np.testing.assert_allclose(batch.labels[: len(batch.sites) - 2].sum(1), 1, atol=1e-6)
-            sites_drawn |= {batch.sites[k] for k in control_rows}
-    assert len(sites_drawn) == 6  # all three of both plates take turns
+            drawn_sites |= {batch.sites[k] for k in control_rows}
+    assert len(drawn_sites) == 6  # all three of both plates take turns
     maker.close()
 
 
