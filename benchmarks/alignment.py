@@ -43,8 +43,8 @@ def profiles() -> Profiles:
 
 def prepare(chain: str) -> Callable[[], object]:
     """Return the alignment of the profiles by a chain of steps."""
-    given = profiles()
-    return lambda: align(given, CHAINS[chain])
+    unaligned = profiles()
+    return lambda: align(unaligned, CHAINS[chain])
 
 
 def main() -> int:
@@ -54,11 +54,11 @@ def main() -> int:
     measure.show_times(times)
     memory = measure.peak_memory(prepare, "tvn + harmony", calls=1)
     measure.show_memory({"tvn + harmony": memory})
-    kept = [
+    verdicts = [
         measure.verdict("CPU minutes of tvn + harmony", times["tvn + harmony"].median / 60, at_most=5),
         measure.verdict("peak of tvn + harmony, GiB", memory.peak / 2**30, at_most=4),
     ]
-    return 0 if all(kept) else 1
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ def look_at(model: PerturbationClassifier) -> None:
     model.backbone.features.relu.register_forward_hook(lambda *call: None)
 
 
-def prepare(which: str, *, channels_last: bool = True) -> Callable[[], torch.Tensor]:
+def prepare(variant: str, *, channels_last: bool = True) -> Callable[[], torch.Tensor]:
     model, images = network(channels_last=channels_last), sites(channels_last=channels_last)
-    if which == "one by one":
+    if variant == "one by one":
         look_at(model)
 
     def forward() -> torch.Tensor:
@@ -64,26 +64,26 @@ def prepare(which: str, *, channels_last: bool = True) -> Callable[[], torch.Ten
         with torch.no_grad():
             return model.measurements.features(model.measurements.maps(images, size=(4, 4)).mean((2, 3)))
 
-    return measurements if which == "measurements" else forward
+    return measurements if variant == "measurements" else forward
 
 
 def convolutions(n_at_once: int) -> Callable[[], None]:
     """All convolutions of the network on `n_at_once` gray images, as often as the whole batch needs."""
     model = network(channels_last=True)
-    found: list[tuple[torch.Tensor, nn.Conv2d]] = []
+    inputs_of_layers: list[tuple[torch.Tensor, nn.Conv2d]] = []
 
     def keep(layer: nn.Conv2d, inputs: tuple[torch.Tensor]) -> None:
         maps = functional.pad(inputs[0], (0, 1, 0, 1)) if isinstance(layer, Stem) else inputs[0]
-        found.append((maps.contiguous(memory_format=torch.channels_last), layer))
+        inputs_of_layers.append((maps.contiguous(memory_format=torch.channels_last), layer))
 
     for layer in model.backbone.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_pre_hook(keep)
     images = sites(channels_last=True)
     with torch.no_grad():
-        for some in images.split(-(-n_at_once // CHANNELS))[:1]:
-            model.backbone(some)
-    inputs = [(maps[:n_at_once].clone(memory_format=torch.channels_last), layer) for maps, layer in found]
+        for pass_images in images.split(-(-n_at_once // CHANNELS))[:1]:
+            model.backbone(pass_images)
+    inputs = [(maps[:n_at_once].clone(memory_format=torch.channels_last), layer) for maps, layer in inputs_of_layers]
 
     def run() -> None:
         with torch.no_grad():
@@ -95,7 +95,7 @@ def convolutions(n_at_once: int) -> Callable[[], None]:
     return run
 
 
-def against_convolutions(kept: list[bool]) -> None:
+def against_convolutions(verdicts: list[bool]) -> None:
     piece = AT_ONCE_PX // SIZE**2
     variants = {
         f"convolutions alone, {piece} at once": convolutions(piece),
@@ -107,18 +107,20 @@ def against_convolutions(kept: list[bool]) -> None:
         "one by one, NCHW": prepare("one by one", channels_last=False),
     }
     expected = variants["one by one"]()
-    apart = max((variants[name]() - expected).abs().max() for name in ("forward", "forward, NCHW"))
-    kept.append(measure.verdict("difference from one by one, in 1e-6", 1e6 * float(apart / expected.abs().max()),
-                                at_most=10))  # fmt: skip
+    difference = max((variants[name]() - expected).abs().max() for name in ("forward", "forward, NCHW"))
+    relative = 1e6 * float(difference / expected.abs().max())
+    verdicts.append(measure.verdict("difference from one by one, in 1e-6", relative, at_most=10))
     times = measure.time_variants(variants, rounds=ROUNDS)
     measure.show_times(times)
-    alone = min(timing.median for name, timing in times.items() if name.startswith("convolutions"))
+    convolution_time = min(timing.median for name, timing in times.items() if name.startswith("convolutions"))
     for name in ("forward", "forward, NCHW"):
-        kept.append(measure.verdict(f"time, {name} / convolutions alone", times[name].median / alone, at_most=2.0))
+        verdicts.append(
+            measure.verdict(f"time, {name} / convolutions alone", times[name].median / convolution_time, at_most=2.0)
+        )
     for name in ("one by one", "one by one, NCHW"):
-        measure.verdict(f"time, {name} / convolutions alone", times[name].median / alone)
+        measure.verdict(f"time, {name} / convolutions alone", times[name].median / convolution_time)
     share = times["measurements"].median / times["forward"].median
-    kept.append(measure.verdict("time, measurements / forward", share, at_most=1 / 3))
+    verdicts.append(measure.verdict("time, measurements / forward", share, at_most=1 / 3))
 
 
 gradients: Callable[[], object]  # of a child process
@@ -130,11 +132,11 @@ def begin(keep: bool) -> None:  # noqa: FBT001 - an executor gives positional ar
     measure.hold_one_thread()
     model, images = network(channels_last=True), sites(channels_last=True).requires_grad_()
 
-    def both() -> torch.Tensor:
+    def pass_and_gradients() -> torch.Tensor:
         return torch.autograd.grad(model.backbone(images).square().sum(), images)[0]
 
     global gradients
-    gradients = both
+    gradients = pass_and_gradients
 
 
 def seconds() -> tuple[float, float]:
@@ -146,32 +148,38 @@ def seconds() -> tuple[float, float]:
     return after.ru_utime - before.ru_utime + system, system
 
 
-def of_the_allocator(kept: list[bool]) -> None:
+def of_the_allocator(verdicts: list[bool]) -> None:
     fresh = multiprocessing.get_context("spawn")
     pools = {
         name: ProcessPoolExecutor(1, mp_context=fresh, initializer=begin, initargs=(name == "kept",))
         for name in ("given back", "kept")
     }
-    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in pools}
+    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in pools}
     for call in range(1 + ROUNDS):
         for name, pool in pools.items():
-            both = pool.submit(seconds).result()
-            spent[name] += [both] if call else []  # the first call warms up
+            timing_pair = pool.submit(seconds).result()
+            timings[name] += [timing_pair] if call else []  # the first call warms up
     for pool in pools.values():
         pool.shutdown()
-    totals = {name: measure.Timing(tuple(both[0] for both in found)) for name, found in spent.items()}
-    systems = {name: measure.Timing(tuple(both[1] for both in found)) for name, found in spent.items()}
+    totals = {
+        name: measure.Timing(tuple(timing_pair[0] for timing_pair in timings_of_one))
+        for name, timings_of_one in timings.items()
+    }
+    systems = {
+        name: measure.Timing(tuple(timing_pair[1] for timing_pair in timings_of_one))
+        for name, timings_of_one in timings.items()
+    }
     measure.show_times({f"gradients, freed memory {name}": timing for name, timing in totals.items()})
     measure.show_times({f"of it system, freed memory {name}": timing for name, timing in systems.items()})
     ratio = totals["kept"].median / totals["given back"].median
-    kept.append(measure.verdict("time of gradients, freed memory kept / given back", ratio, at_most=1.0))
+    verdicts.append(measure.verdict("time of gradients, freed memory kept / given back", ratio, at_most=1.0))
 
 
 def main() -> int:
-    kept: list[bool] = []
-    against_convolutions(kept)
-    of_the_allocator(kept)
-    return 0 if all(kept) else 1
+    verdicts: list[bool] = []
+    against_convolutions(verdicts)
+    of_the_allocator(verdicts)
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -91,8 +91,8 @@ def screen_of(out: Path, seed: int) -> Screen:
 
 def accuracies(out: Path, seed: int, name: str, statistics_source: StatisticsSource) -> dict[str, float]:
     """Train and predict one arm; return its accuracy on each held-out experiment."""
-    screen, said = screen_of(out, seed), out / f"{seed}/{name} {statistics_source}.json"
-    if not said.exists():
+    screen, accuracy_file = screen_of(out, seed), out / f"{seed}/{name} {statistics_source}.json"
+    if not accuracy_file.exists():
         folder = out / f"{seed}/runs/{name}"
         if not folder.exists():
             held_out = sorted(set(screen.sites["experiment"]))[-N_HELD_OUT:]
@@ -100,44 +100,46 @@ def accuracies(out: Path, seed: int, name: str, statistics_source: StatisticsSou
             start_run(screen, hold_out(screen, column="experiment", values=held_out), config, folder)
         run = RunFolder.open(folder)
         if not run.describe()["finished"]:
-            train(run, advance=no_progress, say=lambda words: print(f"  {words}", file=sys.stderr))
-        predicted = out / f"{seed}/predictions/{name} {statistics_source}"
-        predict_run(run, screen, out=predicted, statistics_source=statistics_source)
-        table = Predictions.read(predicted, level="site").table
+            train(run, advance=no_progress, say=lambda message: print(f"  {message}", file=sys.stderr))
+        predictions = out / f"{seed}/predictions/{name} {statistics_source}"
+        predict_run(run, screen, out=predictions, statistics_source=statistics_source)
+        table = Predictions.read(predictions, level="site").table
         table = table[(table["Metadata_Fold"] == "held_out") & (table["Metadata_Role"] == "treatment")]
-        right = (table["predicted"] == table["perturbation"]).groupby(table["Metadata_Experiment"]).mean()
-        said.write_text(json.dumps(right.to_dict()))
-    return json.loads(said.read_text())
+        by_experiment = (table["predicted"] == table["perturbation"]).groupby(table["Metadata_Experiment"]).mean()
+        accuracy_file.write_text(json.dumps(by_experiment.to_dict()))
+    return json.loads(accuracy_file.read_text())
 
 
 def one_treatment_a_plate(out: Path, seed: int, name: str, statistics_source: StatisticsSource) -> float:
     """Return the accuracy where held-out plates carry one treatment: another mix than any plate of the training."""
-    screen, said = screen_of(out, seed), out / f"{seed}/{name} {statistics_source} alone.json"
-    if not said.exists():
+    screen, accuracy_file = screen_of(out, seed), out / f"{seed}/{name} {statistics_source} alone.json"
+    if not accuracy_file.exists():
         run = RunFolder.open(out / f"{seed}/runs/{name}")
-        model, about = open_model(run)
+        model, model_card = open_model(run)
         fold = fold_of_sites(run)
-        sites, right = screen.sites, []
+        sites, hits = screen.sites, []
         held_out = sites["experiment"].isin(sorted(set(sites["experiment"]))[-N_HELD_OUT:])
         for treatment in sorted(set(sites["perturbation"][sites["role"] == "treatment"])):
-            chosen = ~held_out | (sites["role"] != "treatment") | (sites["perturbation"] == treatment)
-            part = dataclasses.replace(screen, sites=sites[chosen].reset_index(drop=True))
-            store = ImageCache(part, about.preprocessing)
+            in_part = ~held_out | (sites["role"] != "treatment") | (sites["perturbation"] == treatment)
+            part = dataclasses.replace(screen, sites=sites[in_part].reset_index(drop=True))
+            store = ImageCache(part, model_card.preprocessing)
             rows = training_rows(run, part, fold)
             norms = statistics_for(
-                run, model, about, store, statistics_source=statistics_source, training=rows, say=no_progress
+                run, model, model_card, store, statistics_source=statistics_source, training=rows, say=no_progress
             )
-            table = predict_sites(model, about, store, fold=fold, norms=norms).table
+            table = predict_sites(model, model_card, store, fold=fold, norms=norms).table
             store.close()
-            asked = table[(table["Metadata_Fold"] == "held_out") & (table["Metadata_Role"] == "treatment")]
-            right += (asked["predicted"] == asked["perturbation"]).tolist()
-        said.write_text(json.dumps(float(np.mean(right))))
-    return float(json.loads(said.read_text()))
+            held_out_treatments = table[
+                (table["Metadata_Fold"] == "held_out") & (table["Metadata_Role"] == "treatment")
+            ]
+            hits += (held_out_treatments["predicted"] == held_out_treatments["perturbation"]).tolist()
+        accuracy_file.write_text(json.dumps(float(np.mean(hits))))
+    return float(json.loads(accuracy_file.read_text()))
 
 
 def interval(values: np.ndarray, rng: np.random.Generator) -> str:
-    drawn = rng.choice(values, (10_000, len(values))).mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    means = rng.choice(values, (10_000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
     return f"{values.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
@@ -145,24 +147,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[tuple[str, str], np.ndarray] = {}
-    alone: dict[tuple[str, str], float] = {}
+    accuracies_of_arm: dict[tuple[str, str], np.ndarray] = {}
+    accuracy_on_one_treatment: dict[tuple[str, str], float] = {}
     for arm in ARMS:
-        values = [accuracies(given.out, seed, *arm) for seed in given.seeds]
-        found[arm] = np.array([value for one in values for value in one.values()])
-        alone[arm] = float(np.mean([one_treatment_a_plate(given.out, seed, *arm) for seed in given.seeds]))
+        values = [accuracies(arguments.out, seed, *arm) for seed in arguments.seeds]
+        accuracies_of_arm[arm] = np.array([value for one in values for value in one.values()])
+        accuracy_on_one_treatment[arm] = float(
+            np.mean([one_treatment_a_plate(arguments.out, seed, *arm) for seed in arguments.seeds])
+        )
         by_screen = [round(float(np.mean(list(one.values()))), 3) for one in values]
         print(f"{arm[0]:18} norms {arm[1]:9} by screen {by_screen}", flush=True)
     print("\n| batches | norms at test | accuracy | difference | one treatment a plate |")
     print("| --- | --- | --- | --- | --- |")
-    base = found[ARMS[0]]
-    for arm, values in found.items():
-        same = "" if arm == ARMS[0] else interval(values - base, np.random.default_rng(0))
-        told = interval(values, np.random.default_rng(0)).replace("+", "")
-        print(f"| {arm[0]} | {arm[1]} | {told} | {same} | {alone[arm]:.3f} |")
-    best = max(found[arm].mean() for arm in ARMS if arm[0].startswith("pure")) - base.mean()
+    base = accuracies_of_arm[ARMS[0]]
+    for arm, values in accuracies_of_arm.items():
+        difference_text = "" if arm == ARMS[0] else interval(values - base, np.random.default_rng(0))
+        interval_text = interval(values, np.random.default_rng(0)).replace("+", "")
+        print(f"| {arm[0]} | {arm[1]} | {interval_text} | {difference_text} | {accuracy_on_one_treatment[arm]:.3f} |")
+    best = max(accuracies_of_arm[arm].mean() for arm in ARMS if arm[0].startswith("pure")) - base.mean()
     print(f"\nbest of pure batches over random with running statistics: {best:+.3f} (aim: +0.15)")
     return 0 if best >= 0.15 else 1
 

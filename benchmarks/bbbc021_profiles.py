@@ -78,24 +78,24 @@ def comparable(wells: Profiles, *, need_controls: bool) -> Profiles:
     """Return the wells of plates that can be centered: two perturbations, and a control where it is needed."""
     plates = wells.codes((WEEK, "Metadata_Plate"))
     n_names = pd.Series(wells.table[NAME].to_numpy()).groupby(plates).nunique().to_numpy()
-    kept = n_names > 1
+    is_used = n_names > 1
     if need_controls:
-        kept &= np.isin(np.arange(len(kept)), plates[control_mask(wells)])
-    left_out = ~kept[plates]
+        is_used &= np.isin(np.arange(len(is_used)), plates[control_mask(wells)])
+    left_out = ~is_used[plates]
     print(
-        f"{int((~kept).sum())} of {len(kept)} plates are left out of all chains: "
+        f"{int((~is_used).sum())} of {len(is_used)} plates are left out of all chains: "
         f"{int((left_out & control_mask(wells)).sum())} wells of controls, "
         f"{int((left_out & ~control_mask(wells)).sum())} of compounds. "
-        f"{int(kept[plates].sum())} wells stay, {int((~left_out & control_mask(wells)).sum())} of controls."
+        f"{int(is_used[plates].sum())} wells stay, {int((~left_out & control_mask(wells)).sum())} of controls."
     )
-    return wells.select(kept[plates])
+    return wells.select(is_used[plates])
 
 
 def profiles_of(wells: Profiles) -> Profiles:
     """Return a profile for each compound, dose and week."""
-    treated = wells.select(~control_mask(wells))
-    treated.table[NAME] += " " + treated.table[WEEK]
-    return aggregate(treated, to="perturbation", how="mean")
+    treatments = wells.select(~control_mask(wells))
+    treatments.table[NAME] += " " + treatments.table[WEEK]
+    return aggregate(treatments, to="perturbation", how="mean")
 
 
 def queries_of(profiles: Profiles) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def queries_of(profiles: Profiles) -> pd.DataFrame:
     labels = [{label} for label in table[MECHANISM]]
     directions = unit(np.asarray(profiles.features, dtype=np.float64))
     similarity = directions @ directions.T
-    same = mechanisms[:, None] == mechanisms
+    is_same_mechanism = mechanisms[:, None] == mechanisms
     allowed = compounds[:, None] != compounds
     for kind, not_same in zip(KINDS, (None, weeks), strict=True):
         rows, _ = consistency(profiles.features, compounds, labels, not_same=not_same)
@@ -114,17 +114,21 @@ def queries_of(profiles: Profiles) -> pd.DataFrame:
         table[f"mAP {kind} chance"] = rows.set_index("row")["expected"]
         if not_same is not None:
             allowed &= weeks[:, None] != weeks
-        asked = (same & allowed).any(axis=1)
-        hits = same[np.arange(len(same)), np.where(allowed, similarity, -np.inf).argmax(axis=1)]
-        table[f"1-NN {kind}"] = np.where(asked, hits, np.nan)
-        table[f"1-NN {kind} chance"] = np.where(asked, (same & allowed).sum(axis=1) / allowed.sum(axis=1), np.nan)
+        has_candidate = (is_same_mechanism & allowed).any(axis=1)
+        hits = is_same_mechanism[
+            np.arange(len(is_same_mechanism)), np.where(allowed, similarity, -np.inf).argmax(axis=1)
+        ]
+        table[f"1-NN {kind}"] = np.where(has_candidate, hits, np.nan)
+        table[f"1-NN {kind} chance"] = np.where(
+            has_candidate, (is_same_mechanism & allowed).sum(axis=1) / allowed.sum(axis=1), np.nan
+        )
     return table
 
 
 def by_compound(queries: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return the mean and the number of queries of every compound that has any."""
-    known = queries.dropna(subset=[column])
-    return known.groupby([COMPOUND, MECHANISM])[column].agg(["mean", "size"]).reset_index()
+    queries_with_value = queries.dropna(subset=[column])
+    return queries_with_value.groupby([COMPOUND, MECHANISM])[column].agg(["mean", "size"]).reset_index()
 
 
 def mean_of(column: str, table: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
@@ -138,13 +142,15 @@ def mean_of(column: str, table: pd.DataFrame, weights: np.ndarray) -> np.ndarray
     values = table["mean"].to_numpy()
     if column.startswith("1-NN"):
         return np.asarray((weights @ (values * table["size"])) / (weights @ table["size"].to_numpy()))
-    of = pd.get_dummies(table[MECHANISM]).to_numpy(dtype=float)
-    counts = weights @ of
-    means = np.divide(weights @ (of * values[:, None]), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    mechanisms = pd.get_dummies(table[MECHANISM]).to_numpy(dtype=float)
+    counts = weights @ mechanisms
+    means = np.divide(
+        weights @ (mechanisms * values[:, None]), counts, out=np.full(counts.shape, np.nan), where=counts > 0
+    )
     return np.asarray(np.nanmean(means, axis=1))
 
 
-def shuffled(profiles: Profiles, seed: int) -> Profiles:
+def shuffle_mechanisms(profiles: Profiles, seed: int) -> Profiles:
     """Return profiles whose compounds have each other's mechanisms."""
     compounds = profiles.table.drop_duplicates(COMPOUND)
     labels = rng_for(seed, "BBBC021, shuffled").permutation(compounds[MECHANISM].to_numpy(dtype=object))
@@ -152,12 +158,12 @@ def shuffled(profiles: Profiles, seed: int) -> Profiles:
     return replace(profiles, table=profiles.table.assign(**{MECHANISM: mechanisms}))
 
 
-def show_shuffled(parts: list[Profiles], n: int) -> None:
+def show_shuffles(parts: list[Profiles], n: int) -> None:
     """Print the mean of every measure over shufflings of the mechanisms."""
     for column in (f"{quantity} {kind}" for quantity in MEASURES for kind in KINDS):
         values = []
         for seed in range(n):
-            queries = by_compound(pd.concat([queries_of(shuffled(part, seed)) for part in parts]), column)
+            queries = by_compound(pd.concat([queries_of(shuffle_mechanisms(part, seed)) for part in parts]), column)
             values.append(mean_of(column, queries, np.ones((1, len(queries))))[0])
         low, high = np.quantile(values, [0.025, 0.975])
         print(f"{column}, {n} shufflings: {np.mean(values):.3f} (95 % of them {low:.3f} to {high:.3f})")
@@ -166,8 +172,8 @@ def show_shuffled(parts: list[Profiles], n: int) -> None:
 def draws_of(groups: np.ndarray, seed: int) -> np.ndarray:
     """Draw groups with replacement, and return how often each row's group is drawn, [draw, row]."""
     codes, names = pd.factorize(groups)
-    drawn = rng_for(seed, "BBBC021", len(names)).integers(len(names), size=(DRAWS, len(names)))
-    return np.stack([np.bincount(one, minlength=len(names)) for one in drawn]).astype(float)[:, codes]
+    draws = rng_for(seed, "BBBC021", len(names)).integers(len(names), size=(DRAWS, len(names)))
+    return np.stack([np.bincount(draw, minlength=len(names)) for draw in draws]).astype(float)[:, codes]
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -176,38 +182,41 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def cells(found: dict[str, pd.DataFrame], column: str, base: str, seed: int) -> dict[str, str]:
+def cells(tables: dict[str, pd.DataFrame], column: str, base: str, seed: int) -> dict[str, str]:
     """Return the value and the difference from a chain, as cells of a table."""
-    first = by_compound(found[base], column)
+    first = by_compound(tables[base], column)
     draws = [draws_of(first[name].to_numpy(), seed) for name in (COMPOUND, MECHANISM)]
-    once = np.ones((1, len(first)))
-    value_of_base = mean_of(column, first, once)[0]
-    chance = mean_of(column, by_compound(found["none"], f"{column} chance"), once)[0]
+    unit_weights = np.ones((1, len(first)))
+    value_of_base = mean_of(column, first, unit_weights)[0]
+    chance = mean_of(column, by_compound(tables["none"], f"{column} chance"), unit_weights)[0]
     print(
-        f"{column}: {int(first['size'].sum())} of {len(found['none'])} queries, {len(first)} compounds, "
+        f"{column}: {int(first['size'].sum())} of {len(tables['none'])} queries, {len(first)} compounds, "
         f"{first[MECHANISM].nunique()} mechanisms; chance {chance:.3f}"
     )
     lines = {}
-    for name, table in found.items():
-        own = by_compound(table, column)
-        value, (low, high) = mean_of(column, own, once)[0], interval(mean_of(column, own, draws[0]))
+    for name, table in tables.items():
+        base_table = by_compound(table, column)
+        value, (low, high) = (
+            mean_of(column, base_table, unit_weights)[0],
+            interval(mean_of(column, base_table, draws[0])),
+        )
         lines[name] = f"{value:.3f} ({low:.3f} to {high:.3f}) |"
         if name != base:
-            gaps = [mean_of(column, own, draw) - mean_of(column, first, draw) for draw in draws]
+            gaps = [mean_of(column, base_table, draw) - mean_of(column, first, draw) for draw in draws]
             low, high = interval(gaps[0])
-            wide = [interval(gap, 1 - 0.05 / (len(found) - 1)) for gap in gaps]
+            wide = [interval(gap, 1 - 0.05 / (len(tables) - 1)) for gap in gaps]
             sign = "**" if all(w[0] > 0 for w in wide) or all(w[1] < 0 for w in wide) else ""
             lines[name] += f" {sign}{value - value_of_base:+.3f}{sign} ({low:+.3f} to {high:+.3f})"
     return lines
 
 
-def show(found: dict[str, pd.DataFrame], measure_name: str, base: str, seed: int) -> None:
+def show(tables: dict[str, pd.DataFrame], measure_name: str, base: str, seed: int) -> None:
     """Print a table of every chain; a difference in bold is certain."""
     print()
-    columns = [cells(found, f"{measure_name} {kind}", base, seed) for kind in KINDS]
+    columns = [cells(tables, f"{measure_name} {kind}", base, seed) for kind in KINDS]
     print(f"\n| {measure_name} | other compound | minus {base} | other compound, other week | minus {base} |")
     print("| --- | --- | --- | --- | --- |")
-    for name in found:
+    for name in tables:
         print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
 
 
@@ -237,25 +246,25 @@ def main() -> int:
         print(f"\n## {title}")
         parts = [comparable(wells, need_controls=options.plates_with_controls) for wells in parts]
         if options.shuffle:
-            show_shuffled([profiles_of(wells) for wells in parts], options.shuffle)
-        found = {"none": pd.concat([queries_of(profiles_of(wells)) for wells in parts])}
+            show_shuffles([profiles_of(wells) for wells in parts], options.shuffle)
+        tables = {"none": pd.concat([queries_of(profiles_of(wells)) for wells in parts])}
         for chain in options.chain or CHAINS:
             try:
-                found[chain] = pd.concat([queries_of(profiles_of(align(wells, chain.split(",")))) for wells in parts])
+                tables[chain] = pd.concat([queries_of(profiles_of(align(wells, chain.split(",")))) for wells in parts])
             except ProfileError as error:
                 print(f"{chain} is not possible: {error}")
         if options.queries == "held_out":
-            found = {name: table[table[FOLD] != "train"] for name, table in found.items()}
-        queries = found["none"]
+            tables = {name: table[table[FOLD] != "train"] for name, table in tables.items()}
+        queries = tables["none"]
         lone = queries[queries["mAP compound and week"].isna()].groupby(MECHANISM)[COMPOUND].nunique()
         print(
             f"{len(queries)} profiles of {queries[COMPOUND].nunique()} compounds search; without a positive in another "
             f"week: {', '.join(f'{label} ({n} compounds)' for label, n in lone.items()) or 'none'}"
         )
-        if options.base not in found:
-            parser.error(f"--base {options.base} is none of: {'; '.join(found)}")
+        if options.base not in tables:
+            parser.error(f"--base {options.base} is none of: {'; '.join(tables)}")
         for measure_name in MEASURES:
-            show(found, measure_name, options.base, options.seed)
+            show(tables, measure_name, options.base, options.seed)
     return 0
 
 

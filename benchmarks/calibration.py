@@ -51,11 +51,11 @@ def share_coverage(
         shape: Of the groups' accuracies: normal in logits, or `beta` with this standard deviation.
     """
     rng = np.random.default_rng([seed, n_groups, n_wells, int(1e4 * accuracy), int(1e4 * spread)])
-    held = 0
+    n_held = 0
     for _ in range(repeats):
         sizes = np.maximum(2, np.round(n_wells * rng.uniform(0.4, 1.6, n_groups))).astype(int)
         group = np.repeat(np.arange(n_groups), sizes)
-        right = rng.random(len(group)) < _of_groups(accuracy, spread, n_groups, shape, rng)[group]
+        is_correct = rng.random(len(group)) < _of_groups(accuracy, spread, n_groups, shape, rng)[group]
         match composition:
             case "same":
                 kind = rng.integers(6, size=len(group))
@@ -65,19 +65,19 @@ def share_coverage(
             case _:
                 kind = 2 * group + rng.integers(2, size=len(group))
         well = np.repeat(np.arange(len(group)), sites)
-        given = (right[well], group[well])
+        arguments = (is_correct[well], group[well])
         # The limit is left aside: the table shows what lies below it, too.
-        low, high = stats._share_interval(*given, well, kind[well] if balanced else None)
-        held += low <= accuracy <= high
-    return held / repeats
+        low, high = stats._share_interval(*arguments, well, kind[well] if balanced else None)
+        n_held += low <= accuracy <= high
+    return n_held / repeats
 
 
 def _of_groups(accuracy: float, spread: float, n: int, shape: str, rng: np.random.Generator) -> np.ndarray:
     if spread == 0:
         return np.full(n, accuracy)
     if shape == "beta":
-        both = accuracy * (1 - accuracy) / spread**2 - 1
-        return rng.beta(accuracy * both, (1 - accuracy) * both, n)
+        concentration = accuracy * (1 - accuracy) / spread**2 - 1
+        return rng.beta(accuracy * concentration, (1 - accuracy) * concentration, n)
     width = LOGITS[spread]
     return np.asarray(expit(_centre(accuracy, width) + width * rng.standard_normal(n)))
 
@@ -90,29 +90,29 @@ def _centre(accuracy: float, width: float) -> float:
 
 
 def mean_coverage(
-    alike: float, *, n_groups: int, repeats: int, seed: int, skewness: float = 0.0, uneven: float = 0.5
+    correlation: float, *, n_groups: int, repeats: int, seed: int, skewness: float = 0.0, uneven: float = 0.5
 ) -> float:
     """Return how often the interval of a mean holds the truth.
 
     Args:
-        alike: Intraclass correlation of the rows of a group.
+        correlation: Intraclass correlation of the rows of a group.
         n_groups: Of one repeat.
         repeats: How many.
         seed: Of all draws.
         skewness: Of the group effects: 0 is normal, 1 a gamma of shape 4, 2 an exponential.
         uneven: Standard deviation of the logarithm of the groups' sizes, 20 on average.
     """
-    rng = np.random.default_rng([seed, n_groups, int(100 * alike), int(skewness), int(10 * uneven)])
-    held = 0
+    rng = np.random.default_rng([seed, n_groups, int(100 * correlation), int(skewness), int(10 * uneven)])
+    n_held = 0
     for _ in range(repeats):
         sizes = np.maximum(1, np.round(20 * rng.lognormal(0, uneven, n_groups))).astype(int)
         shape = 4 / skewness**2 if skewness else 0.0
         effects = (rng.gamma(shape, 1, n_groups) - shape) / np.sqrt(shape) if shape else rng.standard_normal(n_groups)
         group = np.repeat(np.arange(n_groups), sizes)
-        values = np.sqrt(alike) * effects[group] + np.sqrt(1 - alike) * rng.standard_normal(len(group))
+        values = np.sqrt(correlation) * effects[group] + np.sqrt(1 - correlation) * rng.standard_normal(len(group))
         low, high = stats._mean_intervals(values[:, None], group, 0.0)[0]
-        held += low <= 0 <= high
-    return held / repeats
+        n_held += low <= 0 <= high
+    return n_held / repeats
 
 
 def share_table(repeats: int, seed: int) -> Iterator[bool]:
@@ -124,7 +124,7 @@ def share_table(repeats: int, seed: int) -> Iterator[bool]:
     worlds = [("logit", a, s) for s in LOGITS for a in (0.02, 0.1, 0.5, 0.8, 0.95, 0.99)]
     for balanced, composition in kinds:
         for shape, accuracy, spread in worlds if composition == "same" else worlds[1::2]:
-            found = [
+            shares = [
                 min(
                     share_coverage(accuracy, spread, n_groups=n, n_wells=w, repeats=repeats, seed=seed,
                                    balanced=balanced, composition=composition, shape=shape)
@@ -133,21 +133,21 @@ def share_table(repeats: int, seed: int) -> Iterator[bool]:
                 for n in (*few, *N_GROUPS)
             ]  # fmt: skip
             name = f"{'balanced ' if balanced else ''}{composition}, {accuracy}, spread {spread}"
-            print(f"{name:44}" + "".join(f"{100 * one:6.1f}{' ' if one >= limit else '*'}" for one in found))
-            yield min(found[len(few) :]) >= limit
+            print(f"{name:44}" + "".join(f"{100 * share:6.1f}{' ' if share >= limit else '*'}" for share in shares))
+            yield min(shares[len(few) :]) >= limit
 
 
 def failing_table(repeats: int, seed: int) -> None:
     print("where it fails: a few groups fail wholly while most are near perfect (beta), which no few groups can tell")
     for accuracy, spread in ((0.1, 0.15), (0.95, 0.05), (0.95, 0.1), (0.95, 0.15), (0.99, 0.05)):
-        found = [
+        shares = [
             min(share_coverage(accuracy, spread, n_groups=n, n_wells=w, repeats=repeats, seed=seed, shape="beta")
                 for w in N_WELLS)
             for n in N_GROUPS
         ]  # fmt: skip
         print(
             f"{f'beta, {accuracy}, standard deviation {spread}':44}{'':21}"
-            + "".join(f"{100 * one:6.1f} " for one in found)
+            + "".join(f"{100 * share:6.1f} " for share in shares)
         )
 
 
@@ -156,14 +156,14 @@ def mean_table(repeats: int, seed: int) -> Iterator[bool]:
     limit = COVERED - 3 * np.sqrt(COVERED * (1 - COVERED) / repeats)
     for skewness in (0.0, 1.0, 2.0):
         for uneven in (0.0, 0.5, 0.8):
-            for alike in (0.0, 0.1, 0.5):
-                found = [
-                    mean_coverage(alike, n_groups=n, repeats=repeats, seed=seed, skewness=skewness, uneven=uneven)
+            for correlation in (0.0, 0.1, 0.5):
+                shares = [
+                    mean_coverage(correlation, n_groups=n, repeats=repeats, seed=seed, skewness=skewness, uneven=uneven)
                     for n in N_GROUPS
                 ]
-                name = f"skewness {skewness}, sizes {uneven}, intraclass correlation {alike}"
-                print(f"{name:65}" + "".join(f"{100 * one:6.1f}{' ' if one >= limit else '*'}" for one in found))
-                yield skewness > 1 or min(found) >= limit
+                name = f"skewness {skewness}, sizes {uneven}, intraclass correlation {correlation}"
+                print(f"{name:65}" + "".join(f"{100 * share:6.1f}{' ' if share >= limit else '*'}" for share in shares))
+                yield skewness > 1 or min(shares) >= limit
 
 
 def p_table(repeats: int, seed: int) -> Iterator[bool]:
@@ -180,10 +180,10 @@ def p_table(repeats: int, seed: int) -> Iterator[bool]:
 def main() -> int:
     measure.hold_one_thread()
     repeats, seed = int(sys.argv[1]) if len(sys.argv) > 1 else 1000, 1
-    kept = [*p_table(repeats, seed), *share_table(repeats, seed)]
+    verdicts = [*p_table(repeats, seed), *share_table(repeats, seed)]
     failing_table(repeats, seed)
-    kept += mean_table(repeats, seed)
-    return 0 if all(kept) else 1
+    verdicts += mean_table(repeats, seed)
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

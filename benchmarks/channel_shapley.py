@@ -22,7 +22,7 @@ CHANNELS = 6
 
 
 def prepare(
-    which: str, *, backbone: str = "densenet161", sites: int = 2, size: int = 128
+    variant: str, *, backbone: str = "densenet161", sites: int = 2, size: int = 128
 ) -> Callable[[], torch.Tensor]:
     config = ModelConfig(backbone=backbone, n_channels=CHANNELS, n_perturbations=1139, n_cell_types=4)
     model = build_classifier(config, seed=1).eval()
@@ -54,48 +54,48 @@ def prepare(
             )
         return values[:, :, 0, 0]
 
-    return {"forward": forward, "ours": ours, "ours, bf16": lambda: ours(bf16=True), "captum": captum}[which]
+    return {"forward": forward, "ours": ours, "ours, bf16": lambda: ours(bf16=True), "captum": captum}[variant]
 
 
-def against_forward(kept: list[bool]) -> None:
+def against_forward(verdicts: list[bool]) -> None:
     variants = {name: prepare(name) for name in ("forward", "ours", "ours, bf16")}
-    apart = (variants["ours"]() - variants["ours, bf16"]()).abs().max().item()
-    kept.append(measure.verdict("DenseNet-161, difference of values under bf16", apart, at_most=2e-2))
+    difference = (variants["ours"]() - variants["ours, bf16"]()).abs().max().item()
+    verdicts.append(measure.verdict("DenseNet-161, difference of values under bf16", difference, at_most=2e-2))
     times = measure.time_variants(variants, rounds=5, warmups=1)
     measure.show_times(times)
     forward = times["forward"].median
     for name, limit in (("ours", 60.0), ("ours, bf16", 30.0)):
-        kept.append(measure.verdict(f"DenseNet-161, {name} / forward", times[name].median / forward, at_most=limit))
+        verdicts.append(measure.verdict(f"DenseNet-161, {name} / forward", times[name].median / forward, at_most=limit))
 
 
-def against_forward_of_stains(kept: list[bool]) -> None:
+def against_forward_of_stains(verdicts: list[bool]) -> None:
     variants = {name: prepare(name, backbone="efficientnet_lite0") for name in ("forward", "ours")}
     times = measure.time_variants(variants, rounds=5, warmups=1)
     measure.show_times(times)
     ratio = times["ours"].median / times["forward"].median
-    kept.append(measure.verdict("EfficientNet-Lite0 for each stain, ours / forward", ratio, at_most=3))
+    verdicts.append(measure.verdict("EfficientNet-Lite0 for each stain, ours / forward", ratio, at_most=3))
 
 
-def against_captum(kept: list[bool]) -> None:
+def against_captum(verdicts: list[bool]) -> None:
     variants = {name: prepare(name, sites=1, size=64) for name in ("ours", "captum")}
-    found: dict[str, torch.Tensor] = {}
+    values: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Callable[[], None]:
-        return lambda: found.update({name: variants[name]()})
+        return lambda: values.update({name: variants[name]()})
 
     times = measure.time_variants({name: keep(name) for name in variants}, rounds=1, warmups=0)
     measure.show_times(times)
-    apart = 1e6 * (found["ours"] - found["captum"]).abs().max().item()
-    kept.append(measure.verdict("difference of values from captum's, in 1e-6", apart, at_most=10))
-    kept.append(measure.verdict("time, ours / captum", times["ours"].median / times["captum"].median, at_most=1.0))
+    difference = 1e6 * (values["ours"] - values["captum"]).abs().max().item()
+    verdicts.append(measure.verdict("difference of values from captum's, in 1e-6", difference, at_most=10))
+    verdicts.append(measure.verdict("time, ours / captum", times["ours"].median / times["captum"].median, at_most=1.0))
 
 
 def main() -> int:
-    kept: list[bool] = []
-    against_forward(kept)
-    against_forward_of_stains(kept)
-    against_captum(kept)
-    return 0 if all(kept) else 1
+    verdicts: list[bool] = []
+    against_forward(verdicts)
+    against_forward_of_stains(verdicts)
+    against_captum(verdicts)
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -52,16 +52,16 @@ class Step:
         logits, cosines = self.linear(self.embedding), self.cosine(self.embedding)
         return composite_loss(logits, cosines, labels, margin_share=SHARE, scale=SCALE, margin=MARGIN)
 
-    def step(self, which: str) -> torch.Tensor:
+    def step(self, variant: str) -> torch.Tensor:
         """Forward and backward, gradients thrown away."""
-        loss = getattr(self, which)()
-        arc = self.theirs.W if which == "both_labels" else self.cosine.weight
+        loss = getattr(self, variant)()
+        arc = self.theirs.W if variant == "both_labels" else self.cosine.weight
         torch.autograd.grad(loss, [self.embedding, self.linear.weight, self.linear.bias, arc])
         return loss
 
 
 def main() -> int:
-    kept = []
+    verdicts = []
     for sites in (24, 64, 256):
         step = Step(sites)
         print(f"{sites} sites")
@@ -72,10 +72,10 @@ def main() -> int:
         times = measure.time_variants(variants, rounds=9, warmups=3, calls=3)
         measure.show_times(times)
         theirs, ours = times.values()
-        kept.append(measure.verdict("times faster", theirs.median / ours.median, at_least=2))
-        apart = abs(step.ours().item() / step.both_labels().item() - 1)
-        kept.append(measure.verdict("relative difference of the losses, in 1e-6", apart * 1e6, at_most=2))
-    return 0 if all(kept) else 1
+        verdicts.append(measure.verdict("times faster", theirs.median / ours.median, at_least=2))
+        difference = abs(step.ours().item() / step.both_labels().item() - 1)
+        verdicts.append(measure.verdict("relative difference of the losses, in 1e-6", difference * 1e6, at_most=2))
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -124,25 +124,25 @@ def main() -> int:
         print("OpenVINO is absent: no time of a peer (pip install openvino)")
     else:
         variants |= openvino(model, images)
-    found = {name: call() for name, call in variants.items()}
-    expected = found["eager fp32"]
-    cosines = {name: cosine(embedding, expected) for name, embedding in found.items()}
+    outputs = {name: call() for name, call in variants.items()}
+    expected = outputs["eager fp32"]
+    cosines = {name: cosine(embedding, expected) for name, embedding in outputs.items()}
     for name, value in {**cosines, "another site": cosine(expected, expected.roll(1, 0))}.items():
         print(f"{name:40s} cosine with eager fp32, least of {SITES} sites: {value:.6f}")
-    moved = (found["fp32, norms folded"] - expected).abs().max() / expected.abs().max()
-    kept = [
-        measure.verdict("difference of folding, in 1e-6", 1e6 * float(moved), at_most=100),
+    difference = (outputs["fp32, norms folded"] - expected).abs().max() / expected.abs().max()
+    verdicts = [
+        measure.verdict("difference of folding, in 1e-6", 1e6 * float(difference), at_most=100),
         measure.verdict("1 - cosine of precision=bf16, in 1e-6", 1e6 * (1 - cosines["precision=bf16"]), at_most=1000),
     ]
     times = measure.time_variants(variants, rounds=ROUNDS, warmups=0)
     measure.show_times(times)
     ours = times["precision=bf16"].median
     for name in ("eager fp32", "eager fp32, channels last"):
-        kept.append(measure.verdict(f"time, {name} / precision=bf16", times[name].median / ours, at_least=2.2))
+        verdicts.append(measure.verdict(f"time, {name} / precision=bf16", times[name].median / ours, at_least=2.2))
     for name in times:
         if name.startswith("OpenVINO"):
             measure.verdict(f"time, {name} / precision=bf16", times[name].median / ours)
-    return 0 if all(kept) else 1
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -32,81 +32,81 @@ DRAWS = 99
 STAINS = 4
 
 
-def _followed(rng: np.random.Generator, *, sites: int, alike: bool) -> tuple[np.ndarray, np.ndarray]:
+def _null_answers(rng: np.random.Generator, *, sites: int, alike: bool) -> tuple[np.ndarray, np.ndarray]:
     """Correlation of every stain with a random map, and with others: [site, stain] and [site, draw, stain]."""
     maps = random_smooth_maps(DRAWS + sites, grid=(4, 4), size=(16, 16), rng=rng)
     images = random_smooth_maps(sites * STAINS, grid=(8, 8), size=(16, 16), rng=rng).enlarged()
     scores = null_correlation(maps, images.reshape(sites, STAINS, 16, 16))
-    own = np.zeros(sites, dtype=int) if alike else np.arange(sites)
-    return scores[np.arange(sites), own], scores[:, sites:]
+    target_columns = np.zeros(sites, dtype=int) if alike else np.arange(sites)
+    return scores[np.arange(sites), target_columns], scores[:, sites:]
 
 
 def map_of_site(rng: np.random.Generator) -> float:
-    observed, null = _followed(rng, sites=1, alike=False)
+    observed, null = _null_answers(rng, sites=1, alike=False)
     return float(p_values(observed, null)[0, 0])
 
 
 def map_of_site_largest(rng: np.random.Generator) -> float:
-    observed, null = _followed(rng, sites=1, alike=False)
+    observed, null = _null_answers(rng, sites=1, alike=False)
     return min(1.0, STAINS * float(p_values(observed, null)[0, observed[0].argmax()]))
 
 
 def map_of_well(rng: np.random.Generator) -> float:
-    observed, null = _followed(rng, sites=3, alike=True)
+    observed, null = _null_answers(rng, sites=3, alike=True)
     mean = mean_over_sites(null, rng=rng, groups=["B02"] * 3)
     return float(p_values(observed.mean(0)[None], mean[None])[0, 0])
 
 
 def map_overall(rng: np.random.Generator) -> float:
-    wells = [_followed(rng, sites=3, alike=True) for _ in range(6)]
+    wells = [_null_answers(rng, sites=3, alike=True) for _ in range(6)]
     observed, null = (np.concatenate(one) for one in zip(*wells, strict=True))
     names = [f"B{well:02d}" for well in range(6) for _ in range(3)]
     return float(p_values(observed.mean(0)[None], mean_over_sites(null, rng=rng, groups=names)[None])[0, 0])
 
 
-def _untreated(rng: np.random.Generator, *, sites: int) -> np.ndarray:
+def _p_of_untreated_well(rng: np.random.Generator, *, sites: int) -> np.ndarray:
     """P of the sites of a well that is untreated itself, beside 39 untreated wells."""
-    beside = rng.normal(size=(39, 1))
+    control_score = rng.normal(size=(39, 1))
     return control_p_value(
         np.repeat(rng.normal(size=(1, 1)), sites, axis=0) + 0.3 * rng.normal(size=(sites, 1)) * (sites > 1),
         ["own"] * sites,
-        control_scores=beside + 0.3 * rng.normal(size=(39, 1)) * (sites > 1),
+        control_scores=control_score + 0.3 * rng.normal(size=(39, 1)) * (sites > 1),
         control_wells=[f"c{k}" for k in range(39)],
     )
 
 
 def stain_of_site(rng: np.random.Generator) -> float:
-    return float(_untreated(rng, sites=1)[0, 0])
+    return float(_p_of_untreated_well(rng, sites=1)[0, 0])
 
 
 def stain_of_well(rng: np.random.Generator) -> float:
-    return float(combine_p_values(_untreated(rng, sites=3))[0])
+    return float(combine_p_values(_p_of_untreated_well(rng, sites=3))[0])
 
 
-def _explained(rng: np.random.Generator, *, by_perturbation: float) -> tuple[pd.DataFrame, np.ndarray]:
+def _null_scores(rng: np.random.Generator, *, by_perturbation: float) -> tuple[pd.DataFrame, np.ndarray]:
     """Two sites of each of three wells of eight perturbations, whose stains are drawn at random."""
     perturbation, well, site = (one.ravel() for one in np.indices((8, 3, 2)))
     table = pd.DataFrame({"Metadata_Experiment": "E1", "Metadata_Plate": "1"}, index=range(len(well)))
     table["Metadata_Well"] = [f"{p}-{w}" for p, w in zip(perturbation, well, strict=True)]
     table["explained"] = [f"p{k}" for k in perturbation]
     of_well = rng.normal(size=(8, 3, STAINS))[perturbation, well]
-    shared = by_perturbation * rng.normal(size=(8, STAINS))[perturbation]
-    return table, shared + of_well + 0.1 * rng.normal(size=(len(site), STAINS))
+    perturbation_effect = by_perturbation * rng.normal(size=(8, STAINS))[perturbation]
+    return table, perturbation_effect + of_well + 0.1 * rng.normal(size=(len(site), STAINS))
 
 
 def stain_overall(rng: np.random.Generator) -> float:
-    table, values = _explained(rng, by_perturbation=2.0)
+    table, values = _null_scores(rng, by_perturbation=2.0)
     return float(_shuffle_nulls("shapley", {"shapley": values}, table, rng=rng, n_draws=DRAWS)["p"][0])
 
 
 def stain_overall_largest(rng: np.random.Generator) -> float:
-    table, values = _explained(rng, by_perturbation=2.0)
-    said = _shuffle_nulls("shapley", {"shapley": values}, table, rng=rng, n_draws=DRAWS)
-    return float(min(said["p_family"]))
+    table, values = _null_scores(rng, by_perturbation=2.0)
+    result = _shuffle_nulls("shapley", {"shapley": values}, table, rng=rng, n_draws=DRAWS)
+    return float(min(result["p_family"]))
 
 
 def stain_of_perturbation(rng: np.random.Generator) -> float:
-    table, values = _explained(rng, by_perturbation=0.0)
+    table, values = _null_scores(rng, by_perturbation=0.0)
     return min(_family_p_by_well(values[:30], table["Metadata_Well"].tolist()[:30], rng=rng, n_draws=DRAWS))
 
 
@@ -119,9 +119,9 @@ def stain_by_labels(rng: np.random.Generator) -> float:
         look[experiment == k, :, 2 * k : 2 * k + 2] = 2.0
     scores = look + rng.normal(size=look.shape)
     wells = [f"{e}-{w}" for e, w in zip(experiment, well, strict=True)]
-    within = [str(e) for e in experiment]
-    found = labels_null(scores, targets, rng=rng, groups=wells, within=within, n_draws=DRAWS)
-    return 1.0 if found is None else float(found.p[0])
+    experiments = [str(e) for e in experiment]
+    result = labels_null(scores, targets, rng=rng, groups=wells, within=experiments, n_draws=DRAWS)
+    return 1.0 if result is None else float(result.p[0])
 
 
 def _areas(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -154,8 +154,8 @@ def _cells(rng: np.random.Generator) -> dict[str, Any]:
 def cells_of_site(rng: np.random.Generator) -> float:
     maps = random_smooth_maps(1, grid=(4, 4), size=(32, 32), rng=rng).enlarged()
     image = 1000 * random_smooth_maps(1, grid=(8, 8), size=(32, 32), rng=rng, smoothness=0.5).enlarged()
-    found = cells.overlap_with_cells(maps, image[:, None], nuclear=0, grid=(4, 4), rng=rng, n_maps=19)
-    return float(found.table["cells_p"].iloc[0])
+    result = cells.overlap_with_cells(maps, image[:, None], nuclear=0, grid=(4, 4), rng=rng, n_maps=19)
+    return float(result.table["cells_p"].iloc[0])
 
 
 def cells_overall(rng: np.random.Generator) -> float:
@@ -173,8 +173,8 @@ def edge(rng: np.random.Generator) -> float:
         )
         for k in range(4)
     ]  # fmt: skip
-    found = edge_effect(pd.concat(plates, ignore_index=True), seed=int(rng.integers(2**31)))
-    return 1.0 if found is None else found.p_value
+    result = edge_effect(pd.concat(plates, ignore_index=True), seed=int(rng.integers(2**31)))
+    return 1.0 if result is None else result.p_value
 
 
 def leak(rng: np.random.Generator) -> float:
@@ -198,16 +198,16 @@ def embeddings(rng: np.random.Generator) -> float:
 
 def junk(rng: np.random.Generator) -> float:
     templates = rng.normal(size=(12, 5))
-    found = unused_class_separation(templates, rng.permutation(12) < 4, k=3, rng=rng, n_draws=39)
-    return 1.0 if found is None else float(found["p_mean_cosine"])
+    result = unused_class_separation(templates, rng.permutation(12) < 4, k=3, rng=rng, n_draws=39)
+    return 1.0 if result is None else float(result["p_mean_cosine"])
 
 
 def filters(rng: np.random.Generator) -> float:
     weights = rng.normal(size=(8, 6))
-    said = compare_with_nulls(
+    result = compare_with_nulls(
         weights, Thresholds(), nulls={"shuffled": [shuffle_filters(weights, rng) for _ in range(39)]}
     )
-    return float(said["variation"]["shuffled"]["p"])
+    return float(result["variation"]["shuffled"]["p"])
 
 
 @dataclasses.dataclass(frozen=True)

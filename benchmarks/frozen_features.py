@@ -61,13 +61,13 @@ def train_once(screen: Screen, out: Path, *, epochs: int, changes: tuple[str, ..
     folds = hold_out(screen, column="experiment", values=["U2OS-04"])
     config = resolve_config("small", ["correction.method=none", "precision=fp32", *changes], epochs=epochs)
     run = start_run(screen, folds, config, out)
-    began = time.process_time()
+    start = time.process_time()
     train(run, advance=no_progress, say=no_progress)
-    spent = time.process_time() - began
+    seconds = time.process_time() - start
     predict_run(run, screen)
     table = Predictions.read(run.predictions, level="site", views=8).table
-    held = table[table["Metadata_Fold"] == "held_out"]
-    return spent, float(np.mean(held["perturbation"] == held["predicted"]))
+    held_out = table[table["Metadata_Fold"] == "held_out"]
+    return seconds, float(np.mean(held_out["perturbation"] == held_out["predicted"]))
 
 
 def main() -> int:
@@ -75,22 +75,24 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--sites", type=int, default=640)
     arguments.add_argument("--epochs", type=int, default=60)
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     measure.hold_one_thread()
     with tempfile.TemporaryDirectory() as folder:
-        screen = make_screen(Path(folder), n_sites=asked.sites)
-        once = train_once(screen, Path(folder) / "once", epochs=asked.epochs, changes=())
-        every = train_once(screen, Path(folder) / "every", epochs=asked.epochs, changes=(NEVER,))
-        hook = register_module_forward_hook(lambda module, given, found: None)
-        before = train_once(screen, Path(folder) / "before", epochs=asked.epochs, changes=(NEVER,))
+        screen = make_screen(Path(folder), n_sites=options.sites)
+        features_once = train_once(screen, Path(folder) / "once", epochs=options.epochs, changes=())
+        images_each_epoch = train_once(screen, Path(folder) / "every", epochs=options.epochs, changes=(NEVER,))
+        hook = register_module_forward_hook(lambda module, inputs, output: None)
+        before = train_once(screen, Path(folder) / "before", epochs=options.epochs, changes=(NEVER,))
         hook.remove()
-    print(f"{len(screen.sites)} sites of {screen.card.shape}, {asked.epochs} epochs, one thread")
-    print(f"features once     {once[0]:8.1f} CPU s, accuracy {once[1]:.3f}")
-    print(f"images each epoch {every[0]:8.1f} CPU s, accuracy {every[1]:.3f}")
+    print(f"{len(screen.sites)} sites of {screen.card.shape}, {options.epochs} epochs, one thread")
+    print(f"features once     {features_once[0]:8.1f} CPU s, accuracy {features_once[1]:.3f}")
+    print(f"images each epoch {images_each_epoch[0]:8.1f} CPU s, accuracy {images_each_epoch[1]:.3f}")
     print(f"the same by layers {before[0]:7.1f} CPU s, accuracy {before[1]:.3f}")
-    measure.verdict("CPU time, images each epoch / features once", every[0] / once[0])
-    kept = measure.verdict("CPU time, images each epoch by layers / features once", before[0] / once[0], at_least=LIMIT)
-    return 0 if kept else 1
+    measure.verdict("CPU time, images each epoch / features once", images_each_epoch[0] / features_once[0])
+    holds = measure.verdict(
+        "CPU time, images each epoch by layers / features once", before[0] / features_once[0], at_least=LIMIT
+    )
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from distangle.model import ModelConfig, build_classifier, find_layer
 SITES, SIZE = 8, 192
 
 
-def prepare(which: str) -> Callable[[], torch.Tensor]:
+def prepare(variant: str) -> Callable[[], torch.Tensor]:
     config = ModelConfig(backbone="densenet161", n_channels=6, n_perturbations=1139, n_cell_types=4, final_relu=False)
     model = build_classifier(config, seed=1).eval()
     generator = torch.Generator().manual_seed(1)
@@ -47,16 +47,18 @@ def prepare(which: str) -> Callable[[], torch.Tensor]:
         return maps[:, 0].detach()
 
     def textbook() -> torch.Tensor:
-        kept = []
+        activations = []
         layer = find_layer(model, "features.norm5")
-        hook = layer.register_forward_hook(lambda _, given, made: (made.retain_grad(), kept.append(made))[0])
+        hook = layer.register_forward_hook(
+            lambda _, inputs, output: (output.retain_grad(), activations.append(output))[0]
+        )
         try:
             model.zero_grad()
             model(images, cell_types).logits.gather(1, targets[:, None]).sum().backward()
         finally:
             hook.remove()
-        weights = kept[0].grad.mean((2, 3), keepdim=True)
-        return (weights * kept[0].detach()).sum(1).clamp(min=0)
+        weights = activations[0].grad.mean((2, 3), keepdim=True)
+        return (weights * activations[0].detach()).sum(1).clamp(min=0)
 
     return {
         "one forward pass": forward,
@@ -65,10 +67,10 @@ def prepare(which: str) -> Callable[[], torch.Tensor]:
         "textbook, last maps": textbook,
         "captum, last maps": lambda: captum("features.norm5"),
         "captum, denseblock4": lambda: captum("features.denseblock4"),
-    }[which]
+    }[variant]
 
 
-def apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+def max_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Largest difference of maps that have their maximum at 1."""
     ours, theirs = (maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-30) for maps in (ours, theirs))
     return (ours - theirs).abs().max().item()
@@ -78,33 +80,35 @@ def main() -> int:
     names = ["one forward pass", "ours, last maps", "ours, denseblock4", "textbook, last maps"]
     names += ["captum, last maps", "captum, denseblock4"]
     variants = {name: prepare(name) for name in names}
-    kept = [
+    verdicts = [
         measure.verdict(
             f"difference of maps, {layer}, in 1e-6",
-            1e6 * apart(variants[f"ours, {layer}"](), variants[f"captum, {layer}"]()),
+            1e6 * max_difference(variants[f"ours, {layer}"](), variants[f"captum, {layer}"]()),
             at_most=20,
         )
         for layer in ("last maps", "denseblock4")
     ]
-    difference = apart(variants["ours, last maps"](), variants["textbook, last maps"]())
-    kept.append(measure.verdict("difference of maps, textbook, in 1e-6", 1e6 * difference, at_most=20))
+    difference = max_difference(variants["ours, last maps"](), variants["textbook, last maps"]())
+    verdicts.append(measure.verdict("difference of maps, textbook, in 1e-6", 1e6 * difference, at_most=20))
     times = measure.time_variants(variants, rounds=5, warmups=0)
     measure.show_times(times)
     memories = {name: measure.peak_memory(prepare, name, calls=1) for name in names}
     measure.show_memory(memories)
     forward = times["one forward pass"].median
     faster = times["textbook, last maps"].median / times["ours, last maps"].median
-    kept.append(measure.verdict("time, textbook / ours, last maps", faster, at_least=2.5))
+    verdicts.append(measure.verdict("time, textbook / ours, last maps", faster, at_least=2.5))
     for layer in ("last maps", "denseblock4"):
         ours, captum = f"ours, {layer}", f"captum, {layer}"
-        kept.append(measure.verdict(f"time, {ours} / forward", times[ours].median / forward, at_most=1.05))
-        kept.append(measure.verdict(f"time, {ours} / captum", times[ours].median / times[captum].median, at_most=1.0))
-        kept.append(
+        verdicts.append(measure.verdict(f"time, {ours} / forward", times[ours].median / forward, at_most=1.05))
+        verdicts.append(
+            measure.verdict(f"time, {ours} / captum", times[ours].median / times[captum].median, at_most=1.0)
+        )
+        verdicts.append(
             measure.verdict(
                 f"added memory, {ours} / captum", memories[ours].added / memories[captum].added, at_most=0.4
             )
         )
-    return 0 if all(kept) else 1
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

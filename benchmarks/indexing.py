@@ -27,8 +27,10 @@ PNG_BYTES, N_PNG = 90_000, 600
 def wells() -> list[tuple[str, int, str]]:
     experiments = [f"{name}-{k + 1:02d}" for name, n in CELL_TYPES.items() for k in range(n)]
     names = [f"{row}{column:02d}" for row in ROWS for column in COLUMNS]
-    every = [(one, plate, well) for one in experiments for plate in range(1, PLATES + 1) for well in names]
-    return every[:N_WELLS]
+    all_wells = [
+        (experiment, plate, well) for experiment in experiments for plate in range(1, PLATES + 1) for well in names
+    ]
+    return all_wells[:N_WELLS]
 
 
 def make_screen(folder: Path) -> None:
@@ -36,34 +38,34 @@ def make_screen(folder: Path) -> None:
     lines = ["id_code,experiment,plate,well,sirna"]
     for k, (experiment, plate, well) in enumerate(wells()):
         lines.append(f"{experiment}_{plate}_{well},{experiment},{plate},{well},sirna_{k * 7919 % 1108}")
-        into = folder / "train" / experiment / f"Plate{plate}"
+        plate_folder = folder / "train" / experiment / f"Plate{plate}"
         if well == "B02":
-            into.mkdir(parents=True)
+            plate_folder.mkdir(parents=True)
         for site in range(1, N_SITES + 1):
             for channel in range(1, N_CHANNELS + 1):
-                opened = os.open(f"{into}/{well}_s{site}_w{channel}.png", os.O_CREAT | os.O_WRONLY)
-                os.ftruncate(opened, 1)  # a file of no byte at all is refused; this one takes no room either
-                os.close(opened)
+                descriptor = os.open(f"{plate_folder}/{well}_s{site}_w{channel}.png", os.O_CREAT | os.O_WRONLY)
+                os.ftruncate(descriptor, 1)  # a file of no byte at all is refused; this one takes no room either
+                os.close(descriptor)
     (folder / "train.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def indexing(folder: Path) -> bool:
+def time_indexing(folder: Path) -> bool:
     make_screen(folder)
-    began, wall = time.process_time(), time.perf_counter()
+    start, wall = time.process_time(), time.perf_counter()
     screen = index(folder, layout="rxrx1", hash_files=False)
-    cpu, wall = time.process_time() - began, time.perf_counter() - wall
+    cpu, wall = time.process_time() - start, time.perf_counter() - wall
     assert len(screen.sites) == screen.card.found == N_WELLS * N_SITES, screen.card  # noqa: S101
-    began = time.process_time()
+    start = time.process_time()
     for place, _, files in os.walk(folder):
         for name in files:
             Path(place, name).stat()
     n_sites = len(screen.sites)
     print(f"{N_WELLS:,} wells, {n_sites:,} sites, {n_sites * N_CHANNELS:,} files: {wall:.1f} s wall")
-    print(f"asking the system for every file (limit): {time.process_time() - began:.2f} s CPU")
+    print(f"asking the system for every file (limit): {time.process_time() - start:.2f} s CPU")
     return measure.verdict("seconds of CPU to index RxRx1", cpu, at_most=20.0)
 
 
-def hashing(folder: Path) -> bool:
+def time_hashing(folder: Path) -> bool:
     paths = [folder / f"{k}.png" for k in range(N_PNG)]
     for path in paths:
         path.write_bytes(os.urandom(PNG_BYTES))
@@ -85,11 +87,11 @@ def hashing(folder: Path) -> bool:
 
 def statistics() -> bool:
     JIT_THRESHOLD.count(1 << 40)
-    kept = []
+    verdicts = []
     for dtype in ("uint8", "uint16"):
         image = np.random.default_rng(0).poisson(12, (N_CHANNELS, 512, 512)).astype(dtype)
-        found = channel_statistics(image)
-        np.testing.assert_allclose(found, [[p.mean() for p in image], [p.std() for p in image]], rtol=1e-7)  # float32
+        moments = channel_statistics(image)
+        np.testing.assert_allclose(moments, [[p.mean() for p in image], [p.std() for p in image]], rtol=1e-7)  # float32
         copy = np.empty_like(image)
         times = measure.time_variants(
             {
@@ -103,18 +105,18 @@ def statistics() -> bool:
         )
         measure.show_times(times)
         first, ours, *_ = (timing.median for timing in times.values())
-        kept.append(measure.verdict(f"numpy / ours, {dtype}", first / ours, at_least=20.0))
-    return all(kept)
+        verdicts.append(measure.verdict(f"numpy / ours, {dtype}", first / ours, at_least=20.0))
+    return all(verdicts)
 
 
 def main() -> int:
     print(f"load average {os.getloadavg()[0]:.1f}")
     in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
     with tempfile.TemporaryDirectory() as name:
-        kept = [statistics(), hashing(Path(name))]
+        verdicts = [statistics(), time_hashing(Path(name))]
     with tempfile.TemporaryDirectory(dir=in_memory) as name:
-        kept.append(indexing(Path(name)))
-    return 0 if all(kept) else 1
+        verdicts.append(time_indexing(Path(name)))
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def hooks(model: PerturbationClassifier) -> int:
 
 def tensors() -> int:
     gc.collect()
-    return sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects())
+    return sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
 
 
 def main() -> int:
@@ -33,14 +33,14 @@ def main() -> int:
     ).eval()
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 4, 48, 48, generator=generator)
-    given = (model, SiteBatch(images=images, cell_types=torch.eye(2), targets=torch.tensor([1, 4])))
+    arguments = (model, SiteBatch(images=images, cell_types=torch.eye(2), targets=torch.tensor([1, 4])))
     kinds = {
-        "Grad-CAM, last maps": lambda: attribution_map(*given),
-        "Grad-CAM, within": lambda: attribution_map(*given, layer="features.denseblock2"),
-        "LayerCAM": lambda: attribution_map(*given, method="layer_cam", layer="features.denseblock2"),
-        "Shapley": lambda: channel_shapley(*given),
+        "Grad-CAM, last maps": lambda: attribution_map(*arguments),
+        "Grad-CAM, within": lambda: attribution_map(*arguments, layer="features.denseblock2"),
+        "LayerCAM": lambda: attribution_map(*arguments, method="layer_cam", layer="features.denseblock2"),
+        "Shapley": lambda: channel_shapley(*arguments),
     }
-    kept = []
+    verdicts = []
     for name, call in kinds.items():
         for _ in range(WARM):
             call()
@@ -48,11 +48,11 @@ def main() -> int:
         for _ in range(CALLS - WARM):
             call()
         after = hooks(model), tensors(), measure.resident()
-        kept.append(measure.verdict(f"hooks left by {CALLS} calls of {name}", after[0] - before[0], at_most=0))
-        kept.append(measure.verdict(f"tensors left by {CALLS} calls of {name}", after[1] - before[1], at_most=0))
-        more = (after[2] - before[2]) / 2**20
-        kept.append(measure.verdict(f"memory left by {CALLS} calls of {name}, MiB", more, at_most=8))
-    return 0 if all(kept) else 1
+        verdicts.append(measure.verdict(f"hooks left by {CALLS} calls of {name}", after[0] - before[0], at_most=0))
+        verdicts.append(measure.verdict(f"tensors left by {CALLS} calls of {name}", after[1] - before[1], at_most=0))
+        memory_growth = (after[2] - before[2]) / 2**20
+        verdicts.append(measure.verdict(f"memory left by {CALLS} calls of {name}, MiB", memory_growth, at_most=8))
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

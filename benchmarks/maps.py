@@ -24,18 +24,18 @@ def profiles(rows: int) -> np.ndarray:
     return (3 * groups + 0.1 * rng.normal(size=(rows, 64)) @ rng.normal(size=(64, FEATURES))).astype(np.float32)
 
 
-def prepare(kind: str, given: np.ndarray) -> Callable[[], np.ndarray]:
+def prepare(kind: str, vectors: np.ndarray) -> Callable[[], np.ndarray]:
     """Return a map of the profiles by ours or the peer."""
     if kind == "ours":
 
         def ours() -> np.ndarray:
-            result = map_profiles(given, neighbors=PERPLEXITY)
+            result = map_profiles(vectors, neighbors=PERPLEXITY)
             return np.stack([result.x, result.y], axis=1)
 
         return ours
     from sklearn.manifold import TSNE
 
-    directions = unit(given).astype(np.float32)
+    directions = unit(vectors).astype(np.float32)
     return lambda: TSNE(perplexity=PERPLEXITY, init="random", random_state=0, n_jobs=1).fit_transform(directions)
 
 
@@ -48,25 +48,27 @@ def nearest(values: np.ndarray) -> np.ndarray:
 
 def main(rows: int) -> int:
     """Print the times and the shares of neighbors that stay."""
-    given = profiles(rows)
-    map_profiles(given[:100])  # imports and compilation
-    calls, points = {kind: prepare(kind, given) for kind in ("scikit-learn", "ours")}, {}
+    vectors = profiles(rows)
+    map_profiles(vectors[:100])  # imports and compilation
+    calls, points = {kind: prepare(kind, vectors) for kind in ("scikit-learn", "ours")}, {}
 
     def keep(kind: str) -> Callable[[], None]:
         return lambda: points.update({kind: calls[kind]()})
 
     times = measure.time_variants({kind: keep(kind) for kind in calls}, rounds=1, warmups=0)
     measure.show_times(times)
-    full, kept = nearest(unit(given)), {}
+    full, full_shares = nearest(unit(vectors)), {}
     for kind, places in points.items():
-        same = [len(np.intersect1d(a, b)) for a, b in zip(full, nearest(places), strict=True)]
-        kept[kind] = float(np.mean(same)) / NEIGHBORS
-        print(f"{kind}: {kept[kind]:.3f} of {NEIGHBORS} neighbors stay")
+        n_common = [len(np.intersect1d(a, b)) for a, b in zip(full, nearest(places), strict=True)]
+        full_shares[kind] = float(np.mean(n_common)) / NEIGHBORS
+        print(f"{kind}: {full_shares[kind]:.3f} of {NEIGHBORS} neighbors stay")
     verdicts = [
         measure.verdict(
             "t-SNE, scikit-learn / ours", times["scikit-learn"].median / times["ours"].median, at_least=1.3
         ),
-        measure.verdict("neighbors kept, ours / scikit-learn", kept["ours"] / kept["scikit-learn"], at_least=0.98),
+        measure.verdict(
+            "neighbors kept, ours / scikit-learn", full_shares["ours"] / full_shares["scikit-learn"], at_least=0.98
+        ),
     ]
     return 0 if all(verdicts) else 1
 

@@ -136,10 +136,10 @@ def _measured_in_child(
     hold_one_thread()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of loading: start again from here
-    loaded = _resident("VmRSS")
+    start = _resident("VmRSS")
     for _ in range(calls):
         call()
-    answers.send((loaded, _resident("VmHWM")))
+    answers.send((start, _resident("VmHWM")))
 
 
 def peak_memory(prepare: Callable[..., Callable[[], object]], *arguments: object, calls: int = 2) -> Memory:
@@ -154,18 +154,18 @@ def peak_memory(prepare: Callable[..., Callable[[], object]], *arguments: object
         RuntimeError: When the child ends without an answer (its traceback is on stderr).
     """
     fresh = multiprocessing.get_context("spawn")
-    mine, its = fresh.Pipe(duplex=False)
-    child = fresh.Process(target=_measured_in_child, args=(prepare, arguments, calls, its))
+    receiver, sender = fresh.Pipe(duplex=False)
+    child = fresh.Process(target=_measured_in_child, args=(prepare, arguments, calls, sender))
     child.start()
-    its.close()
+    sender.close()
     try:
-        loaded, peak = mine.recv()
+        resident_before, peak = receiver.recv()
     except EOFError:
         child.join()
         message = f"The child process measuring {prepare.__name__}{arguments} ended with {child.exitcode}."
         raise RuntimeError(message) from None
     child.join()
-    return Memory(loaded=loaded, peak=peak)
+    return Memory(loaded=resident_before, peak=peak)
 
 
 def show_times(times: Mapping[str, Timing]) -> None:
@@ -189,10 +189,10 @@ def show_memory(memories: Mapping[str, Memory]) -> None:
         )
 
 
-def verdict(what: str, value: float, *, at_most: float | None = None, at_least: float | None = None) -> bool:
+def verdict(quantity: str, value: float, *, at_most: float | None = None, at_least: float | None = None) -> bool:
     """Print a figure beside its limit and say whether the limit holds."""
     holds = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
     limits = [] if at_most is None else [f"at most {at_most:g}"]
     limits += [] if at_least is None else [f"at least {at_least:g}"]
-    print(f"{'holds ' if holds else 'BROKEN'}  {what}: {value:.3f} (limit: {' and '.join(limits) or 'none'})")
+    print(f"{'holds ' if holds else 'BROKEN'}  {quantity}: {value:.3f} (limit: {' and '.join(limits) or 'none'})")
     return holds

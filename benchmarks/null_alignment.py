@@ -47,14 +47,16 @@ def noise(seed: int, *, n_controls: int, n_plates: int) -> Profiles:
     )
 
 
-def p_values(steps: tuple[str, ...], *, parted: bool, n_controls: int, n_plates: int) -> np.ndarray:
+def p_values(steps: tuple[str, ...], *, in_parts: bool, n_controls: int, n_plates: int) -> np.ndarray:
     """P of the perturbations of every screen, [screen, perturbation]."""
     values = []
     for seed in range(SCREENS):
         wells = noise(seed, n_controls=n_controls, n_plates=n_plates)
-        known = without_references(align(part_controls(wells, seed=seed) if parted else wells, steps))
-        names = known.table["Metadata_Perturbation"].to_numpy(dtype=object)
-        table = activity(known.features, names, control_mask(known), known.codes(PLATE), n_draws=DRAWS, seed=seed)
+        treatments = without_references(align(part_controls(wells, seed=seed) if in_parts else wells, steps))
+        names = treatments.table["Metadata_Perturbation"].to_numpy(dtype=object)
+        table = activity(
+            treatments.features, names, control_mask(treatments), treatments.codes(PLATE), n_draws=DRAWS, seed=seed
+        )
         values.append(table["p"].to_numpy())
     return np.array(values)
 
@@ -70,25 +72,25 @@ def main() -> int:
     print(f"{SCREENS} screens of {PERTURBATIONS} perturbations without effect; {REPLICATES} replicates")
     print(f"{FEATURES} features; share of p <= 0.05, with three standard errors over screens\n")
     print("| chain | controls per plate | plates | same controls | parted controls |\n| --- | --- | --- | --- | --- |")
-    kept, reason = [], "nothing"
+    rows, reason = [], "nothing"
     for chain in CHAINS:
         for n_controls in (8, 16):
             for n_plates in (1, 4):
                 cells = []
-                for parted in (False, True):
+                for in_parts in (False, True):
                     try:
-                        p = p_values(chain, parted=parted, n_controls=n_controls, n_plates=n_plates)
+                        p = p_values(chain, in_parts=in_parts, n_controls=n_controls, n_plates=n_plates)
                     except ProfileError as error:
                         cells.append("refused")
                         reason = str(error)
                         continue
                     share, error_of_share = small_share(p)
                     cells.append(f"{share:.3f} ± {3 * error_of_share:.3f}")
-                    if parted == bool(set(chain) & CONTROL_STEPS):
-                        kept.append((f"{','.join(chain)}, {n_controls}, {n_plates}", share, 0.05 + 3 * error_of_share))
+                    if in_parts == bool(set(chain) & CONTROL_STEPS):
+                        rows.append((f"{','.join(chain)}, {n_controls}, {n_plates}", share, 0.05 + 3 * error_of_share))
                 print(f"| `{','.join(chain)}` | {n_controls} | {n_plates} | {' | '.join(cells)} |", flush=True)
     print(f"\nrefused: {reason}\n")
-    return 0 if all([measure.verdict(name, share, at_most=limit) for name, share, limit in kept]) else 1
+    return 0 if all([measure.verdict(name, share, at_most=limit) for name, share, limit in rows]) else 1
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def main() -> None:
             first = Path(temporary) / next(iter(cases))
             names = sorted(path.name for path in first.iterdir())
             different = filecmp.cmpfiles(first, out, names, shallow=False)[1:]
-            same = "the same bytes" if different == ([], []) else f"DIFFERENT: {different}"
-            print(f"{name}: {seconds:.1f} s wall, {same}; load {os.getloadavg()[0]:.1f}", flush=True)
+            comparison = "the same bytes" if different == ([], []) else f"DIFFERENT: {different}"
+            print(f"{name}: {seconds:.1f} s wall, {comparison}; load {os.getloadavg()[0]:.1f}", flush=True)
 
 
 if __name__ == "__main__":

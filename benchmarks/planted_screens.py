@@ -65,11 +65,11 @@ def make_run(folder: Path, seed: int, *, epochs: int, local_share: float) -> set
     run = start_run(screen, folds, resolve_config("scratch", TRAINING, seed=seed, epochs=epochs), folder / "run")
     train(run, advance=no_progress, say=no_progress)
     predict_run(run, screen)
-    planted = read_truth(folder / "plates").perturbations
-    return {name for name, effect in planted.items() if effect.channels}
+    effects = read_truth(folder / "plates").perturbations
+    return {name for name, effect in effects.items() if effect.channels}
 
 
-def halves(wells: Profiles, names: set[str]) -> Profiles:
+def halve_perturbations(wells: Profiles, names: set[str]) -> Profiles:
     """Give the wells of some perturbations two names in turn, each on both plates of the experiments."""
     table = wells.table.copy()
     experiment, plate = (pd.factorize(table[f"Metadata_{part}"])[0] for part in ("Experiment", "Plate"))
@@ -81,8 +81,8 @@ def halves(wells: Profiles, names: set[str]) -> Profiles:
 
 def nearest_share(wells: Profiles, active: set[str]) -> tuple[int, int]:
     """Return for how many halves of a perturbation the other half is the nearest of all, and their number."""
-    treated = halves(wells.select(~control_mask(wells)), active)
-    profiles = aggregate(treated, to="perturbation", how="mean")
+    treatments = halve_perturbations(wells.select(~control_mask(wells)), active)
+    profiles = aggregate(treatments, to="perturbation", how="mean")
     nearest = nearest_and_opposite(profiles.features, profiles.table[NAME].tolist(), k=1)
     nearest = nearest[(nearest["kind"] == "nearest") & nearest["name"].str[:-2].isin(active)]
     return int((nearest["name"].str[:-2] == nearest["other"].str[:-2]).sum()), len(nearest)

@@ -84,10 +84,10 @@ def prepare(root: str, n_plates: int) -> Callable[[], object]:
     def call() -> None:
         store = ImageCache(screen, card.preprocessing, workers=1)
         predictor = part_predictor(model, card, store, PredictionOptions(views=(1, 8)))
-        stored = part_folder(predictor, folder / f"out-{n_plates}", weights_sha256="none")
-        predict_missing(predictor, stored, report=lambda *_: None, say=lambda _: None)
+        folder_of_parts = part_folder(predictor, folder / f"out-{n_plates}", weights_sha256="none")
+        predict_missing(predictor, folder_of_parts, report=lambda *_: None, say=lambda _: None)
         store.close()
-        stored.remove()
+        folder_of_parts.remove()
 
     def peer() -> None:
         with torch.no_grad():
@@ -110,12 +110,12 @@ def count_decodes(call: Callable[[], object], n_sites: int) -> float:
     """Return how often an image is decoded, on average."""
     real, n_decodes = cache.read_image, 0
 
-    def read(*arguments: object) -> np.ndarray:
+    def no_read(*arguments: object) -> np.ndarray:
         nonlocal n_decodes
         n_decodes += 1
         return real(*arguments)  # type: ignore[arg-type]
 
-    cache.read_image = read  # type: ignore[assignment]
+    cache.read_image = no_read  # type: ignore[assignment]
     try:
         call()
     finally:

@@ -31,7 +31,7 @@ def a_screen(folder: Path) -> Screen:
     return index(folder / "plates", layout="rxrx1", probe=probe_image)
 
 
-def cut(screen: Screen) -> Screen:
+def subset(screen: Screen) -> Screen:
     """`N_IMAGES` sites spread over the screen, or all of a smaller one."""
     rows = list(range(0, len(screen.sites), max(1, len(screen.sites) // N_IMAGES)))[:N_IMAGES]
     card = screen.card.model_copy(update={"found": len(rows), "indexed": len(rows), "refused": 0})
@@ -60,13 +60,13 @@ class Peers:
     def recipe(self, row: int) -> torch.Tensor:
         """A flipped image standardised by its own channels, in the order and with the calls of 2019."""
         image = np.stack([self._read(path) for path in self._names[row]], axis=2)
-        turned = np.ascontiguousarray(image[::-1])
-        floats = torch.from_numpy(turned.transpose(2, 0, 1)).contiguous().float().div(255)
+        rotated = np.ascontiguousarray(image[::-1])
+        floats = torch.from_numpy(rotated.transpose(2, 0, 1)).contiguous().float().div(255)
         flat = floats.view(len(floats), -1)
         mean, spread = flat.mean(1)[:, None, None], flat.std(1)[:, None, None]
         return (floats - mean) / spread
 
-    def tuned(self, row: int) -> np.ndarray:
+    def fast_arrays(self, row: int) -> np.ndarray:
         """The same as arrays, written for speed."""
         image = np.stack([self._read(path) for path in self._names[row]], axis=2)
         floats = np.ascontiguousarray(image[::-1].transpose(2, 0, 1)).astype(np.float32) / 255
@@ -74,7 +74,7 @@ class Peers:
         return (floats - mean) / spread
 
 
-class Ours:
+class LibraryReader:
     """The same by this library, from files or from a store, into buffers that are used again."""
 
     def __init__(self, screens: dict[str, Screen]) -> None:
@@ -105,10 +105,10 @@ class Ours:
         return self._ready
 
 
-def check_equal(peers: Peers, ours: Ours, n_images: int) -> None:
+def check_equal(peers: Peers, ours: LibraryReader, n_images: int) -> None:
     """Ours against theirs: the pixels bit by bit, the floats within rounding."""
     for row in range(n_images):
-        pixels, expected = peers.image(row), peers.tuned(row)
+        pixels, expected = peers.image(row), peers.fast_arrays(row)
         np.testing.assert_allclose(peers.recipe(row).numpy(), expected, atol=1e-4)  # torch divides by n - 1
         for kind in ("files", *STORES):
             np.testing.assert_array_equal(ours.image(kind, row), pixels)
@@ -116,10 +116,10 @@ def check_equal(peers: Peers, ours: Ours, n_images: int) -> None:
             np.testing.assert_allclose(ours.floats(kind, row)[0], expected, atol=1e-4)
 
 
-def cpu_seconds(peers: Peers, ours: Ours, n_images: int) -> dict[str, float]:
+def cpu_seconds(peers: Peers, ours: LibraryReader, n_images: int) -> dict[str, float]:
     """Median CPU seconds of `n_images` images by each reader, interleaved."""
 
-    def each(call: Callable[[int], object]) -> Callable[[], None]:
+    def for_each_row(call: Callable[[int], object]) -> Callable[[], None]:
         def run() -> None:
             for row in range(n_images):
                 call(row)
@@ -128,17 +128,17 @@ def cpu_seconds(peers: Peers, ours: Ours, n_images: int) -> dict[str, float]:
 
     times = measure.time_variants(
         {
-            OPENCV: each(peers.image),
-            "ours, six PNG files": each(lambda row: ours.image("files", row)),
-            "ours, ome-zarr": each(lambda row: ours.image("ome-zarr", row)),
-            "ours, records": each(lambda row: ours.image("records", row)),
-            RECIPE: each(peers.recipe),
-            TUNED: each(peers.tuned),
-            "ours, from PNG to floats": each(lambda row: ours.floats("files", row)),
-            "ours, from ome-zarr to floats": each(lambda row: ours.floats("ome-zarr", row)),
-            "ours, from records to floats": each(lambda row: ours.floats("records", row)),
-            "ours, from records to uint8": each(lambda row: ours.whole("records", row)),
-            "copy of the pixels (limit)": each(lambda row: np.copyto(ours.flipped[0], ours.flipped[0][::-1])),
+            OPENCV: for_each_row(peers.image),
+            "ours, six PNG files": for_each_row(lambda row: ours.image("files", row)),
+            "ours, ome-zarr": for_each_row(lambda row: ours.image("ome-zarr", row)),
+            "ours, records": for_each_row(lambda row: ours.image("records", row)),
+            RECIPE: for_each_row(peers.recipe),
+            TUNED: for_each_row(peers.fast_arrays),
+            "ours, from PNG to floats": for_each_row(lambda row: ours.floats("files", row)),
+            "ours, from ome-zarr to floats": for_each_row(lambda row: ours.floats("ome-zarr", row)),
+            "ours, from records to floats": for_each_row(lambda row: ours.floats("records", row)),
+            "ours, from records to uint8": for_each_row(lambda row: ours.whole("records", row)),
+            "copy of the pixels (limit)": for_each_row(lambda row: np.copyto(ours.flipped[0], ours.flipped[0][::-1])),
         },
         rounds=9,
         warmups=3,  # the quick readers begin when their start has paid
@@ -149,41 +149,41 @@ def cpu_seconds(peers: Peers, ours: Ours, n_images: int) -> dict[str, float]:
 
 def verdicts(cpu: dict[str, float], bytes_share: dict[str, float]) -> list[bool]:
     """Ours beside theirs, each ratio printed with its limit; OME-Zarr has none, since `records` is the quick store."""
-    kept = []
+    speed_verdicts = []
     for kind, faster, smaller in (("ome-zarr", None, None), ("records", 8.0, 1.05)):
         ratio = cpu[OPENCV] / cpu[f"ours, {kind}"]
-        kept.append(measure.verdict(f"images a second, {kind} / OpenCV", ratio, at_least=faster))
-        kept.append(measure.verdict(f"bytes, {kind} / PNG", bytes_share[kind], at_most=smaller))
-    for what, limit in (("from PNG to floats", 1.9), ("from records to floats", 8.0), ("from records to uint8", 14.0)):
-        mine = cpu[f"ours, {what}"]
-        kept.append(measure.verdict(f"recipe of 2019 / ours, {what}", cpu[RECIPE] / mine, at_least=limit))
-        measure.verdict(f"the same in tuned NumPy / ours, {what}", cpu[TUNED] / mine)
+        speed_verdicts.append(measure.verdict(f"images a second, {kind} / OpenCV", ratio, at_least=faster))
+        speed_verdicts.append(measure.verdict(f"bytes, {kind} / PNG", bytes_share[kind], at_most=smaller))
+    for step, limit in (("from PNG to floats", 1.9), ("from records to floats", 8.0), ("from records to uint8", 14.0)):
+        own_time = cpu[f"ours, {step}"]
+        speed_verdicts.append(measure.verdict(f"recipe of 2019 / ours, {step}", cpu[RECIPE] / own_time, at_least=limit))
+        measure.verdict(f"the same in tuned NumPy / ours, {step}", cpu[TUNED] / own_time)
     files = cpu[OPENCV] / cpu["ours, six PNG files"]
-    kept.append(measure.verdict("OpenCV / ours, six PNG files", files, at_least=1.5))
-    return kept
+    speed_verdicts.append(measure.verdict("OpenCV / ours, six PNG files", files, at_least=1.5))
+    return speed_verdicts
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screen", type=Path)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        screen = cut(a_screen(folder) if given.screen is None else read_screen(given.screen))
+        screen = subset(a_screen(folder) if arguments.screen is None else read_screen(arguments.screen))
         try:
             peers = Peers(screen)
         except ImportError:
             print("OpenCV is not installed: there is nothing to compare with (pip install -e '.[bench]').")
             return 1
         packs = {kind: pack_screen(screen, folder / kind, format=kind) for kind in STORES}
-        ours = Ours({"files": screen, **{kind: packed.screen for kind, packed in packs.items()}})
+        ours = LibraryReader({"files": screen, **{kind: pack.screen for kind, pack in packs.items()}})
         n_images = len(screen.sites)
         check_equal(peers, ours, n_images)
         paths = {path for row in range(n_images) for path in screen.image_paths(row)}
         before = sum(path.stat().st_size for path in paths)
         cpu = cpu_seconds(peers, ours, n_images)
-        kept = verdicts(cpu, {kind: packed.bytes_after / before for kind, packed in packs.items()})
-        return 0 if all(kept) else 1
+        all_verdicts = verdicts(cpu, {kind: pack.bytes_after / before for kind, pack in packs.items()})
+        return 0 if all(all_verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def forty_plates() -> Rows:
     return features, names, is_control, blocks
 
 
-def replicated(effect: float, controls: int) -> Rows:
+def replicate(effect: float, controls: int) -> Rows:
     """1,108 perturbations, one well in each of 33 experiments of 4 plates, as RxRx1; 1,024 features.
 
     Args:
@@ -111,7 +111,7 @@ def replicated(effect: float, controls: int) -> Rows:
 def prepare(kind: str) -> Callable[[], object]:
     """Return what is measured."""
     if kind.startswith("replicated"):
-        rows = replicated(*{"noise": (0.0, 1), "active": (0.15, 1), "active, 16": (0.15, CONTROLS)}[kind[12:]])
+        rows = replicate(*{"noise": (0.0, 1), "active": (0.15, 1), "active, 16": (0.15, CONTROLS)}[kind[12:]])
         return lambda: activity(*rows)
     features, names, is_control, blocks = forty_plates()
     if kind == "consistency":
@@ -126,8 +126,8 @@ def peer() -> Callable[[], pd.Series]:
     from copairs.map import average_precision
 
     features, names, is_control, blocks = forty_plates()
-    own = np.where(is_control, np.arange(len(names)), -1)
-    table = pd.DataFrame({"plate": blocks, "name": names, "reference": own})
+    references = np.where(is_control, np.arange(len(names)), -1)
+    table = pd.DataFrame({"plate": blocks, "name": names, "reference": references})
 
     def call() -> pd.Series:
         rows = average_precision(
@@ -175,8 +175,8 @@ def time_p_values() -> list[bool]:
         seconds = time.process_time() - start
         hits = f"{(table['q'] <= 0.05).mean():.0%} are hits, mAP {table['mean_average_precision'].mean():.3f}"
         limit = None if kind.endswith("16") else 60.0  # a plate of RxRx1 has one negative control
-        what = f"s CPU, 1,108 perturbations x 33 wells, {kind} ({hits})"
-        verdicts.append(measure.verdict(what, seconds, at_most=limit))
+        quantity = f"s CPU, 1,108 perturbations x 33 wells, {kind} ({hits})"
+        verdicts.append(measure.verdict(quantity, seconds, at_most=limit))
     return verdicts
 
 
@@ -189,13 +189,15 @@ def main() -> int:
     for replicates in (2, 4, 8):
         for plates in (1, 4):
             p = p_values(replicates, plates)
-            what = f"{replicates} replicates, {plates} plate(s): p <= .01 {(p <= 0.01).mean():.3f}, p <= .05"
+            quantity = f"{replicates} replicates, {plates} plate(s): p <= .01 {(p <= 0.01).mean():.3f}, p <= .05"
             if has_peer:
                 theirs = p_values_of_peer(replicates, plates)
                 shares = ", ".join(f"p <= {level} {(theirs <= level).mean():.3f}" for level in (0.01, 0.05))
                 print(f"copairs on the same groups: {shares}")
             verdicts.append(
-                measure.verdict(what, float((p <= 0.05).mean()), at_least=round(0.05 - error, 4), at_most=0.05 + error)
+                measure.verdict(
+                    quantity, float((p <= 0.05).mean()), at_least=round(0.05 - error, 4), at_most=0.05 + error
+                )
             )
     verdicts += compare_with_peer()
     verdicts += time_p_values()

@@ -379,11 +379,11 @@ def _measure(name: str, n_sites: int, answers: Connection) -> None:
     measure.hold_one_thread()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of the input: start again from here
-    loaded = measure.resident()
+    start = measure.resident()
     wall, cpu = time.perf_counter(), time.process_time()
     call()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    answers.send(Cost(wall=wall, cpu=cpu, added=measure.peak_resident() - loaded))
+    answers.send(Cost(wall=wall, cpu=cpu, added=measure.peak_resident() - start))
     for folder in FOLDERS:
         shutil.rmtree(folder)
 
@@ -391,19 +391,19 @@ def _measure(name: str, n_sites: int, answers: Connection) -> None:
 def cost_of(name: str, n_sites: int) -> Cost:
     """Measure a case in a process of its own."""
     fresh = multiprocessing.get_context("spawn")
-    mine, its = fresh.Pipe(duplex=False)
-    child = fresh.Process(target=_measure, args=(name, n_sites, its))
+    receiver, sender = fresh.Pipe(duplex=False)
+    child = fresh.Process(target=_measure, args=(name, n_sites, sender))
     child.start()
-    its.close()
+    sender.close()
     try:
-        return mine.recv()
+        return receiver.recv()
     finally:
         child.join()
 
 
 def measure_case(name: str, scales: list[float]) -> bool:
     """Print the costs of a case at every scale, its exponent and its limits."""
-    case, costs, held = CASES[name], {}, []
+    case, costs, verdicts = CASES[name], {}, []
     for scale in scales if name not in WITH_FILES else [min(scale, 1 / 8) for scale in scales]:
         if name in NEED_LOGITS and scale > 1:  # 502,000 rows of 1,139 float32 logits are 2.3 GB
             continue
@@ -411,13 +411,13 @@ def measure_case(name: str, scales: list[float]) -> bool:
         costs[n_sites] = cost = cost_of(name, n_sites)
         print(f"{name:14s} {n_sites:9,d} sites {cost.wall:8.2f} s {cost.cpu:8.2f} s CPU {cost.added / 2**20:8.0f} MiB")
         if scale in case.seconds:
-            held.append(measure.verdict(f"{name}, seconds of CPU", cost.cpu, at_most=case.seconds[scale]))
+            verdicts.append(measure.verdict(f"{name}, seconds of CPU", cost.cpu, at_most=case.seconds[scale]))
     if len(costs) > 1:
-        (few, first), *_, (many, last) = costs.items()
-        held.append(measure.verdict(f"{name}, MiB above the input", last.added / 2**20, at_most=case.mib))
-        exponent = math.log(last.cpu / max(first.cpu, 1e-3)) / math.log(many / few)
-        held.append(measure.verdict(f"{name}, exponent", exponent, at_most=MAX_EXPONENT))
-    return all(held)
+        (n_few, first), *_, (n_many, last) = costs.items()
+        verdicts.append(measure.verdict(f"{name}, MiB above the input", last.added / 2**20, at_most=case.mib))
+        exponent = math.log(last.cpu / max(first.cpu, 1e-3)) / math.log(n_many / n_few)
+        verdicts.append(measure.verdict(f"{name}, exponent", exponent, at_most=MAX_EXPONENT))
+    return all(verdicts)
 
 
 def main() -> int:
@@ -426,8 +426,8 @@ def main() -> int:
     parser.add_argument("--scales", nargs="*", type=float, default=[1 / 32, 1 / 8, 1])
     arguments = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.1f}")
-    held = [measure_case(name, arguments.scales) for name in arguments.cases]
-    return 0 if all(held) else 1
+    verdicts = [measure_case(name, arguments.scales) for name in arguments.cases]
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

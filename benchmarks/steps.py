@@ -49,10 +49,10 @@ def stall(n_steps: int) -> bool:
     with tempfile.TemporaryDirectory() as temporary:
         screen, folds = a_screen(Path(temporary))
         config = resolve_config("scratch", ["batch_size=16"])
-        found = dry_run(screen, folds, config, limit=n_steps)
-    for sentence in found.sentences():
+        result = dry_run(screen, folds, config, limit=n_steps)
+    for sentence in result.sentences():
         print(sentence)
-    return measure.verdict("waiting for images, share of the step", found.stall, at_most=LARGEST_STALL)
+    return measure.verdict("waiting for images, share of the step", result.stall, at_most=LARGEST_STALL)
 
 
 def one_step(backbone: str, size: int, *, compiled: bool) -> Callable[[], None]:
@@ -72,12 +72,12 @@ def one_step(backbone: str, size: int, *, compiled: bool) -> Callable[[], None]:
     return step
 
 
-def compiling(backbone: str, size: int) -> None:
+def compare_compile(backbone: str, size: int) -> None:
     """Print what torch.compile costs and gains on this processor; no limit, it is off unless asked for."""
     eager, compiled = (one_step(backbone, size, compiled=flag) for flag in (False, True))
-    began = time.perf_counter()
+    start = time.perf_counter()
     compiled()
-    first = time.perf_counter() - began
+    first = time.perf_counter() - start
     times = measure.time_variants({f"{backbone} {size}, eager": eager, f"{backbone} {size}, compiled": compiled})
     measure.show_times(times)
     before, after = (timing.median for timing in times.values())
@@ -140,26 +140,26 @@ def on_gpu(*, compiled: bool) -> list[bool]:
         variants["ours, compiled"] = ours(compiled=True)
     times = measure.time_variants(variants, rounds=10, warmups=3, clock=time.perf_counter)
     measure.show_times(times)
-    theirs, own = (timing.median for timing in list(times.values())[:2])
-    rate = BATCH / own
+    theirs, own_time = (timing.median for timing in list(times.values())[:2])
+    rate = BATCH / own_time
     epochs = resolve_config("seed").epochs
     print(f"{torch.cuda.get_device_name()}: {rate:.0f} images/s, {rate / BANDWIDTH_BOUND:.0%} of {BANDWIDTH_BOUND}/s")
     print(f"{epochs} epochs of {RXRX1_SITES} sites: {epochs * RXRX1_SITES / rate / 3600:.1f} h of steps")
-    return [measure.verdict("images a second, ours / torchvision's", theirs / own, at_least=1.8)]
+    return [measure.verdict("images a second, ours / torchvision's", theirs / own_time, at_least=1.8)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--compile", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     measure.hold_one_thread()
-    kept = [stall(asked.steps)]
-    if asked.compile:
-        compiling("resnet_small", 128)
-        compiling("densenet_small", 128)
-    kept += on_gpu(compiled=asked.compile)
-    return 0 if all(kept) else 1
+    verdicts = [stall(arguments.steps)]
+    if arguments.compile:
+        compare_compile("resnet_small", 128)
+        compare_compile("densenet_small", 128)
+    verdicts += on_gpu(compiled=arguments.compile)
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

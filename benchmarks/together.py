@@ -37,31 +37,31 @@ WORDS = ("holds ", "BROKEN")  # as `measure.verdict` prints them
 def verdicts(name: str) -> tuple[int, list[str]]:
     """Run one benchmark; return its exit status and the lines of its limits."""
     command = [sys.executable, "-u", str(Path(__file__).with_name(f"{name}.py"))]
-    found = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        for line in running.stdout or ():
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
             if line.startswith(WORDS):
-                found.append(line.rstrip())
-    return running.returncode, found
+                lines.append(line.rstrip())
+    return process.returncode, lines
 
 
 def main(names: list[str]) -> int:
     if unknown := [name for name in names if name not in NAMES]:
         print(f"No benchmark {unknown[0]!r}. There are: {', '.join(NAMES)}.")
         return 2
-    table, failed = [], []
+    table, failures = [], []
     for name in names or NAMES:
         print(f"--- {name}", flush=True)
-        began = time.monotonic()
+        start = time.monotonic()
         status, lines = verdicts(name)
         table += [f"{name:16s} {line}" for line in lines or ["no limit was reached: it did not end"]]
-        table.append(f"{name:16s} {time.monotonic() - began:.0f} s")
+        table.append(f"{name:16s} {time.monotonic() - start:.0f} s")
         if status or not lines or any(line.startswith("BROKEN") for line in lines):
-            failed.append(f"{name} (status {status})")
+            failures.append(f"{name} (status {status})")
     print("\n--- all\n" + "\n".join(table))
-    print(f"NOT ALL HOLD: {', '.join(failed)}" if failed else "All hold.")
-    return 1 if failed else 0
+    print(f"NOT ALL HOLD: {', '.join(failures)}" if failures else "All hold.")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

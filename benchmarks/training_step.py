@@ -71,9 +71,9 @@ def prepare(variant: str, n_sites: int, size: int) -> Callable[[], object]:
 def operations(variant: str, size: int) -> int:
     """Count the floating-point operations of one image, forward: exact, whatever the machine's load."""
     images = torch.zeros(1, 6, size, size)
-    with FlopCounterMode(display=False) as counted, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(variant).eval().feature_maps(images)
-    return counted.get_total_flops()
+    return counter.get_total_flops()
 
 
 def recomputing_is_exact(n_sites: int, size: int) -> bool:
@@ -98,27 +98,30 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=512, help="height and width in pixels")
     parser.add_argument("--sites", type=int, default=2, help="images of a minibatch")
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     measure.hold_one_thread()
-    print(f"DenseNet-161, {asked.sites} x 6 x {asked.size} x {asked.size}, torch {torch.__version__}, one thread")
-    memories = {variant: measure.peak_memory(prepare, variant, asked.sites, asked.size) for variant in VARIANTS}
+    print(
+        f"DenseNet-161, {arguments.sites} x 6 x {arguments.size} x {arguments.size}, torch {torch.__version__}, "
+        "one thread"
+    )
+    memories = {variant: measure.peak_memory(prepare, variant, arguments.sites, arguments.size) for variant in VARIANTS}
     measure.show_memory(memories)
-    steps = {variant: prepare(variant, asked.sites, asked.size) for variant in VARIANTS}
-    times = measure.time_variants(steps, rounds=asked.rounds)
+    steps = {variant: prepare(variant, arguments.sites, arguments.size) for variant in VARIANTS}
+    times = measure.time_variants(steps, rounds=arguments.rounds)
     measure.show_times(times)
     base = times["base"].median
-    kept = [
+    verdicts = [
         measure.verdict("time, ours / base", times["ours"].median / base, at_most=0.55),
         measure.verdict(
             "operations, swap alone / base",
-            operations("swap", asked.size) / operations("base", asked.size),
+            operations("swap", arguments.size) / operations("base", arguments.size),
             at_most=0.92,
         ),
         measure.verdict("time, base / swap alone", base / times["swap"].median, at_least=1.03),
         measure.verdict("added memory, ours / base", memories["ours"].added / memories["base"].added, at_most=0.40),
-        recomputing_is_exact(asked.sites, min(asked.size, 128)),
+        recomputing_is_exact(arguments.sites, min(arguments.size, 128)),
     ]
-    return 0 if all(kept) else 1
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ def main() -> int:
         wall = time.perf_counter()
         process, url = start(Path(name) / "run")
         try:
-            started, started_cpu = time.perf_counter() - wall, cpu_seconds(process.pid)
+            startup, started_cpu = time.perf_counter() - wall, cpu_seconds(process.pid)
             client = Client(url)
             wall, cpu = time.perf_counter(), cpu_seconds(process.pid)
             plates = client.get("/api/plates")
@@ -234,14 +234,14 @@ def main() -> int:
             client.get("/api/wells/30000")
             print(f"a well with its nearest wells: {time.perf_counter() - wall:.2f} s wall")
             image_wall, image_cpu = well_images(client, process.pid, list(range(0, 80, 2)))
-            answered, failed = many_clients(url, n_images, N_WELLS)
+            n_answered, n_failed = many_clients(url, n_images, N_WELLS)
             peak = peak_bytes(process.pid)
         finally:
             process.terminate()
             process.wait()
-    print(f"start {started:.2f} s wall; plates {plates_wall:.2f} s wall, {len(plates):,} bytes")
+    print(f"start {startup:.2f} s wall; plates {plates_wall:.2f} s wall, {len(plates):,} bytes")
     print(f"map {points_wall:.2f} s wall, {len(points):,} bytes; well image {image_wall:.0f} ms wall")
-    print(f"{N_CLIENTS} clients: {answered} answers in {CLIENT_SECONDS:g} s")
+    print(f"{N_CLIENTS} clients: {n_answered} answers in {CLIENT_SECONDS:g} s")
     verdicts = [
         measure.verdict("seconds of CPU from the command to the URL", started_cpu, at_most=2.0),
         measure.verdict("seconds of CPU, first plate index", plates_cpu, at_most=1.0),
@@ -249,7 +249,7 @@ def main() -> int:
         measure.verdict("seconds of CPU, map of 125,510 sites", points_cpu, at_most=1.0),
         measure.verdict("milliseconds of CPU, well image of six channels", image_cpu, at_most=150.0),
         measure.verdict("megabytes of memory at the peak", peak / 1e6, at_most=500.0),
-        measure.verdict("requests of 20 clients that failed", failed, at_most=0),
+        measure.verdict("requests of 20 clients that failed", n_failed, at_most=0),
     ]
     return 0 if all(verdicts) else 1
 

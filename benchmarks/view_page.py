@@ -97,13 +97,13 @@ def main() -> None:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
                 page = browser.new_page(viewport={"width": 1400, "height": 900})
-                kept = measure_page(page, url)
+                verdicts = measure_page(page, url)
                 print(f"Chromium {browser.version}, 1400 × 900, {N_WELLS:,} wells, load {os.getloadavg()[0]:.1f}")
                 browser.close()
         finally:
             process.terminate()
             process.wait()
-    sys.exit(0 if all(kept) else 1)
+    sys.exit(0 if all(verdicts) else 1)
 
 
 if __name__ == "__main__":

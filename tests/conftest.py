@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # a barrier of threads crawls on a busy machine
+    torch.set_num_threads(1)  # synchronizing threads is slow on a busy machine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,8 +25,8 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of the real data sets; licences keep them out of the repository."""
-    named = os.environ.get("DISTANGLE_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    data_folder = os.environ.get("DISTANGLE_DATA")
+    folder = Path(data_folder) if data_folder else REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"real data sets not found at {folder} (set DISTANGLE_DATA to their folder)")
     return folder
@@ -34,7 +34,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A headless Chromium, one for all tests of a process."""
+    """Start a headless Chromium, one for all tests of a process."""
     from view_page import find_browser
 
     path = find_browser()
@@ -62,8 +62,8 @@ def lab_table(tmp_path: Path) -> Callable[..., Path]:
     def write(rows: Sequence[Sequence[str]], *, delimiter: str = ",", name: str = "wells.csv") -> Path:
         table = tmp_path / "lab" / name
         table.parent.mkdir(parents=True, exist_ok=True)
-        with table.open("w", newline="", encoding="utf-8") as opened:
-            csv.writer(opened, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        with table.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
         for row in rows[1:]:
             for value in row:
                 if value.startswith("images/"):

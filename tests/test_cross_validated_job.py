@@ -1,4 +1,4 @@
-"""The verbs on a run that was cross-validated and trained on everything, and on one that held nothing out."""
+"""Verbs on a cross-validated run that was refit on all sites, and on a run that held nothing out."""
 
 import html
 import json
@@ -58,16 +58,16 @@ def test_a_network_trained_on_everything_is_said_to_be_so_with_the_way_out(folde
     assert message in page_of(run, "examples")
     assert "held out by fold" in page_of(run, "examples")
     assert TemplateComparison.read(run.explanations).numbers["trained_on"] == ["crossed"]
-    listed = json.loads((run.explanations / "figures/figures.json").read_text())
-    assert listed["9"]["title"] == "Embeddings of training sites"
+    entries = json.loads((run.explanations / "figures/figures.json").read_text())
+    assert entries["9"]["title"] == "Embeddings of training sites"
 
 
 def test_the_pages_say_how_the_run_was_scored_and_which_correction_was_chosen(folder: Path) -> None:
-    crossed, everything = (RunFolder.open(folder / "runs" / name) for name in ("crossed", "everything"))
-    assert "Scores are out of fold: in each of 2 folds" in page_of(crossed, "index")
-    assert "Each fold of the cross-validation chose on its own training wells" in page_of(crossed, "method")
-    assert "Nothing was held out and nothing was scored" in page_of(everything, "index")
-    for page in (page_of(crossed, "method"), page_of(everything, "method")):
+    cross_validated, on_all_sites = (RunFolder.open(folder / "runs" / name) for name in ("crossed", "everything"))
+    assert "Scores are out of fold: in each of 2 folds" in page_of(cross_validated, "index")
+    assert "Each fold of the cross-validation chose on its own training wells" in page_of(cross_validated, "method")
+    assert "Nothing was held out and nothing was scored" in page_of(on_all_sites, "index")
+    for page in (page_of(cross_validated, "method"), page_of(on_all_sites, "method")):
         assert "Batch correction" in page
         assert "center by the negative controls of the plate" in page
 
@@ -76,9 +76,9 @@ def test_a_network_of_a_fold_is_explained_on_sites_that_it_has_not_seen(folder: 
     run = RunFolder.open(folder / "runs/crossed/cross_validation/fold-1")
     explanation = Explanation.read(run.explanations)
     assert explanation.settings["remark"] == ""
-    whole = Predictions.read(folder / "runs/crossed/predictions", level="site").table
+    predictions = Predictions.read(folder / "runs/crossed/predictions", level="site").table
     assert set(explanation.table["Metadata_Experiment"]) <= set(
-        whole.loc[whole["Metadata_Cross_Validation"] == 1, "Metadata_Experiment"]
+        predictions.loc[predictions["Metadata_Cross_Validation"] == 1, "Metadata_Experiment"]
     )
     assert TemplateComparison.read(run.explanations).numbers["trained_on"] == []
 
@@ -97,17 +97,17 @@ def test_a_run_that_held_nothing_out_is_explained_on_its_training_sites(folder: 
 def test_what_is_left_out_is_tried_only_on_sites_that_the_network_has_not_seen(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, words in (
+    for name, message_part in (
         ("crossed", "cross_validation/fold-1 --prune"),
         ("everything", "`distangle train SCREEN --hold-out COLUMN=VALUE`"),
     ):
         before = (folder / "runs" / name / "explanations/explanation.json").read_bytes()
-        with pytest.raises(SystemExit) as refused:
+        with pytest.raises(SystemExit) as exit_info:
             main(["explain", str(folder / "runs" / name), *EXPLAINED, "--prune"])
-        assert refused.value.code == 1
+        assert exit_info.value.code == 1
         message = " ".join(capsys.readouterr().err.split())
         assert "was trained on all sites, so the accuracy on new sites without filters cannot be measured" in message
-        assert words in message
+        assert message_part in message
         assert (folder / "runs" / name / "explanations/explanation.json").read_bytes() == before
 
 

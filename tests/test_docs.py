@@ -22,9 +22,9 @@ from docs_pages import (
     DOCS,
     PAGES,
     ROOT,
+    code_blocks,
     commands,
     distangle_commands,
-    fenced,
     inline_commands,
     name_of,
     prose,
@@ -37,7 +37,7 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 @functools.cache
 def docstrings() -> list[tuple[str, str]]:
-    """(`losses.arc_margin.arc_margin_loss`, docstring) of every module, class and function."""
+    """Return (`losses.arc_margin.arc_margin_loss`, docstring) of every module, class and function."""
     problems = []
     for path in sorted(SOURCE.rglob("*.py")):
         module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
@@ -64,14 +64,18 @@ def is_in(name: str, module: str) -> bool:
 
 
 def homes() -> dict[int, set[str]]:
-    """Equation number -> modules whose docstrings declare it as their source."""
+    """Map equation numbers to the modules whose docstrings declare them as source."""
     problems: dict[int, set[str]] = {}
     modules = {name for name, _ in docstrings() if is_module(name)}
     for name, text in docstrings():
-        module = next(name[: len(known)] for known in sorted(modules, key=len, reverse=True) if is_in(name, known))
+        module = next(
+            name[: len(module_name)]
+            for module_name in sorted(modules, key=len, reverse=True)
+            if is_in(name, module_name)
+        )
         for line in re.findall(r"^\s*Source:.*Eqs?\..*$", text, flags=re.MULTILINE):
-            for words in re.findall(r"Eqs?\. ((?:\(\d+\)(?:, | and )?)+)", line):
-                for number in re.findall(r"\((\d+)\)", words):
+            for group in re.findall(r"Eqs?\. ((?:\(\d+\)(?:, | and )?)+)", line):
+                for number in re.findall(r"\((\d+)\)", group):
                     problems.setdefault(int(number), set()).add(module)
     return problems
 
@@ -90,20 +94,20 @@ def test_every_equation_has_exactly_the_home_that_its_row_names() -> None:
     declared = homes()
     for number, _, home, *_ in table("equations.md"):
         key = int(number.strip("()"))
-        named = re.findall(r"`([\w.]+)`", home)
-        expected = set(named)
+        names = re.findall(r"`([\w.]+)`", home)
+        expected = set(names)
         assert len(expected) <= 1, f"Eq. {number} has more than one home: {expected}"
         assert declared.get(key, set()) == expected, f"Eq. {number}"
 
 
 def test_every_departure_has_its_row_and_every_row_its_departure() -> None:
     departing = {name for name, text in docstrings() if re.search(r"^\s*Departs:", text, flags=re.MULTILINE)}
-    listed = {row[0].strip("`") for row in table("departures.md")}
-    assert departing == listed
+    names_in_table = {row[0].strip("`") for row in table("departures.md")}
+    assert departing == names_in_table
 
 
 def test_links_point_at_files_and_headings_that_exist() -> None:
-    """`make docs` looks again, with every page that it generates."""
+    """`make docs` checks the generated pages too."""
     generated = re.compile(r"^(?:\.\./)?(?:reference/)?generated/|^\.\./\.\./configuration")
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
@@ -121,9 +125,11 @@ def _anchors(page: Path) -> set[str]:
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
-    listed = set(re.findall(r"^([\w/-]+)$", (DOCS / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    names_in_index = set(
+        re.findall(r"^([\w/-]+)$", (DOCS / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
     pages = {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES if page.is_relative_to(DOCS)}
-    assert pages - {"index"} == {name for name in listed if "generated" not in name}
+    assert pages - {"index"} == {name for name in names_in_index if "generated" not in name}
 
 
 # Commands -------------------------------------------------------------------------------------------------------------
@@ -131,38 +137,40 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 @by_page
 def test_every_command_in_a_block_is_one_that_the_program_takes(page: Path) -> None:
-    """Parsed with the parser of the program; nothing is run, for most commands need a laboratory's plates or hours."""
+    """Only parsed, not run: most commands need real plates or hours."""
     commands = list(distangle_commands(page))
-    assert [words for words in commands if words[0] not in app] == []
-    for words in commands:
-        _check_command(words, page)
+    assert [arguments for arguments in commands if arguments[0] not in app] == []
+    for arguments in commands:
+        _check_command(arguments, page)
 
 
-def _check_command(words: list[str], page: Path) -> None:
-    where = f"{name_of(page)}: distangle {' '.join(words)}"
-    if "--help" in words or words[0] in ("help", "version"):
+def _check_command(command: list[str], page: Path) -> None:
+    message = f"{name_of(page)}: distangle {' '.join(command)}"
+    if "--help" in command or command[0] in ("help", "version"):
         return
-    numbers = [re.sub(r"^K$", "1", word) for word in words]  # a number that the text leaves open
-    verb = TAKE_SETTINGS.get(words[0])
-    ready = [ready for ready in repeat_flags(numbers) if ready != "words"]  # $words of a batch script
-    ready = [ready[0], *(expand_setting_flags(ready[1:], verb) if verb else ready[1:])]
-    _, bound, _ = app.parse_args(ready, exit_on_error=False, print_error=False)
+    numbers = [re.sub(r"^K$", "1", word) for word in command]  # a number that the text leaves open
+    verb = TAKE_SETTINGS.get(command[0])
+    flags = [flags for flags in repeat_flags(numbers) if flags != "words"]  # $words of a batch script
+    flags = [flags[0], *(expand_setting_flags(flags[1:], verb) if verb else flags[1:])]
+    _, bound, _ = app.parse_args(flags, exit_on_error=False, print_error=False)
     pairs = bound.arguments.get("set", ())
     if verb is not None:
         resolve_config(bound.arguments.get("preset"), pairs)  # refuses an unknown key and a value out of range
-    for pair in pairs if words[0] == "simulate" else ():
-        assert pair.partition("=")[0] in SimulationConfig.model_fields, where
+    for pair in pairs if command[0] == "simulate" else ():
+        assert pair.partition("=")[0] in SimulationConfig.model_fields, message
 
 
 @by_page
 def test_every_flag_of_a_command_in_the_prose_exists(page: Path) -> None:
-    for verb, *words in inline_commands(page):
+    for verb, *arguments in inline_commands(page):
         if verb == "VERB":
             continue
         assert verb in app, f"{name_of(page)}: distangle {verb}"
-        known = {name for argument in app[verb].assemble_argument_collection() for name in argument.names} | {"--help"}
-        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
-        assert flags <= known, f"{name_of(page)}: distangle {verb} has no {flags - known}"
+        known_flags = {name for argument in app[verb].assemble_argument_collection() for name in argument.names} | {
+            "--help"
+        }
+        flags = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+        assert flags <= known_flags, f"{name_of(page)}: distangle {verb} has no {flags - known_flags}"
 
 
 def test_a_command_that_does_not_exist_would_be_noticed() -> None:
@@ -177,15 +185,17 @@ def test_other_commands_name_targets_extras_and_files_that_exist(page: Path) -> 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = set(project["optional-dependencies"])
     text = page.read_text(encoding="utf-8")
-    for wanted in re.findall(r"'\.\[([\w,]+)\]'", text):
-        assert {*wanted.split(",")} <= extras, f"{name_of(page)}: {wanted}"
+    for extra in re.findall(r"'\.\[([\w,]+)\]'", text):
+        assert {*extra.split(",")} <= extras, f"{name_of(page)}: {extra}"
     for name in re.findall(r"`((?:benchmarks|tests|src)/[\w/.]+)", text):
         assert (ROOT / name).exists() or "NAME" in name, f"{name_of(page)}: {name}"
     for block in shell_blocks(page):
-        for words in commands(block):
-            if words[0] == "make":
-                assert set(word for word in words[1:] if "=" not in word) <= targets, f"{name_of(page)}: {words}"
-            for word in words if words[0] == "python" else ():
+        for arguments in commands(block):
+            if arguments[0] == "make":
+                assert set(word for word in arguments[1:] if "=" not in word) <= targets, (
+                    f"{name_of(page)}: {arguments}"
+                )
+            for word in arguments if arguments[0] == "python" else ():
                 assert (ROOT / word).exists() or not word.startswith(("benchmarks/", "tests/")), name_of(page)
 
 
@@ -228,28 +238,28 @@ def test_the_table_of_bbbc021_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     pd.DataFrame(images).to_csv("BBBC021_v1_image.csv", index=False)
     moa = {"compound": ["taxol"], "concentration": [0.3], "moa": ["Microtubule stabilizers"]}
     pd.DataFrame(moa).to_csv("BBBC021_v1_moa.csv", index=False)
-    (block,) = fenced(DOCS / "screens.md", "python")
+    (block,) = code_blocks(DOCS / "screens.md", "python")
     exec(compile(block, "screens.md", "exec"), {})  # noqa: S102 - the pages are ours
-    made = pd.read_csv("bbbc021.csv")
-    assert list(made["week"]) == ["Week1", "Week2"]
-    assert made["moa"].isna().tolist() == [False, True]
+    stored_table = pd.read_csv("bbbc021.csv")
+    assert list(stored_table["week"]) == ["Week1", "Week2"]
+    assert stored_table["moa"].isna().tolist() == [False, True]
 
 
-@pytest.mark.parametrize(("name", "why"), [("clusters", "Ray is not installed"), ("explanations", "takes minutes")])
-def test_python_blocks_that_are_not_run_import_names_that_exist(name: str, why: str) -> None:
-    for block in fenced(DOCS / f"{name}.md", "python"):
+@pytest.mark.parametrize(("name", "reason"), [("clusters", "Ray is not installed"), ("explanations", "takes minutes")])
+def test_python_blocks_that_are_not_run_import_names_that_exist(name: str, reason: str) -> None:
+    for block in code_blocks(DOCS / f"{name}.md", "python"):
         tree = ast.parse(block)
-        ours = [
+        imports = [
             node
             for node in ast.walk(tree)
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distangle")
         ]
-        assert ours, f"{name}.md: not run because {why}, and nothing of ours is imported"
-        exec(compile(ast.Module(ours, []), f"{name}.md", "exec"), {})  # noqa: S102 - the pages are ours
+        assert imports, f"{name}.md: not run because {reason}, and nothing of ours is imported"
+        exec(compile(ast.Module(imports, []), f"{name}.md", "exec"), {})  # noqa: S102 - the pages are ours
 
 
 def test_the_settings_file_is_taken(tmp_path: Path) -> None:
-    (block,) = fenced(DOCS / "configuration.md", "yaml")
+    (block,) = code_blocks(DOCS / "configuration.md", "yaml")
     (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
     config = resolve_config(None, (), file=tmp_path / "mine.yaml")
     assert (config.epochs, config.optim.lr, config.cutmix.probability) == (40, 1e-4, 0.25)
@@ -302,8 +312,8 @@ def _rows(page: str) -> list[list[str]]:
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("furo", reason="the site needs the extra docs")
     pytest.importorskip("myst_parser", reason="the site needs the extra docs")
-    words = [sys.executable, "-m", "sphinx", "-b", "html", "-E", "-W", "--keep-going", "-q"]
-    subprocess.run([*words, str(DOCS), str(tmp_path)], check=True)
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-E", "-W", "--keep-going", "-q"]
+    subprocess.run([*command, str(DOCS), str(tmp_path)], check=True)
     assert (tmp_path / "reference/generated/api/distangle.losses.html").exists()
 
 
@@ -342,9 +352,9 @@ def test_the_pages_use_the_words_of_the_glossary(page: Path) -> None:
 def test_every_word_of_the_glossary_has_a_definition_and_the_words_that_are_not_used() -> None:
     text = (DOCS / "glossary.md").read_text(encoding="utf-8")
     entries = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
-    words = [entry.splitlines()[0] for entry in entries]
-    assert len(words) == len(set(words)) >= 40
+    summaries = [entry.splitlines()[0] for entry in entries]
+    assert len(summaries) == len(set(summaries)) >= 40
     for entry in entries:
-        definition, _, unused = entry.partition("\nNot used: ")
+        definition, _, synonyms = entry.partition("\nNot used: ")
         assert len(definition.split()) > 6, definition
-        assert unused.strip().split("\n\n")[0].endswith("."), definition
+        assert synonyms.strip().split("\n\n")[0].endswith("."), definition

@@ -1,4 +1,4 @@
-"""The main job through the command line, on a tiny synthetic screen: every verb, every file, every bad word."""
+"""The main job through the command line on a tiny synthetic screen: every verb, every file, bad arguments."""
 
 import dataclasses
 import html
@@ -96,29 +96,31 @@ def test_the_report_is_there_and_the_manifest_knows_every_file(folder: Path) -> 
     run = RunFolder.open(folder / "runs/a")
     assert (run.report / "index.html").stat().st_size > 5_000
     assert (run.report / "examples.html").stat().st_size > 10_000
-    listed = set(json.loads(run.manifest.read_text())["files"])
+    names_in_manifest = set(json.loads(run.manifest.read_text())["files"])
     file_names = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*") if path.is_file()}
-    assert file_names - listed <= {"manifest.json"} | {name for name in file_names if name.startswith("tensorboard/")}
+    assert file_names - names_in_manifest <= {"manifest.json"} | {
+        name for name in file_names if name.startswith("tensorboard/")
+    }
 
 
 def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import distangle.training.checkpointing.manager as training
 
-    whole = RunFolder.open(folder / "runs/a")
+    finished_run = RunFolder.open(folder / "runs/a")
     held_out = ["--hold-out", "experiment=HUVEC-02,RPE-02"]
     save, calls = training.save_state, []
 
-    def save_and_stop(*args: object, **words: object) -> object:
-        written = save(*args, **words)  # type: ignore[arg-type]
+    def save_and_stop(*args: object, **options: object) -> object:
+        paths = save(*args, **options)  # type: ignore[arg-type]
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return written
+        return paths
 
     monkeypatch.setattr(training, "save_state", save_and_stop)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as exit_info:
         main(["train", str(folder / "screen"), "--out", str(folder / "runs/b"), *TRAINING, *held_out])
-    assert stopped.value.code == 130
+    assert exit_info.value.code == 130
     monkeypatch.undo()
     main(["train", "--resume", str(folder / "runs/b")])
     first, second = (load_file(folder / f"runs/{name}/checkpoints/model.safetensors") for name in "ab")
@@ -127,23 +129,23 @@ def test_a_stopped_training_goes_on_bit_for_bit(folder: Path, monkeypatch: pytes
     columns = ["epoch", "train_loss", "train_accuracy", "held_out_loss", "held_out_accuracy"]
     metrics = [pd.read_csv(folder / f"runs/{name}/metrics.csv")[columns] for name in "ab"]
     pd.testing.assert_frame_equal(*metrics)
-    assert whole.describe()["finished"]
+    assert finished_run.describe()["finished"]
 
 
 def test_a_run_is_repeated_from_its_folder_alone_to_the_last_byte(folder: Path) -> None:
     runs = folder / "runs"
     main(["train", "--from", str(runs / "a"), "--out", str(runs / "again")])
-    first, again = (RunFolder.open(runs / name) for name in ("a", "again"))
-    weights = [sha256_of(run.checkpoints / "model.safetensors") for run in (first, again)]
+    first, second = (RunFolder.open(runs / name) for name in ("a", "again"))
+    weights = [sha256_of(run.checkpoints / "model.safetensors") for run in (first, second)]
     assert weights[0] == weights[1]
-    assert sha256_of(first.config) == sha256_of(again.config)
+    assert sha256_of(first.config) == sha256_of(second.config)
     main(["train", "--from", str(runs / "a"), "--out", str(runs / "other"), "--seed", "1", "--optim.lr", "1e-3"])
     other = RunFolder.open(runs / "other")
     assert sha256_of(other.checkpoints / "model.safetensors") != weights[0]
     assert other.describe()["folds_sha256"] == first.describe()["folds_sha256"]
-    changed = {name for name, value in values_of(read_config(other.config)).items()
+    changes = {name for name, value in values_of(read_config(other.config)).items()
                if value != values_of(read_config(first.config))[name]}  # fmt: skip
-    assert changed == {"seed", "optim.lr"}
+    assert changes == {"seed", "optim.lr"}
 
 
 def test_the_typed_commands_are_kept_in_the_run_and_shown_in_the_report(folder: Path) -> None:
@@ -165,7 +167,7 @@ def test_a_configuration_file_and_flags_make_the_run_that_they_say(folder: Path,
         "preset: scratch\nepochs: 1\nbatch_size: 8\noptim:\n  lr: 1e-4\n  max_grad_norm: 2\n"
     )
     out = tmp_path / "run"
-    words = [
+    arguments = [
         "--config",
         str(tmp_path / "mine.yaml"),
         "--optim.max_grad_norm",
@@ -174,7 +176,7 @@ def test_a_configuration_file_and_flags_make_the_run_that_they_say(folder: Path,
         "augmentation.gain=0",
         "--batch-size=6",
     ]
-    main(["train", str(folder / "screen"), "--out", str(out), *words])
+    main(["train", str(folder / "screen"), "--out", str(out), *arguments])
     stored_config = yaml.safe_load((out / "config.yaml").read_text())
     assert (
         stored_config["preset"],
@@ -186,12 +188,12 @@ def test_a_configuration_file_and_flags_make_the_run_that_they_say(folder: Path,
     assert stored_config["preprocessing"]["binning"] == 1  # resolved
 
 
-def refusal(words: list[str], capsys: pytest.CaptureFixture[str], *, status: int = 1) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == status
-    printed = capsys.readouterr()
-    message = " ".join((printed.err + printed.out).split())
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str], *, status: int = 1) -> str:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == status
+    output = capsys.readouterr()
+    message = " ".join((output.err + output.out).split())
     assert "Traceback" not in message
     return message
 
@@ -246,11 +248,11 @@ def test_help_lists_every_setting_with_its_value_in_each_preset(capsys: pytest.C
     message = capsys.readouterr().out
     line = next(line for line in message.splitlines() if line.strip().startswith("--optim.lr "))
     assert line.strip().endswith("learning rate at its highest [0.00015 in seed, rcic1st; 0.002 in small, scratch]")
-    shown = message.split()
-    assert all(f"--{name.replace('_', '-')}" in shown for name, _ in settings())
+    tokens = message.split()
+    assert all(f"--{name.replace('_', '-')}" in tokens for name, _ in settings())
     main(["settings", "--preset", "scratch", "--optim.lr", "0.5"])
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert TrainingConfig.model_validate(printed) == resolve_config("scratch", ["optim.lr=0.5"])
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert TrainingConfig.model_validate(values) == resolve_config("scratch", ["optim.lr=0.5"])
 
 
 def test_an_image_damaged_after_indexing_keeps_its_row_and_says_why(folder: Path, tmp_path: Path) -> None:
@@ -292,14 +294,16 @@ def test_eight_views_are_the_mean_of_eight_passes(folder: Path) -> None:
     screen = read_screen(folder / "screen")
     store = ImageCache(screen, card.preprocessing)
     rows, statistics = fit_normalization(store, [0, 1])
-    passes = []
+    outputs = []
     for view in range(8):
-        ((_, ready),) = normalized_batches(store, rows, statistics, batch_size=2, view=view)
+        ((_, normalized),) = normalized_batches(store, rows, statistics, batch_size=2, view=view)
         with torch.no_grad():
-            passes.append(model(torch.from_numpy(ready.copy()), cell_type_rows(screen, rows, card)).logits.numpy())
+            outputs.append(
+                model(torch.from_numpy(normalized.copy()), cell_type_rows(screen, rows, card)).logits.numpy()
+            )
     store.close()
-    stored = Predictions.read(folder / "runs/a/predictions", level="site", views=8)
-    np.testing.assert_allclose(stored.logits[:2], np.mean(passes, axis=0), rtol=1e-3, atol=1e-4)
+    predictions = Predictions.read(folder / "runs/a/predictions", level="site", views=8)
+    np.testing.assert_allclose(predictions.logits[:2], np.mean(outputs, axis=0), rtol=1e-3, atol=1e-4)
 
 
 def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_binning(folder: Path) -> None:
@@ -311,16 +315,16 @@ def test_the_untreated_stain_comes_from_the_same_plate_and_places_follow_the_bin
     matched_controls = matching_controls(screen, rows)
     assert matched_controls is not None
     for row, other in zip(rows, matched_controls, strict=True):
-        mine, theirs = screen.sites.iloc[row], screen.sites.iloc[other]
-        assert (mine.experiment, mine.plate) == (theirs.experiment, theirs.plate)
-        assert theirs.role == "negative_control"
-        assert mine.well != theirs.well
+        site, partner = screen.sites.iloc[row], screen.sites.iloc[other]
+        assert (site.experiment, site.plate) == (partner.experiment, partner.plate)
+        assert partner.role == "negative_control"
+        assert site.well != partner.well
     table = Predictions.read(folder / "runs/a/predictions", level="site").table
-    whole, halved = (planted_truth(screen, table, binning=n) for n in (1, 2))
-    assert whole is not None
+    full_size, halved = (planted_truth(screen, table, binning=n) for n in (1, 2))
+    assert full_size is not None
     assert halved is not None
-    assert len(whole.regions) > 0
-    for row, circle in whole.regions.items():
+    assert len(full_size.regions) > 0
+    for row, circle in full_size.regions.items():
         assert halved.regions[row] == pytest.approx([value / 2 for value in circle])
 
 
@@ -336,14 +340,14 @@ def test_the_benchmark_prints_every_method_and_refuses_what_it_would_ignore(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(folder / "runs/a")
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(SystemExit) as exit_info:
         main(["explain", run, "--benchmark", "--only", "plate=1", "--method", "occlusion", "--parts", "none"])
-    assert refused.value.code == 1
+    assert exit_info.value.code == 1
     message = capsys.readouterr().err.replace("\n", " ")
     assert "Remove --only, --method, --parts: not allowed with --benchmark." in message
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(SystemExit) as exit_info:
         main(["explain", run, "--perturbation", "sirna_99"])
-    assert refused.value.code == 1
+    assert exit_info.value.code == 1
     assert "The network never saw a perturbation 'sirna_99'" in capsys.readouterr().err.replace("\n", " ")
 
 
@@ -357,9 +361,9 @@ def test_an_explanation_of_another_screen_names_both_sets_of_channels(
     ]
     other = dataclasses.replace(screen, card=screen.card.model_copy(update={"channels": tuple(channels)}))
     write_screen(other, tmp_path / "screen")
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(SystemExit) as exit_info:
         main(["explain", str(folder / "runs/a"), "--screen", str(tmp_path / "screen")])
-    assert refused.value.code == 1
+    assert exit_info.value.code == 1
     message = " ".join(capsys.readouterr().err.split())
     assert f"its channels are {channels[0].name}, {channels[1].name}" in message
     assert f"the run's are {screen.card.channels[0].name}, {screen.card.channels[1].name}" in message

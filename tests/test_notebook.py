@@ -1,4 +1,4 @@
-"""The notebook of the documentation: its cells run, and its page shows what they gave."""
+"""The notebook of the documentation: its cells run, and its page shows their outputs."""
 
 import ast
 import importlib.util
@@ -11,7 +11,7 @@ import pytest
 from distangle import plot
 from docs_pages import DOCS
 
-# What makes the notebook small enough for a test.
+# Replacements that make the notebook small enough for a test.
 SMALLER = {
     "epochs=10": "epochs=1",
     "n_sites=8": "n_sites=4",
@@ -39,12 +39,12 @@ def test_every_cell_runs(pages: ModuleType, tmp_path: Path) -> None:
     outputs = list(pages.execute(codes, folder=tmp_path))
     assert len(outputs) == len(codes)
     kinds = [[*output.get("data", {"text": ""})] for cell in outputs for output in cell]
-    stored = [
+    kinds_in_file = [
         [*output.get("data", {"text": ""})]
         for cell in pages.read_notebook()["cells"]
         for output in cell.get("outputs", [])
     ]
-    assert kinds == stored
+    assert kinds == kinds_in_file
     assert (tmp_path / "explained" / "sites.csv").is_file()
 
 
@@ -54,19 +54,19 @@ def test_the_names_that_the_cells_import_exist(pages: ModuleType) -> None:
     imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     assert len(imports) > 8
     exec(compile(ast.Module(imports, []), "notebook.ipynb", "exec"), {})  # noqa: S102 - the notebook is ours
-    called = {
+    functions = {
         name for code in pages.sources(pages.read_notebook(), "code") for name in re.findall(r"plot\.(\w+)", code)
     }
-    assert called <= {*plot.__all__}
+    assert functions <= {*plot.__all__}
 
 
 def test_the_stored_outputs_are_of_a_whole_run(pages: ModuleType) -> None:
     cells = [cell for cell in pages.read_notebook()["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
     assert all(cell["outputs"] for cell in cells)
-    drawn = [cell for cell in cells if "distangle.plot." in "".join(cell["source"])]
-    assert len(drawn) == 6
-    assert all(pages.PNG in cell["outputs"][-1]["data"] for cell in drawn)
+    plot_cells = [cell for cell in cells if "distangle.plot." in "".join(cell["source"])]
+    assert len(plot_cells) == 6
+    assert all(pages.PNG in cell["outputs"][-1]["data"] for cell in plot_cells)
     assert (DOCS / "notebook.ipynb").stat().st_size < 600_000
 
 

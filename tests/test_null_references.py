@@ -1,4 +1,4 @@
-"""A screen in which nothing was done, every label in one experiment only: no option of the program may name one."""
+"""A screen of noise with each label in one experiment only: with no option may a network predict labels."""
 
 import math
 from pathlib import Path
@@ -42,7 +42,7 @@ def null_screen(folder: Path, *, seed: int) -> Screen:
 
 
 def accuracy_on_nothing(folder: Path, preset: str, changes: tuple[str, ...], *, seed: int) -> tuple[int, int, float]:
-    """Train on replicate 1; return right and all treatment sites of replicate 2, and what a probe names of E0 to E9."""
+    """Train on replicate 1; return correct and all sites of replicate 2, and the accuracy of a probe for E0 to E9."""
     screen = null_screen(folder, seed=seed)
     config = resolve_config(preset, ["precision=fp32", *changes], seed=seed)
     run = start_run(screen, hold_out(screen, column="replicate", values=["2"]), config, folder / "run")
@@ -50,24 +50,30 @@ def accuracy_on_nothing(folder: Path, preset: str, changes: tuple[str, ...], *, 
     predict_run(run, screen)
     sites = Predictions.read(run.predictions, level="site", views=8)
     table = sites.table
-    held = (table["Metadata_Fold"] == "held_out").to_numpy()
-    treated = held & (table["Metadata_Role"] == "treatment").to_numpy()
-    right = int((table["perturbation"] == table["predicted"])[treated].sum())
+    held_out = (table["Metadata_Fold"] == "held_out").to_numpy()
+    held_out_treatments = held_out & (table["Metadata_Role"] == "treatment").to_numpy()
+    n_correct = int((table["perturbation"] == table["predicted"])[held_out_treatments].sum())
     experiment = table["Metadata_Experiment"].to_numpy()
-    spread = sites.embedding[~held].std(0) + 1e-6
-    probe = LogisticRegression(C=0.1, max_iter=500).fit(sites.embedding[~held] / spread, experiment[~held])
-    return right, int(treated.sum()), float(probe.score(sites.embedding[held] / spread, experiment[held]))
+    spread = sites.embedding[~held_out].std(0) + 1e-6
+    probe = LogisticRegression(C=0.1, max_iter=500).fit(sites.embedding[~held_out] / spread, experiment[~held_out])
+    return (
+        n_correct,
+        int(held_out_treatments.sum()),
+        float(probe.score(sites.embedding[held_out] / spread, experiment[held_out])),
+    )
 
 
 def check_chance(tmp_path: Path, preset: str, changes: tuple[str, ...], *, seeds: int = 5) -> None:
-    found = [accuracy_on_nothing(tmp_path / str(seed), preset, changes, seed=seed) for seed in range(seeds)]
-    right, n = sum(one[0] for one in found), sum(one[1] for one in found)
+    results = [accuracy_on_nothing(tmp_path / str(seed), preset, changes, seed=seed) for seed in range(seeds)]
+    n_correct, n = sum(result[0] for result in results), sum(result[1] for result in results)
     chance = 1 / N_LABELS
     error = math.sqrt(chance * (1 - chance) / n)
-    assert right / n <= chance + 3 * error, f"{right} of {n} named, chance {chance:.3f} +- {3 * error:.3f}"
+    assert n_correct / n <= chance + 3 * error, f"{n_correct} of {n} named, chance {chance:.3f} +- {3 * error:.3f}"
     n_held = 10 * (LABELS_EACH * WELLS + CONTROLS) * seeds
-    probed = float(np.mean([one[2] for one in found]))
-    assert abs(probed - 0.1) <= 3 * math.sqrt(0.09 / n_held), f"a probe names {probed:.3f} of the experiments"
+    probe_accuracy = float(np.mean([result[2] for result in results]))
+    assert abs(probe_accuracy - 0.1) <= 3 * math.sqrt(0.09 / n_held), (
+        f"a probe names {probe_accuracy:.3f} of the experiments"
+    )
 
 
 def test_the_default_names_nothing_where_nothing_was_done(tmp_path: Path) -> None:
@@ -109,13 +115,13 @@ def test_no_standardisation_with_any_norms_names_anything(tmp_path: Path, standa
 def test_one_reference_for_both_sides_would_name_the_experiments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fault that these tests look for: they see it when it is planted."""
+    """Plant the fault that these tests look for: they must detect it."""
     from distangle.images import ImageCache
 
     original = ImageCache.__init__
 
-    def one_fold(self: ImageCache, *given: object, **named: object) -> None:
-        original(self, *given, **{**named, "fold": None})  # type: ignore[arg-type]
+    def one_fold(self: ImageCache, *_args: object, **options: object) -> None:
+        original(self, *_args, **{**options, "fold": None})  # type: ignore[arg-type]
 
     monkeypatch.setattr(ImageCache, "__init__", one_fold)
     monkeypatch.setattr(

@@ -34,26 +34,26 @@ N_SCREENS, EPOCHS = 3, 100
 
 
 def accuracies(screen: Path, run: Path, seed: int, *settings: str) -> tuple[float, float]:
-    """Of single sites in the untouched experiments, one view: of treatments, and the mean over all classes."""
-    words = [word for setting in settings for word in ("--set", f"pseudo_labels.{setting}")]
-    same = ["--preset", "scratch", "--epochs", str(EPOCHS), "--seed", str(seed), "--set", "batch_size=8", *FOLDS]
-    main(["train", str(screen), "--out", str(run), *same, *words])
+    """Return the accuracy on single sites of the untouched experiments: of treatments, and balanced over classes."""
+    flags = [word for setting in settings for word in ("--set", f"pseudo_labels.{setting}")]
+    options = ["--preset", "scratch", "--epochs", str(EPOCHS), "--seed", str(seed), "--set", "batch_size=8", *FOLDS]
+    main(["train", str(screen), "--out", str(run), *options, *flags])
     main(["predict", str(run)])
     table = Predictions.read(run / "predictions", level="site").table
     untouched = table[table["Metadata_Fold"] == "held_out"]
-    right = untouched["perturbation"] == untouched["predicted"]
-    treated = untouched["Metadata_Role"] == "treatment"
-    return float(right[treated].mean()), float(right.groupby(untouched["perturbation"]).mean().mean())
+    is_correct = untouched["perturbation"] == untouched["predicted"]
+    treatments = untouched["Metadata_Role"] == "treatment"
+    return float(is_correct[treatments].mean()), float(is_correct.groupby(untouched["perturbation"]).mean().mean())
 
 
 @pytest.mark.slow
 def test_pseudo_labels_gain_five_points_on_untouched_experiments(tmp_path: Path) -> None:
     gains = []
-    for seed in range(11, 11 + N_SCREENS):  # other screens than those that the settings were chosen on
-        words = [word for pair in SCREEN for word in ("--set", pair)]
-        main(["simulate", str(tmp_path / f"lab{seed}"), "--seed", str(seed), "--workers", "1", *words])
+    for seed in range(11, 11 + N_SCREENS):  # not the screens on which the settings were chosen
+        flags = [word for pair in SCREEN for word in ("--set", pair)]
+        main(["simulate", str(tmp_path / f"lab{seed}"), "--seed", str(seed), "--workers", "1", *flags])
         main(["index", str(tmp_path / f"lab{seed}"), "--out", str(tmp_path / f"screen{seed}")])
         screen = tmp_path / f"screen{seed}"
-        without = accuracies(screen, tmp_path / f"without{seed}", seed)
-        gains.append(np.subtract(accuracies(screen, tmp_path / f"with{seed}", seed, *RAMP), without))
+        baseline = accuracies(screen, tmp_path / f"without{seed}", seed)
+        gains.append(np.subtract(accuracies(screen, tmp_path / f"with{seed}", seed, *RAMP), baseline))
     assert (np.mean(gains, axis=0) >= 0.05).all(), gains

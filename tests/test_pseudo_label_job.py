@@ -1,4 +1,4 @@
-"""Pseudo labels through the command line on a tiny synthetic screen: three folds, a resume, and what is said."""
+"""Pseudo labels through the command line on a tiny synthetic screen: three folds, a resume, and messages."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ ALWAYS = (
 ACCEPTING = ("--set", "pseudo_labels.confidence=0", "--set", "pseudo_labels.max_drop=2")
 
 
-def training(strategy: str) -> list[str]:
+def training_arguments(strategy: str) -> list[str]:
     return [*SMALL, *OFTEN, *ALWAYS, *ACCEPTING, "--set", f"pseudo_labels.strategy={strategy}", *FOLDS]
 
 
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     main(["simulate", str(root / "plates"), *(word for pair in SETTINGS for word in ("--set", pair)), "--workers", "1"])
     main(["index", str(root / "plates"), "--out", str(root / "screen")])
     for strategy in ("alpha_ramp", "progressive"):
-        main(["train", str(root / "screen"), "--out", str(root / "runs" / strategy), *training(strategy)])
+        main(["train", str(root / "screen"), "--out", str(root / "runs" / strategy), *training_arguments(strategy)])
     main(["predict", str(root / "runs/alpha_ramp")])
     return root
 
@@ -57,22 +57,22 @@ def test_every_round_is_logged_and_the_run_says_what_it_did(folder: Path, strate
     run = RunFolder.open(folder / "runs" / strategy)
     metrics = pd.read_csv(run.metrics)
     names = ["accept_rate", "entropy", "choice_entropy", "agreement", "precision", "accuracy", "confidence", "stopped"]
-    counted = metrics[[f"pseudo_{name}" for name in names]]
-    assert counted.iloc[0].isna().all()  # T1 = 1: the first epoch has labels only
-    assert counted.iloc[2:].notna().all(axis=None)
-    assert (counted["pseudo_stopped"].iloc[1:] == 0).all()
+    counts = metrics[[f"pseudo_{name}" for name in names]]
+    assert counts.iloc[0].isna().all()  # T1 = 1: the first epoch has labels only
+    assert counts.iloc[2:].notna().all(axis=None)
+    assert (counts["pseudo_stopped"].iloc[1:] == 0).all()
     if strategy == "progressive":
         expected = [np.floor(8 * (0.4 + 0.6 * x)) / 8 for x in (1 / 4, 2 / 4, 3 / 4)]
-        assert counted["pseudo_accept_rate"].iloc[1:].tolist() == pytest.approx(expected)
+        assert counts["pseudo_accept_rate"].iloc[1:].tolist() == pytest.approx(expected)
     else:
-        assert counted["pseudo_accept_rate"].iloc[1:].tolist() == [1, 1, 1]
+        assert counts["pseudo_accept_rate"].iloc[1:].tolist() == [1, 1, 1]
         weight = metrics["pseudo_weight"].iloc[1:]
         assert weight.is_monotonic_increasing
         assert 0 <= weight.iloc[0] < weight.iloc[-1] <= 1
-    told = run.describe()
-    assert told["unlabelled"] == "experiment=HUVEC-02,HUVEC-03"
-    assert (told["pseudo_labels"]["strategy"], told["pseudo_labels"]["rounds"]) == (strategy, 3)
-    assert told["pseudo_labels"]["stopped"] is None
+    description = run.describe()
+    assert description["unlabelled"] == "experiment=HUVEC-02,HUVEC-03"
+    assert (description["pseudo_labels"]["strategy"], description["pseudo_labels"]["rounds"]) == (strategy, 3)
+    assert description["pseudo_labels"]["stopped"] is None
 
 
 def test_the_third_fold_is_predicted_marked_and_not_scored(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_third_fold_is_predicted_marked_and_not_scored(folder: Path) -> None
     assert n == {len(held_out)}
     hidden = int((table["Metadata_Fold"] == "unlabelled").sum())
     note = f"{hidden} sites of experiment=HUVEC-02,HUVEC-03 are predicted but not scored: their images were used"
-    assert any(said.startswith(note) for said in scores.notes)
+    assert any(prefix.startswith(note) for prefix in scores.notes)
 
 
 def test_hidden_labels_are_not_trained_on_and_change_nothing_but_the_counts(folder: Path, tmp_path: Path) -> None:
@@ -113,16 +113,16 @@ def test_hidden_labels_are_not_trained_on_and_change_nothing_but_the_counts(fold
 
     write_screen(replace(screen, sites=scrambled), other)
     assert json.loads((other / "screen.json").read_text())["perturbations_sha256"] == card["perturbations_sha256"]
-    main(["train", str(other), "--out", str(tmp_path / "run"), *training("alpha_ramp")])
+    main(["train", str(other), "--out", str(tmp_path / "run"), *training_arguments("alpha_ramp")])
     first = load_file(folder / "runs/alpha_ramp/checkpoints/model.safetensors")
     second = load_file(tmp_path / "run/checkpoints/model.safetensors")
     assert all(np.array_equal(first[name], second[name]) for name in first)
-    counted = [
+    counts = [
         pd.read_csv(run / "metrics.csv")[["pseudo_accuracy", "pseudo_accept_rate"]]
         for run in (folder / "runs/alpha_ramp", tmp_path / "run")
     ]
-    assert counted[0]["pseudo_accept_rate"].equals(counted[1]["pseudo_accept_rate"])
-    assert not counted[0]["pseudo_accuracy"].equals(counted[1]["pseudo_accuracy"])
+    assert counts[0]["pseudo_accept_rate"].equals(counts[1]["pseudo_accept_rate"])
+    assert not counts[0]["pseudo_accuracy"].equals(counts[1]["pseudo_accuracy"])
 
 
 @pytest.mark.parametrize("strategy", ["alpha_ramp", "progressive"])
@@ -133,73 +133,73 @@ def test_a_training_stopped_within_an_epoch_goes_on_bit_for_bit(
 
     save, calls = runs.save_state, []
 
-    def save_and_stop(*args: object, **words: object) -> object:
-        written = save(*args, **words)  # type: ignore[arg-type]
+    def save_and_stop(*args: object, **options: object) -> object:
+        paths = save(*args, **options)  # type: ignore[arg-type]
         calls.append(1)
         if len(calls) == 7:  # two steps an epoch, each saved, and its end
             raise KeyboardInterrupt
-        return written
+        return paths
 
     monkeypatch.setattr(runs, "save_state", save_and_stop)
-    stopped = folder / "runs" / f"stopped {strategy}"
+    stopped_folder = folder / "runs" / f"stopped {strategy}"
     with pytest.raises(SystemExit):
-        main(["train", str(folder / "screen"), "--out", str(stopped), *training(strategy)])
+        main(["train", str(folder / "screen"), "--out", str(stopped_folder), *training_arguments(strategy)])
     monkeypatch.undo()
-    main(["train", "--resume", str(stopped)])
+    main(["train", "--resume", str(stopped_folder)])
     assert "resumed after step 1 of epoch 3" in capsys.readouterr().err
     first, second = (
-        load_file(path / "checkpoints/model.safetensors") for path in (folder / "runs" / strategy, stopped)
+        load_file(path / "checkpoints/model.safetensors") for path in (folder / "runs" / strategy, stopped_folder)
     )
     assert all(np.array_equal(first[name], second[name]) for name in first)
     metrics = [
-        pd.read_csv(path / "metrics.csv").filter(like="pseudo") for path in (folder / "runs" / strategy, stopped)
+        pd.read_csv(path / "metrics.csv").filter(like="pseudo") for path in (folder / "runs" / strategy, stopped_folder)
     ]
     pd.testing.assert_frame_equal(*metrics)
 
 
 def test_a_collapse_is_said_and_recorded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # After one epoch a network knows next to nothing: its choices for the wells are far from even.
-    words = [word.replace("min_entropy=0", "min_entropy=1") for word in training("alpha_ramp")]
-    main(["train", str(folder / "screen"), "--out", str(folder / "runs/collapsed"), *words])
-    said = " ".join(capsys.readouterr().err.split())
-    assert "pseudo labels end before epoch 2: the classes of" in said
-    assert "Training goes on with labels only." in said
+    # After one epoch a network has learned little and assigns the wells very unevenly.
+    arguments = [word.replace("min_entropy=0", "min_entropy=1") for word in training_arguments("alpha_ramp")]
+    main(["train", str(folder / "screen"), "--out", str(folder / "runs/collapsed"), *arguments])
+    message = " ".join(capsys.readouterr().err.split())
+    assert "pseudo labels end before epoch 2: the classes of" in message
+    assert "Training goes on with labels only." in message
     run = RunFolder.open(folder / "runs/collapsed")
     assert run.describe()["pseudo_labels"]["stopped"]["epoch"] == 2
     assert pd.read_csv(run.metrics)["pseudo_stopped"].iloc[1:].tolist() == [1, 1, 1]
 
 
-def refused(folder: Path, *words: str) -> str:
+def error_of(folder: Path, *changes: str) -> str:
     from distangle.training import resolve_config, start_run
 
     screen = read_screen(folder / "screen")
     folds = hold_out(screen, values=["HUVEC-04"])
     with pytest.raises((ConfigError, FoldError)) as error:
-        start_run(screen, folds, resolve_config("scratch", words, epochs=4), folder / "runs/new")
+        start_run(screen, folds, resolve_config("scratch", changes, epochs=4), folder / "runs/new")
     assert not (folder / "runs/new").exists()
     return str(error.value)
 
 
 def test_pseudo_labels_that_nobody_would_get_or_that_come_too_late_are_refused(folder: Path) -> None:
-    said = refused(folder, "pseudo_labels.strategy=alpha_ramp")
-    assert "pseudo_labels.from_epoch=30, but the training has 4 epochs" in said
-    said = refused(
+    message = error_of(folder, "pseudo_labels.strategy=alpha_ramp")
+    assert "pseudo_labels.from_epoch=30, but the training has 4 epochs" in message
+    message = error_of(
         folder, "pseudo_labels.strategy=alpha_ramp", "pseudo_labels.from_epoch=3", "pseudo_labels.full_epoch=2"
     )
-    assert "full_epoch=2 lies before from_epoch=3" in said
-    said = refused(folder, "pseudo_labels.strategy=progressive", "pseudo_labels.from_epoch=1")
-    assert "every site outside the held-out fold has a known perturbation" in said
-    assert "`--unlabelled experiment=NAME`" in said
+    assert "full_epoch=2 lies before from_epoch=3" in message
+    message = error_of(folder, "pseudo_labels.strategy=progressive", "pseudo_labels.from_epoch=1")
+    assert "every site outside the held-out fold has a known perturbation" in message
+    assert "`--unlabelled experiment=NAME`" in message
 
 
 def test_the_reported_fold_is_named_when_it_would_get_pseudo_labels(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word.replace("HUVEC-02,HUVEC-03", "HUVEC-03,HUVEC-04") for word in training("alpha_ramp")]
+    arguments = [word.replace("HUVEC-02,HUVEC-03", "HUVEC-03,HUVEC-04") for word in training_arguments("alpha_ramp")]
     with pytest.raises(SystemExit):
-        main(["train", str(folder / "screen"), "--out", str(folder / "runs/new"), *words])
-    said = " ".join(capsys.readouterr().err.split())
-    assert "sites of HUVEC-04 are held out (experiment=HUVEC-04) and would get pseudo labels" in said
+        main(["train", str(folder / "screen"), "--out", str(folder / "runs/new"), *arguments])
+    message = " ".join(capsys.readouterr().err.split())
+    assert "sites of HUVEC-04 are held out (experiment=HUVEC-04) and would get pseudo labels" in message
     assert not (folder / "runs/new").exists()
 
 
@@ -226,8 +226,8 @@ def test_controls_of_hidden_plates_get_no_pseudo_label_and_treatments_no_control
     assert wells.first_position == len(labelled.rows)
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path, wanted: bool) -> None:
+@pytest.mark.parametrize("with_controls", [True, False])
+def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path, with_controls: bool) -> None:
     from distangle.images import ImageCache
     from distangle.training import read_config
     from distangle.training.data.sites import labelled_sites
@@ -236,22 +236,24 @@ def test_controls_of_hidden_plates_join_behind_the_unlabelled_sites(folder: Path
 
     run = RunFolder.open(folder / "runs/alpha_ramp")
     screen, folds, config = read_screen(folder / "screen"), Folds.read(run.folds), read_config(run.config)
-    config = config.model_copy(update={"pseudo_labels": config.pseudo_labels.model_copy(update={"controls": wanted})})
+    config = config.model_copy(
+        update={"pseudo_labels": config.pseudo_labels.model_copy(update={"controls": with_controls})}
+    )
     classes = tuple(run.describe()["classes"])
     store = ImageCache(screen, config.preprocessing)
     labelled, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
-    everybody, labeller = join_unlabelled(
+    joined_sites, labeller = join_unlabelled(
         folds, labelled, classes, config, SiteEvaluation(store=store), say=lambda _: None
     )
     store.close()
-    sites = screen.sites.iloc[everybody.rows]
+    sites = screen.sites.iloc[joined_sites.rows]
     behind = sites.iloc[len(labelled.rows) + 16 :]
     hidden = folds.of(screen) == "unlabelled"
     controls = hidden & (screen.sites["role"] != "treatment").to_numpy()
-    assert len(behind) == (controls.sum() if wanted else 0)
+    assert len(behind) == (controls.sum() if with_controls else 0)
     assert [classes[k] for k in labeller.wells.control_classes] == behind["perturbation"].tolist()
     assert (behind["role"] != "treatment").all()
-    assert not (folds.of(screen)[everybody.rows] == "held_out").any()
-    assert (everybody.labels[len(labelled.rows) :] == -1).all()
-    assert everybody.statistics is not None
-    assert len(everybody.statistics) == len(everybody.names) == len(everybody.rows)
+    assert not (folds.of(screen)[joined_sites.rows] == "held_out").any()
+    assert (joined_sites.labels[len(labelled.rows) :] == -1).all()
+    assert joined_sites.statistics is not None
+    assert len(joined_sites.statistics) == len(joined_sites.names) == len(joined_sites.rows)

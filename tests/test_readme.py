@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from distangle.cli import main
-from docs_pages import DOCS, README, distangle_commands, fenced
+from docs_pages import DOCS, README, code_blocks, distangle_commands
 
 SHORT = ("simulate", "index", "check")
-# What makes the tutorial's screen small enough for a test.
+# Replacements that make the screen of the tutorial small enough for a test.
 SMALLER = {"experiments_per_cell_type=3": "experiments_per_cell_type=2", "n_treatments=10": "n_treatments=3"}
 SMALL = ("image_size=64", "n_positive_controls=1", "n_negative_controls=2", "plates_per_experiment=1")
 GUIDES = ("index-my-layout", "hold-out", "read-the-scores", "explain", "view", "export", "profile-a-run")
@@ -27,16 +27,16 @@ PAGES = ("tutorial", *(f"how-to/{name}" for name in GUIDES))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the short commands of the tutorial and then the Python block of the README were run."""
+    """Run the short commands of the tutorial, then the Python block of the README; return their folder."""
     root = tmp_path_factory.mktemp("readme")
     before = Path.cwd()
     os.chdir(root)
     try:
-        for words in distangle_commands(DOCS / "tutorial.md"):
-            if words[0] in SHORT:
+        for arguments in distangle_commands(DOCS / "tutorial.md"):
+            if arguments[0] in SHORT:
                 small = ["--workers", "1", *(word for pair in SMALL for word in ("--set", pair))]
-                words = [SMALLER.get(word, word) for word in words]
-                main([*words, *(small if words[0] == "simulate" else [])])
+                arguments = [SMALLER.get(word, word) for word in arguments]
+                main([*arguments, *(small if arguments[0] == "simulate" else [])])
         yield root
     finally:
         os.chdir(before)
@@ -44,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def names(folder: Path) -> dict[str, object]:
-    """What the Python block of the README leaves behind; its run is also the first run of the guides."""
-    (block,) = fenced(README, "python")
+    """Return the names defined by the Python block of the README; its run is also the first run of the guides."""
+    (block,) = code_blocks(README, "python")
     names: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - the README is ours
     shutil.copytree("runs/second", "runs/first")
@@ -65,24 +65,24 @@ def test_the_python_block_runs_as_printed(folder: Path, names: dict[str, object]
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.usefixtures("names")
 def test_the_python_blocks_of_the_guides_run_as_printed(name: str) -> None:
-    blocks = fenced(DOCS / f"{name}.md", "python")
+    blocks = code_blocks(DOCS / f"{name}.md", "python")
     assert blocks
     for block in blocks:
-        printed = io.StringIO()
-        with redirect_stdout(printed):
+        output = io.StringIO()
+        with redirect_stdout(output):
             exec(compile(block, f"{name}.md", "exec"), {})  # noqa: S102 - the pages are ours
-        assert printed.getvalue().strip()
+        assert output.getvalue().strip()
 
 
 def test_the_folds_of_the_guide_are_made(folder: Path) -> None:
-    commands = [words for words in distangle_commands(DOCS / "how-to/hold-out.md") if words[0] == "folds"]
+    commands = [arguments for arguments in distangle_commands(DOCS / "how-to/hold-out.md") if arguments[0] == "folds"]
     assert len(commands) == 3
-    for words in commands:
+    for arguments in commands:
         (folder / "folds.parquet").unlink(missing_ok=True)
-        main([re.sub(r"^5$", "2", word) for word in words])  # the small screen has four plates
+        main([re.sub(r"^5$", "2", word) for word in arguments])  # the small screen has four plates
         assert (folder / "folds.parquet").exists()
 
 
 def test_the_readme_shows_the_main_job_in_its_order() -> None:
-    verbs = [words[0] for words in distangle_commands(README)]
+    verbs = [arguments[0] for arguments in distangle_commands(README)]
     assert verbs == ["index", "train", "predict", "explain", "profile", "figures", "report", "view"]

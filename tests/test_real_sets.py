@@ -1,4 +1,4 @@
-"""Every real set at hand indexes, is checked, and is drawn, by the commands of docs/screens.md."""
+"""Every real data set at hand is indexed, checked and drawn by the commands of docs/screens.md."""
 
 import json
 import shutil
@@ -63,14 +63,14 @@ def checked_and_drawn(screen: Path, *, sites: int, errors: bool) -> None:
             main(["check", str(screen)])
     else:
         main(["check", str(screen)])
-    found = json.loads((screen / "checks" / "checks.json").read_text())
-    assert (found["coverage"]["sites"], found["counts"]["error"] > 0) == (sites, errors)
-    assert all(law["holds"] for law in found["invariants"])
+    checks = json.loads((screen / "checks" / "checks.json").read_text())
+    assert (checks["coverage"]["sites"], checks["counts"]["error"] > 0) == (sites, errors)
+    assert all(law["holds"] for law in checks["invariants"])
     main(["statistics", str(screen), "--out", str(screen / "card")])
     card = json.loads((screen / "card" / "card.json").read_text())
     assert card["indexed"] == sites
     assert (screen / "card" / "index.html").is_file()
-    if found["coverage"].get("planes_read"):
+    if checks["coverage"].get("planes_read"):
         assert (screen / "card" / "figures" / "channels.png").is_file()
         assert len(card["pixels"]["channels"]) == len(card["channels"])
 
@@ -80,8 +80,8 @@ def test_a_real_set_indexes_is_checked_and_drawn(name: str, real_data: Path, tmp
     source, options, sites, errors = SETS[name]
     if not (real_data / source).exists():
         pytest.skip(f"{source} is not in {real_data}")
-    given = [str(real_data / word[1:]) if word.startswith("@") else word for word in options]
-    main(["index", str(real_data / source), "--out", str(tmp_path / "screen"), *given])
+    arguments = [str(real_data / word[1:]) if word.startswith("@") else word for word in options]
+    main(["index", str(real_data / source), "--out", str(tmp_path / "screen"), *arguments])
     checked_and_drawn(tmp_path / "screen", sites=sites, errors=errors)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from distangle.cli import main
-from docs_pages import DOCS, distangle_commands, fenced
+from docs_pages import DOCS, code_blocks, distangle_commands
 
 PAGE = DOCS / "tutorial-profiles.md"
 
@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root, before = tmp_path_factory.mktemp("tutorial"), Path.cwd()
     os.chdir(root)
     try:
-        _run(fenced(PAGE, "python")[0])
+        _run(code_blocks(PAGE, "python")[0])
         yield root
     finally:
         os.chdir(before)
@@ -35,38 +35,41 @@ def _one_line(text: str) -> str:
 
 
 def test_the_commands_print_what_the_tutorial_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mistake, hits, labels = fenced(PAGE, "text")
+    mistake, hits, labels = code_blocks(PAGE, "text")
     commands = list(distangle_commands(PAGE))
     assert len(commands) == 4
-    printed = []
-    for words in commands:
-        if words == commands[0]:
+    outputs = []
+    for arguments in commands:
+        if arguments == commands[0]:
             with pytest.raises(SystemExit):
-                main(words)
+                main(arguments)
         else:
-            main(words)
-        written = capsys.readouterr()
-        printed.append(written.out + written.err)
-    assert _one_line(mistake) in _one_line(printed[0])
+            main(arguments)
+        captured_text = capsys.readouterr()
+        outputs.append(captured_text.out + captured_text.err)
+    assert _one_line(mistake) in _one_line(outputs[0])
     for line in hits.splitlines():
-        assert _close(line, printed[1]), line
+        assert _close(line, outputs[1]), line
     for line in labels.splitlines():
-        assert _close(line, printed[3]), line
-    assert "24 negative controls fit the alignment, and the other 24 are compared" in printed[2]
+        assert _close(line, outputs[3]), line
+    assert "24 negative controls fit the alignment, and the other 24 are compared" in outputs[2]
 
 
-def _close(line: str, printed: str) -> bool:
+def _close(line: str, output: str) -> bool:
     """Return whether a line was printed, up to the last digit of its numbers."""
     number = re.compile(r"\d+\.\d+")
-    wanted = [float(text) for text in number.findall(line)]
-    same = [other for other in printed.splitlines() if number.sub("#", other).split() == number.sub("#", line).split()]
+    expected_numbers = [float(text) for text in number.findall(line)]
+    similar_lines = [
+        other for other in output.splitlines() if number.sub("#", other).split() == number.sub("#", line).split()
+    ]
     return any(
-        all(abs(a - float(b)) < 0.02 for a, b in zip(wanted, number.findall(other), strict=True)) for other in same
+        all(abs(a - float(b)) < 0.02 for a, b in zip(expected_numbers, number.findall(other), strict=True))
+        for other in similar_lines
     )
 
 
 def test_the_hits_are_those_that_the_tutorial_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _run(fenced(PAGE, "python")[1])
+    _run(code_blocks(PAGE, "python")[1])
     assert "cpd12" in capsys.readouterr().out
     hits = pd.read_csv(folder / "profiles/hits.csv").set_index("perturbation")
     active = hits.index.isin([f"cpd{number:02d}" for number in range(1, 13)])

@@ -1,4 +1,4 @@
-"""An ablation on a tiny screen: ordinary runs, stopped and gone on with, and a table that agrees with their scores."""
+"""An ablation on a tiny screen: ordinary runs, stopped and resumed, and a table that agrees with their scores."""
 
 import csv
 import json
@@ -41,12 +41,14 @@ def recipe(*changes: str) -> TrainingConfig:
     return resolve_config("scratch", [*TRAINING, *changes], epochs=EPOCHS)
 
 
-def planned(
-    folder: Path, out: Path, *changes: str, only: str = "baseline,cutmix", seeds: tuple[int, ...] = (0, 1)
+def plan_of(
+    folder: Path, out: Path, *changes: str, condition_names: str = "baseline,cutmix", seeds: tuple[int, ...] = (0, 1)
 ) -> AblationPlan:
     screen = read_screen(folder / "screen")
     folds = hold_out(screen, values=["E2", "E3"])
-    return plan_ablation(screen, folds, recipe(*changes), out, conditions=chosen_conditions(only), seeds=(0, 1))
+    return plan_ablation(
+        screen, folds, recipe(*changes), out, conditions=chosen_conditions(condition_names), seeds=(0, 1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """screen/ and ablation/, finished: two conditions, two seeds."""
     root = tmp_path_factory.mktemp("ablation")
     tiny_screen(root)
-    plan = planned(root, root / "ablation")
+    plan = plan_of(root, root / "ablation")
     calls: list[str] = []
     n = count_steps(plan)
     run_ablation(plan, command="distangle ablate", advance=calls.append, say=no_progress)
@@ -64,14 +66,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_switch_is_a_setting_and_the_baseline_has_none_on() -> None:
-    known = {name for name, _ in settings()}
-    assert {name for part in COMPONENTS.values() for name in part.settings} <= known
+    names = {name for name, _ in settings()}
+    assert {name for part in COMPONENTS.values() for name in part.settings} <= names
     assert CONDITIONS[0].name == "baseline"
     assert all(set(condition.enabled) <= set(COMPONENTS) for condition in CONDITIONS)
     assert len({condition.enabled for condition in CONDITIONS}) == len(CONDITIONS)
-    off = settings_of(CONDITIONS[0], recipe())
-    assert off == {name: without for part in COMPONENTS.values() for name, (without, _) in part.settings.items()}
-    for condition in CONDITIONS:  # valid, whatever is on
+    settings_off = settings_of(CONDITIONS[0], recipe())
+    assert settings_off == {
+        name: value_off for part in COMPONENTS.values() for name, (value_off, _) in part.settings.items()
+    }
+    for condition in CONDITIONS:  # valid with any parts switched on
         configure(condition, recipe("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=2"), seed=0)
 
 
@@ -84,12 +88,16 @@ def test_a_part_keeps_its_strength_where_the_recipe_has_it_on() -> None:
 
 
 def test_two_parts_that_share_a_setting_are_told_apart_and_strength_is_kept_only_where_it_is_one() -> None:
-    adabn, steadied = (
-        settings_of(one, recipe("batch_norm.statistics=experiment"))
-        for one in chosen_conditions("adabn,plate-pure+controls")
+    adabn, adabn_with_controls = (
+        settings_of(condition, recipe("batch_norm.statistics=experiment"))
+        for condition in chosen_conditions("adabn,plate-pure+controls")
     )
     assert (adabn["batch_norm.statistics"], adabn["batch_norm.n_controls"]) == ("plate", 0)
-    assert (steadied["batch_norm.statistics"], steadied["batch_norm.n_controls"], steadied["batches.pure"]) == (
+    assert (
+        adabn_with_controls["batch_norm.statistics"],
+        adabn_with_controls["batch_norm.n_controls"],
+        adabn_with_controls["batches.pure"],
+    ) == (
         "controls",
         8,
         "plate",
@@ -106,10 +114,11 @@ def test_a_condition_that_changes_nothing_is_named(folder: Path, tmp_path: Path)
     for seed in (0, 1):
         shutil.rmtree(tmp_path / f"ablation/runs/cutmix-{seed}")
         shutil.copytree(tmp_path / f"ablation/runs/baseline-{seed}", tmp_path / f"ablation/runs/cutmix-{seed}")
-    found = compare(continue_ablation(tmp_path / "ablation"))
-    assert found.unchanged == ("cutmix",)
+    comparison = compare(continue_ablation(tmp_path / "ablation"))
+    assert comparison.unchanged == ("cutmix",)
     assert any(
-        said.startswith("cutmix: every run predicts, to the last bit, what the baseline") for said in caveats(found)
+        caveat.startswith("cutmix: every run predicts, to the last bit, what the baseline")
+        for caveat in caveats(comparison)
     )
 
 
@@ -125,8 +134,10 @@ def test_every_run_is_an_ordinary_one_that_differs_in_what_is_switched(folder: P
     assert {name: (config.cutmix.probability, config.seed) for name, config in configs.items()} == {
         "baseline-0": (0.0, 0), "baseline-1": (0.0, 1), "cutmix-0": (0.5, 0), "cutmix-1": (0.5, 1)
     }  # fmt: skip
-    same = {config.model_copy(update={"seed": 0, "cutmix": recipe().cutmix}) for config in configs.values()}
-    assert len(same) == 1
+    configs_without_seed = {
+        config.model_copy(update={"seed": 0, "cutmix": recipe().cutmix}) for config in configs.values()
+    }
+    assert len(configs_without_seed) == 1
     runs = [RunFolder.open(root / "runs" / name) for name in configs]
     assert {run.describe()["folds_sha256"] for run in runs} == {
         json.loads((root / "ablation.json").read_text())["folds_sha256"]
@@ -138,10 +149,15 @@ def test_every_run_is_an_ordinary_one_that_differs_in_what_is_switched(folder: P
 
 def test_the_table_agrees_with_the_scores_of_the_runs(folder: Path) -> None:
     plan = continue_ablation(folder / "ablation")
-    found = compare(plan)
-    assert (found.unit, found.groups, found.seeds, found.wells) == ("experiment", ("E2", "E3"), (0, 1), "treatments")
-    assert found.chance == pytest.approx(1 / 3)
-    for row in found.rows:
+    comparison = compare(plan)
+    assert (comparison.unit, comparison.groups, comparison.seeds, comparison.wells) == (
+        "experiment",
+        ("E2", "E3"),
+        (0, 1),
+        "treatments",
+    )
+    assert comparison.chance == pytest.approx(1 / 3)
+    for row in comparison.rows:
         for seed, value in row.by_seed.items():
             scores = Scores.read(RunFolder(folder / "ablation/runs" / f"{row.condition}-{seed}").scores)
             (of_run,) = [
@@ -152,12 +168,12 @@ def test_the_table_agrees_with_the_scores_of_the_runs(folder: Path) -> None:
             assert value == pytest.approx(of_run.value)
             assert row.n == of_run.n
         assert row.value == pytest.approx(np.mean(list(row.by_seed.values())))
-    assert len(found.rows) == 2 * 2 * 2
-    base = {(row.level, row.metric): row for row in found.rows if row.condition == "baseline"}
-    for row in found.rows:
+    assert len(comparison.rows) == 2 * 2 * 2
+    base = {(row.level, row.metric): row for row in comparison.rows if row.condition == "baseline"}
+    for row in comparison.rows:
         if row.condition == "cutmix":
             assert row.difference == pytest.approx(row.value - base[row.level, row.metric].value)
-    curve = found.curves["cutmix"]
+    curve = comparison.curves["cutmix"]
     metrics = pd.read_csv(folder / "ablation/runs/cutmix-1/metrics.csv")
     np.testing.assert_allclose(curve[:, 1], metrics["held_out_accuracy"])
     assert curve.shape == (EPOCHS, 2)
@@ -165,36 +181,36 @@ def test_the_table_agrees_with_the_scores_of_the_runs(folder: Path) -> None:
 
 def test_the_files_say_the_same_as_the_comparison(folder: Path) -> None:
     root = folder / "ablation"
-    found = compare(continue_ablation(root))
-    read = json.loads((root / "comparison.json").read_text())
-    assert [row["value"] for row in read["rows"]] == [row.value for row in found.rows]
-    with (root / "comparison.csv").open() as opened:
-        lines = list(csv.DictReader(opened))
-    assert [float(line["value"]) for line in lines] == [row.value for row in found.rows]
+    comparison = compare(continue_ablation(root))
+    stored_json = json.loads((root / "comparison.json").read_text())
+    assert [row["value"] for row in stored_json["rows"]] == [row.value for row in comparison.rows]
+    with (root / "comparison.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["value"]) for line in lines] == [row.value for row in comparison.rows]
     assert [line["difference"] for line in lines if line["condition"] == "baseline"] == [""] * 4
     page = (root / "index.html").read_text(encoding="utf-8")
     assert "2 held-out experiments: an interval takes 5 or more" in page
     assert "An interval adds the variance over the held-out experiments" in page
     assert 'src="curves.svg"' in page
     assert "cutmix.probability=0.5" in page
-    shown = list(table_lines(found))
-    assert [line[:3] for line in shown] == [("baseline", "well", "8"), ("cutmix", "well", "8"),
+    printed_lines = list(table_lines(comparison))
+    assert [line[:3] for line in printed_lines] == [("baseline", "well", "8"), ("cutmix", "well", "8"),
                                             ("baseline", "site", "1"), ("cutmix", "site", "1")]  # fmt: skip
-    assert shown[0][4] == ""
-    assert shown[1][4].startswith(("+", "-"))
+    assert printed_lines[0][4] == ""
+    assert printed_lines[1][4].startswith(("+", "-"))
 
 
 def test_a_stop_anywhere_costs_nothing_but_time(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "screen", tmp_path / "screen")
     shutil.copytree(folder / "plates", tmp_path / "plates")
-    done: list[str] = []
+    messages: list[str] = []
 
     def stop_after(n: int) -> None:
-        plan, calls = planned(tmp_path, tmp_path / "ablation"), [0]
+        plan, calls = plan_of(tmp_path, tmp_path / "ablation"), [0]
 
-        def advance(said: str) -> None:
+        def advance(message: str) -> None:
             calls[0] += 1
-            done.append(said)
+            messages.append(message)
             if calls[0] == n:
                 raise KeyboardInterrupt
 
@@ -212,11 +228,11 @@ def test_a_stop_anywhere_costs_nothing_but_time(folder: Path, tmp_path: Path) ->
     n, calls = count_steps(plan), []
     run_ablation(plan, command="distangle ablate", advance=calls.append, say=no_progress)
     assert len(calls) == n == 3 * (EPOCHS + N_VIEWS)
-    assert not any(said.startswith("baseline-0") for said in calls)
+    assert not any(message.startswith("baseline-0") for message in calls)
     assert before == {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     for name in ("baseline-0", "cutmix-0", "baseline-1", "cutmix-1"):
-        whole, resumed = (fingerprints(root / "ablation/runs" / name) for root in (folder, tmp_path))
-        assert whole == resumed
+        whole, second = (fingerprints(root / "ablation/runs" / name) for root in (folder, tmp_path))
+        assert whole == second
     assert count_steps(continue_ablation(tmp_path / "ablation")) == 0
 
 
@@ -226,33 +242,33 @@ def test_conditions_and_seeds_are_added_later_through_the_command_line(
     for name in ("screen", "plates", "ablation"):
         shutil.copytree(folder / name, tmp_path / name)
     out = tmp_path / "ablation"
-    kept = sha256_of(out / "runs/cutmix-0/checkpoints/model.safetensors")
+    digest = sha256_of(out / "runs/cutmix-0/checkpoints/model.safetensors")
     main(["ablate", "--out", str(out), "--only", "baseline", "--seeds", "2"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "condition level views accuracy over baseline" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "condition level views accuracy over baseline" in output
     plan = continue_ablation(out)
     assert plan.seeds == (0, 1, 2)
     assert plan.commands == (f"distangle ablate --out {out} --only baseline --seeds 2",)
     assert sorted(path.name for path in (out / "runs").iterdir()) == [
         "baseline-0", "baseline-1", "baseline-2", "cutmix-0", "cutmix-1", "cutmix-2"
     ]  # fmt: skip
-    assert sha256_of(out / "runs/cutmix-0/checkpoints/model.safetensors") == kept
+    assert sha256_of(out / "runs/cutmix-0/checkpoints/model.safetensors") == digest
 
 
 def test_what_is_not_finished_is_left_out_and_said(folder: Path, tmp_path: Path) -> None:
     for name in ("screen", "ablation"):
         shutil.copytree(folder / name, tmp_path / name)
     (tmp_path / "ablation/runs/cutmix-1/predictions/scores.json").unlink()
-    found = compare(continue_ablation(tmp_path / "ablation"))
-    assert found.seeds == (0, 1)
-    assert {row.condition: tuple(row.by_seed) for row in found.rows} == {"baseline": (0, 1), "cutmix": (0,)}
-    assert any("Not every seed is finished for cutmix" in sentence for sentence in caveats(found))
+    comparison = compare(continue_ablation(tmp_path / "ablation"))
+    assert comparison.seeds == (0, 1)
+    assert {row.condition: tuple(row.by_seed) for row in comparison.rows} == {"baseline": (0, 1), "cutmix": (0,)}
+    assert any("Not every seed is finished for cutmix" in sentence for sentence in caveats(comparison))
 
 
-def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 1
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 1
     return " ".join(capsys.readouterr().err.split())
 
 
@@ -263,34 +279,34 @@ def test_what_does_not_belong_to_the_ablation_is_refused(
     with pytest.raises(
         RunError, match=r"was started with another recipe: optim\.lr was 0\.002, is 0\.1\. Use the same"
     ):
-        planned(folder, root, "optim.lr=0.1")
+        plan_of(folder, root, "optim.lr=0.1")
     screen = read_screen(folder / "screen")
     with pytest.raises(RunError, match="was started with other folds than experiment=E1"):
         plan_ablation(screen, hold_out(screen, values=["E1"]), recipe(), root, conditions=CONDITIONS[:1])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("!")
     with pytest.raises(RunError, match=r"mine is not empty \(thesis\.txt\) and no ablation"):
-        planned(folder, tmp_path / "mine")
+        plan_of(folder, tmp_path / "mine")
     with pytest.raises(RunError, match=r"none is no ablation: it has no ablation\.json"):
         continue_ablation(tmp_path / "none")
     with pytest.raises(RunError, match="No run of .* is finished"):
-        compare(planned(folder, tmp_path / "new"))
+        compare(plan_of(folder, tmp_path / "new"))
     with pytest.raises(ConfigError, match="No condition 'cutmx'. Did you mean 'cutmix'"):
         chosen_conditions("baseline,cutmx")
     with pytest.raises(ConfigError, match="--only names no condition"):
         chosen_conditions(",")
     with pytest.raises(ConfigError, match=r"Condition 'pseudo': .*from_epoch=30, but .* 2 epochs.*`--only cutmix`"):
-        planned(folder, tmp_path / "late", only="pseudo,cutmix")
+        plan_of(folder, tmp_path / "late", condition_names="pseudo,cutmix")
     early = ("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=1")
     with pytest.raises(FoldError, match=r"Condition 'pseudo': .*`--unlabelled experiment=NAME`\.$"):
-        planned(folder, tmp_path / "nobody", *early, only="pseudo")
+        plan_of(folder, tmp_path / "nobody", *early, condition_names="pseudo")
     assert not (tmp_path / "nobody").exists()
-    said = refused(["ablate", "--out", str(root), "--epochs", "3"], capsys)
+    message = error_of(["ablate", "--out", str(root), "--epochs", "3"], capsys)
     assert (
         f"Remove --epochs: not allowed with --out {root}. Without a screen, the ablation in that folder continues"
-        in said
+        in message
     )
-    assert "--seeds '0,b': 'b' is not an integer. Expected integers such as 0,1,2." in refused(
+    assert "--seeds '0,b': 'b' is not an integer. Expected integers such as 0,1,2." in error_of(
         ["ablate", str(folder / "screen"), "--out", str(tmp_path / "x"), "--seeds", "0,b"], capsys
     )
     assert not (tmp_path / "x").exists()
@@ -311,11 +327,11 @@ def test_a_single_held_out_experiment_gives_plates(folder: Path, tmp_path: Path)
     plan = plan_ablation(screen, hold_out(screen, values=["E3"]), recipe(), tmp_path / "one",
                          conditions=CONDITIONS[:1], seeds=(0,))  # fmt: skip
     run_ablation(plan, advance=no_progress, say=no_progress)
-    found = compare(plan)
-    assert (found.unit, found.groups) == ("plate", ("E3 plate 1",))
-    assert all(row.interval is None for row in found.rows)
-    assert any("A single experiment is held out" in sentence for sentence in caveats(found))
-    assert "E3 plate 1" in write_comparison(plan, found).read_text(encoding="utf-8")
+    comparison = compare(plan)
+    assert (comparison.unit, comparison.groups) == ("plate", ("E3 plate 1",))
+    assert all(row.interval is None for row in comparison.rows)
+    assert any("A single experiment is held out" in sentence for sentence in caveats(comparison))
+    assert "E3 plate 1" in write_comparison(plan, comparison).read_text(encoding="utf-8")
 
 
 def test_all_four_conditions_of_the_paper_run_where_labels_are_hidden(folder: Path, tmp_path: Path) -> None:
@@ -323,8 +339,17 @@ def test_all_four_conditions_of_the_paper_run_where_labels_are_hidden(folder: Pa
     early = ("pseudo_labels.from_epoch=1", "pseudo_labels.full_epoch=1", "pseudo_labels.confidence=0")
     config.write_text(write_config(recipe(*early)))
     out = tmp_path / "ablation"
-    words = ["--config", str(config), "--seeds", "0", "--hold-out", "experiment=E3", "--unlabelled", "experiment=E2"]
-    main(["ablate", str(folder / "screen"), "--out", str(out), "--only", "baseline,cutmix,pseudo,both", *words])
+    arguments = [
+        "--config",
+        str(config),
+        "--seeds",
+        "0",
+        "--hold-out",
+        "experiment=E3",
+        "--unlabelled",
+        "experiment=E2",
+    ]
+    main(["ablate", str(folder / "screen"), "--out", str(out), "--only", "baseline,cutmix,pseudo,both", *arguments])
     pseudo = {name: "pseudo_precision" in pd.read_csv(out / f"runs/{name}-0/metrics.csv") for name in
               ("baseline", "cutmix", "pseudo", "both")}  # fmt: skip
     assert pseudo == {"baseline": False, "cutmix": False, "pseudo": True, "both": True}
@@ -336,19 +361,19 @@ def test_all_four_conditions_of_the_paper_run_where_labels_are_hidden(folder: Pa
 
 @pytest.fixture
 def planning_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `ablate` end after its plan is written."""
+    """End `ablate` after it has written its plan."""
 
-    def stop(*given: object, **named: object) -> None:
+    def stop(*_args: object, **_kwargs: object) -> None:
         message = "planned"
         raise RunError(message)
 
     monkeypatch.setattr("distangle.ablation.run_ablation", stop)
 
 
-def ablate_words(folder: Path, out: Path, *more: str) -> list[str]:
+def ablate_words(folder: Path, out: Path, *flags: str) -> list[str]:
     recipe_of_tests = [word for change in TRAINING for word in ("--set", change)]
-    words = ["ablate", str(folder / "screen"), "--out", str(out), "--only", "baseline", "--preset", "scratch"]
-    return [*words, *recipe_of_tests, *more]
+    arguments = ["ablate", str(folder / "screen"), "--out", str(out), "--only", "baseline", "--preset", "scratch"]
+    return [*arguments, *recipe_of_tests, *flags]
 
 
 @pytest.mark.usefixtures("planning_only")
@@ -357,14 +382,18 @@ def test_an_ablation_takes_groups_and_a_file_of_folds_as_a_training_does(
 ) -> None:
     screen = read_screen(folder / "screen")
     by_well = folds_from_options(screen, group="well", n_folds=3, fold=1, force=True)
-    words = ("--group", "well", "--folds", "3", "--fold", "1", "--force-split")
-    refused(ablate_words(folder, tmp_path / "grouped", *words), capsys)
+    flags = ("--group", "well", "--folds", "3", "--fold", "1", "--force-split")
+    error_of(ablate_words(folder, tmp_path / "grouped", *flags), capsys)
     assert Folds.read(tmp_path / "grouped/folds.parquet").sha256 == by_well.sha256
-    written = hold_out(screen, values=["E1"]).write(tmp_path / "mine.parquet")
-    refused(ablate_words(folder, tmp_path / "from-file", "--fold-file", str(written)), capsys)
-    assert Folds.read(tmp_path / "from-file/folds.parquet").sha256 == Folds.read(written).sha256
-    said = refused(ablate_words(folder, tmp_path / "both", "--fold-file", str(written), "--group", "well"), capsys)
-    assert f"Remove --group: not allowed with --fold-file {written}. The file determines the held-out wells." in said
+    fold_file = hold_out(screen, values=["E1"]).write(tmp_path / "mine.parquet")
+    error_of(ablate_words(folder, tmp_path / "from-file", "--fold-file", str(fold_file)), capsys)
+    assert Folds.read(tmp_path / "from-file/folds.parquet").sha256 == Folds.read(fold_file).sha256
+    message = error_of(
+        ablate_words(folder, tmp_path / "both", "--fold-file", str(fold_file), "--group", "well"), capsys
+    )
+    assert (
+        f"Remove --group: not allowed with --fold-file {fold_file}. The file determines the held-out wells." in message
+    )
     assert not (tmp_path / "both").exists()
-    said = refused(["ablate", "--out", str(folder / "ablation"), "--group", "well"], capsys)
-    assert "Remove --group: not allowed with --out" in said
+    message = error_of(["ablate", "--out", str(folder / "ablation"), "--group", "well"], capsys)
+    assert "Remove --group: not allowed with --out" in message

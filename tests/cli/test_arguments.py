@@ -1,4 +1,4 @@
-"""The parsers of command-line values: what they accept, and the error that they raise otherwise."""
+"""Parsers of command-line values: what they accept, and the errors that they raise."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_count_below_its_minimum_is_refused(number: int, minimum: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "values"),
+    ("arguments", "values"),
     [
         ([], {}),
         (["plate=P"], {"plate": "P"}),
@@ -46,8 +46,8 @@ def test_a_count_below_its_minimum_is_refused(number: int, minimum: int) -> None
         (["pattern=a=b"], {"pattern": "a=b"}),
     ],
 )
-def test_pairs_are_read_as_text(words: list[str], values: dict[str, str]) -> None:
-    assert parse_key_values(words, flag="--map") == values
+def test_pairs_are_read_as_text(arguments: list[str], values: dict[str, str]) -> None:
+    assert parse_key_values(arguments, flag="--map") == values
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_pairs_are_read_as_text(words: list[str], values: dict[str, str]) -> Non
     ],
 )
 def test_a_parsed_pair_has_a_typed_value_and_keeps_its_commas(word: str, value: object) -> None:
-    parsed = parse_key_values([word], flag="--set", parse=True)["x"]
-    assert parsed == value
-    assert type(parsed) is type(value)
+    value_read = parse_key_values([word], flag="--set", parse=True)["x"]
+    assert value_read == value
+    assert type(value_read) is type(value)
 
 
 @pytest.mark.parametrize(
-    ("words", "parse", "message"),
+    ("arguments", "parse", "message"),
     [
         (["plate"], False, "--map 'plate': expected NAME=VALUE."),
         (["=P"], False, "--map '=P': expected NAME=VALUE."),
@@ -79,9 +79,9 @@ def test_a_parsed_pair_has_a_typed_value_and_keeps_its_commas(word: str, value: 
         (["a"], True, "--map 'a': expected NAME=VALUE."),
     ],
 )
-def test_a_wrong_pair_is_refused(words: list[str], parse: bool, message: str) -> None:  # noqa: FBT001
+def test_a_wrong_pair_is_refused(arguments: list[str], parse: bool, message: str) -> None:  # noqa: FBT001
     with pytest.raises(ConfigError, match=error(message)):
-        parse_key_values(words, flag="--map", parse=parse)
+        parse_key_values(arguments, flag="--map", parse=parse)
 
 
 @pytest.mark.parametrize("value", ["[1, 2", "&a 3", "!!python/name:os.system x"])
@@ -92,7 +92,7 @@ def test_a_value_that_is_no_plain_yaml_is_refused_with_what_is_expected(value: s
 
 
 @pytest.mark.parametrize(
-    ("words", "filters"),
+    ("arguments", "filters"),
     [
         ([], {}),
         (["well=B02"], {"well": ["B02"]}),
@@ -102,8 +102,8 @@ def test_a_value_that_is_no_plain_yaml_is_refused_with_what_is_expected(value: s
         (["gene=a=b"], {"gene": ["a=b"]}),
     ],
 )
-def test_filters_collect_the_values_of_a_column(words: list[str], filters: dict[str, list[str]]) -> None:
-    assert parse_filters(words, flag="--only") == filters
+def test_filters_collect_the_values_of_a_column(arguments: list[str], filters: dict[str, list[str]]) -> None:
+    assert parse_filters(arguments, flag="--only") == filters
 
 
 @pytest.mark.parametrize("word", ["well", "well=", "=B02", "well=,"])
@@ -117,15 +117,15 @@ PARTS = ("faithfulness", "templates", "filters")
 
 
 @pytest.mark.parametrize(
-    ("text", "chosen"),
+    ("text", "choices"),
     [
         ("filters", ["filters"]),
         ("filters,templates", ["filters", "templates"]),
         (" filters , filters ", ["filters"]),
     ],
 )
-def test_choices_are_read_in_order_without_repeats(text: str, chosen: list[str]) -> None:
-    assert parse_choices(text, PARTS, flag="--parts") == chosen
+def test_choices_are_read_in_order_without_repeats(text: str, choices: list[str]) -> None:
+    assert parse_choices(text, PARTS, flag="--parts") == choices
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_every_conflicting_flag_is_named_also_where_its_value_is_false() -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "expanded"),
+    ("arguments", "expanded"),
     [
         ("screen --optim.lr 1e-4", "screen --set optim.lr=1e-4"),
         ("--optim.lr=1e-4 screen", "--set optim.lr=1e-4 screen"),
@@ -186,16 +186,16 @@ def test_every_conflicting_flag_is_named_also_where_its_value_is_false() -> None
         ("--set optim.lr=1", "--set optim.lr=1"),
     ],
 )
-def test_flags_that_are_settings_become_set(words: str, expanded: str) -> None:
-    assert expand_setting_flags(words.split(), train) == expanded.split()
+def test_flags_that_are_settings_become_set(arguments: str, expanded: str) -> None:
+    assert expand_setting_flags(arguments.split(), train) == expanded.split()
 
 
 def test_a_flag_of_one_verb_is_a_setting_of_another() -> None:
     assert expand_setting_flags(["--epochs", "3"], settings) == ["--set", "epochs=3"]
 
 
-@pytest.mark.parametrize("words", [["--optim.lr"], ["--optim.lr", "--epochs", "3"]])
-def test_a_setting_without_a_value_is_refused(words: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--optim.lr"], ["--optim.lr", "--epochs", "3"]])
+def test_a_setting_without_a_value_is_refused(arguments: list[str]) -> None:
     message = "--optim.lr needs a value, such as `--optim.lr 1`; true or false for a switch."
     with pytest.raises(ConfigError, match=error(message)):
-        expand_setting_flags(words, train)
+        expand_setting_flags(arguments, train)

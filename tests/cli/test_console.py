@@ -57,7 +57,7 @@ def test_every_number_of_a_table_is_printed_whole_at_any_width(width: int, monke
     for cell in ROW[4:]:
         assert text.count(cell) >= 2
     assert all(len(row) <= width for row in text.splitlines())
-    if width < 120:  # a number without its column's name would say nothing
+    if width < 120:  # a narrow table names the column in each row
         assert "chance 0.111" in text
         assert "site  views 1  treatments  all" in text
 
@@ -77,14 +77,14 @@ def test_wide_letters_and_brackets_keep_their_columns(monkeypatch: pytest.Monkey
 
 
 def test_sentences_break_between_words_in_a_terminal_and_nowhere_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = "accuracy of the whole screen over all of its plates " * 4 + "/a/path/of/some/length"
+    message = "accuracy of the whole screen over all of its plates " * 4 + "/a/path/of/some/length"
     file = replace_output(monkeypatch, width=40)
-    console.print_result(words)
-    assert file.getvalue().split() == words.split()
+    console.print_result(message)
+    assert file.getvalue().split() == message.split()
     assert max(map(len, file.getvalue().splitlines())) <= 40
     file = replace_output(monkeypatch, width=40, terminal=False)
-    console.print_result(words)
-    assert file.getvalue() == f"{words}\n"
+    console.print_result(message)
+    assert file.getvalue() == f"{message}\n"
 
 
 def test_the_score_table_of_a_run_fits_a_pseudo_terminal_of_80_columns() -> None:
@@ -112,10 +112,10 @@ def test_scores_that_use_the_layout_are_named_in_the_table() -> None:
         level="well", views=8, wells="treatments", subset="all", metric="accuracy", value=0.5, interval=None,
         interval_over="experiment", n=10, n_groups=2, chance=0.1, transductive=False,
     )  # fmt: skip
-    grouped = row.model_copy(update={"layout": "plate group", "value": 0.7, "chance": 0.2})
+    group_row = row.model_copy(update={"layout": "plate group", "value": 0.7, "chance": 0.2})
     rows = [row, row.model_copy(update={"metric": "balanced accuracy", "value": 0.4})]
     rows += [row.model_copy(update={"metric": "top-5 accuracy", "value": 0.9, "chance": 0.5})]
-    rows += [grouped, grouped.model_copy(update={"metric": "balanced accuracy", "value": 0.6})]
+    rows += [group_row, group_row.model_copy(update={"metric": "balanced accuracy", "value": 0.6})]
     rows += [one.model_copy(update={"subset": "worst experiment E1"}) for one in rows[-2:]]
     calibration = Calibration(
         level="well", views=8, groups_over="experiment", n=10, temperatures={"E1": 2}, ece_before=0.3, ece_after=0.1

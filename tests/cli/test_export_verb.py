@@ -112,11 +112,11 @@ for format in ("h5ad", "pycytominer"):
     main(["export", "profiles", "--format", format, "--out", format])
 assert "torch" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
     assert names_in(tmp_path / "h5ad") == ["perturbations.h5ad", "profiles.h5ad"]
     assert len(names_in(tmp_path / "pycytominer" / "profiles")) == 3
-    assert "The profiles of perturbations have no plate and are not written" in done.stderr
+    assert "The profiles of perturbations have no plate and are not written" in process.stderr
 
 
 def _no_source(root: Path, run: Path) -> list[str]:
@@ -147,7 +147,7 @@ def _size_of_tables(root: Path, run: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "text"),
+    ("arguments_of", "text"),
     [
         (_no_source, "nosuch cannot be exported: it does not exist. Expected the folder of a run or a folder of"),
         (_no_results, "it has neither run.json nor profile.json"),
@@ -158,13 +158,17 @@ def _size_of_tables(root: Path, run: Path) -> list[str]:
     ],
 )
 def test_what_cannot_be_exported_is_refused_and_nothing_is_left(
-    words: Callable[[Path, Path], list[str]], text: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments_of: Callable[[Path, Path], list[str]],
+    text: str,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = words(tmp_path, run)
+    arguments = arguments_of(tmp_path, run)
     before = names_in(tmp_path)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["export", *arguments, "--out", str(tmp_path / "out")])
-    assert ended.value.code == 1
+    assert exit_info.value.code == 1
     assert text in " ".join(capsys.readouterr().err.split())
     assert names_in(tmp_path) == before
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Help in the order of work with an example each, settings with a meaning, and wrong words found at once."""
+"""Help: verbs in the order of work, each with an example; settings explained; misspelled words corrected."""
 
 import re
 import subprocess
@@ -83,14 +83,14 @@ for words in (["--version"], ["--help"], ["report", "nosuch"], ["predict", "nosu
     heavy = {"torch", "pandas", "scipy", "sklearn", "matplotlib"} & {*sys.modules}
     assert not heavy, (words, heavy)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "nosuch is not a run: it has no run.json" in done.stderr
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "nosuch is not a run: it has no run.json" in process.stderr
     assert (
         "nosuch is not a screen: it has no screen.json. Run `distangle index SOURCE --out nosuch` to make one."
-        in done.stderr
+        in process.stderr
     )
-    assert "predict" in done.stderr  # what was meant
+    assert "predict" in process.stderr  # the suggested verb
 
 
 @pytest.mark.parametrize(

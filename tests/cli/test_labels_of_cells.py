@@ -29,8 +29,8 @@ def lab(tmp_path: Path) -> Path:
                 Image.fromarray(rng.integers(level, level + 40, (24, 24)).astype(np.uint8)).save(tmp_path / name)
                 phenotype = "" if (experiment, well, cell) == ("E3", 0, 0) else PHENOTYPES[kind]
                 rows.append((experiment, "1", f"B{well + 2:02d}", cell + 1, f"si{well % 2}", phenotype, name, name))
-    with (tmp_path / "cells.csv").open("w", newline="") as opened:
-        writer = csv.writer(opened)
+    with (tmp_path / "cells.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
         writer.writerow(("experiment", "plate", "well", "cell", "siRNA", "phenotype", "id_code", "DNA"))
         writer.writerows(rows)
     return tmp_path
@@ -63,11 +63,11 @@ def test_a_label_of_cells_goes_through_every_verb(screen: Path, capsys: pytest.C
     assert "1 of 16 held-out sites have no label in column 'phenotype'" in text
     assert json.loads((lab / "run" / "run.json").read_text())["classes"] == list(PHENOTYPES)
     main(["predict", out])
-    captured = capsys.readouterr()
-    # One well of the twelve has a cell without a label, and holds both others all the same.
-    assert captured.err.count("The wells have no single phenotype (12 of 12 wells hold several), so no score") == 1
-    assert "1 of 16 held-out sites have no label in column 'phenotype': they are predicted and not" in captured.err
-    assert [line.split()[0] for line in captured.out.splitlines()[1:] if line.split()[0] in ("site", "well")] == [
+    output = capsys.readouterr()
+    # One of the twelve wells has a cell without a label; its other cells still hold both labels.
+    assert output.err.count("The wells have no single phenotype (12 of 12 wells hold several), so no score") == 1
+    assert "1 of 16 held-out sites have no label in column 'phenotype': they are predicted and not" in output.err
+    assert [line.split()[0] for line in output.out.splitlines()[1:] if line.split()[0] in ("site", "well")] == [
         "site"
     ] * 2
     wells = pd.read_parquet(lab / "run" / "predictions" / "wells.parquet")

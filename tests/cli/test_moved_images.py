@@ -1,4 +1,4 @@
-"""Images or screens that were moved: every verb says so and takes the new folder; another screen stays another."""
+"""Moved images or screens: every verb reports it and accepts the new folder, but no other screen."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from distangle.inference import predict_run
 from distangle.results import RunFolder
 from distangle.results.run_screen import is_own
 from distangle.screen import check_images, read_screen, with_images
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("moved")
     screen = tiny_screen(root, hash_files=True)
     run = tiny_start(screen, root / "runs" / "a", epochs=1)
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     return root
 

@@ -9,11 +9,11 @@ import pytest
 
 from distangle.cli import main, views
 from distangle.export.napari_layers import WellLayers
-from report_run import Made, Plan, make_run
+from report_run import Plan, PlantedRun, make_run
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def planted_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
     return make_run(tmp_path_factory.mktemp("verb"), Plan(cell_types=("HUVEC",), plates=1))
 
 
@@ -39,11 +39,11 @@ def create(data: np.ndarray, keywords: dict[str, Any], kind: str) -> types.Simpl
 @pytest.fixture
 def viewers(monkeypatch: pytest.MonkeyPatch) -> list[StandInViewer]:
     """Stand-ins for the package and a display; every viewer that is opened."""
-    opened: list[StandInViewer] = []
+    opened_viewers: list[StandInViewer] = []
 
     def open_viewer(title: str) -> StandInViewer:
-        opened.append(StandInViewer(title))
-        return opened[-1]
+        opened_viewers.append(StandInViewer(title))
+        return opened_viewers[-1]
 
     package = types.ModuleType("stand_in_of_napari")
     package.Viewer = open_viewer  # type: ignore[attr-defined]
@@ -53,15 +53,15 @@ def viewers(monkeypatch: pytest.MonkeyPatch) -> list[StandInViewer]:
     monkeypatch.setitem(views.sys.modules, "stand_in_of_napari", package)
     monkeypatch.setattr(views, "NAPARI_PACKAGE", "stand_in_of_napari")
     monkeypatch.setenv("DISPLAY", ":0")
-    return opened
+    return opened_viewers
 
 
 def test_a_well_opens_with_its_channels_and_map(
-    made: Made, viewers: list[StandInViewer], capsys: pytest.CaptureFixture[str]
+    planted_run: PlantedRun, viewers: list[StandInViewer], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = made.explanation.table.iloc[0]
+    entry = planted_run.explanation.table.iloc[0]
     well = "/".join(entry[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]])
-    main(["napari", str(made.run.root), well])
+    main(["napari", str(planted_run.run.root), well])
     (viewer,) = viewers
     assert viewer.title == f"HUVEC-02 plate 1 well {entry['Metadata_Well']} - pilot"
     assert [layer.kind for layer in viewer.layers] == ["image"] * 7
@@ -88,10 +88,10 @@ def test_units_and_a_slider_are_set_where_they_mean_something() -> None:
     assert viewer.dims.axis_labels == ()
 
 
-def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert ended.value.code == 1
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 1
     return " ".join(capsys.readouterr().err.split())
 
 
@@ -113,9 +113,9 @@ def test_an_absent_display_is_named(
 
 
 def test_bad_names_are_refused_before_napari_is_loaded(
-    made: Made, viewers: list[StandInViewer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    planted_run: PlantedRun, viewers: list[StandInViewer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "has no well Z99" in error_of(["napari", str(made.run.root), "Z99"], capsys)
-    assert "has no site 9" in error_of(["napari", str(made.run.root), "HUVEC-02/1/B02", "--site", "9"], capsys)
+    assert "has no well Z99" in error_of(["napari", str(planted_run.run.root), "Z99"], capsys)
+    assert "has no site 9" in error_of(["napari", str(planted_run.run.root), "HUVEC-02/1/B02", "--site", "9"], capsys)
     assert str(tmp_path) in error_of(["napari", str(tmp_path), "B02"], capsys)
     assert not viewers

@@ -1,4 +1,4 @@
-"""What a verb says of the next step, and refuses before it reads for hours."""
+"""Verbs name the next step, and refuse bad requests before they read for hours."""
 
 from pathlib import Path
 
@@ -30,10 +30,10 @@ def test_index_refuses_a_folder_that_cannot_be_written_before_it_reads(
     (tmp_path / "afile").write_text("")
     (tmp_path / "plates").mkdir()
 
-    def read(*arguments: object, **options: object) -> None:
+    def no_index(*arguments: object, **options: object) -> None:
         raise AssertionError(arguments)
 
-    monkeypatch.setattr(distangle.screen, "index", read)
+    monkeypatch.setattr(distangle.screen, "index", no_index)
     with pytest.raises(SystemExit):
         main(["index", str(tmp_path / "plates"), "--out", str(tmp_path / out)])
     assert "Choose a folder with write permission" in capsys.readouterr().err or out == "afile"

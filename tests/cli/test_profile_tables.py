@@ -1,4 +1,4 @@
-"""`distangle profile` on tables with faults: what is printed, what is refused, and what lies in the folder."""
+"""`distangle profile` on tables with faults: what is printed, what is refused, and which files are written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +19,8 @@ def verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 def _one_replicate(frame: Frame) -> Frame:
     frame = frame[:16]
-    treated = frame["Metadata_Perturbation"] != "DMSO"
-    return pd.concat([frame[~treated], frame[treated].drop_duplicates("Metadata_Perturbation")])
+    is_treatment = frame["Metadata_Perturbation"] != "DMSO"
+    return pd.concat([frame[~is_treatment], frame[is_treatment].drop_duplicates("Metadata_Perturbation")])
 
 
 def _no_controls_on_p2(frame: Frame) -> Frame:
@@ -122,16 +122,16 @@ def test_a_bad_row_is_refused_and_the_others_are_used(verb: ProfileVerb, kind: s
     change, expected = ROWS[kind]
     status, text = verb(change(table()))
     assert status == 0
-    refused = verb.refused()
-    assert list(refused) == list(expected)
+    refusals = verb.refusals()
+    assert list(refusals) == list(expected)
     for row, reason in expected.items():
-        assert reason in refused[row]
-        assert f"refused: {row}: {refused[row]}" in text
+        assert reason in refusals[row]
+        assert f"refused: {row}: {refusals[row]}" in text
 
 
 def test_plates_of_two_experiments_and_sites_of_wells_are_kept_apart(verb: ProfileVerb) -> None:
-    both = pd.concat([table(seed=k).assign(Metadata_Experiment=f"E{k}") for k in range(2)])
-    assert verb(both)[0] == 0
+    two_experiments = pd.concat([table(seed=k).assign(Metadata_Experiment=f"E{k}") for k in range(2)])
+    assert verb(two_experiments)[0] == 0
     result = ProfileResult.read(verb.out)
     assert len(result.wells) == 64
     assert set(result.hits["n_plates"]) == {4}
@@ -250,9 +250,9 @@ BAD: dict[str, tuple[Callable[[Frame], Frame], tuple[str, ...], Callable[[Path],
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_table_is_refused_and_nothing_is_written(verb: ProfileVerb, kind: str) -> None:
-    change, words, prepare, expected = BAD[kind]
+    change, flags, prepare, expected = BAD[kind]
     prepare(verb.folder)
-    status, text = verb(change(table()), *words)
+    status, text = verb(change(table()), *flags)
     assert status == 1
     assert expected in text
     assert "error: " in text

@@ -1,4 +1,4 @@
-"""`distangle profile`: its files, its page, its terminal, and a run that stops on the way."""
+"""`distangle profile`: its files, its page, its output, and a run that is stopped."""
 
 import csv
 import os
@@ -49,8 +49,8 @@ from distangle.cli import main
 main(["profile", "t.csv", "--out", "out", "--draws", "99", "--map", "pca"])
 assert "torch" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / "out" / "report.html").is_file()
 
 
@@ -129,7 +129,7 @@ def test_the_old_json_is_removed_first_and_the_new_one_written_last(
 def test_ctrl_c_leaves_no_profiles(verb: ProfileVerb, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verb(table())[0] == 0
 
-    def stop(*given: object, **more: object) -> None:
+    def stop(*_args: object, **_kwargs: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ProfileResult, "read", ProfileResult.read)

@@ -1,4 +1,4 @@
-"""Pairs on the command line: with commas, one after another, and with a flag for each."""
+"""Pairs on the command line: separated by commas, by spaces, or each after its own flag."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_index_takes_every_form(tmp_path: Path, mapping: list[str]) -> None:
 def test_a_pair_of_no_column_of_ours_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "wells.csv"
     table.write_text("Dish,Hole,Drug\nP1,A01,x\n")
-    where = [str(table), "--out", str(tmp_path / "screen"), "--layout", "table"]
+    arguments = [str(table), "--out", str(tmp_path / "screen"), "--layout", "table"]
     with pytest.raises(SystemExit):
-        main(["index", *where, "--map", "plate=Dish", "wel=Hole"])
+        main(["index", *arguments, "--map", "plate=Dish", "wel=Hole"])
     assert "unknown field 'wel'. Did you mean 'well'?" in capsys.readouterr().err

@@ -46,10 +46,10 @@ def test_a_damaged_file_ends_with_status_1_and_is_named_with_well_and_fix(
     with pytest.raises(SystemExit) as exit_info:
         main(["check", str(screen), "--out", str(screen.parent / "found")])
     assert exit_info.value.code == 1
-    captured = capsys.readouterr()
-    assert "unreadable image" in captured.out
-    assert "well B04 site 1 channel dna" in captured.err
-    assert captured.err.count("Copy it again") == 1
+    output = capsys.readouterr()
+    assert "unreadable image" in output.out
+    assert "well B04 site 1 channel dna" in output.err
+    assert output.err.count("Copy it again") == 1
     table = pd.read_csv(screen.parent / "found" / "findings.csv", dtype=str, keep_default_na=False)
     assert set(table["kind"]) == {"unreadable image", "file changed since indexing"}
     assert set(table["well"]) == {"B04"}

@@ -84,7 +84,7 @@ def test_a_process_serves_two_runs(tmp_path: Path) -> None:
 
 
 def test_a_run_beside_a_screen_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = make_run(tmp_path, Plan(size=32, cell_types=("",), plates=1), parts=("predictions",))
+    planted_run = make_run(tmp_path, Plan(size=32, cell_types=("",), plates=1), parts=("predictions",))
     with pytest.raises(SystemExit):
-        main(["view", str(made.run.root), str(tmp_path / "screen")])
+        main(["view", str(planted_run.run.root), str(tmp_path / "screen")])
     assert "is a folder of kind screen: only two runs can be compared" in capsys.readouterr().err

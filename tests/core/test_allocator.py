@@ -12,7 +12,7 @@ from distangle.core.allocator import keep_freed_memory, return_freed_memory
 UNSET = {
     name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES" and not name.startswith("MALLOC_")
 }
-# Arrays of 48 MiB, above what glibc keeps by itself, written whole and freed; prints the pages asked of the system.
+# Write and free arrays of 48 MiB, which glibc does not keep by default; print the pages requested from the system.
 FREED = """
 import resource, sys
 from distangle.core.allocator import keep_freed_memory
@@ -54,22 +54,22 @@ def library(monkeypatch: pytest.MonkeyPatch) -> RecordedLibrary:
     return library
 
 
-def pages_requested(argument: str, environment: dict[str, str]) -> tuple[str, int]:
+def count_pages(argument: str, environment: dict[str, str]) -> tuple[str, int]:
     process = subprocess.run(
         [sys.executable, "-c", FREED, argument], capture_output=True, text=True, check=True, env=environment
     )
-    kept, pages = process.stdout.split()
-    return kept, int(pages)
+    setting, pages = process.stdout.split()
+    return setting, int(pages)
 
 
 @pytest.mark.skipif(not allocator._is_glibc(), reason="the C library is not glibc")
 def test_freed_memory_is_not_requested_from_the_system_again() -> None:
-    given_back, kept = pages_requested("leave", UNSET), pages_requested("keep", UNSET)
-    assert (given_back[0], kept[0]) == ("False", "True")
+    given_back, keep = count_pages("leave", UNSET), count_pages("keep", UNSET)
+    assert (given_back[0], keep[0]) == ("False", "True")
     page = os.sysconf("SC_PAGE_SIZE")
     if given_back[1] < 5 * (48 << 20) // page:
         pytest.skip(f"the system gives out memory in larger pieces than pages of {page} bytes")
-    assert kept[1] < given_back[1] / 4
+    assert keep[1] < given_back[1] / 4
 
 
 def test_both_thresholds_are_set_the_one_of_single_blocks_first(library: RecordedLibrary) -> None:

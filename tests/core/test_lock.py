@@ -118,9 +118,9 @@ def test_a_folder_that_may_not_be_written_to_is_refused_with_the_reason() -> Non
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_many_at_once_and_only_one_at_a_time(tmp_path: Path) -> None:
-    """Four processes fight for a lock that a dead one left; what each does inside is never mixed with another's."""
+    """Four processes compete for the lock of a dead one; only one at a time holds it."""
     write_lock(tmp_path, pid=dead_pid())
-    inside = tmp_path / "inside"
+    marker_file = tmp_path / "inside"
     children = []
     for _ in range(4):
         child = os.fork()
@@ -130,9 +130,11 @@ def test_many_at_once_and_only_one_at_a_time(tmp_path: Path) -> None:
                 for _ in range(6):
                     try:
                         with run_lock(tmp_path, say=lambda _: None):
-                            opened = os.open(inside, os.O_CREAT | os.O_EXCL)  # fails where another is inside
-                            os.close(opened)
-                            inside.unlink()
+                            descriptor = os.open(
+                                marker_file, os.O_CREAT | os.O_EXCL
+                            )  # fails if another process holds the lock
+                            os.close(descriptor)
+                            marker_file.unlink()
                     except RunError:
                         pass
                 status = 0

@@ -17,14 +17,14 @@ TWO = RayWorkers(n=2)
 
 
 def by_number(outcomes: Iterator[Outcome[str]]) -> dict[int, Outcome[str]]:
-    listed = list(outcomes)
-    result = {outcome.number: outcome for outcome in listed}
-    assert len(result) == len(listed), "no partition comes twice"
+    all_outcomes = list(outcomes)
+    result = {outcome.number: outcome for outcome in all_outcomes}
+    assert len(result) == len(all_outcomes), "no partition comes twice"
     return result
 
 
 def work_in(folder: Path) -> Callable[[], Callable[[str], str]]:
-    """Return a function that opens the work; nested, so that it travels by value."""
+    """Return a function that opens the work; nested, so that it is pickled by value."""
 
     def open_work() -> Callable[[str], str]:
         (folder / f"opened-{os.getpid()}").touch()
@@ -52,11 +52,11 @@ def work_in(folder: Path) -> Callable[[], Callable[[str], str]]:
 
 @pytest.mark.usefixtures("ray_workers")
 def test_every_partition_has_one_outcome_whatever_became_of_the_workers(tmp_path: Path) -> None:
-    words = ["a", "die once", "b", "die always", "image", "disk", "fault", "c"]
-    outcomes = by_number(map_on_ray(work_in(tmp_path), ((10 + k, word) for k, word in enumerate(words)), workers=TWO))
+    tasks = ["a", "die once", "b", "die always", "image", "disk", "fault", "c"]
+    outcomes = by_number(map_on_ray(work_in(tmp_path), ((10 + k, word) for k, word in enumerate(tasks)), workers=TWO))
     assert sorted(outcomes) == list(range(10, 18))
-    results = {words[number - 10]: outcome.result for number, outcome in outcomes.items()}
-    errors = {words[number - 10]: outcome.error for number, outcome in outcomes.items() if outcome.error}
+    results = {tasks[number - 10]: outcome.result for number, outcome in outcomes.items()}
+    errors = {tasks[number - 10]: outcome.error for number, outcome in outcomes.items() if outcome.error}
     assert {word: result for word, result in results.items() if result} == {
         "a": "A",
         "b": "B",
@@ -75,16 +75,16 @@ def test_every_partition_has_one_outcome_whatever_became_of_the_workers(tmp_path
 
 @pytest.mark.usefixtures("ray_workers")
 def test_partitions_are_taken_when_a_worker_is_free_and_closing_stops_the_rest(tmp_path: Path) -> None:
-    started: list[int] = []
+    started_numbers: list[int] = []
 
-    def listed() -> Iterator[tuple[int, str]]:
+    def tasks() -> Iterator[tuple[int, str]]:
         for number in range(1000):
-            started.append(number)
+            started_numbers.append(number)
             yield number, "a"
 
-    with contextlib.closing(map_on_ray(work_in(tmp_path), listed(), workers=TWO)) as outcomes:
+    with contextlib.closing(map_on_ray(work_in(tmp_path), tasks(), workers=TWO)) as outcomes:
         assert next(outcomes).result == "A"
-    assert len(started) <= 3
+    assert len(started_numbers) <= 3
     assert len(list(tmp_path.glob("opened-*"))) <= 2, "each worker opens the work once"
 
 
@@ -122,7 +122,7 @@ def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.Monk
 
 
 class StubRay:
-    """Stands for Ray where no cluster is needed."""
+    """Replace Ray where no cluster is needed."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.options: dict[str, object] = {}
@@ -150,8 +150,8 @@ def test_ray_address_names_the_cluster_and_without_it_ray_starts_here(
     stub = StubRay()
     monkeypatch.setattr(importlib, "import_module", lambda name: stub)
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with partitions_module._connection(TWO) as connected:
-        assert connected is stub
+    with partitions_module._connection(TWO) as client:
+        assert client is stub
     stub.options.pop("logging_level")
     assert stub.options == expected
     assert stub.is_down

@@ -1,4 +1,4 @@
-"""Progress: a time left that is right within a factor of two or not shown, steps that are all counted, no silence."""
+"""Progress: the time left is right within a factor of two or not shown; every step is counted; no long silence."""
 
 import io
 
@@ -31,65 +31,65 @@ def plain() -> tuple[io.StringIO, Console]:
 def test_every_time_left_is_right_within_a_factor_of_two(second: float, start: float) -> None:
     clock, total = Clock(100), 100
     n_shown = 0
-    for done in range(1, total):
-        now = start + done * second
-        clock.mark(done, at=now)
-        left = clock.left(at=now)
-        if left is not None:
+    for n_done in range(1, total):
+        time = start + n_done * second
+        clock.mark(n_done, at=time)
+        seconds_left = clock.left(at=time)
+        if seconds_left is not None:
             n_shown += 1
-            assert 0.5 < left / ((total - done) * second) < 2
+            assert 0.5 < seconds_left / ((total - n_done) * second) < 2
     assert n_shown > 70
 
 
 def test_a_slow_start_does_not_count_as_the_speed() -> None:
     clock = Clock(100)
     times = [14.0, 15.0, 15.3, 15.6, 16.0, 16.4, 16.8]  # workers start, then two or three percent a second
-    for done, now in enumerate(times, start=1):
-        clock.mark(done, at=now)
-        assert clock.left(at=now) is None  # too little was seen for a number
-    for done in range(8, 60):
-        clock.mark(done, at=16.8 + 0.4 * (done - 7))
+    for n_done, time in enumerate(times, start=1):
+        clock.mark(n_done, at=time)
+        assert clock.left(at=time) is None  # too few steps for an estimate
+    for n_done in range(8, 60):
+        clock.mark(n_done, at=16.8 + 0.4 * (n_done - 7))
     assert clock.left(at=16.8 + 0.4 * 52) == pytest.approx(41 * 0.4, rel=0.2)
 
 
 def test_pieces_that_end_at_once_are_one_mark_and_promise_nothing() -> None:
     clock = Clock(100)
-    for done in range(1, 51):  # half of it in one burst
-        clock.mark(done, at=3.0 + done / 1000)
+    for n_done in range(1, 51):  # half of the steps at once
+        clock.mark(n_done, at=3.0 + n_done / 1000)
     assert clock.left(at=4.0) is None
 
 
 def test_speeds_that_disagree_early_give_no_time_and_later_the_last_one_counts() -> None:
     clock = Clock(40)
-    for done in range(1, 11):
-        clock.mark(done, at=float(done))
+    for n_done in range(1, 11):
+        clock.mark(n_done, at=float(n_done))
     assert clock.left(at=10.0) == pytest.approx(30, rel=0.1)
-    for done in range(11, 19):  # four times slower
-        clock.mark(done, at=10.0 + 4 * (done - 10))
+    for n_done in range(11, 19):  # four times slower
+        clock.mark(n_done, at=10.0 + 4 * (n_done - 10))
     assert clock.left(at=42.0) == pytest.approx(22 * 4, rel=0.1)
     early = Clock(1000)
-    for done in range(1, 31):
-        early.mark(done, at=done + 3.0 * max(done - 15, 0))
+    for n_done in range(1, 31):
+        early.mark(n_done, at=n_done + 3.0 * max(n_done - 15, 0))
     assert early.left(at=75.0) is None
 
 
 @pytest.mark.parametrize("slow_start", [2.0, 20.0])
 def test_after_a_slow_start_every_time_from_five_percent_on_is_right_within_two(slow_start: float) -> None:
-    """The first pieces wait for workers that compile: they took twenty times as long."""
-    clock, now, total = Clock(1000), 0.0, 1000
-    for done in range(1, total):
-        now += slow_start if done <= 10 else 1.0
-        clock.mark(done, at=now)
-        if done >= 0.05 * total:
-            left = clock.left(at=now)
-            assert left is not None
-            assert 0.5 < left / (total - done) < 2
+    """The first steps wait for workers that compile, and take twenty times as long."""
+    clock, time, total = Clock(1000), 0.0, 1000
+    for n_done in range(1, total):
+        time += slow_start if n_done <= 10 else 1.0
+        clock.mark(n_done, at=time)
+        if n_done >= 0.05 * total:
+            seconds_left = clock.left(at=time)
+            assert seconds_left is not None
+            assert 0.5 < seconds_left / (total - n_done) < 2
 
 
 def test_a_long_run_keeps_few_marks_and_the_clock_runs_between_them() -> None:
     clock = Clock(100_000)
-    for done in range(1, 50_001):
-        clock.mark(done, at=float(done))
+    for n_done in range(1, 50_001):
+        clock.mark(n_done, at=float(n_done))
     assert clock.left(at=50_000.0) == pytest.approx(50_000, rel=0.01)
     assert clock.left(at=50_100.0) == pytest.approx(49_900, rel=0.01)
     assert clock.left(at=200_000.0) == 0.0
@@ -108,9 +108,9 @@ def test_more_pieces_than_foreseen_are_not_counted_beyond_the_total() -> None:
 def test_percents_read_as_percents() -> None:
     file, console = plain()
     with progress("check", 100, unit="%", console=console) as advance:
-        on = by_percent(advance)
-        for done in range(1, 19):
-            on(done, 18)
+        report = by_percent(advance)
+        for n_done in range(1, 19):
+            report(n_done, 18)
     assert file.getvalue() == "check: 1 %\ncheck: 100 %\n"
 
 
@@ -138,18 +138,18 @@ def test_a_plain_function_receives_pieces_only() -> None:
 
 
 def test_unlike_pieces_show_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    clock_time = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock_time)
     _, console = plain()
-    left = {}
+    seconds_left = {}
     for alike in (True, False):
         advance = Progress("explain", 0, unit="", n_steps=1, console=console)
         advance.step("layers", 50, alike=alike)
         for _ in range(20):
-            now += MIN_SECONDS / 4
+            clock_time += MIN_SECONDS / 4
             advance("layer")
-        left[alike] = advance.left
-    assert left == {True: "about 38 s left", False: ""}
+        seconds_left[alike] = advance.left
+    assert seconds_left == {True: "about 38 s left", False: ""}
 
 
 def test_a_bar_of_80_columns_shows_count_time_and_words_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_a_silence_of_two_seconds_is_broken_once_and_then_ever_more_rarely() -> 
     assert state.due_message(250.0) == ""
     state.action = "scoring"
     assert state.due_message(250.1) == "train: scoring, 12 of 40 images"
-    state.bars, state.action = 1, "drawing"  # a bar moves by itself
+    state.bars, state.action = 1, "drawing"  # a bar shows its own progress
     assert state.due_message(9999.0) == ""
 
 
@@ -201,8 +201,8 @@ def test_printed_output_resets_the_clock(monkeypatch: pytest.MonkeyPatch) -> Non
     with show_waiting("check", console=console):
         show_action("reading planes")
         note_output()
-        on = count_items("reading images", 40, "images", where="epoch 3 of 60")
-        on(12)
+        report = count_items("reading images", 40, "images", where="epoch 3 of 60")
+        report(12)
         assert module._activity.line == "reading images, epoch 3 of 60, 12 of 40 images"
         for _ in range(100):
             if file.getvalue():

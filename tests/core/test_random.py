@@ -24,7 +24,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
 def test_a_file_has_the_mode_of_any_new_file(tmp_path: Path, mask: int, mode: int) -> None:
-    """Also one of a writer that makes its own for the owner alone, as that of safetensors does."""
+    """Also a file of safetensors, whose writer makes files that only their owner can read."""
     before = os.umask(mask)
     try:
         with atomic_write(tmp_path / "weights") as temporary:

@@ -37,5 +37,5 @@ def test_a_table_is_read_without_the_slow_import(path: Path) -> None:
         "import sys; from pathlib import Path; from distangle.core.result_files import read_parquet; "
         f"read_parquet(Path({str(path)!r})); print('pyarrow.dataset' in sys.modules)"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""Empirical Bayes estimates of groups: variance components by hand, and planted ones found again."""
+"""Empirical Bayes estimates of groups: variance components by hand, and planted ones recovered."""
 
 import numpy as np
 
@@ -58,9 +58,9 @@ def test_one_group_or_one_well_in_each_corrects_nothing() -> None:
 def test_differing_standard_deviations_are_distinguished_from_equal_ones() -> None:
     rng = np.random.default_rng(4)
     groups = np.repeat(np.arange(50), 8)
-    same = rng.normal(size=(400, 1))
-    other = same * np.exp(rng.normal(0, 0.7, 50))[groups][:, None]
-    even, uneven = estimate_prior(same, groups), estimate_prior(other, groups)
+    base = rng.normal(size=(400, 1))
+    other = base * np.exp(rng.normal(0, 0.7, 50))[groups][:, None]
+    even, uneven = estimate_prior(base, groups), estimate_prior(other, groups)
     assert even.log_std_variance[0] < 0.05
     assert abs(uneven.log_std_variance[0] - 0.49) < 0.2
     wells = other[groups == 0]

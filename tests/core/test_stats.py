@@ -1,4 +1,4 @@
-"""Intervals by hand, and how often they hold a truth that is known."""
+"""Intervals by hand, and their coverage of a known truth."""
 
 import importlib.util
 from collections.abc import Callable
@@ -45,13 +45,13 @@ def test_forty_of_forty_is_not_certain_and_two_groups_have_no_interval() -> None
 def test_the_interval_is_that_of_korn_and_graubard_by_hand() -> None:
     hits = np.array([2, 5, 7, 9, 8, 5])
     group = np.repeat(np.arange(6), 10)
-    correct = np.concatenate([np.arange(10) < one for one in hits])
+    correct = np.concatenate([np.arange(10) < hit for hit in hits])
     p = hits.sum() / 60
     variance = (hits / 10).var(ddof=1) / 6  # leaving out one of equal groups is the variance of their mean
     n = p * (1 - p) / variance * (t.ppf(0.975, 59) / t.ppf(0.975, 5)) ** 2
     expected = beta.ppf(0.025, n * p, n - n * p + 1), beta.ppf(0.975, n * p + 1, n - n * p)
     assert share_interval(correct, group, wells=np.arange(60)) == pytest.approx(expected)
-    # Sites of one well tell nothing new.
+    # More sites of the same well add no information.
     four = np.repeat(np.arange(60), 4)
     assert share_interval(correct[four], group[four], wells=four) == pytest.approx(expected)
 
@@ -61,8 +61,8 @@ def test_leaving_out_a_group_leaves_out_its_classes() -> None:
     kind = np.where(group == 2, 5 + kind, kind)  # one group has five classes of its own
     correct = RNG.random(200) < 0.6
 
-    def recall(chosen: np.ndarray) -> float:
-        return float(np.mean([correct[chosen & (kind == one)].mean() for one in np.unique(kind[chosen])]))
+    def recall(in_sample: np.ndarray) -> float:
+        return float(np.mean([correct[in_sample & (kind == one)].mean() for one in np.unique(kind[in_sample])]))
 
     pairs, pair = np.unique(10 * group + kind, return_inverse=True)
     hits, counts = np.bincount(pair, weights=correct), np.bincount(pair).astype(float)
@@ -78,11 +78,11 @@ def test_a_mean_has_student_s_interval_over_its_groups() -> None:
     values = RNG.standard_normal(8)
     expected = t.interval(0.95, 7, values.mean(), values.std(ddof=1) / np.sqrt(8))
     assert mean_interval(np.repeat(values, 3), np.repeat(list("abcdefgh"), 3)) == pytest.approx(expected)
-    both = mean_intervals(np.stack([values, -values], axis=1), np.arange(8))
-    assert both is not None
-    np.testing.assert_allclose(both[1], -both[0][::-1])
+    two_columns = mean_intervals(np.stack([values, -values], axis=1), np.arange(8))
+    assert two_columns is not None
+    np.testing.assert_allclose(two_columns[1], -two_columns[0][::-1])
     assert mean_interval(values[:4], np.arange(4)) is None
-    # No well of 8 changed: that one could have is not ruled out.
+    # None of 8 wells changed: the interval must still include a change of one.
     assert mean_interval(np.zeros(8), np.arange(8), min_error=1 / 8) == pytest.approx([-2.365 / 8, 2.365 / 8], 1e-3)
 
 
@@ -96,36 +96,40 @@ def test_intervals_of_accuracies_hold_the_truth(
 ) -> None:
     accuracy, spread, n_groups, n_wells = world
     for balanced in (False, True):
-        held = simulation.share_coverage(
+        coverage = simulation.share_coverage(
             accuracy, spread, n_groups=n_groups, n_wells=n_wells, repeats=REPEATS, seed=2, balanced=balanced,
             composition=composition,
         )  # fmt: skip
-        assert held >= LEAST
+        assert coverage >= LEAST
 
 
 def test_wells_of_a_group_are_never_assumed_independent(simulation: ModuleType) -> None:
-    # Most groups are perfect and a few are not: six that look alike tell nothing of it.
+    # Most groups are perfect, a few are not: six equal groups give no estimate of the spread.
     world = {"n_groups": 6, "n_wells": 200, "repeats": REPEATS, "seed": 4, "shape": "beta"}
     assert simulation.share_coverage(0.99, 0.05, **world) >= LEAST
 
 
 @pytest.mark.parametrize("n_groups", [5, 8, 20])
-@pytest.mark.parametrize(("alike", "skewness", "uneven"), [(0.0, 0, 0.5), (0.5, 0, 0.8), (0.1, 1, 0.5), (0.5, 1, 0.5)])
+@pytest.mark.parametrize(
+    ("correlation", "skewness", "uneven"), [(0.0, 0, 0.5), (0.5, 0, 0.8), (0.1, 1, 0.5), (0.5, 1, 0.5)]
+)
 def test_intervals_of_means_hold_the_truth(
-    simulation: ModuleType, n_groups: int, alike: float, skewness: float, uneven: float
+    simulation: ModuleType, n_groups: int, correlation: float, skewness: float, uneven: float
 ) -> None:
-    held = simulation.mean_coverage(alike, n_groups=n_groups, repeats=500, seed=3, skewness=skewness, uneven=uneven)
-    assert held >= 0.93 - 3 * np.sqrt(0.93 * 0.07 / 500)
+    coverage = simulation.mean_coverage(
+        correlation, n_groups=n_groups, repeats=500, seed=3, skewness=skewness, uneven=uneven
+    )
+    assert coverage >= 0.93 - 3 * np.sqrt(0.93 * 0.07 / 500)
 
 
 @pytest.mark.parametrize(
     ("n_groups", "fault"),
     [
-        (3, lambda patch: patch.setattr(stats, "_t_quantile", lambda n: 1.96)),  # no word of how few groups there are
+        (3, lambda patch: patch.setattr(stats, "_t_quantile", lambda n: 1.96)),  # ignores the number of groups
         (
             20,
             lambda patch: patch.setattr(stats.LeaveOneGroupOut, "variance", property(_independent)),
-        ),  # wells as if each stood alone
+        ),  # treats wells as independent
     ],
 )
 def test_the_simulation_sees_what_is_wrong(
@@ -133,8 +137,8 @@ def test_the_simulation_sees_what_is_wrong(
 ) -> None:
     fault(monkeypatch)
     monkeypatch.setattr(stats, "MIN_INTRACLASS", 0.0)
-    held = simulation.share_coverage(0.5, 0.15, n_groups=n_groups, n_wells=50, repeats=REPEATS, seed=2)
-    assert held < LEAST
+    coverage = simulation.share_coverage(0.5, 0.15, n_groups=n_groups, n_wells=50, repeats=REPEATS, seed=2)
+    assert coverage < LEAST
 
 
 def _independent(left_out: stats.LeaveOneGroupOut) -> float:

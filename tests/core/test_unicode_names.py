@@ -1,4 +1,4 @@
-"""Names in two Unicode forms are one name, wherever they stand; a file keeps its own."""
+"""Names in two Unicode forms are one name everywhere; files are opened by their own form."""
 
 import unicodedata
 from collections.abc import Callable
@@ -29,7 +29,7 @@ PAIRS = [
 ]
 
 
-def indexed(path: Path, **options: Any) -> Screen:
+def index_table(path: Path, **options: Any) -> Screen:
     return index(path, layout="table", tables_only=True, **options)
 
 
@@ -37,7 +37,7 @@ def indexed(path: Path, **options: Any) -> Screen:
 def test_two_forms_of_a_name_are_one_class_and_reported(lab_table: Write, one: str, other: str) -> None:
     header = ("experiment", "plate", "well", "perturbation", "moa")
     rows = [("E1", one, "A01", one, other), ("E2", other, "A01", other, one), ("E1", other, "A02", "x", "y")]
-    screen = indexed(lab_table([header, *rows]), controls={"negative_control": [other], "positive_control": ["x"]})
+    screen = index_table(lab_table([header, *rows]), controls={"negative_control": [other], "positive_control": ["x"]})
     plain = normalize_name(one)
     assert screen.card.perturbations == tuple(sorted((plain, "x"), key=str.lower))
     assert set(screen.sites["plate"]) == {plain}
@@ -45,8 +45,8 @@ def test_two_forms_of_a_name_are_one_class_and_reported(lab_table: Write, one: s
     assert screen.sites["role"].tolist() == ["negative_control", "positive_control", "negative_control"]
     kinds = screen.problems.set_index("kind")["found"]
     assert ascii(one.strip())[1:-1] in kinds["one name in several forms"]
-    held = hold_out(screen, column="moa", values=[one], force=True)
-    assert set(held.of(screen)) == {"train", "held_out"}
+    folds = hold_out(screen, column="moa", values=[one], force=True)
+    assert set(folds.of(screen)) == {"train", "held_out"}
 
 
 def test_names_of_columns_and_what_is_typed_meet_in_any_form(lab_table: Write) -> None:
@@ -57,16 +57,16 @@ def test_names_of_columns_and_what_is_typed_meet_in_any_form(lab_table: Write) -
     assert screen.card.perturbations == ("x", "y")
 
 
-@pytest.mark.parametrize(("written", "on_disk"), [(NFC, NFD), (NFD, NFC)])
-def test_a_table_finds_files_of_another_form_and_keeps_theirs(lab_table: Write, written: str, on_disk: str) -> None:
+@pytest.mark.parametrize(("name_form", "on_disk"), [(NFC, NFD), (NFD, NFC)])
+def test_a_table_finds_files_of_another_form_and_keeps_theirs(lab_table: Write, name_form: str, on_disk: str) -> None:
     folder, name = "images/Größe 5 \u00b5m", "Zelle_ä.tif"
-    rows = [("p", "A01", "x", form(written, f"{folder}/{name}"))]
+    rows = [("p", "A01", "x", form(name_form, f"{folder}/{name}"))]
     table = lab_table([("plate", "well", "perturbation", "DNA"), *rows])
-    written_path = table.parent / form(written, f"{folder}/{name}")
-    there = table.parent / form(on_disk, f"{folder}/{name}")
-    there.parent.mkdir(parents=True, exist_ok=True)
-    written_path.rename(there)
-    if written_path.parent != there.parent:
+    written_path = table.parent / form(name_form, f"{folder}/{name}")
+    image_file = table.parent / form(on_disk, f"{folder}/{name}")
+    image_file.parent.mkdir(parents=True, exist_ok=True)
+    written_path.rename(image_file)
+    if written_path.parent != image_file.parent:
         written_path.parent.rmdir()
     screen = index(table, layout="table", channels=["DNA"], hash_files=False)
     assert screen.sites["path_1"].tolist() == [form(on_disk, f"{folder}/{name}")]
@@ -105,6 +105,6 @@ def test_of_two_files_that_differ_by_form_alone_neither_is_guessed(tmp_path: Pat
         (tmp_path / name).write_text(name)
     assert path_on_disk(tmp_path, form(NFD, "é1.tif")) == form(NFD, "é1.tif")
     assert path_on_disk(tmp_path, "10\u03bc.tif") == "10\u00b5.tif"
-    third = "e\u0301\u200b1.tif"  # written as neither of the two
+    third = "e\u0301\u200b1.tif"  # in neither of the two forms
     assert path_on_disk(tmp_path, third) == third
     assert path_on_disk(tmp_path, "gone/é.tif") == "gone/é.tif"

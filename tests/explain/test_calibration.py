@@ -1,4 +1,4 @@
-"""Every p-value that is printed, on data in which nothing is to be found: at most 5 % are at most 0.05."""
+"""Every printed p-value, on data without an effect: at most 5 % are at most 0.05."""
 
 import importlib.util
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from distangle.images.quality import plate_effects
 PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "false_alarms.py"
 REPEATS = 120
 MOST = 0.05 + 3 * np.sqrt(0.05 * 0.95 / REPEATS)
-# Conservative by construction, so that a lower limit means nothing: docs/calibration.md says why.
+# Conservative by construction, so it has no lower limit; docs/calibration.md gives the reason.
 CONSERVATIVE = {"map_of_site_largest", "stain_of_well", "stain_overall", "stain_overall_largest", "leak"}
 
 
@@ -56,7 +56,7 @@ def test_p_values_are_calibrated_closely(name: str) -> None:
 
 
 def _each_alone(draw: Callable[..., object]) -> Callable[..., object]:
-    return lambda *given, **options: draw(*given, **{**options, "groups": None})
+    return lambda *args, **options: draw(*args, **{**options, "groups": None})
 
 
 @pytest.mark.parametrize(

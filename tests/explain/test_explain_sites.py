@@ -34,8 +34,8 @@ ABOUT_THE_WAY = ("rng", "settings", "channels_of", "regions", "advance")
 FAST = ExplainSettings(n_null_maps=20, n_draws=50, sites_at_once=4)
 
 
-class Given:
-    """Ten sites in five wells of two experiments, with the raw images they were standardized from."""
+class Inputs:
+    """Ten sites in five wells of two experiments, with their raw images."""
 
     def __init__(self, dtype=np.uint8):
         rng = rng_for(1, "sites")
@@ -56,8 +56,8 @@ class Given:
         config = ModelConfig(backbone="resnet_small", n_channels=CHANNELS, n_perturbations=4, embedding_size=8)
         self.model = build_classifier(config, seed=2).eval()
 
-    def sites(self, **changed):
-        given = {
+    def sites(self, **changes):
+        fields = {
             "table": self.table,
             "images": self.images,
             "raw": self.raw,
@@ -66,47 +66,47 @@ class Given:
             "channels": ("w1", "w2", "w3"),
             "perturbations": NAMES,
         }
-        return ExplainedSites(**(given | changed))
+        return ExplainedSites(**(fields | changes))
 
-    def explain(self, **changed):
-        options = {name: changed.pop(name) for name in list(changed) if name in ABOUT_THE_WAY}
-        sites = self.sites(**changed)
+    def explain(self, **changes):
+        options = {name: changes.pop(name) for name in list(changes) if name in ABOUT_THE_WAY}
+        sites = self.sites(**changes)
         return explain_sites(self.model, sites, **({"rng": rng_for(3, "explain"), "settings": FAST} | options))
 
 
 @pytest.fixture(scope="module")
-def given():
-    return Given()
+def inputs():
+    return Inputs()
 
 
 @pytest.fixture(scope="module")
-def explanation(given):
-    return given.explain()
+def explanation(inputs):
+    return inputs.explain()
 
 
-def test_every_column_is_what_its_own_function_says(given, explanation):
+def test_every_column_is_what_its_own_function_says(inputs, explanation):
     table = explanation.table
-    attribution = grad_cam_maps(given.model, batch(given.images, None, given.targets))
-    channel_values = channel_shapley(given.model, batch(given.images, None, given.targets))
+    attribution = grad_cam_maps(inputs.model, batch(inputs.images, None, inputs.targets))
+    channel_values = channel_shapley(inputs.model, batch(inputs.images, None, inputs.targets))
     np.testing.assert_allclose(explanation.maps, attribution.maps, atol=1e-5)
     np.testing.assert_allclose(table[["shapley_1", "shapley_2", "shapley_3"]], channel_values.values, atol=1e-5)
     maps = attribution.maps.numpy()
-    ablated = channel_ablation(given.model, batch(given.images, None, given.targets))
-    np.testing.assert_allclose(table[["ablation_1", "ablation_2", "ablation_3"]], ablated.values, atol=1e-5)
+    ablation = channel_ablation(inputs.model, batch(inputs.images, None, inputs.targets))
+    np.testing.assert_allclose(table[["ablation_1", "ablation_2", "ablation_3"]], ablation.values, atol=1e-5)
     np.testing.assert_allclose(explanation.interactions, channel_values.interactions, atol=1e-5)
     np.testing.assert_allclose(
         table[["eq15_inverse_1", "eq15_inverse_2", "eq15_inverse_3"]],
-        inverse_attention(channel_attention(maps, given.raw, scaling="raw255")),
+        inverse_attention(channel_attention(maps, inputs.raw, scaling="raw255")),
         atol=1e-5,
     )
     np.testing.assert_allclose(
-        table[["eq15_1", "eq15_2", "eq15_3"]], channel_attention(maps, given.raw, scaling="raw255"), atol=1e-5
+        table[["eq15_1", "eq15_2", "eq15_3"]], channel_attention(maps, inputs.raw, scaling="raw255"), atol=1e-5
     )
     np.testing.assert_allclose(
-        table[["correlation_1", "correlation_2", "correlation_3"]], map_channel_correlation(maps, given.raw), atol=1e-5
+        table[["correlation_1", "correlation_2", "correlation_3"]], map_channel_correlation(maps, inputs.raw), atol=1e-5
     )
     assert table["explained"].tolist() == table["perturbation"].tolist()
-    probabilities = attribution.outputs.logits.softmax(1).gather(1, given.targets[:, None])[:, 0]
+    probabilities = attribution.outputs.logits.softmax(1).gather(1, inputs.targets[:, None])[:, 0]
     np.testing.assert_allclose(table["probability"], probabilities, atol=1e-6)
     for name in ("eq15", "eq15_inverse", "correlation"):
         p = table[[f"{name}_p_1", f"{name}_p_2", f"{name}_p_3"]].to_numpy()
@@ -115,10 +115,10 @@ def test_every_column_is_what_its_own_function_says(given, explanation):
         assert len(np.unique(p)) > 5
     assert "shapley_p_1" not in table  # no control well to compare with
     assert table.index.tolist() == list(range(N))
-    assert table["Metadata_Well"].tolist() == given.table["Metadata_Well"].tolist()
+    assert table["Metadata_Well"].tolist() == inputs.table["Metadata_Well"].tolist()
 
 
-def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, explanation):
+def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(inputs, explanation):
     text = explanation.summary
     json.dumps(text, allow_nan=False)
     columns = ["shapley_1", "shapley_2", "shapley_3"]
@@ -151,89 +151,91 @@ def test_the_summary_holds_means_intervals_and_nulls_ready_for_json(given, expla
 def test_the_null_of_a_mean_gives_every_site_a_random_map_of_its_own():
     draws = rng_for(4, "null").normal(0, 1, (1000, 3))
     null = mean_over_sites(np.stack([draws] * 25), rng=rng_for(5, "shuffle"))
-    # Maps shared by the 25 sites would vary together: standard deviation 1 instead of 1 / 5.
+    # If the 25 sites shared their random maps, the standard deviation would be 1 instead of 1 / 5.
     np.testing.assert_allclose(null.std(axis=0), 0.2, atol=0.03)
 
 
-def test_one_experiment_falls_back_to_plates_and_few_plates_to_no_interval(given):
-    table = given.table.assign(Metadata_Experiment="HUVEC-01")
-    text = explain_with(given, table)
+def test_one_experiment_falls_back_to_plates_and_few_plates_to_no_interval(inputs):
+    table = inputs.table.assign(Metadata_Experiment="HUVEC-01")
+    text = explain_with(inputs, table)
     assert (text["interval_over"], text["groups"], text["shapley"]["interval"]) == ("plate", 1, None)
     assert text["shapley"]["by_group"] == {}
-    text = explain_with(given, table.assign(Metadata_Plate=["1", "2"] * 5))
+    text = explain_with(inputs, table.assign(Metadata_Plate=["1", "2"] * 5))
     assert (text["interval_over"], text["groups"], text["shapley"]["interval"]) == ("plate", 2, None)
     assert list(text["shapley"]["by_group"]) == ["HUVEC-01 plate 1", "HUVEC-01 plate 2"]
-    text = explain_with(given, table.assign(Metadata_Plate=list("12345") * 2))
+    text = explain_with(inputs, table.assign(Metadata_Plate=list("12345") * 2))
     low, high = np.array(text["shapley"]["interval"]).T
     assert (low < text["shapley"]["mean"]).all()
     assert (text["shapley"]["mean"] < high).all()
 
 
-def explain_with(given, table):
-    return given.explain(table=table).summary
+def explain_with(inputs, table):
+    return inputs.explain(table=table).summary
 
 
-def test_every_row_gets_its_own_explanation_with_the_statistics_of_its_plate(given, explanation):
+def test_every_row_gets_its_own_explanation_with_the_statistics_of_its_plate(inputs, explanation):
     odd, even = list(range(1, N, 2)), list(range(0, N, 2))
-    apart = given.explain(norms=[BatchStatistics(odd, None), BatchStatistics(even, None)])
-    np.testing.assert_allclose(apart.maps, explanation.maps, atol=1e-5)
-    np.testing.assert_allclose(apart.table["shapley_1"], explanation.table["shapley_1"], atol=1e-5)
-    statistics = collect_statistics(given.model, lambda: [(given.images[odd], None)])
-    mixed = given.explain(norms=[BatchStatistics(odd, statistics), BatchStatistics(even, None)]).table["probability"]
-    with use_statistics(given.model, statistics):
-        whole = given.explain().table["probability"]
-    np.testing.assert_allclose(mixed[odd], whole[odd], atol=1e-5)
+    by_norms = inputs.explain(norms=[BatchStatistics(odd, None), BatchStatistics(even, None)])
+    np.testing.assert_allclose(by_norms.maps, explanation.maps, atol=1e-5)
+    np.testing.assert_allclose(by_norms.table["shapley_1"], explanation.table["shapley_1"], atol=1e-5)
+    statistics = collect_statistics(inputs.model, lambda: [(inputs.images[odd], None)])
+    mixed = inputs.explain(norms=[BatchStatistics(odd, statistics), BatchStatistics(even, None)]).table["probability"]
+    with use_statistics(inputs.model, statistics):
+        probabilities = inputs.explain().table["probability"]
+    np.testing.assert_allclose(mixed[odd], probabilities[odd], atol=1e-5)
     np.testing.assert_allclose(mixed[even], explanation.table["probability"][even], atol=1e-5)
     assert np.abs(mixed[odd] - explanation.table["probability"][odd]).max() > 1e-3
 
 
 def test_what_was_explained_survives_the_disk(explanation, tmp_path):
     explanation.write(tmp_path)
-    repeated = Explanation.read(tmp_path)
-    assert repeated.summary == explanation.summary
-    assert repeated.settings == dict(explanation.settings)
-    pd.testing.assert_frame_equal(repeated.table, explanation.table)
-    pd.testing.assert_frame_equal(repeated.wells, explanation.wells)
-    pd.testing.assert_frame_equal(repeated.perturbations, explanation.perturbations)
-    assert np.array_equal(repeated.interactions, explanation.interactions)
-    assert np.array_equal(repeated.well_maps, explanation.well_maps)
-    assert np.array_equal(repeated.maps, explanation.maps)
+    copy = Explanation.read(tmp_path)
+    assert copy.summary == explanation.summary
+    assert copy.settings == dict(explanation.settings)
+    pd.testing.assert_frame_equal(copy.table, explanation.table)
+    pd.testing.assert_frame_equal(copy.wells, explanation.wells)
+    pd.testing.assert_frame_equal(copy.perturbations, explanation.perturbations)
+    assert np.array_equal(copy.interactions, explanation.interactions)
+    assert np.array_equal(copy.well_maps, explanation.well_maps)
+    assert np.array_equal(copy.maps, explanation.maps)
 
 
-def test_equal_generators_give_equal_explanations_in_pieces_of_any_size(given, explanation):
-    repeated = given.explain(settings=FAST.model_copy(update={"sites_at_once": 3, "max_at_once": 7}))
-    np.testing.assert_allclose(repeated.maps, explanation.maps, atol=1e-5)
+def test_equal_generators_give_equal_explanations_in_pieces_of_any_size(inputs, explanation):
+    second = inputs.explain(settings=FAST.model_copy(update={"sites_at_once": 3, "max_at_once": 7}))
+    np.testing.assert_allclose(second.maps, explanation.maps, atol=1e-5)
     numbers = [name for name in explanation.table if "_p_" in str(name)]
-    np.testing.assert_allclose(repeated.table[numbers], explanation.table[numbers], atol=0.06)
-    assert np.array_equal(given.explain().maps, explanation.maps)
-    assert given.explain().summary == explanation.summary
+    np.testing.assert_allclose(second.table[numbers], explanation.table[numbers], atol=0.06)
+    assert np.array_equal(inputs.explain().maps, explanation.maps)
+    assert inputs.explain().summary == explanation.summary
 
 
-def test_settings_say_what_was_done(given, explanation):
+def test_settings_say_what_was_done(inputs, explanation):
     settings = explanation.settings
-    last = list(dict(given.model.backbone.features.named_children()))[-1]
+    last = list(dict(inputs.model.backbone.features.named_children()))[-1]
     assert settings["layer"] == f"features.{last}, after the final ReLU"
     assert settings["scaling"] == "raw255"
     assert settings["channels"] == ["w1", "w2", "w3"]
     assert (settings["head"], settings["score"], settings["removal"], settings["n_null_maps"]) == (
         "softmax", "log_probability", "mean", 20,
     )  # fmt: skip
-    assert settings["map_grid"] == list(given.model.feature_maps(given.images).shape[2:])
+    assert settings["map_grid"] == list(inputs.model.feature_maps(inputs.images).shape[2:])
 
 
 def test_sixteen_bit_images_layers_heads_and_controls_pass_through():
-    given = Given(np.uint16)
+    wide_inputs = Inputs(np.uint16)
     settings = FAST.model_copy(
         update={"layer": "features.layer1", "head": "arc", "score": "logit", "removal": "control"}
     )
-    result = given.explain(settings=settings, controls=given.images.flip(0))
+    result = wide_inputs.explain(settings=settings, controls=wide_inputs.images.flip(0))
     assert result.settings["scaling"] == "min_max"
     assert result.settings["layer"] == "features.layer1"
-    expected = grad_cam_maps(given.model, batch(given.images, None, given.targets), layer="features.layer1", head="arc")
+    expected = grad_cam_maps(
+        wide_inputs.model, batch(wide_inputs.images, None, wide_inputs.targets), layer="features.layer1", head="arc"
+    )
     np.testing.assert_allclose(result.maps, expected.maps, atol=1e-5)
     channel_values = channel_shapley(
-        given.model,
-        batch(given.images, None, given.targets, controls=given.images.flip(0)),
+        wide_inputs.model,
+        batch(wide_inputs.images, None, wide_inputs.targets, controls=wide_inputs.images.flip(0)),
         ShapleySettings(output="logit", removal="control"),
     )
     np.testing.assert_allclose(result.table[["shapley_1", "shapley_2", "shapley_3"]], channel_values.values, atol=1e-5)
@@ -250,10 +252,10 @@ def test_wells_and_perturbations_are_the_sites_together(explanation):
     assert explanation.perturbations["explained"].tolist() == sorted(NAMES)
 
 
-def test_a_site_is_compared_with_control_wells_explained_by_the_same_rule(given, explanation):
+def test_a_site_is_compared_with_control_wells_explained_by_the_same_rule(inputs, explanation):
     rows = [4, 6, 8]
-    baselines = given.sites().take(rows)
-    result = given.explain(
+    baselines = inputs.sites().take(rows)
+    result = inputs.explain(
         control_sites=baselines, norms=[BatchStatistics([0, 2, 4, 6, 8], None), BatchStatistics([1, 3, 5, 7, 9], None)]
     )
     values = explanation.table[["shapley_1", "shapley_2", "shapley_3"]].to_numpy()
@@ -278,57 +280,59 @@ def test_a_site_is_compared_with_control_wells_explained_by_the_same_rule(given,
     assert explanation.settings["n_control_wells"] == 0
 
 
-def test_other_wells_of_the_plate_can_stand_in(given):
-    result = given.explain(settings=FAST.model_copy(update={"removal": "other_well"}), other_wells=given.images.flip(0))
+def test_other_wells_of_the_plate_can_stand_in(inputs):
+    result = inputs.explain(
+        settings=FAST.model_copy(update={"removal": "other_well"}), other_wells=inputs.images.flip(0)
+    )
     channel_values = channel_shapley(
-        given.model,
-        batch(given.images, None, given.targets, other_wells=given.images.flip(0)),
+        inputs.model,
+        batch(inputs.images, None, inputs.targets, other_wells=inputs.images.flip(0)),
         ShapleySettings(removal="other_well"),
     )
     np.testing.assert_allclose(result.table[["shapley_1", "shapley_2", "shapley_3"]], channel_values.values, atol=1e-5)
 
 
-def test_labels_are_permuted_where_there_are_several(given, explanation):
+def test_labels_are_permuted_where_there_are_several(inputs, explanation):
     assert len(explanation.summary["shapley"]["p_labels"]) == CHANNELS
     assert len(explanation.summary["ablation"]["p_labels"]) == CHANNELS
-    assert given.explain(targets=torch.ones(N, dtype=torch.int64)).summary["shapley"]["p_labels"] is None
+    assert inputs.explain(targets=torch.ones(N, dtype=torch.int64)).summary["shapley"]["p_labels"] is None
 
 
-def test_a_planted_truth_is_compared_and_a_real_screen_has_none(given, explanation):
+def test_a_planted_truth_is_compared_and_a_real_screen_has_none(inputs, explanation):
     assert explanation.planted is None
-    result = given.explain(channels_of={"actin": (1,), "mito": (2,)}, regions={0: PlantedCircle(8.0, 8.0, 4.0)})
+    result = inputs.explain(channels_of={"actin": (1,), "mito": (2,)}, regions={0: PlantedCircle(8.0, 8.0, 4.0)})
     # Rows 0, 1, 8 (actin), 2, 3 (mito); row 9 was predicted wrongly.
     assert result.planted["top_shapley_is_planted"]["n_total"] == 5
     assert result.planted["map_peak_in_place"]["n_total"] == 1
 
 
-def test_maps_get_the_size_of_the_raw_images_when_the_network_saw_binned_ones(given):
-    raw = given.raw.repeat(2, axis=2).repeat(2, axis=3)
-    assert given.explain(raw=raw).maps.shape == (N, 2 * SIZE, 2 * SIZE)
+def test_maps_get_the_size_of_the_raw_images_when_the_network_saw_binned_ones(inputs):
+    raw = inputs.raw.repeat(2, axis=2).repeat(2, axis=3)
+    assert inputs.explain(raw=raw).maps.shape == (N, 2 * SIZE, 2 * SIZE)
 
 
-def test_progress_is_told_once_per_piece(given):
+def test_progress_is_told_once_per_piece(inputs):
     messages = []
-    given.explain(advance=messages.append)
+    inputs.explain(advance=messages.append)
     assert messages == ["4 sites", "8 sites", "10 sites"]
     with progress("explain", 0, n_steps=1, console=Console(quiet=True)) as advance:
-        given.explain(advance=advance)
+        inputs.explain(advance=advance)
     assert advance.count == "3/3 batch"
 
 
-def test_pieces_that_do_not_belong_together_are_refused(given):
+def test_pieces_that_do_not_belong_together_are_refused(inputs):
     with pytest.raises(ExplanationError, match="2 channel names, 3 channels of images, 3 of raw images"):
-        given.explain(channels=("w1", "w2"))
+        inputs.explain(channels=("w1", "w2"))
     with pytest.raises(ExplanationError, match="3 names of perturbations for a model of 4"):
-        given.explain(perturbations=NAMES[:3])
+        inputs.explain(perturbations=NAMES[:3])
     with pytest.raises(ExplanationError, match=r"lacks \['predicted'\]. Give the rows of `Predictions.table`"):
-        explain_with(given, given.table.drop(columns="predicted"))
+        explain_with(inputs, inputs.table.drop(columns="predicted"))
     with pytest.raises(ExplanationError, match="'rows': 9, 'images': 10"):
-        explain_with(given, given.table[:9])
+        explain_with(inputs, inputs.table[:9])
 
 
-def test_a_function_mapped_over_sites_gives_its_rows_in_the_order_of_the_table(given):
-    sites = given.sites(norms=[BatchStatistics([9, 1, 3], None), BatchStatistics([0, 2, 4, 5, 6, 7, 8], None)])
+def test_a_function_mapped_over_sites_gives_its_rows_in_the_order_of_the_table(inputs):
+    sites = inputs.sites(norms=[BatchStatistics([9, 1, 3], None), BatchStatistics([0, 2, 4, 5, 6, 7, 8], None)])
     sizes = []
 
     def count(site_batch):
@@ -338,12 +342,12 @@ def test_a_function_mapped_over_sites_gives_its_rows_in_the_order_of_the_table(g
     result = sites.map(count, batch_size=2, device=torch.device("cpu"))
     assert sizes == [2, 1, 2, 2, 2, 1]
     assert result["rows"].tolist() == list(range(N))
-    assert result["targets"].tolist() == given.targets.tolist()
+    assert result["targets"].tolist() == inputs.targets.tolist()
 
 
-def test_without_a_removal_controls_replace_a_channel_where_there_are_any(given):
-    assert given.explain(controls=given.images.flip(0)).settings["removal"] == "control"
-    assert given.explain().settings["removal"] == "mean"
+def test_without_a_removal_controls_replace_a_channel_where_there_are_any(inputs):
+    assert inputs.explain(controls=inputs.images.flip(0)).settings["removal"] == "control"
+    assert inputs.explain().settings["removal"] == "mean"
 
 
 def test_an_unknown_setting_is_refused():

@@ -11,7 +11,7 @@ from distangle.images import cache
 from distangle.inference import predict_run
 from distangle.results import RunFolder
 from distangle.screen import read_screen
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
 STATISTICS = "predictions/image_statistics.npy"
 
@@ -22,22 +22,22 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     root = tmp_path_factory.mktemp("reads")
     screen = tiny_screen(root, n_wells=16)
     run = tiny_start(screen, root / "run", f"preprocessing.standardize={request.param}", epochs=1)
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     return root
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    reads: set[str] = set()
+    names: set[str] = set()
     real = cache.read_image
 
-    def read(paths: list[Path], pages: list[int | None]) -> np.ndarray:
-        assert paths[0].name not in reads, "decoded twice"
-        reads.add(paths[0].name)
+    def read_once(paths: list[Path], pages: list[int | None]) -> np.ndarray:
+        assert paths[0].name not in names, "decoded twice"
+        names.add(paths[0].name)
         return real(paths, pages)
 
-    monkeypatch.setattr(cache, "read_image", read)
-    return reads
+    monkeypatch.setattr(cache, "read_image", read_once)
+    return names
 
 
 def test_one_site_and_its_controls_are_decoded_and_the_images_are_those_of_the_whole_plate(
@@ -47,13 +47,13 @@ def test_one_site_and_its_controls_are_decoded_and_the_images_are_those_of_the_w
     selection = SiteSelection(rows=[36])
     with monkeypatch.context() as patch:
         patch.setattr("distangle.explain.context.recall_statistics", lambda *_: False)
-        reads = count_reads(patch)
+        names = count_reads(patch)
         expected = load_context(run, screen, selection=selection, n_controls=1)
-        assert len(reads) == 16  # of the plate: the experiments of the tiny screen have one each
-    reads = count_reads(monkeypatch)
+        assert len(names) == 16  # of the plate: the experiments of the tiny screen have one each
+    names = count_reads(monkeypatch)
     context = load_context(run, screen, selection=selection, n_controls=1)
-    assert "E3_4_0.png" in reads
-    assert len(reads) <= 1 + 1 + 2  # the site, its control, a control well with its own control
+    assert "E3_4_0.png" in names
+    assert len(names) <= 1 + 1 + 2  # the site, its control, a control well with its own control
     for one, other in ((context.sites, expected.sites), (context.sites.control_sites, expected.sites.control_sites)):
         np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
         np.testing.assert_array_equal(one.controls.numpy(), other.controls.numpy())

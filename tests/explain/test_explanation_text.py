@@ -50,11 +50,11 @@ def test_the_top_channel_is_named_for_what_was_explained(perturbation: str | Non
 
 
 def test_no_channel_stands_out_with_a_large_p() -> None:
-    of = {"mito": [0.1, 0.5], "actin-a": [0.0, 0.7], "nothing": [0.2, 0.1]}
+    values_of = {"mito": [0.1, 0.5], "actin-a": [0.0, 0.7], "nothing": [0.2, 0.1]}
     lines = sentences(
         explanation(
             shapley={"p": [0.4, 0.17], "p_family": [0.9, 0.77]},
-            perturbations={name: {"sites": 2, "shapley": {"mean": mean}} for name, mean in of.items()},
+            perturbations={name: {"sites": 2, "shapley": {"mean": mean}} for name, mean in values_of.items()},
         )
     )
     assert lines[0] == (

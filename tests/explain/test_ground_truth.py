@@ -13,9 +13,9 @@ CHANNELS_OF = {"actin": (2,), "mito": (3,), "two stains": (1, 2), "nothing": ()}
 def rows(*entries):
     """Each entry: perturbation, predicted, explained, top channel of Shapley, of Eq. 15, of the correlation."""
     lines = []
-    for region, (perturbation, predicted, explained, *tops) in enumerate(entries):
+    for region, (perturbation, prediction, label, *tops) in enumerate(entries):
         line = {"Metadata_Experiment": "E1", "Metadata_Plate": "1", "Metadata_Well": f"B{region:02d}"}
-        line |= {"perturbation": perturbation, "predicted": predicted, "explained": explained}
+        line |= {"perturbation": perturbation, "predicted": prediction, "explained": label}
         for name, top in zip(("shapley", "eq15", "correlation"), tops, strict=True):
             line |= {f"{name}_{k}": float(k == top) for k in (1, 2, 3)}
         lines.append(line)
@@ -38,8 +38,8 @@ def test_hits_are_counted_over_correct_sites_with_one_planted_channel():
         ("unknown", "unknown", "unknown", 1, 1, 1),
     )
     output = compare_with_truth(table, empty_maps(8), channels_of=CHANNELS_OF, regions={})
-    picked = {name: (output[name]["sites"], output[name]["n_total"]) for name in output if name.startswith("top_")}
-    assert picked == {
+    counts = {name: (output[name]["sites"], output[name]["n_total"]) for name in output if name.startswith("top_")}
+    assert counts == {
         "top_shapley_is_planted": (2, 3),
         "top_eq15_is_planted": (0, 3),
         "top_correlation_is_planted": (2, 3),

@@ -13,7 +13,7 @@ from site_batches import batch
 SIZE, STAIN = 32, 1
 
 
-def noisy_sites(n, *, planted, seed):
+def noisy_sites(n, *, has_effect, seed):
     """Noise in three channels; the second perturbation has a blob in one channel at a random position."""
     rng = rng_for(seed, "planted")
     images = rng.normal(0, 1, (n, 3, SIZE, SIZE)).astype(np.float32)
@@ -22,20 +22,20 @@ def noisy_sites(n, *, planted, seed):
     grid = np.arange(SIZE)
     for site in np.flatnonzero(targets == 1):
         row, column = places[site]
-        if planted:
+        if has_effect:
             distance = (grid[:, None] - row) ** 2 + (grid[None, :] - column) ** 2
             images[site, STAIN] += 4 * np.exp(-distance / (2 * 2.5**2))
     images -= images.mean((2, 3), keepdims=True)
     return torch.from_numpy(images), torch.from_numpy(targets), places
 
 
-def trained(*, planted):
+def train_classifier(*, has_effect):
     model = build_classifier(
         ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=2, embedding_size=8), seed=1
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     for step in range(40):
-        images, targets, _ = noisy_sites(32, planted=planted, seed=step)
+        images, targets, _ = noisy_sites(32, has_effect=has_effect, seed=step)
         optimiser.zero_grad()
         functional.cross_entropy(model(images).logits, targets).backward()
         optimiser.step()
@@ -43,14 +43,14 @@ def trained(*, planted):
 
 
 @pytest.fixture(scope="module")
-def explained():
-    model = trained(planted=True)
-    images, targets, places = noisy_sites(40, planted=True, seed=1000)
+def model_and_sites():
+    model = train_classifier(has_effect=True)
+    images, targets, places = noisy_sites(40, has_effect=True, seed=1000)
     return model, images[targets == 1], targets[targets == 1], places[targets.numpy() == 1]
 
 
-def test_the_planted_channel_has_the_largest_shapley_value_and_no_other_channel_is_named(explained):
-    model, images, targets, _ = explained
+def test_the_planted_channel_has_the_largest_shapley_value_and_no_other_channel_is_named(model_and_sites):
+    model, images, targets, _ = model_and_sites
     values = channel_shapley(model, batch(images, None, targets)).values.numpy()
     assert (values.argmax(1) == STAIN).mean() >= 0.95
     result = shapley_null(values.astype(np.float64), rng=rng_for(1, "null"))
@@ -58,8 +58,8 @@ def test_the_planted_channel_has_the_largest_shapley_value_and_no_other_channel_
     assert (np.delete(result.p_family, STAIN) > 0.5).all()
 
 
-def test_the_map_points_at_the_planted_region(explained):
-    model, images, targets, places = explained
+def test_the_map_points_at_the_planted_region(model_and_sites):
+    model, images, targets, places = model_and_sites
     maps = grad_cam_maps(model, batch(images, None, targets), layer="features.layer2").maps
     peaks = np.stack(np.unravel_index(maps.flatten(1).argmax(1).numpy(), (SIZE, SIZE)), axis=1)
     near = np.hypot(*(peaks - places).T) <= 6
@@ -69,7 +69,7 @@ def test_the_map_points_at_the_planted_region(explained):
 
 
 def test_where_nothing_was_planted_no_channel_is_named():
-    model = trained(planted=False)
-    images, targets, _ = noisy_sites(40, planted=False, seed=1000)
+    model = train_classifier(has_effect=False)
+    images, targets, _ = noisy_sites(40, has_effect=False, seed=1000)
     values = channel_shapley(model, batch(images, None, targets)).values.numpy()
     assert shapley_null(values.astype(np.float64), rng=rng_for(1, "null")).p_family.min() > 0.05

@@ -55,19 +55,19 @@ def test_features_table_map_and_provenance_are_in_their_places(tmp_path: Path) -
 
 def test_the_reader_of_profiles_reads_the_same_rows(tmp_path: Path) -> None:
     profiles = example()
-    found = read_profiles(write_h5ad(profiles, tmp_path / "a.h5ad")).profiles
-    np.testing.assert_array_equal(found.features, profiles.features)
+    copy = read_profiles(write_h5ad(profiles, tmp_path / "a.h5ad")).profiles
+    np.testing.assert_array_equal(copy.features, profiles.features)
     for name in ("Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Role"):
-        assert list(found.table[name]) == list(profiles.table[name])
+        assert list(copy.table[name]) == list(profiles.table[name])
 
 
 def test_a_slash_in_a_column_is_no_group_of_the_file(tmp_path: Path) -> None:
     profiles = example()
     odd = replace(profiles, table=profiles.table.rename(columns={"Metadata_Dose": "Metadata_ng/ml"}))
     assert "Metadata_ng_ml" in anndata.read_h5ad(write_h5ad(odd, tmp_path / "a.h5ad")).obs
-    both = replace(odd, table=odd.table.assign(**{"Metadata_ng_ml": ""}))
+    both_forms = replace(odd, table=odd.table.assign(**{"Metadata_ng_ml": ""}))
     with pytest.raises(ProfileError, match=r"two columns that would be called 'Metadata_ng_ml'"):
-        write_h5ad(both, tmp_path / "b.h5ad")
+        write_h5ad(both_forms, tmp_path / "b.h5ad")
     assert not (tmp_path / "b.h5ad").exists()
 
 

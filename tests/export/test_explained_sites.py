@@ -15,28 +15,32 @@ from distangle.export.explained_sites import explained_keys, first_channels, sit
 from distangle.images import VerifiedReader
 from distangle.results import Explanation, RunFolder
 from distangle.screen import Screen, read_screen, write_screen
-from report_run import Made, Plan, make_run
+from report_run import Plan, PlantedRun, make_run
 
 zarr = pytest.importorskip("zarr", reason="needs the extra zarr")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def planted_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
     return make_run(tmp_path_factory.mktemp("explained"), Plan(cell_types=("HUVEC",), bits=16, explained=11))
 
 
 @pytest.fixture(scope="module")
-def export(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def export(planted_run: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("export") / "zarr"
-    result = write_explained_sites(made.run, made.screen, out)
+    result = write_explained_sites(planted_run.run, planted_run.screen, out)
     assert (result.n_sites, result.refused) == (11, [])
     assert result.plates == ["HUVEC-02_1.zarr", "HUVEC-02_2.zarr"]
     return out
 
 
-def test_every_explained_site_has_its_channels_and_its_map(made: Made, export: Path) -> None:
+def test_every_explained_site_has_its_channels_and_its_map(planted_run: PlantedRun, export: Path) -> None:
     table = pd.read_csv(export / "sites.csv", dtype={"plate": str})
-    keys, rows, reader = explained_keys(made.explanation), site_rows(made.screen), VerifiedReader(made.screen)
+    keys, rows, reader = (
+        explained_keys(planted_run.explanation),
+        site_rows(planted_run.screen),
+        VerifiedReader(planted_run.screen),
+    )
     assert list(zip(table["experiment"], table["plate"], table["well"], table["site"], strict=True)) == sorted(
         keys, key=lambda key: (key[1], keys.index(key))
     )
@@ -46,17 +50,17 @@ def test_every_explained_site_has_its_channels_and_its_map(made: Made, export: P
         image = root[f"{line.path}/0"][:]
         assert image.dtype == np.uint16
         np.testing.assert_array_equal(image[:-1], reader.read(rows[key]))
-        activation = made.explanation.maps[keys.index(key)]
+        activation = planted_run.explanation.maps[keys.index(key)]
         np.testing.assert_array_equal(image[-1], np.rint(activation * np.float32(65535)))
         np.testing.assert_array_equal(root[f"{line.path}/map/0"][:], activation)
-        about = root[line.path].attrs["distangle"]
-        entry = made.explanation.table.iloc[keys.index(key)]
-        assert about["perturbation"] == entry["perturbation"] == line.perturbation
-        assert about["predicted"] == entry["predicted"]
-        assert about["probability"] == pytest.approx(float(entry["probability"]))
-        assert list(about["shapley"].values()) == pytest.approx([entry[f"shapley_{k}"] for k in range(1, 7)])
-        assert about["map"] == {"channel": 6, "value_of_one": 65535.0, "exact": "map"}
-        assert (about["run"], len(about["run_sha256"])) == ("pilot", 64)
+        attributes = root[line.path].attrs["distangle"]
+        entry = planted_run.explanation.table.iloc[keys.index(key)]
+        assert attributes["perturbation"] == entry["perturbation"] == line.perturbation
+        assert attributes["predicted"] == entry["predicted"]
+        assert attributes["probability"] == pytest.approx(float(entry["probability"]))
+        assert list(attributes["shapley"].values()) == pytest.approx([entry[f"shapley_{k}"] for k in range(1, 7)])
+        assert attributes["map"] == {"channel": 6, "value_of_one": 65535.0, "exact": "map"}
+        assert (attributes["run"], len(attributes["run_sha256"])) == ("pilot", 64)
 
 
 def test_the_channels_have_names_colors_and_a_window_from_the_plate(export: Path) -> None:
@@ -89,13 +93,13 @@ def with_maps(run: RunFolder, folder: Path, **changes: Any) -> RunFolder:
     return copy
 
 
-def test_a_small_map_is_enlarged_and_its_exact_copy_lies_over_the_site(made: Made, tmp_path: Path) -> None:
-    maps = np.zeros((len(made.explanation.table), 24, 24), dtype=np.float32)
+def test_a_small_map_is_enlarged_and_its_exact_copy_lies_over_the_site(planted_run: PlantedRun, tmp_path: Path) -> None:
+    maps = np.zeros((len(planted_run.explanation.table), 24, 24), dtype=np.float32)
     maps[:, :12] = 1
-    settings = {**made.explanation.settings, "scale": (2.0, 2.0)}
-    run = with_maps(made.run, tmp_path, maps=maps, settings=settings)
-    card = made.screen.card.model_copy(update={"pixel_size_um": 0.5})
-    write_explained_sites(run, dataclasses.replace(made.screen, card=card), tmp_path / "out")
+    settings = {**planted_run.explanation.settings, "scale": (2.0, 2.0)}
+    run = with_maps(planted_run.run, tmp_path, maps=maps, settings=settings)
+    card = planted_run.screen.card.model_copy(update={"pixel_size_um": 0.5})
+    write_explained_sites(run, dataclasses.replace(planted_run.screen, card=card), tmp_path / "out")
     root = zarr.open_group(tmp_path / "out", mode="r", zarr_format=2)
     path = pd.read_csv(tmp_path / "out" / "sites.csv")["path"][0]
     activation = root[f"{path}/0"][-1]
@@ -116,40 +120,51 @@ def test_the_first_channels_are_the_first_and_the_strongest() -> None:
     assert first_channels(explanation, 5) == [0, 1, 2]  # no values of the fifth
 
 
-def test_a_site_that_cannot_be_read_is_named_and_the_others_are_written(made: Made, tmp_path: Path) -> None:
-    key = explained_keys(made.explanation)[0]
-    sites = made.screen.sites.copy()
-    row = site_rows(made.screen)[key]
+def test_a_site_that_cannot_be_read_is_named_and_the_others_are_written(
+    planted_run: PlantedRun, tmp_path: Path
+) -> None:
+    key = explained_keys(planted_run.explanation)[0]
+    sites = planted_run.screen.sites.copy()
+    row = site_rows(planted_run.screen)[key]
     sites.loc[row, "path_2"] = "absent.png"
-    screen = Screen(card=made.screen.card, sites=sites, problems=made.screen.problems, folder=made.screen.folder)
-    result = write_explained_sites(made.run, screen, tmp_path / "out")
+    screen = Screen(
+        card=planted_run.screen.card,
+        sites=sites,
+        problems=planted_run.screen.problems,
+        folder=planted_run.screen.folder,
+    )
+    result = write_explained_sites(planted_run.run, screen, tmp_path / "out")
     assert result.n_sites == 10
     (sentence,) = result.refused
     assert sentence.startswith(f"{key[0]} plate {key[1]} well {key[2]} site 1: absent.png")
     root = json.loads((tmp_path / "out" / ".zattrs").read_text(encoding="utf-8"))["distangle"]
     assert root["refused"] == [sentence]
-    few = Screen(card=screen.card, sites=sites.iloc[:0], problems=screen.problems, folder=screen.folder)
+    empty_screen = Screen(card=screen.card, sites=sites.iloc[:0], problems=screen.problems, folder=screen.folder)
     with pytest.raises(
         ExplanationError, match=r"None of 11 explained sites can be written: .* it is not in the screen"
     ):
-        write_explained_sites(made.run, few, tmp_path / "none")
+        write_explained_sites(planted_run.run, empty_screen, tmp_path / "none")
 
 
-def test_the_verb_writes_a_new_folder(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["export", str(made.run.root), "--format", "ome-zarr", "--out", str(tmp_path / "out")])
+def test_the_verb_writes_a_new_folder(
+    planted_run: PlantedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["export", str(planted_run.run.root), "--format", "ome-zarr", "--out", str(tmp_path / "out")])
     streams = capsys.readouterr()
     assert streams.out.strip() == str(tmp_path / "out")
     assert "11 sites on 2 plates; sites.csv lists them." in " ".join(streams.err.split())
     assert (tmp_path / "out" / "HUVEC-02_1.zarr" / ".zattrs").is_file()
 
 
-def test_bad_input_of_the_verb_is_named(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def error_of(*words: str) -> str:
+def test_bad_input_of_the_verb_is_named(
+    planted_run: PlantedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error_of(*arguments: str) -> str:
         with pytest.raises(SystemExit):
-            main(["export", *words, "--out", str(tmp_path / "out")])
+            main(["export", *arguments, "--out", str(tmp_path / "out")])
         return " ".join(capsys.readouterr().err.split())
 
-    run = str(made.run.root)
+    run = str(planted_run.run.root)
     (tmp_path / "profile.json").write_text("{}", encoding="utf-8")
     assert "has no images: it has no run.json. Expected the folder of a run." in error_of(
         str(tmp_path), "--format", "ome-zarr"
@@ -161,14 +176,14 @@ def test_bad_input_of_the_verb_is_named(made: Made, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_without_an_explanation_is_refused(made: Made, tmp_path: Path) -> None:
+def test_a_run_without_an_explanation_is_refused(planted_run: PlantedRun, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="explain"):
-        write_explained_sites(RunFolder.create(tmp_path / "empty"), made.screen, tmp_path / "out")
+        write_explained_sites(RunFolder.create(tmp_path / "empty"), planted_run.screen, tmp_path / "out")
 
 
-def test_the_screen_can_be_named_when_it_was_moved(made: Made, tmp_path: Path) -> None:
-    write_screen(made.screen, tmp_path / "moved")
-    assert read_screen(tmp_path / "moved").source == made.screen.source
-    words = ["--screen", str(tmp_path / "moved"), "--out", str(tmp_path / "out")]
-    main(["export", str(made.run.root), "--format", "ome-zarr", *words])
+def test_the_screen_can_be_named_when_it_was_moved(planted_run: PlantedRun, tmp_path: Path) -> None:
+    write_screen(planted_run.screen, tmp_path / "moved")
+    assert read_screen(tmp_path / "moved").source == planted_run.screen.source
+    arguments = ["--screen", str(tmp_path / "moved"), "--out", str(tmp_path / "out")]
+    main(["export", str(planted_run.run.root), "--format", "ome-zarr", *arguments])
     assert (tmp_path / "out" / "sites.csv").is_file()

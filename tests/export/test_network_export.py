@@ -26,9 +26,9 @@ needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs the extra onnx")
 
 
 def run_with(root: Path, *, shape: tuple[int, int] | None = (48, 64), **changes: Any) -> RunFolder:
-    """Write a run that has only its final weights; the batch norms and the prior have other values than at first."""
-    words: dict[str, Any] = {"backbone": "resnet_small", "embedding_size": 8, "n_cell_types": 2, **changes}
-    config = ModelConfig(n_channels=2, n_perturbations=len(CLASSES), **words)
+    """Write a run with final weights only; batch norms and prior differ from their initial values."""
+    options: dict[str, Any] = {"backbone": "resnet_small", "embedding_size": 8, "n_cell_types": 2, **changes}
+    config = ModelConfig(n_channels=2, n_perturbations=len(CLASSES), **options)
     model = build_classifier(config, seed=0)
     generator = torch.Generator().manual_seed(1)
     for name, buffer in model.named_buffers():
@@ -82,8 +82,8 @@ def test_torch_export_gives_the_outputs_of_the_original(torch_export: tuple[RunF
         inputs = inputs_of(run, n)
         assert inputs["images"].shape == (n, 2, 24, 32)
         assert n == 1 or eager(run, inputs)[1].std(axis=0).min() > 1e-3  # the sites differ
-        for expected, found in zip(eager(run, inputs), network(**inputs), strict=True):
-            np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
+        for expected, outputs in zip(eager(run, inputs), network(**inputs), strict=True):
+            np.testing.assert_allclose(outputs.detach().numpy(), expected, atol=1e-5)
 
 
 @needs_onnx
@@ -100,9 +100,9 @@ def test_onnx_in_openvino_gives_the_outputs_of_the_original(tmp_path: Path, corr
     for n in (1, 4):
         inputs = inputs_of(run, n)
         assert set(inputs) == {"images", "cell_types" if correction == "none" else "references"}
-        found = network({name: tensor.numpy() for name, tensor in inputs.items()})
+        outputs = network({name: tensor.numpy() for name, tensor in inputs.items()})
         for expected, name in zip(eager(run, inputs), ("logits", "embedding"), strict=True):
-            np.testing.assert_allclose(found[name], expected, atol=1e-4)
+            np.testing.assert_allclose(outputs[name], expected, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -127,8 +127,8 @@ def test_the_card_is_enough_to_run_the_network(torch_export: tuple[RunFolder, Ne
     binned = np.rint(pixels.reshape(1, 2, 24, 2, 32, 2).mean(axis=(3, 5)))
     images = (binned - binned.mean((2, 3), keepdims=True)) / binned.std((2, 3), keepdims=True)
     statistics = np.stack([binned.mean((2, 3)), binned.std((2, 3))], axis=1).astype(np.float32)
-    own = standardize(binned.astype(np.uint8), statistics, out=np.empty(binned.shape, np.float32))
-    np.testing.assert_allclose(images, own, atol=1e-5)
+    own_images = standardize(binned.astype(np.uint8), statistics, out=np.empty(binned.shape, np.float32))
+    np.testing.assert_allclose(images, own_images, atol=1e-5)
 
 
 def test_a_correction_has_its_value_without_wells_in_the_card(tmp_path: Path) -> None:

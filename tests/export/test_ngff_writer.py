@@ -17,9 +17,9 @@ def test_zarr_reads_the_same_array(dtype: type, shape: tuple[int, ...], tmp_path
     rng = np.random.default_rng(0)
     array = rng.integers(0, 255, shape).astype(dtype)
     write_array(tmp_path / "a", array)
-    read = zarr.open_array(tmp_path / "a", mode="r", zarr_format=2)
-    assert read.dtype == dtype
-    np.testing.assert_array_equal(read[:], array)
+    stored_array = zarr.open_array(tmp_path / "a", mode="r", zarr_format=2)
+    assert stored_array.dtype == dtype
+    np.testing.assert_array_equal(stored_array[:], array)
 
 
 def test_levels_are_rounded_means_of_squares() -> None:

@@ -1,4 +1,4 @@
-"""One table per plate and one of all: no plate shares a file, and the reader finds the same wells and features."""
+"""One table per plate and one of all plates; reading them gives the same wells and features."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,19 +29,19 @@ def example() -> Profiles:
 
 def test_every_plate_has_its_own_table_and_one_has_all(tmp_path: Path) -> None:
     profiles = example()
-    *plates, assembled = write_plates(profiles, tmp_path)
-    assert assembled == tmp_path / "assembled.parquet"
+    *plates, assembled_file = write_plates(profiles, tmp_path)
+    assert assembled_file == tmp_path / "assembled.parquet"
     assert len({path.name.casefold() for path in plates}) == len(PLATES)
     assert all(path.parent == tmp_path / "plates" for path in plates)
-    found = []
+    names = []
     for path in plates:
         frame = pd.read_parquet(path)
         keys = {*zip(frame["Metadata_Experiment"], frame["Metadata_Plate"], strict=True)}
         assert len(keys) == 1
         assert len(frame) == 2
-        found += [*keys]
-    assert sorted(found) == sorted(PLATES)
-    frame = pd.read_parquet(assembled)
+        names += [*keys]
+    assert sorted(names) == sorted(PLATES)
+    frame = pd.read_parquet(assembled_file)
     assert [name.startswith("Metadata_") for name in frame] == [True] * 6 + [False] * 3
     np.testing.assert_array_equal(frame[["a", "b", "c"]].to_numpy(), profiles.features)
 
@@ -50,11 +50,11 @@ def test_every_plate_has_its_own_table_and_one_has_all(tmp_path: Path) -> None:
 def test_the_reader_of_profiles_reads_the_same_wells_and_features(tmp_path: Path, part: str) -> None:
     profiles = example()
     write_plates(profiles, tmp_path)
-    found = read_profiles(tmp_path / part)
-    assert not found.refused
+    copy = read_profiles(tmp_path / part)
+    assert not copy.refused
     keys = ["Metadata_Experiment", "Metadata_Plate", "Metadata_Well", "Metadata_Role", "Metadata_Perturbation"]
     sides = []
-    for side in (profiles, found.profiles):
+    for side in (profiles, copy.profiles):
         assert side.feature_names == ("a", "b", "c")
         order = side.table.sort_values(keys).index.to_numpy()
         sides.append((side.table[keys].iloc[order].to_numpy().tolist(), side.features[order]))

@@ -1,4 +1,4 @@
-"""A random screen while it is made up: plates, wells, sites, channels, and the table of its wells."""
+"""A random screen in the making: plates, wells, sites, channels, and the table of its wells."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ class Draft:
     """A screen that is being made up.
 
     Attributes:
-        rng: Decides everything.
+        rng: Makes every choice.
         layout: Name of the layout.
         shape: Height and width of a plane, px.
         dtype: Of a pixel.
@@ -33,14 +33,14 @@ class Draft:
         sites: Numbers of the sites of every well, as they are written.
         channels: Names that the screen's channels must have, by their numbers.
         options: For `index`.
-        files: Path to what is to be written.
-        texts: Path to a table or to metadata.
-        deeds: What else is to be written.
-        labels: Experiment, plate, row and column to the true perturbation; None where nothing says it.
+        files: Path to the planned content of an image file.
+        texts: Path to the text of a table or of metadata.
+        deeds: Functions that write everything else.
+        labels: Experiment, plate, row and column to the true perturbation; None where no file gives it.
         fault: Kind of the fault; "" for none.
         instance: Which one of the kind.
-        says: Regular expression of which a remark or refusal about the fault has a match.
-        untold: Facts that may be other than made, such as the names of plates, where the fault hides them.
+        says: Regular expression that a remark or refusal about the fault matches.
+        untold: Facts that may differ from the draft because the fault hides them, such as the names of plates.
         extra: What the judge should know beside: `must_be_whole`, where a refusal is wrong; `advised`, options with
             which all is read where it was refused; `planes_by_channel`; `numbers` that channels may be called by;
             `more`, a check of the screen.
@@ -83,8 +83,8 @@ class Draft:
         for path, text in self.texts.items():
             (source / path).parent.mkdir(parents=True, exist_ok=True)
             (source / path).write_bytes(text if isinstance(text, bytes) else text.encode())
-        for deed in self.deeds:
-            deed(source, rng)
+        for write_files in self.deeds:
+            write_files(source, rng)
         return source
 
 
@@ -134,18 +134,18 @@ def draft(
     n_plates = n_plates or rng.choice((1, 1, 2, 3))
     style = rng.choice(("P{}", "BR0011700{}", "plate_{}", "20-041{}", "{}", "HTS week {}", "rep{}"))
     style = style if numbered or style != "{}" else "P{}"
-    alike = rng.random() < 0.6  # most screens have the same wells on every plate
-    plates, of = {}, {}
+    has_same_wells = rng.random() < 0.6  # most screens have the same wells on every plate
+    plates, labels = {}, {}
     for e in range(n_experiments):
         for p in range(n_plates):
             plates[e, p] = style.format(p + 1 + e * n_plates)
-            found: dict[tuple[int, int], None] = dict.fromkeys(
-                [*wells, *(next(iter(of.values()), []) if alike else [])]
+            positions: dict[tuple[int, int], None] = dict.fromkeys(
+                [*wells, *(next(iter(labels.values()), []) if has_same_wells else [])]
             )
-            want = max(n_wells or rng.randint(2, 4), len(found))
-            while len(found) < want:
-                found[rng.randrange(rows), rng.randrange(columns)] = None
-            of[e, p] = sorted(found)
+            want = max(n_wells or rng.randint(2, 4), len(positions))
+            while len(positions) < want:
+                positions[rng.randrange(rows), rng.randrange(columns)] = None
+            labels[e, p] = sorted(positions)
     first = rng.choice((0, 1, 1, 1)) if first_site is None else first_site
     n_sites = n_sites or rng.choice((1, 1, 2, 3))
     n_channels = n_channels or rng.choice((1, 2, 2, 3))
@@ -156,7 +156,7 @@ def draft(
         dtype=rng.choice(("uint8", "uint16")),
         experiments=[f"week{e + 1}" for e in range(n_experiments)],
         plates=plates,
-        wells=of,
+        wells=labels,
         sites=[first + s for s in range(n_sites)],
         channels=rng.sample(STAINS, n_channels),
     )
@@ -185,20 +185,20 @@ def label_rows(d: Draft, *, style: str = "A01", keys: Sequence[str] | None = Non
             d.labels[e, p, row, column] = name
             rows[experiment, plate, row, column] = name
     header = [*keys, "well", "perturbation", "dose"]
-    found = []
+    lines = []
     for (experiment, plate, row, column), name in rows.items():
-        said = {"experiment": experiment, "plate": plate}
-        found.append(
-            [*(said[key] for key in keys), well_text(row, column, style), name, rng.choice("1 2.5 10".split())]
+        values = {"experiment": experiment, "plate": plate}
+        lines.append(
+            [*(values[key] for key in keys), well_text(row, column, style), name, rng.choice("1 2.5 10".split())]
         )
-    rng.shuffle(found)
-    return header, found
+    rng.shuffle(lines)
+    return header, lines
 
 
 def text_of(rows: Sequence[Sequence[str]], *, delimiter: str = ",", line: str = "\n") -> str:
-    written = io.StringIO(newline="")
-    csv.writer(written, delimiter=delimiter, lineterminator=line).writerows(rows)
-    return written.getvalue()
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=delimiter, lineterminator=line).writerows(rows)
+    return stream.getvalue()
 
 
 def dialect(rng: random.Random, rows: Sequence[Sequence[str]]) -> bytes:
@@ -207,8 +207,8 @@ def dialect(rng: random.Random, rows: Sequence[Sequence[str]]) -> bytes:
     return (b"\xef\xbb\xbf" if rng.random() < 0.2 else b"") + text.encode()
 
 
-def add_labels(d: Draft, **asked: Any) -> None:
+def add_labels(d: Draft, **choices: Any) -> None:
     """Put a table of the wells beside the images, and name it."""
-    header, rows = label_rows(d, **{"style": d.rng.choice(("A01", "A01", "A1", "A001", "r01c01")), **asked})
+    header, rows = label_rows(d, **{"style": d.rng.choice(("A01", "A01", "A1", "A001", "r01c01")), **choices})
     d.texts["wells.csv"] = dialect(d.rng, [header, *rows])
     d.options["tables"] = "wells.csv"

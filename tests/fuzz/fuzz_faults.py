@@ -1,4 +1,4 @@
-"""One fault in a random screen: each kind makes up one instance that real folders have."""
+"""One fault in a random screen; every kind of fault occurs in real folders."""
 
 import random
 from collections.abc import Callable

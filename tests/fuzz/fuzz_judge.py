@@ -1,4 +1,4 @@
-"""Whether a screen says what its source says: every site by its pixels, every absence by a refusal."""
+"""Compare a screen with its source: every site by its pixels, every absence by a refusal."""
 
 import inspect
 import re
@@ -27,13 +27,13 @@ HARMLESS = frozenset({"larger plate assumed", "same bytes"})
 
 @dataclass
 class Verdict:
-    """What `index` made of a source.
+    """The result of indexing a source.
 
     Attributes:
         draft: What was made.
         error: What was raised; "" for nothing.
         screen: What was indexed.
-        wrong: What is not as it was made, a line each, beginning with its kind.
+        wrong: Differences from the draft, one per line, each beginning with its kind.
         n_indexed: Sites in the screen.
         n_true: Sites in the source.
     """
@@ -79,13 +79,13 @@ def judge(d: Draft, folder: Path, *, reader: Callable[..., Screen] = index) -> V
         verdict.error = str(error)
         verdict.wrong += _silent_refusal(d, str(error))
         if not verdict.wrong:
-            verdict.wrong += _wrong_as_advised(d, source, options, true)
+            verdict.wrong += _problems_as_advised(d, source, options, true)
         return verdict
     verdict.screen, verdict.n_indexed = screen, len(screen.sites)
-    wrong = list(_wrong(d, screen, true))
-    if d.extra.get("must_be_whole") and not wrong and verdict.n_indexed < verdict.n_true:
-        wrong = [f"refused: {len(screen.problems)} problems, {screen.problems['found'][0]}"]
-    verdict.wrong += [line for line in wrong if not (d.fault and _is_said(d, screen, line))]
+    complaints = list(_problems(d, screen, true))
+    if d.extra.get("must_be_whole") and not complaints and verdict.n_indexed < verdict.n_true:
+        complaints = [f"refused: {len(screen.problems)} problems, {screen.problems['found'][0]}"]
+    verdict.wrong += [line for line in complaints if not (d.fault and _is_said(d, screen, line))]
     return verdict
 
 
@@ -94,17 +94,17 @@ _ASIDE = ("name not recognized", "images without a table row", *sorted(HARMLESS)
 
 
 def _is_said(d: Draft, screen: Screen, line: str) -> bool:
-    """Whether a remark or refusal speaks of what is other than it was made; of pixels and labels none can."""
+    """Return whether a remark or refusal names the difference; none can name pixels or labels."""
     if not line.startswith(_MAY_BE_SAID):
         return False
     rows = screen.problems
     rows = rows if line.startswith("moments") else rows[~rows["kind"].isin(_ASIDE)]
-    said = (" ".join(map(str, fields)) for fields in rows[["kind", "found", "fix", "channel"]].to_numpy())
-    return any(re.search(d.says, text, re.IGNORECASE) for text in said)
+    texts = (" ".join(map(str, fields)) for fields in rows[["kind", "found", "fix", "channel"]].to_numpy())
+    return any(re.search(d.says, text, re.IGNORECASE) for text in texts)
 
 
-def _wrong_as_advised(d: Draft, source: Path, options: dict[str, Any], true: list[Place]) -> Iterator[str]:
-    """Ask again as a refusal advises: with the option that a fault's draft names, all must be read."""
+def _problems_as_advised(d: Draft, source: Path, options: dict[str, Any], true: list[Place]) -> Iterator[str]:
+    """Index again with the option that the refusal advises: then every site must be read."""
     if not known_options(d.extra.get("advised", {})):
         return
     try:
@@ -112,8 +112,8 @@ def _wrong_as_advised(d: Draft, source: Path, options: dict[str, Any], true: lis
     except DistangleError as error:
         yield f"as advised: {error}"
         return
-    chosen = "moments: "  # planes that were not asked for
-    yield from (f"as advised: {line}" for line in _wrong(d, screen, true) if not line.startswith(chosen))
+    allowed_prefix = "moments: "  # planes that were not asked for
+    yield from (f"as advised: {line}" for line in _problems(d, screen, true) if not line.startswith(allowed_prefix))
     n_true = len({(*place.well, place.site) for place in true})
     if len(screen.sites) < n_true:
         yield f"as advised: {len(screen.sites)} of {n_true} sites, {screen.problems['found'].tolist()[:1]}"
@@ -136,9 +136,9 @@ def _silent_refusal(d: Draft, error: str) -> Iterator[str]:
 def _planes(d: Draft) -> Iterator[Place]:
     for plan in d.files.values():
         yield from (page for page in plan.pages if page.kind == 0)
-    for deed in d.deeds:
-        if isinstance(deed, NgffPlate):
-            yield from (place for fields in deed.wells.values() for field in fields for place in field)
+    for source in d.deeds:
+        if isinstance(source, NgffPlate):
+            yield from (place for fields in source.wells.values() for field in fields for place in field)
 
 
 def _as_number(name: str) -> str:
@@ -146,10 +146,10 @@ def _as_number(name: str) -> str:
     return str(int(name)) if name.isdecimal() else name
 
 
-def _wrong(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
+def _problems(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
     store = ImageCache(screen, workers=1)
     try:
-        seen = [_seen(store, row) for row in range(len(screen.sites))]
+        places_of_row = [_seen(store, row) for row in range(len(screen.sites))]
     finally:
         store.close()
     numbers = d.extra.get("numbers", {})  # channels may bear their numbers where nobody named them
@@ -164,44 +164,44 @@ def _wrong(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
         yield f"channels: {names} are left of {expected}"
     plates: dict[tuple[str, str], set[tuple[int, int]]] = defaultdict(set)
     holders: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    used: set[Place] = set()
+    used_places: set[Place] = set()
     moments: dict[tuple[Any, ...], set[tuple[int, int, int]]] = defaultdict(set)
     for k, site in enumerate(screen.sites.to_dict("records")):
-        where = f"{site['experiment']}/{site['plate']}/{site['well']} site {site['site']}"
-        places = seen[k]
+        where_text = f"{site['experiment']}/{site['plate']}/{site['well']} site {site['site']}"
+        places = places_of_row[k]
         if isinstance(places, str):
-            yield f"pixels: {where}: {places}"
+            yield f"pixels: {where_text}: {places}"
             continue
         first = places[0]
-        used.update(places)
+        used_places.update(places)
         for name, place in zip(names, places, strict=True):
             if place.kind:
-                yield f"pixels: {where}: {name} is a thumbnail"
+                yield f"pixels: {where_text}: {name} is a thumbnail"
             if place.channel != number[name]:
-                yield f"channel {name} of {where} is {expected[place.channel]}"
+                yield f"channel {name} of {where_text} is {expected[place.channel]}"
             if (*place.well, place.site) != (*first.well, first.site):
-                yield f"pixels: {where}: channels of {first} and {place}"
+                yield f"pixels: {where_text}: channels of {first} and {place}"
         if len({(place.time, place.acquisition) for place in places}) > 1 or (
             len({place.plane for place in places}) > 1 and not d.extra.get("planes_by_channel")
         ):
-            yield f"stitched: {where}: moments {[place.axis_values for place in places]}"
+            yield f"stitched: {where_text}: moments {[place.axis_values for place in places]}"
         if (site["row"], site["column"]) != (first.row, first.column):
-            yield f"well: {where} shows {well_text(first.row, first.column)}"
+            yield f"well: {where_text} shows {well_text(first.row, first.column)}"
         plates[site["experiment"], site["plate"]].add((first.experiment, first.plate))
         place = (*first.well, first.site)
-        holders[place].append(where)
+        holders[place].append(where_text)
         moments[place].update(one.axis_values for one in places)
         if d.labels is not None:
             label = d.labels.get(first.well, "")
             if plain(site["perturbation"]) != plain(label):
-                yield f"label: {where} is {site['perturbation']!r}, truly {label!r}"
+                yield f"label: {where_text} is {site['perturbation']!r}, truly {label!r}"
         if "sites" not in d.untold and site["site"] != d.sites[first.site]:
-            yield f"site: {where} shows site {d.sites[first.site]}"
+            yield f"site: {where_text} shows site {d.sites[first.site]}"
     yield from _plates(d, plates)
-    for held in holders.values():
-        if len(held) > 1:
-            yield f"moments: one place is {' and '.join(held)}"
-    yield from _absent(screen, true, used, set(holders))
+    for holders_of_pixels in holders.values():
+        if len(holders_of_pixels) > 1:
+            yield f"moments: one place is {' and '.join(holders_of_pixels)}"
+    yield from _absent(screen, true, used_places, set(holders))
     yield from d.extra.get("more", lambda _: ())(screen)
     if not d.fault:
         for problem in screen.problems.to_dict("records"):
@@ -215,38 +215,40 @@ def _seen(store: ImageCache, row: int) -> list[Place] | str:
     except DistangleError as error:
         return f"cannot be read: {error}"
     places = [place_of(plane) for plane in image]
-    known = [place for place in places if place is not None]
-    return known if len(known) == len(places) else "other pixels than were written"
+    written_places = [place for place in places if place is not None]
+    return written_places if len(written_places) == len(places) else "other pixels than were written"
 
 
 def _plates(d: Draft, plates: dict[tuple[str, str], set[tuple[int, int]]]) -> Iterator[str]:
     names: dict[tuple[int, int], set[tuple[str, str]]] = defaultdict(set)
-    for name, held in plates.items():
-        if len(held) > 1:
-            yield f"merged: {name} holds the plates {sorted(held)}"
-        for plate in held:
+    for name, wells_of_plate in plates.items():
+        if len(wells_of_plate) > 1:
+            yield f"merged: {name} holds the plates {sorted(wells_of_plate)}"
+        for plate in wells_of_plate:
             names[plate].add(name)
-    for plate, said in names.items():
-        if len(said) > 1:
-            yield f"plates: one plate is {sorted(said)}"
-        made = (plain(d.experiments[plate[0]]), plain(d.plates[plate]))
-        found = {(plain(experiment), plain(name)) for experiment, name in said}
-        if "plates" not in d.untold and made not in found:
-            yield f"plate: {made} is called {sorted(found)}"
+    for plate, pairs in names.items():
+        if len(pairs) > 1:
+            yield f"plates: one plate is {sorted(pairs)}"
+        written_pair = (plain(d.experiments[plate[0]]), plain(d.plates[plate]))
+        screen_pairs = {(plain(experiment), plain(name)) for experiment, name in pairs}
+        if "plates" not in d.untold and written_pair not in screen_pairs:
+            yield f"plate: {written_pair} is called {sorted(screen_pairs)}"
 
 
-def _absent(screen: Screen, true: Iterable[Place], used: set[Place], indexed: set[tuple[int, ...]]) -> Iterator[str]:
+def _absent(
+    screen: Screen, true: Iterable[Place], used_places: set[Place], indexed_sites: set[tuple[int, ...]]
+) -> Iterator[str]:
     card = screen.card
     sites = {(*place.well, place.site) for place in true}
     if card.found != card.indexed + card.refused or card.indexed != len(screen.sites):
         yield f"absent: found {card.found} is not indexed {card.indexed} + refused {card.refused}"
-    absent = sites - indexed
-    refused = int(screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum())
-    if len(absent) > refused:
-        yield f"absent: {len(absent)} of {len(sites)} sites, {refused} refused; one is {sorted(absent)[0]}"
+    absent = sites - indexed_sites
+    n_refused = int(screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum())
+    if len(absent) > n_refused:
+        yield f"absent: {len(absent)} of {len(sites)} sites, {n_refused} refused; one is {sorted(absent)[0]}"
     for problem in screen.problems.to_dict("records"):
         if not problem["fix"]:
             yield f"no next step: {problem['kind']}"
-    rest = [place for place in true if place not in used and (*place.well, place.site) in indexed]
+    rest = [place for place in true if place not in used_places and (*place.well, place.site) in indexed_sites]
     if rest:
         yield f"moments: {len(rest)} planes of indexed sites are not used, one is {rest[0]}"

@@ -1,4 +1,4 @@
-"""Faults of names: where rows are counted from, what folders are, how wells are spelled, moments, thumbnails."""
+"""Faults of names: rows counted from 0, folders of times, spellings of wells, thumbnails."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -44,12 +44,12 @@ def counting_from_0(rng: random.Random) -> Draft:
     instance = rng.choice(("names", "names", "names", "table of wells", "table of sites", "load_data", "ngff", "ngff"))
     rows, columns = plate = rng.choice(((4, 6), (8, 12), (16, 24)))
     edge = rng.choice([(0, rng.randrange(columns)), (rng.randrange(rows), 0)])
-    asked = {"plate": plate, "wells": [edge, (0, 0)][: rng.choice((1, 1, 2))]}
+    choices = {"plate": plate, "wells": [edge, (0, 0)][: rng.choice((1, 1, 2))]}
     if instance == "names":
         scheme = rng.choice(ZERO_BASED)
         if "letter" in scheme.path:
-            asked["wells"] = [(edge[0], 0)]
-        d, _, _ = folder_screen(rng, schemes=[scheme], **asked)
+            choices["wells"] = [(edge[0], 0)]
+        d, _, _ = folder_screen(rng, schemes=[scheme], **choices)
         instance += f" {scheme.pattern}"
         add_labels(d, style="A01")
         if rng.random() < 0.3:
@@ -58,51 +58,51 @@ def counting_from_0(rng: random.Random) -> Draft:
     elif instance == "table of wells":
         by_number = rng.random() < 0.3
         if by_number:
-            asked["wells"] = [(0, 0)]
+            choices["wells"] = [(0, 0)]
         from_1 = [scheme for scheme in SCHEMES if scheme.name != "leica"]
-        d, _, _ = folder_screen(rng, schemes=from_1, **asked)
-        header, found = label_rows(d)
-        at = header.index("well")
+        d, _, _ = folder_screen(rng, schemes=from_1, **choices)
+        header, lines = label_rows(d)
+        well_column = header.index("well")
         by_letter = rng.random() < 0.4
         if by_letter and all(c for wells in d.wells.values() for _, c in wells):
             by_letter = False
-        header[at : at + 1] = ["well"] if by_number else ["row", "column"]
-        for fields in found:
-            row, column = position(fields[at])
-            apart = [letters(row) if by_letter else str(row), str(column)]
-            fields[at : at + 1] = [str(row * columns + column)] if by_number else apart
+        header[well_column : well_column + 1] = ["well"] if by_number else ["row", "column"]
+        for fields in lines:
+            row, column = position(fields[well_column])
+            parts = [letters(row) if by_letter else str(row), str(column)]
+            fields[well_column : well_column + 1] = [str(row * columns + column)] if by_number else parts
         if by_number:
             d.options |= {"plate_rows": rows, "plate_columns": columns}
             instance = "table of well numbers"
-        d.texts["wells.csv"] = dialect(rng, [header, *found])
+        d.texts["wells.csv"] = dialect(rng, [header, *lines])
         d.options["tables"] = "wells.csv"
     elif instance == "table of sites":
-        d, found = table_screen(rng, **asked)
+        d, lines = table_screen(rng, **choices)
         if rng.random() < 0.5:
-            replace_wells(found, rng.choice((("row", "column"), ("Row", "Col"))), lambda r, c: [str(r), str(c)])
+            replace_wells(lines, rng.choice((("row", "column"), ("Row", "Col"))), lambda r, c: [str(r), str(c)])
         else:
-            replace_wells(found, ("well",), lambda r, c: [f"r{r}c{c}"])
-        d.texts["sites.csv"] = dialect(rng, found)
+            replace_wells(lines, ("well",), lambda r, c: [f"r{r}c{c}"])
+        d.texts["sites.csv"] = dialect(rng, lines)
     elif instance == "load_data":
-        d, tables = load_data_screen(rng, **asked)
+        d, tables = load_data_screen(rng, **choices)
         by_row = rng.random() < 0.5
         for table in tables.values():
             if by_row:
                 replace_wells(table, ("Metadata_Row", "Metadata_Col"), lambda r, c: [str(r), str(c)])
             else:
                 replace_wells(table, ("Metadata_Well",), lambda r, c: [f"r{r:02d}c{c:02d}"])
-        every = list(tables.values())
-        d.texts["load_data.csv"] = text_of([every[0][0], *(row for table in every for row in table[1:])])
+        all_tables = list(tables.values())
+        d.texts["load_data.csv"] = text_of([all_tables[0][0], *(row for table in all_tables for row in table[1:])])
     else:
-        d = ngff_screen(rng, **asked)
+        d = ngff_screen(rng, **choices)
         numbers = rng.random() < 0.5
         if not numbers and all(c for wells in d.wells.values() for _, c in wells):
             numbers = True
-        for deed in d.deeds:
-            assert isinstance(deed, NgffPlate)
-            deed.wells = {
+        for source in d.deeds:
+            assert isinstance(source, NgffPlate)
+            source.wells = {
                 f"{first[0].row if numbers else letters(first[0].row)}/{first[0].column}": [first, *rest]
-                for first, *rest in deed.wells.values()
+                for first, *rest in source.wells.values()
             }
         if rng.random() < 0.6:
             add_labels(d, style="A01")
@@ -120,15 +120,15 @@ def position(name: str) -> tuple[int, int]:
 
 def replace_wells(table: list[list[str]], names: Sequence[str], write: Callable[[int, int], list[str]]) -> None:
     """Write the wells of a table, which stand as `A01`, `A1` or `r01c01`, in other columns."""
-    at = next(k for k, name in enumerate(table[0]) if name.removeprefix("Metadata_").lower() == "well")
+    index = next(k for k, name in enumerate(table[0]) if name.removeprefix("Metadata_").lower() == "well")
     for fields in table[1:]:
-        name = fields[at]
+        name = fields[index]
         if name.startswith("r"):
             row, column = (int(part) - 1 for part in name[1:].split("c"))
         else:
             row, column = position(name)
-        fields[at : at + 1] = write(row, column)
-    table[0][at : at + 1] = names
+        fields[index : index + 1] = write(row, column)
+    table[0][index : index + 1] = names
 
 
 def mixed_moments(rng: random.Random) -> Draft:
@@ -147,13 +147,13 @@ def mixed_moments(rng: random.Random) -> Draft:
     )
     if instance == "acquisitions":
         d = ngff_screen(rng, n_sites=rng.choice((1, 2)))
-        for deed in d.deeds:
-            assert isinstance(deed, NgffPlate)
+        for plate in d.deeds:
+            assert isinstance(plate, NgffPlate)
             n = rng.choice((2, 2, 3))
-            deed.acquisitions = [a for a in range(n) for _ in d.sites]
-            deed.said = rng.choice(({}, {"acquisitions": [{"id": a, "name": f"day {a}"} for a in range(n)]}))
-            for path, fields in deed.wells.items():
-                deed.wells[path] = [[p._replace(acquisition=a) for p in places] for a in range(n) for places in fields]
+            plate.acquisitions = [a for a in range(n) for _ in d.sites]
+            plate.said = rng.choice(({}, {"acquisitions": [{"id": a, "name": f"day {a}"} for a in range(n)]}))
+            for path, fields in plate.wells.items():
+                plate.wells[path] = [[p._replace(acquisition=a) for p in places] for a in range(n) for places in fields]
         if rng.random() < 0.5:
             add_labels(d)
         d.untold = frozenset({"plates", "sites"})
@@ -182,11 +182,11 @@ def mixed_moments(rng: random.Random) -> Draft:
         )
         axis = rng.choice(scheme.moments.split())
         wells = {place.well for place in d.places()}
-        broken = wells if instance != "half copied" else set(rng.sample(sorted(wells), 1))
+        broken_wells = wells if instance != "half copied" else set(rng.sample(sorted(wells), 1))
         for place in list(d.places()):
             later = place._replace(**{axis: 2})
             plan = FilePlan([later], way_of(rng, ending))
-            if place.well in broken and (instance == "two of all" or place.channel == 1):
+            if place.well in broken_wells and (instance == "two of all" or place.channel == 1):
                 d.files[path_of(d, scheme, later, ending)] = plan
                 if instance == "two of all":
                     d.extra["advised"] = {"planes": ["2"]} if axis == "plane" else {"time": "2"}
@@ -201,12 +201,12 @@ def mixed_moments(rng: random.Random) -> Draft:
 
 
 def _with_plane(scheme: Scheme, ending: str) -> str:
-    own = {
+    own_patterns = {
         "harmony": "r{row}c{column}f{site}p02-ch{channel}sk{time}fk{}fl{}.tiff",
         "cellvoyager": "{}_{well}_T{time}F{site}L{}A{}Z02C{channel}.tif",
         "incell": "{row} - {column}(fld {site} wv {channel} z 2).tif",
     }
-    return own.get(scheme.name, scheme.pattern.replace("{plane}", "2").replace("{ext}", ending))
+    return own_patterns.get(scheme.name, scheme.pattern.replace("{plane}", "2").replace("{ext}", ending))
 
 
 MOMENT_FOLDERS = (
@@ -244,8 +244,8 @@ def folders_that_are_no_plates(rng: random.Random) -> Draft:
             later = place._replace(**{axis: 2})
             d.files[path_of(d, scheme, later, ending)] = FilePlan([later], way_of(rng, ending))
             if instance == "moment alone" and len(d.channels) > 1:
-                wrong = place if place.channel else later  # channels of different moments
-                del d.files[path_of(d, scheme, wrong, ending)]
+                mixed_place = place if place.channel else later  # channels of different moments
+                del d.files[path_of(d, scheme, mixed_place, ending)]
     if rng.random() < 0.6:
         add_labels(d, keys=())
     d.untold = frozenset({"plates", "sites"} if instance == "field" else {"plates"})
@@ -286,13 +286,13 @@ def well_spelling(rng: random.Random) -> Draft:
         d.wells = {key: sorted(set(wells)) for key in d.wells}
         d.files = {path_of(d, scheme, p, ending, letter=_small(p.row)): FilePlan([p], "raw") for p in d.places()}
         header, rows = label_rows(d, keys=("plate",))
-        at, small = header.index("well"), rng.random() < 0.5
+        well_column, small = header.index("well"), rng.random() < 0.5
         for row in rows:
-            r, c = position(row[at])
-            row[at] = f"{_small(r) if small else letters(r)}{c + 1:02d}"
+            r, c = position(row[well_column])
+            row[well_column] = f"{_small(r) if small else letters(r)}{c + 1:02d}"
         d.texts["wells.csv"] = text_of([header, *rows])
         d.options["tables"] = "wells.csv"
-        if instance == "small alone" and small:  # without a word about the plate a and A may be one row
+        if instance == "small alone" and small:  # without a plate size, a and A may be one row
             d.options.update(plate_rows=32, plate_columns=48)
         if instance == "small alone" and not small:
             instance += ", map in AA"
@@ -308,18 +308,18 @@ def well_spelling(rng: random.Random) -> Draft:
                     pattern="{well}_s{site}_w{channel}.{ext}",
                 )
             ]
-        d, scheme, ending = _numbered(rng, schemes, plate, columns)
-        header, found = label_rows(d)
-        at = header.index("well")
-        for fields in found:
-            r, c = position(fields[at])
-            fields[at] = {
+        d, scheme, ending = _screen_by_number(rng, schemes, plate, columns)
+        header, lines = label_rows(d)
+        well_column = header.index("well")
+        for fields in lines:
+            r, c = position(fields[well_column])
+            fields[well_column] = {
                 "dash table": f"{letters(r)}-{c + 1:02d}",
                 "numbers table": f"{r * columns + c + 1}",
                 "R2C7 table": f"R{r + 1}C{c + 1}",
                 "quadrants": f"{letters(r // 2)}{c // 2 + 1:02d}.{'ab'[r % 2]}{c % 2 + 1}",
-            }.get(instance, fields[at])
-        d.texts["wells.csv"] = dialect(rng, [header, *found])
+            }.get(instance, fields[well_column])
+        d.texts["wells.csv"] = dialect(rng, [header, *lines])
         d.options["tables"] = "wells.csv"
         if "numbers" in instance and rng.random() < 0.5:
             d.options.update(plate_rows=rows_, plate_columns=columns)
@@ -328,7 +328,7 @@ def well_spelling(rng: random.Random) -> Draft:
     return d
 
 
-def _numbered(
+def _screen_by_number(
     rng: random.Random, schemes: Sequence[Scheme], plate: tuple[int, int], columns: int
 ) -> tuple[Draft, Scheme, str]:
     if schemes[0].name != "own" or "{n}" not in schemes[0].path:

@@ -1,4 +1,4 @@
-"""Faults of files: pages that are no channels, polarity, chunks, and what the instrument says of channels."""
+"""Faults of files: pages that are no channels, polarity, chunks, and channel metadata of the instrument."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -42,12 +42,12 @@ def more_pages(rng: random.Random) -> Draft:
         return _series(rng)
     elif instance == "ngff":
         d = ngff_screen(rng)
-        for deed in d.deeds:
-            assert isinstance(deed, NgffPlate)
-            deed.axes, deed.sizes = "tczyx", {"z": n_slices, "t": n_frames}
+        for plate in d.deeds:
+            assert isinstance(plate, NgffPlate)
+            plate.axes, plate.sizes = "tczyx", {"z": n_slices, "t": n_frames}
             d.extra["advised"] = {"planes": [str(n_slices)], "time": "1"}
-            for path, fields in deed.wells.items():
-                deed.wells[path] = [
+            for path, fields in plate.wells.items():
+                plate.wells[path] = [
                     [
                         p._replace(plane=z + 1, time=t + 1)
                         for t in range(n_frames)
@@ -57,7 +57,7 @@ def more_pages(rng: random.Random) -> Draft:
                     for places in fields
                 ]
     else:
-        d = _paged(rng, instance, n_slices, n_frames)
+        d = _stack_screen(rng, instance, n_slices, n_frames)
     d.says = r"page|plane|slice|frame|stack|\bz\b|\bt\b|order|times|thumbnail|reduced|channel"
     d.fault, d.instance = "more pages", instance
     return d
@@ -67,7 +67,7 @@ def _stack(place: Place, n_slices: int, n_frames: int) -> list[Place]:
     return [place._replace(plane=z + 1, time=t + 1) for t in range(n_frames) for z in range(n_slices)]
 
 
-def _paged(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> Draft:
+def _stack_screen(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> Draft:
     if rng.random() < 0.6:
         d, _, _ = paged_screen(rng, n_channels=rng.choice((1, 2, 3)) if instance != "few" else 3)
         if rng.random() < 0.5:
@@ -83,7 +83,7 @@ def _paged(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> D
     shuffled = list(range(count))
     rng.shuffle(shuffled)
     reverse = rng.sample(names, count)
-    where, small = rng.choice(("behind", "before")), rng.random() < 0.7
+    side, small = rng.choice(("behind", "before")), rng.random() < 0.7
     for plan in d.files.values():
         first = plan.pages[0]
         plan.way = "raw" if plan.way == "lzw" else plan.way
@@ -91,8 +91,8 @@ def _paged(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> D
             plan.pages = list(plan.pages)[:-1]
         elif instance == "thumbnail":
             pages, extra = list(plan.pages), [thumbnail(first)]
-            plan.pages = pages + extra if where == "behind" else extra + pages
-            plan.reduced = count if where == "behind" and small else None
+            plan.pages = pages + extra if side == "behind" else extra + pages
+            plan.reduced = count if side == "behind" and small else None
         elif instance == "ome blocks":
             plan.pages = [first._replace(channel=c) for c in shuffled]
             blocks = [
@@ -105,21 +105,22 @@ def _paged(rng: random.Random, instance: str, n_slices: int, n_frames: int) -> D
             plan.description = ome_xml(d.shape, d.dtype, order="XYCZT", sizes=sizes, channels=reverse)
         else:
             plan.pages = [
-                first._replace(channel=at["C"], plane=at["Z"] + 1, time=at["T"] + 1) for at in _ordered(order, sizes)
+                first._replace(channel=place["C"], plane=place["Z"] + 1, time=place["T"] + 1)
+                for place in _plane_order(order, sizes)
             ]
             if instance == "ome":
-                said = names if rng.random() < 0.5 else []
-                plan.description = ome_xml(d.shape, d.dtype, order=order, sizes=sizes, channels=said)
+                channel_names = names if rng.random() < 0.5 else []
+                plan.description = ome_xml(d.shape, d.dtype, order=order, sizes=sizes, channels=channel_names)
             elif instance == "imagej":
                 plan.pages = [
-                    first._replace(channel=at["C"], plane=at["Z"] + 1, time=at["T"] + 1)
-                    for at in _ordered("XYCZT", sizes)
+                    first._replace(channel=place["C"], plane=place["Z"] + 1, time=place["T"] + 1)
+                    for place in _plane_order("XYCZT", sizes)
                 ]
                 plan.description = imagej_lines(channels=count, slices=n_slices, frames=n_frames)
     return d
 
 
-def _ordered(order: str, sizes: dict[str, int]) -> Iterator[dict[str, int]]:
+def _plane_order(order: str, sizes: dict[str, int]) -> Iterator[dict[str, int]]:
     """Give the planes of a file in DimensionOrder: the axis behind XY runs fastest."""
     first, second, third = order[2:]
     for c in range(sizes[third]):
@@ -133,30 +134,30 @@ def _frames(rng: random.Random) -> Draft:
     d, tables = load_data_screen(rng, n_channels=rng.choice((2, 3)))
     stacks = rng.random() < 0.5
     d.files.clear()
-    every: list[list[str]] = []
+    header_rows: list[list[str]] = []
     for (e, p), table in tables.items():
         head = [
             *(f"{kind}_Orig{name}" for name in d.channels for kind in ("FileName", "PathName", "Frame")),
             *table[0][-4:],
         ]
-        every = every or [head]
+        header_rows = header_rows or [head]
         for fields in table[1:]:
             row, column = position(fields[-3])
             s = d.sites.index(int(fields[-2]))
-            whole = [Place(e, p, row, column, s, c) for c in range(len(d.channels))]
-            said: list[str] = []
+            places = [Place(e, p, row, column, s, c) for c in range(len(d.channels))]
+            cells: list[str] = []
             if stacks:  # a file for each channel, a stack whose second plane is wanted
-                for place in whole:
+                for place in places:
                     file = f"{well_text(row, column)}-{s}-{place.channel}.tiff"
                     d.files[f"images/{d.plates[e, p]}/{file}"] = FilePlan(_stack(place, 2, 1), "raw")
-                    said += [file, f"/home/x/images/{d.plates[e, p]}", "1"]
+                    cells += [file, f"/home/x/images/{d.plates[e, p]}", "1"]
             else:
-                file, shift = f"{well_text(row, column)}-{s}.tiff", rng.randrange(len(whole))
-                d.files[f"images/{d.plates[e, p]}/{file}"] = FilePlan([*whole[shift:], *whole[:shift]], "raw")
-                for place in whole:
-                    said += [file, f"/home/x/images/{d.plates[e, p]}", str((place.channel - shift) % len(whole))]
-            every.append([*said, *fields[-4:]])
-    d.texts["load_data.csv"] = text_of(every)
+                file, shift = f"{well_text(row, column)}-{s}.tiff", rng.randrange(len(places))
+                d.files[f"images/{d.plates[e, p]}/{file}"] = FilePlan([*places[shift:], *places[:shift]], "raw")
+                for place in places:
+                    cells += [file, f"/home/x/images/{d.plates[e, p]}", str((place.channel - shift) % len(places))]
+            header_rows.append([*cells, *fields[-4:]])
+    d.texts["load_data.csv"] = text_of(header_rows)
     d.fault, d.instance = "more pages", "frames of stacks" if stacks else "frames"
     d.says = r"page|plane|frame|stack"
     return d
@@ -167,7 +168,7 @@ def _series(rng: random.Random) -> Draft:
     d, tables = load_data_screen(rng, n_channels=1, n_sites=rng.choice((2, 3)))
     d.files.clear()
     name = d.channels[0]
-    every = [
+    table_rows = [
         [f"FileName_Orig{name}", f"PathName_Orig{name}", f"Series_Orig{name}", *next(iter(tables.values()))[0][-4:]]
     ]
     for (e, p), table in tables.items():
@@ -177,8 +178,8 @@ def _series(rng: random.Random) -> Draft:
             places = [Place(e, p, row, column, s, 0) for s in range(len(d.sites))]
             d.files[f"images/{d.plates[e, p]}/{file}"] = FilePlan(places, "raw")
             s = d.sites.index(int(fields[-2]))
-            every.append([file, f"/home/x/images/{d.plates[e, p]}", str(s), *fields[-4:]])
-    d.texts["load_data.csv"] = text_of(every)
+            table_rows.append([file, f"/home/x/images/{d.plates[e, p]}", str(s), *fields[-4:]])
+    d.texts["load_data.csv"] = text_of(table_rows)
     d.fault, d.instance, d.says = "more pages", "series", r"page|plane|series|two sites|stack"
     return d
 
@@ -187,9 +188,9 @@ def stored_pixels(rng: random.Random) -> Draft:
     instance = rng.choice(("white", "white", "white pages", "first byte", "first byte"))
     if instance == "first byte":
         d = ngff_screen(rng)
-        for deed in d.deeds:
-            assert isinstance(deed, NgffPlate)
-            deed.packed, deed.first = False, rng.choice((2, 2, 1, 31, 40, 4, 120))
+        for plate in d.deeds:
+            assert isinstance(plate, NgffPlate)
+            plate.packed, plate.first = False, rng.choice((2, 2, 1, 31, 40, 4, 120))
         d.extra["must_be_whole"] = True
     else:
         if instance == "white":
@@ -198,10 +199,10 @@ def stored_pixels(rng: random.Random) -> Draft:
                 return stored_pixels(rng)
         else:
             d, _, _ = paged_screen(rng, n_wells=3)
-        some = rng.random() < 0.5
+        has_color = rng.random() < 0.5
         for plan in d.files.values():
             plan.way = rng.choice(("raw", "zlib", "lzw"))
-            plan.white = rng.random() < 0.5 if some else True
+            plan.white = rng.random() < 0.5 if has_color else True
         if not any(plan.white for plan in d.files.values()):
             next(iter(d.files.values())).white = True
     d.says = r"white|polarity|invert|photometric"
@@ -219,33 +220,33 @@ def instrument_metadata(rng: random.Random) -> Draft:
     n_channels = rng.choice((2, 3))
     d, scheme, ending = folder_screen(rng, schemes=[scheme], n_channels=n_channels, n_plates=n_plates, first_site=1)
     stains = rng.sample(("DAPI", "GFP", "actin", "Mito", "AGP"), len(d.channels))
-    named = instance != "order of a plate" or rng.random() < 0.7
-    turned = [*stains[1:], stains[0]]
+    has_names = instance != "order of a plate" or rng.random() < 0.7
+    rotated = [*stains[1:], stains[0]]
     d.files.clear()
     for key, plate in d.plates.items():
-        # What the metadata say of channel 1, 2, ..., which is the truth.
-        order = turned if instance == "order of a plate" and key[1] == len(d.plates) - 1 else stains
+        # The metadata of channels 1, 2, ... are the truth.
+        order = rotated if instance == "order of a plate" and key[1] == len(d.plates) - 1 else stains
         folder, rows = "", []
         for place in d.places():
             if (place.experiment, place.plate) == key:
                 path = path_of(d, scheme, place, ending)
-                said = place
-                if instance == "wells":  # the names have exchanged two wells
+                index_place = place
+                if instance == "wells":  # the names of two wells are exchanged
                     wells = d.wells[key]
                     row, column = wells[(wells.index((place.row, place.column)) + 1) % len(wells)]
-                    said = place._replace(row=row, column=column)
-                d.files[path] = FilePlan([said._replace(channel=stains.index(order[place.channel]))], "raw")
+                    index_place = place._replace(row=row, column=column)
+                d.files[path] = FilePlan([index_place._replace(channel=stains.index(order[place.channel]))], "raw")
                 folder, file = path.rsplit("/", 1)
-                rows.append((said, file))
+                rows.append((index_place, file))
         if name == "imagexpress":
             folder = plate
         d.texts.update(_metadata(d, name, folder=folder, plate=plate, order=order, rows=rows))
-    if named:
-        asked = turned if instance == "against --channels" else stains
-        d.options["channels"] = [f"{stain}={k + 1}" for k, stain in enumerate(asked)]
+    if has_names:
+        requested_stains = rotated if instance == "against --channels" else stains
+        d.options["channels"] = [f"{stain}={k + 1}" for k, stain in enumerate(requested_stains)]
     else:
         d.options.pop("channels", None)
-    if not named:
+    if not has_names:
         d.extra["numbers"] = {f"{k + 1:0{pad}}": stain for k, stain in enumerate(stains) for pad in (1, 2)}
     d.channels = stains
     d.says = r"channel|stain" if instance != "wells" else r"well.*contradict|contradict.*well"
@@ -265,9 +266,9 @@ def _metadata(
             f"<ChannelID>{p.channel + 1}</ChannelID><ChannelName>{order[p.channel]}</ChannelName></Image>"
             for p, file in rows
         )
-        said = f'<EvaluationInputData xmlns="http://www.perkinelmer.com/PEHH/HarmonyV5"><Images>{images}</Images>'
+        document = f'<EvaluationInputData xmlns="http://www.perkinelmer.com/PEHH/HarmonyV5"><Images>{images}</Images>'
         file = d.rng.choice(("Index.idx.xml", "Index.xml"))
-        return {f"{folder}/{file}": f'<?xml version="1.0"?>{said}</EvaluationInputData>'}
+        return {f"{folder}/{file}": f'<?xml version="1.0"?>{document}</EvaluationInputData>'}
     if name == "imagexpress":
         waves = "".join(f'"WaveName{k}", "{stain}"\n' for k, stain in enumerate(order, 1))
         head = _htd({(p.row, p.column) for p, _ in rows}, len(d.sites), len(order))
@@ -294,12 +295,12 @@ def _metadata(
 def _htd(wells: set[tuple[int, int]], n_sites: int, n_channels: int) -> str:
     """Return what MetaXpress says of a plate before the names of its channels."""
     rows, columns = next(size for size in PLATES if all(r < size[0] and c < size[1] for r, c in wells))
-    chosen = "".join(
+    selections = "".join(
         f'"WellsSelection{r + 1}", {", ".join(str((r, c) in wells).upper() for c in range(columns))}\n'
         for r in range(rows)
     )
     return (
         f'"HTSInfoFile", Version 1.0\n"Description", ""\n"PlateType", 6\n"TimePoints", 1\n"ZSeries", FALSE\n'
-        f'"XWells", {columns}\n"YWells", {rows}\n{chosen}"Sites", {str(n_sites > 1).upper()}\n"XSites", {n_sites}\n'
+        f'"XWells", {columns}\n"YWells", {rows}\n{selections}"Sites", {str(n_sites > 1).upper()}\n"XSites", {n_sites}\n'
         f'"YSites", 1\n"SiteSelection1", {", ".join(["TRUE"] * n_sites)}\n"Waves", TRUE\n"NWavelengths", {n_channels}\n'
     )

@@ -1,4 +1,4 @@
-"""Planes whose pixels say which place of a screen they show, and the files that hold them."""
+"""Planes whose pixels encode their position in the screen, and the files that hold them."""
 
 import dataclasses
 import gzip
@@ -17,7 +17,7 @@ _PLAIN, _SMALL = 0, 1
 
 
 class Place(NamedTuple):
-    """What a plane shows: numbers from 0, but for plane and time, which count from 1."""
+    """The position of a plane; all numbers start at 0, except plane and time, which start at 1."""
 
     experiment: int
     plate: int
@@ -119,8 +119,8 @@ def _turn_white(path: Path) -> None:
     blob = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as tiff:
         for page in tiff.pages:
-            at = page.tags[262].offset + 8
-            blob[at : at + 2] = (0).to_bytes(2, "little")
+            start = page.tags[262].offset + 8
+            blob[start : start + 2] = (0).to_bytes(2, "little")
     path.write_bytes(blob)
 
 
@@ -134,14 +134,14 @@ def ome_xml(
     blocks: Sequence[Mapping[str, int]] = (),
 ) -> str:
     """Return OME-XML of one image; `order` is such as `XYZCT`, `sizes` of Z, C and T, `blocks` the TiffData."""
-    said = "".join(f'<Channel ID="Channel:0:{k}" Name={quoteattr(name)}/>' for k, name in enumerate(channels))
+    channels_xml = "".join(f'<Channel ID="Channel:0:{k}" Name={quoteattr(name)}/>' for k, name in enumerate(channels))
     tags = [" ".join(f'{key}="{value}"' for key, value in block.items()) for block in blocks]
     data = "".join(f"<TiffData {tag}/>" for tag in tags)
     size = " ".join(f'Size{axis}="{sizes.get(axis, 1)}"' for axis in "CZT")
     return (
         '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
         f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="{order}" Type="{dtype}" SizeX="{shape[1]}" '
-        f'SizeY="{shape[0]}" {size}>{said}{data or "<TiffData/>"}</Pixels></Image></OME>'
+        f'SizeY="{shape[0]}" {size}>{channels_xml}{data or "<TiffData/>"}</Pixels></Image></OME>'
     )
 
 
@@ -152,24 +152,24 @@ def imagej_lines(*, channels: int = 1, slices: int = 1, frames: int = 1) -> str:
     )
 
 
-def write_group(folder: Path, said: Mapping[str, Any], version: str) -> None:
+def write_group(folder: Path, attributes: Mapping[str, Any], version: str) -> None:
     """Write the metadata of an OME-Zarr group, by hand from the specification."""
     folder.mkdir(parents=True, exist_ok=True)
     if version == "0.4":
         (folder / ".zgroup").write_text('{"zarr_format": 2}', encoding="utf-8")
-        (folder / ".zattrs").write_text(json.dumps(said), encoding="utf-8")
+        (folder / ".zattrs").write_text(json.dumps(attributes), encoding="utf-8")
     else:
-        whole = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": version, **said}}}
-        (folder / "zarr.json").write_text(json.dumps(whole), encoding="utf-8")
+        document = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": version, **attributes}}}
+        (folder / "zarr.json").write_text(json.dumps(document), encoding="utf-8")
 
 
-def write_array(folder: Path, pixels: np.ndarray, version: str, *, packed: bool, whole: bool) -> None:
-    """Write an array of Zarr: chunks of one plane or, `whole`, one chunk; raw or `packed` by gzip."""
+def write_array(folder: Path, pixels: np.ndarray, version: str, *, is_compressed: bool, whole: bool) -> None:
+    """Write a Zarr array: one chunk per plane, or one chunk if `whole`; compressed with gzip if `is_compressed`."""
     folder.mkdir(parents=True, exist_ok=True)
     chunks = list(pixels.shape) if whole else [1] * (pixels.ndim - 2) + list(pixels.shape[-2:])
     pixels = pixels.astype(pixels.dtype.newbyteorder("<"))
     if version == "0.4":
-        said: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "zarr_format": 2,
             "shape": list(pixels.shape),
             "chunks": chunks,
@@ -177,14 +177,14 @@ def write_array(folder: Path, pixels: np.ndarray, version: str, *, packed: bool,
             "order": "C",
             "fill_value": 0,
             "filters": None,
-            "compressor": {"id": "gzip", "level": 1} if packed else None,
+            "compressor": {"id": "gzip", "level": 1} if is_compressed else None,
             "dimension_separator": "/",
         }
-        (folder / ".zarray").write_text(json.dumps(said), encoding="utf-8")
+        (folder / ".zarray").write_text(json.dumps(metadata), encoding="utf-8")
     else:
         codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
-        codecs += [{"name": "gzip", "configuration": {"level": 1}}] if packed else []
-        said = {
+        codecs += [{"name": "gzip", "configuration": {"level": 1}}] if is_compressed else []
+        metadata = {
             "zarr_format": 3,
             "node_type": "array",
             "shape": list(pixels.shape),
@@ -195,11 +195,11 @@ def write_array(folder: Path, pixels: np.ndarray, version: str, *, packed: bool,
             "codecs": codecs,
             "attributes": {},
         }
-        (folder / "zarr.json").write_text(json.dumps(said), encoding="utf-8")
+        (folder / "zarr.json").write_text(json.dumps(metadata), encoding="utf-8")
     root = folder if version == "0.4" else folder / "c"
     leading = (1,) * (pixels.ndim - 2) if whole else pixels.shape[:-2]
-    for at in np.ndindex(*leading):
-        file = root.joinpath(*map(str, at), "0", "0")
+    for index in np.ndindex(*leading):
+        file = root.joinpath(*map(str, index), "0", "0")
         file.parent.mkdir(parents=True, exist_ok=True)
-        blob = (pixels if whole else pixels[at]).tobytes()
-        file.write_bytes(gzip.compress(blob, 1, mtime=0) if packed else blob)
+        blob = (pixels if whole else pixels[index]).tobytes()
+        file.write_bytes(gzip.compress(blob, 1, mtime=0) if is_compressed else blob)

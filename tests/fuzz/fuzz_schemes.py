@@ -151,8 +151,8 @@ def way_of(rng: random.Random, ending: str) -> str:
     return "png" if ending == "png" else rng.choice(("raw", "raw", "zlib", "lzw"))
 
 
-def path_of(d: Draft, scheme: Scheme, place: Place, ending: str, **changed: Any) -> str:
-    """Return the path of a plane; `changed` are values other than the true ones."""
+def path_of(d: Draft, scheme: Scheme, place: Place, ending: str, **changes: Any) -> str:
+    """Return the path of a plane; `changes` replace true values."""
     values: dict[str, Any] = {
         "experiment": d.experiments[place.experiment],
         "plate": d.plates[place.experiment, place.plate],
@@ -173,28 +173,28 @@ def path_of(d: Draft, scheme: Scheme, place: Place, ending: str, **changed: Any)
         "time": place.time,
         "ext": ending,
     }
-    return scheme.path.format(**{**values, **changed})
+    return scheme.path.format(**{**values, **changes})
 
 
 def folder_screen(
-    rng: random.Random, *, schemes: Sequence[Scheme] = SCHEMES, named: bool | None = None, **asked: Any
+    rng: random.Random, *, schemes: Sequence[Scheme] = SCHEMES, by_name: bool | None = None, **choices: Any
 ) -> tuple[Draft, Scheme, str]:
     """Make up a screen of named files; returns it with its scheme and ending, its files planned."""
     scheme = rng.choice(schemes)
     if scheme.experiments:
-        asked.setdefault("n_experiments", rng.choice((1, 2)))
-    # Of folders 1 and 2 without more nobody can tell whether they are plates or times.
-    asked.setdefault("first_site", scheme.first_site)
-    d = draft(rng, "folder", numbered="{plate}" in scheme.pattern, **asked)
+        choices.setdefault("n_experiments", rng.choice((1, 2)))
+    # Folders named just 1 and 2 may be plates or times.
+    choices.setdefault("first_site", scheme.first_site)
+    d = draft(rng, "folder", numbered="{plate}" in scheme.pattern, **choices)
     ending = rng.choice(scheme.endings)
-    way = way_of(rng, ending)
+    compression = way_of(rng, ending)
     byteorder = rng.choice("<<>")
     for place in d.places():
-        d.files[path_of(d, scheme, place, ending)] = FilePlan([place], way, byteorder=byteorder)
+        d.files[path_of(d, scheme, place, ending)] = FilePlan([place], compression, byteorder=byteorder)
     d.options["pattern"] = scheme.pattern.replace("{ext}", ending)
     if scheme.by_number:
-        ask_by_number(d, scheme, named=rng.random() < 0.5 if named is None else named)
-    elif named or (named is None and rng.random() < 0.5):
+        ask_by_number(d, scheme, by_name=rng.random() < 0.5 if by_name is None else by_name)
+    elif by_name or (by_name is None and rng.random() < 0.5):
         d.options["channels"] = [f"{name}={_written(scheme, name)}" for name in d.channels]
     else:
         d.channels = [_written(scheme, name) for name in d.channels]
@@ -211,8 +211,8 @@ def _plain(name: str) -> str:
     return name.split(" - ")[0].removeprefix("Fluorescence_").removesuffix("_nm_Ex")
 
 
-def ask_by_number(d: Draft, scheme: Scheme, *, named: bool) -> None:
-    if named:
+def ask_by_number(d: Draft, scheme: Scheme, *, by_name: bool) -> None:
+    if by_name:
         d.options["channels"] = [f"{name}={k + 1}" for k, name in enumerate(d.channels)]
     else:
         pad = 2 if scheme.name in ("cellvoyager", "phenix plus", "leica") else 1
@@ -220,11 +220,11 @@ def ask_by_number(d: Draft, scheme: Scheme, *, named: bool) -> None:
 
 
 def describe(d: Draft) -> None:
-    """Give TIFF files the metadata that programs write, none of which says more than their names do.
+    """Give TIFF files the metadata that programs write; they add nothing to the file names.
 
     A file of one channel may carry the OME-XML of all of them, each in a file of its own.
     """
-    whole = d.rng.random() < 0.5
+    whole_plate = d.rng.random() < 0.5
     imagej = d.rng.random() < 0.3
     for plan in d.files.values():
         if plan.way not in ("raw", "zlib"):
@@ -232,7 +232,7 @@ def describe(d: Draft) -> None:
         count = len(plan.pages)
         if imagej:
             plan.description = imagej_lines(channels=count)
-        elif whole and count == 1:
+        elif whole_plate and count == 1:
             blocks = [{"IFD": 0, "FirstC": plan.pages[0].channel, "FirstZ": 0, "FirstT": 0, "PlaneCount": 1}]
             sizes = {"C": len(d.channels)}
             plan.description = ome_xml(d.shape, d.dtype, order="XYCZT", sizes=sizes, blocks=blocks)
@@ -242,15 +242,15 @@ def describe(d: Draft) -> None:
             plan.description = ome_xml(d.shape, d.dtype, order="XYCZT", sizes=sizes, channels=names)
 
 
-def paged_screen(rng: random.Random, **asked: Any) -> tuple[Draft, Scheme, str]:
+def paged_screen(rng: random.Random, **choices: Any) -> tuple[Draft, Scheme, str]:
     """Make up a screen of files that hold all channels of a site, a page each."""
-    d = draft(rng, "folder", **asked)
+    d = draft(rng, "folder", **choices)
     ending = rng.choice(PAGED.endings)
-    way = rng.choice(("raw", "zlib", "lzw"))
+    compression = rng.choice(("raw", "zlib", "lzw"))
     for place in d.places():
         if place.channel == 0:
             pages = [place._replace(channel=c) for c in range(len(d.channels))]
-            d.files[path_of(d, PAGED, place, ending)] = FilePlan(pages, way)
+            d.files[path_of(d, PAGED, place, ending)] = FilePlan(pages, compression)
     d.options.update(pattern=PAGED.pattern.replace("{ext}", ending), channels=list(d.channels))
     d.experiments = ["all"]
     return d, PAGED, ending

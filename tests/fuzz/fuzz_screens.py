@@ -12,13 +12,13 @@ from fuzz_pixels import FilePlan, Place, plane_of, write_array, write_group
 from fuzz_schemes import describe, folder_screen, paged_screen, way_of
 
 
-def table_screen(rng: random.Random, *, paged: bool | None = None, **asked: Any) -> tuple[Draft, list[list[str]]]:
+def table_screen(rng: random.Random, *, paged: bool | None = None, **choices: Any) -> tuple[Draft, list[list[str]]]:
     """Make up a screen of one table with a row per site; returns it with the table, which is not written yet."""
-    d = draft(rng, "table", **{"n_experiments": rng.choice((1, 2)), **asked})
+    d = draft(rng, "table", **{"n_experiments": rng.choice((1, 2)), **choices})
     paged = rng.random() < 0.4 if paged is None else paged
     paged = paged and len(d.channels) > 1
     ending = "tif" if paged else rng.choice(("png", "tif"))
-    way = way_of(rng, ending)
+    compression = way_of(rng, ending)
     d.labels = {}
     style = rng.choice(("A01", "A1", "r01c01"))
     head = ["experiment", "plate", "well", "site", "perturbation"]
@@ -34,10 +34,10 @@ def table_screen(rng: random.Random, *, paged: bool | None = None, **asked: Any)
         pages = [first._replace(channel=c) for c in range(len(d.channels))]
         if paged:
             paths = [f"{stem}.{ending}"]
-            d.files[paths[0]] = FilePlan(pages, way)
+            d.files[paths[0]] = FilePlan(pages, compression)
         else:
             paths = [f"{stem}_{name}.{ending}" for name in d.channels]
-            d.files.update({path: FilePlan([place], way) for path, place in zip(paths, pages, strict=True)})
+            d.files.update({path: FilePlan([place], compression) for path, place in zip(paths, pages, strict=True)})
         well = well_text(first.row, first.column, style)
         place = [d.experiments[e], d.plates[e, p], well, str(d.sites[first.site]), name]
         rows.append([*place, *paths, rng.choice(("", "seen", "x, y"))])
@@ -47,12 +47,12 @@ def table_screen(rng: random.Random, *, paged: bool | None = None, **asked: Any)
     return d, rows
 
 
-def load_data_screen(rng: random.Random, **asked: Any) -> tuple[Draft, dict[tuple[int, int], list[list[str]]]]:
+def load_data_screen(rng: random.Random, **options: Any) -> tuple[Draft, dict[tuple[int, int], list[list[str]]]]:
     """Make up Cell Painting plates; returns them with the rows of each plate, which are not written yet."""
-    d = draft(rng, "cellpainting", **asked)
+    d = draft(rng, "cellpainting", **options)
     d.experiments = ["all"]
     ending = rng.choice(("tiff", "png"))
-    way = way_of(rng, ending)
+    compression = way_of(rng, ending)
     d.labels = {}
     head = [f"{kind}_Orig{name}" for name in d.channels for kind in ("FileName", "PathName")]
     tables = {}
@@ -63,12 +63,12 @@ def load_data_screen(rng: random.Random, **asked: Any) -> tuple[Draft, dict[tupl
             name = label("", plate, row, column)
             d.labels[e, p, row, column] = name
             for s, number in enumerate(d.sites):
-                said = []
+                fields = []
                 for c, stain in enumerate(d.channels):
                     file = f"{well_text(row, column)}-{number}-{stain}.{ending}"
-                    d.files[f"images/{plate}/{file}"] = FilePlan([Place(e, p, row, column, s, c)], way)
-                    said += [file, f"/home/ubuntu/bucket/x/images/{plate}"]
-                rows.append([*said, plate, well_text(row, column), str(number), name])
+                    d.files[f"images/{plate}/{file}"] = FilePlan([Place(e, p, row, column, s, c)], compression)
+                    fields += [file, f"/home/ubuntu/bucket/x/images/{plate}"]
+                rows.append([*fields, plate, well_text(row, column), str(number), name])
         tables[e, p] = rows
     return d, tables
 
@@ -76,27 +76,27 @@ def load_data_screen(rng: random.Random, **asked: Any) -> tuple[Draft, dict[tupl
 def add_load_data(d: Draft, tables: Mapping[tuple[int, int], Sequence[Sequence[str]]]) -> None:
     """Write the tables in one of the usual ways: one in all, or one in a folder of each plate."""
     if d.rng.random() < 0.5:
-        every = list(tables.values())
-        d.texts["load_data.csv"] = text_of([every[0][0], *(row for table in every for row in table[1:])])
+        all_tables = list(tables.values())
+        d.texts["load_data.csv"] = text_of([all_tables[0][0], *(row for table in all_tables for row in table[1:])])
         return
     d.experiments = ["B1"]
     for key, rows in tables.items():
         d.texts[f"workspace/load_data_csv/B1/{d.plates[key]}/load_data.csv"] = text_of(rows)
 
 
-def ngff_screen(rng: random.Random, **asked: Any) -> Draft:
-    """Make up plates of OME-Zarr; their arrays are deeds."""
-    d = draft(rng, "ome-zarr", **asked)
+def ngff_screen(rng: random.Random, **options: Any) -> Draft:
+    """Make up plates of OME-Zarr, written by deeds."""
+    d = draft(rng, "ome-zarr", **options)
     d.experiments = ["all"]
     d.sites = [s + 1 for s in range(len(d.sites))]
     version = rng.choice(("0.4", "0.5"))
     axes = rng.choice(("cyx", "tczyx", "czyx"))
-    packed, whole = rng.random() < 0.4, rng.random() < 0.4
+    compress, whole = rng.random() < 0.4, rng.random() < 0.4
     labelled = rng.random() < 0.7
     if not labelled:
         d.channels = [str(k + 1) for k in range(len(d.channels))]
     names = list(d.channels)
-    beside, acquired = rng.choice(((), (), ("labels",), ("pyramid",), ("labels", "pyramid"))), rng.random() < 0.5
+    extras, acquired = rng.choice(((), (), ("labels",), ("pyramid",), ("labels", "pyramid"))), rng.random() < 0.5
     pad = rng.choice(("{}", "{:02d}"))
     for (e, p), wells in d.wells.items():
         d.deeds.append(
@@ -105,12 +105,12 @@ def ngff_screen(rng: random.Random, **asked: Any) -> Draft:
                 name=d.plates[e, p],
                 version=version,
                 axes=axes,
-                packed=packed,
+                packed=compress,
                 whole=whole,
                 names=names if labelled else [],
                 shape=d.shape,
                 dtype=d.dtype,
-                beside=beside,
+                beside=extras,
                 acquisitions=[0] * len(d.sites) if acquired else [],
                 wells={
                     f"{letters(row)}/{pad.format(column + 1)}": [
@@ -146,12 +146,12 @@ class NgffPlate:
     def __call__(self, source: Path, rng: np.random.Generator) -> None:
         rows = sorted({path.split("/")[0] for path in self.wells})
         columns = sorted({path.split("/")[1] for path in self.wells})
-        listed: list[dict[str, Any]] = [{"path": path} for path in self.wells]
-        for well in listed:
+        well_entries: list[dict[str, Any]] = [{"path": path} for path in self.wells]
+        for well in well_entries:
             row, column = well["path"].split("/")
             well |= {"rowIndex": rows.index(row), "columnIndex": columns.index(column)}
-        said = {"rows": [{"name": row} for row in rows], "columns": [{"name": column} for column in columns]}
-        plate = {**said, "name": self.name, "wells": listed, "version": self.version, **self.said}
+        axes = {"rows": [{"name": row} for row in rows], "columns": [{"name": column} for column in columns]}
+        plate = {**axes, "name": self.name, "wells": well_entries, "version": self.version, **self.said}
         write_group(source / self.folder, {"plate": plate}, self.version)
         for path, fields in self.wells.items():
             well_folder = source / self.folder / path
@@ -169,7 +169,7 @@ class NgffPlate:
         planes = [plane_of(place, self.shape, self.dtype, rng, self.first) for place in places]
         pixels = np.stack(planes).reshape(*leading, *self.shape)
         levels = [(str(k), [{"type": "scale", "scale": [2.0**k] * len(self.axes)}]) for k in (0, 1)]
-        said: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "multiscales": [
                 {
                     "axes": [{"name": axis} for axis in self.axes],
@@ -182,15 +182,19 @@ class NgffPlate:
             ]
         }
         if self.names:
-            said["omero"] = {"channels": [{"label": name, "color": "FFFFFF"} for name in self.names]}
-        write_group(folder, said, self.version)
-        write_array(folder / "0", pixels, self.version, packed=self.packed, whole=self.whole)
+            attributes["omero"] = {"channels": [{"label": name, "color": "FFFFFF"} for name in self.names]}
+        write_group(folder, attributes, self.version)
+        write_array(folder / "0", pixels, self.version, is_compressed=self.packed, whole=self.whole)
         if "pyramid" in self.beside:
-            write_array(folder / "1", pixels[..., ::2, ::2], self.version, packed=self.packed, whole=self.whole)
+            write_array(folder / "1", pixels[..., ::2, ::2], self.version, is_compressed=self.packed, whole=self.whole)
         if "labels" in self.beside:
             write_group(folder / "labels", {"labels": ["nuclei"]}, self.version)
-            write_group(folder / "labels" / "nuclei", {**said, "image-label": {"version": self.version}}, self.version)
-            write_array(folder / "labels" / "nuclei" / "0", pixels, self.version, packed=self.packed, whole=self.whole)
+            write_group(
+                folder / "labels" / "nuclei", {**attributes, "image-label": {"version": self.version}}, self.version
+            )
+            write_array(
+                folder / "labels" / "nuclei" / "0", pixels, self.version, is_compressed=self.packed, whole=self.whole
+            )
 
 
 def whole_screen(rng: random.Random) -> Draft:
@@ -212,6 +216,6 @@ def whole_screen(rng: random.Random) -> Draft:
         if rng.random() < 0.7:
             add_labels(d)
     if d.layout != "folder" and rng.random() < 0.3 and len(d.texts) < 2:
-        d.options["layout"] = None  # told by what lies there
+        d.options["layout"] = None  # detected from the files
     d.instance = kind
     return d

@@ -20,20 +20,20 @@ def many_tables(rng: random.Random) -> Draft:
             d, rows = table_screen(rng, n_plates=2, n_experiments=1)
         else:
             d, _, _ = folder_screen(rng, n_plates=2)
-            header, found = label_rows(d, keys=("plate",))
-            rows = [header, *found]
-        at = next(k for k, name in enumerate(rows[0]) if name.removeprefix("Metadata_").lower() == "plate")
-        for name in sorted({row[at] for row in rows[1:]}):
-            d.texts[f"tables/wells_{name}.csv"] = text_of([rows[0], *(row for row in rows[1:] if row[at] == name)])
+            header, rows_of_plates = label_rows(d, keys=("plate",))
+            rows = [header, *rows_of_plates]
+        index = next(k for k, name in enumerate(rows[0]) if name.removeprefix("Metadata_").lower() == "plate")
+        for name in sorted({row[index] for row in rows[1:]}):
+            d.texts[f"tables/wells_{name}.csv"] = text_of([rows[0], *(row for row in rows[1:] if row[index] == name)])
         d.options["tables"] = "tables"
     else:
         d, tables = load_data_screen(rng, n_plates=rng.choice((2, 3)))
         folder = "workspace/load_data_csv/B1/" if instance == "below" else ""
         parts = list(tables.items())
         if instance == "illum":
-            every = [parts[0][1][0], *(row for _, table in parts for row in table[1:])]
-            d.texts["load_data.csv"] = text_of(every)
-            illum = [[*row, "x" if k else f"FileName_Illum{d.channels[0]}"] for k, row in enumerate(every)]
+            table_rows = [parts[0][1][0], *(row for _, table in parts for row in table[1:])]
+            d.texts["load_data.csv"] = text_of(table_rows)
+            illum = [[*row, "x" if k else f"FileName_Illum{d.channels[0]}"] for k, row in enumerate(table_rows)]
             d.texts["load_data_with_illum.csv"] = text_of(illum)
         elif instance == "rest":
             d.texts["load_data.csv"] = text_of(parts[0][1])
@@ -73,7 +73,7 @@ COLUMNS = (
 
 def user_columns(rng: random.Random) -> Draft:
     d, rows = table_screen(rng, n_plates=rng.choice((1, 2)))
-    theirs = {
+    renames = {
         "experiment": "week",
         "plate": "Barcode",
         "well": "Well Name",
@@ -81,28 +81,28 @@ def user_columns(rng: random.Random) -> Draft:
         "perturbation": "compound",
     }
     for k, name in enumerate(rows[0][:5]):
-        rows[0][k] = theirs[name.removeprefix("Metadata_").lower()]
+        rows[0][k] = renames[name.removeprefix("Metadata_").lower()]
     names = rng.sample(COLUMNS, rng.choice((1, 2, 3)))
     rows[0] += names
     for k, row in enumerate(rows[1:]):
         row += [rng.choice(("1", str(9000 + k), "train", "negcon", "B07")) for _ in names]
     d.texts["sites.csv"] = dialect(rng, rows)
-    # What is not mapped may be found by its name: say that those of ours have none.
-    d.options["mapping"] = {**theirs, "role": "", "cell_type": "", "split": ""}
-    d.extra["more"] = _reserved
+    # Unmapped fields may be found by name, so map the fields of ours to no column.
+    d.options["mapping"] = {**renames, "role": "", "cell_type": "", "split": ""}
+    d.extra["more"] = _column_problems
     d.says = r"column|name"
     d.fault, d.instance = "user columns", ", ".join(names)
     return d
 
 
-def _reserved(screen: Screen) -> Iterator[str]:
+def _column_problems(screen: Screen) -> Iterator[str]:
     """Give the extra columns that take the place of one of ours in the tables of predictions."""
     n = len(screen.sites)
     table = cell_free_table(screen, "perturbation", ["train"] * n, classes=screen.card.perturbations).table
-    for ours in ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role"):
-        said = table[f"Metadata_{ours.title()}"].astype(str).tolist()
-        if said != screen.sites[ours].astype(str).tolist():
-            yield f"column: {ours} of the predictions is {said[0]!r}, not {screen.sites[ours][0]!r}"
+    for column in ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role"):
+        values = table[f"Metadata_{column.title()}"].astype(str).tolist()
+        if values != screen.sites[column].astype(str).tolist():
+            yield f"column: {column} of the predictions is {values[0]!r}, not {screen.sites[column][0]!r}"
     if len(set(table.columns)) < len(table.columns):
         yield "column: the predictions have a column twice"
 
@@ -110,18 +110,18 @@ def _reserved(screen: Screen) -> Iterator[str]:
 def missing_labels(rng: random.Random) -> Draft:
     missing = rng.choice(("nan", "NaN", "NA", "N/A", "None", "#N/A", " ", "", "null", "<NA>", "n/a", "NULL"))
     d, rows = table_screen(rng, n_wells=3)
-    at = next(k for k, name in enumerate(rows[0]) if name.removeprefix("Metadata_").lower() == "perturbation")
+    index = next(k for k, name in enumerate(rows[0]) if name.removeprefix("Metadata_").lower() == "perturbation")
     assert d.labels is not None
-    none = set(rng.sample(sorted(set(d.labels.values())), max(1, len(d.labels) // 3)))
-    d.labels = {well: "" if name in none else name for well, name in d.labels.items()}
+    without_moa = set(rng.sample(sorted(set(d.labels.values())), max(1, len(d.labels) // 3)))
+    d.labels = {well: "" if name in without_moa else name for well, name in d.labels.items()}
     column = rng.random() < 0.5
     rows[0].append("moa")
     for row in rows[1:]:
-        row.append(missing if row[at] in none else f"moa of {row[at]}")
-        row[at] = missing if row[at] in none else row[at]
+        row.append(missing if row[index] in without_moa else f"moa of {row[index]}")
+        row[index] = missing if row[index] in without_moa else row[index]
     near = rng.choice(("", "", "NAN-190 ", "Nanaomycin ", "None-such ", "NA/K inhibitor "))  # names, not missing
     for row in rows[1:]:
-        row[at] = row[at] if row[at] == missing else f"{near}{row[at]}"
+        row[index] = row[index] if row[index] == missing else f"{near}{row[index]}"
     d.labels = {well: name and f"{near}{name}" for well, name in d.labels.items()}
     d.texts["sites.csv"] = dialect(rng, rows)
     d.extra["more"] = lambda screen: _classes(screen, missing)
@@ -141,13 +141,13 @@ def unicode_forms(rng: random.Random) -> Draft:
     other = unicodedata.normalize
     if instance in ("labels", "micro"):
         d, rows = table_screen(rng, n_wells=3)
-        at = next(k for k, name in enumerate(rows[0]) if name.removeprefix("Metadata_").lower() == "perturbation")
+        index = next(k for k, name in enumerate(rows[0]) if name.removeprefix("Metadata_").lower() == "perturbation")
         assert d.labels is not None
         for k, row in enumerate(rows[1:]):
             name = "5 \u00b5M caf\u00e9" if instance == "micro" else "\u00e9toposide \u00c5"
             for well, label in d.labels.items():
-                d.labels[well] = name if label == row[at] else label
-            row[at] = (
+                d.labels[well] = name if label == row[index] else label
+            row[index] = (
                 (name.replace("\u00b5", "\u03bc") if instance == "micro" else other("NFD", name)) if k % 2 else name
             )
         d.texts["sites.csv"] = text_of(rows)
@@ -158,7 +158,7 @@ def unicode_forms(rng: random.Random) -> Draft:
         d.texts["sites.csv"] = text_of(rows)
     elif instance == "channels":
         d, scheme, ending = folder_screen(
-            rng, schemes=[s for s in SCHEMES if s.name in ("flat", "folders")], named=False, n_channels=2, n_wells=3
+            rng, schemes=[s for s in SCHEMES if s.name in ("flat", "folders")], by_name=False, n_channels=2, n_wells=3
         )
         d.channels = ["caf\u00e9", "DAPI"]
         plans = list(d.files.values())
@@ -174,8 +174,8 @@ def unicode_forms(rng: random.Random) -> Draft:
         d, scheme, ending = folder_screen(rng, schemes=[s for s in SCHEMES if s.name == "folder of a plate"])
         d.plates = {key: f"pl\u00e1que {key[1]}" for key in d.plates}
         d.files = {other("NFD", path_of(d, scheme, p, ending)): FilePlan([p], way_of(rng, ending)) for p in d.places()}
-        header, found = label_rows(d, keys=("plate",))
-        d.texts["wells.csv"] = text_of([header, *found])
+        header, label_lines = label_rows(d, keys=("plate",))
+        d.texts["wells.csv"] = text_of([header, *label_lines])
         d.options["tables"] = "wells.csv"
     d.says = r"."
     d.extra["must_be_whole"] = True

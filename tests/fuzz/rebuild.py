@@ -13,7 +13,7 @@ from fuzz_judge import judge
 def command_of(d: Draft, source: Path, out: Path) -> list[str]:
     """Return the words of `distangle index` that ask for a screen as the test does."""
     layout = d.options.get("layout", d.layout)
-    words = ["index", str(source), "--out", str(out), *(["--layout", layout] if layout else [])]
+    arguments = ["index", str(source), "--out", str(out), *(["--layout", layout] if layout else [])]
     for name, value in d.options.items():
         if name == "layout":
             continue
@@ -24,8 +24,8 @@ def command_of(d: Draft, source: Path, out: Path) -> list[str]:
             text = str(source / value)
         else:
             text = ",".join(value) if isinstance(value, list) else str(value)
-        words += [flag, text]
-    return words
+        arguments += [flag, text]
+    return arguments
 
 
 def main(seed: int, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Random screens with one fault or none: what is indexed is what the files show, and the rest is refused by name."""
+"""Random screens with one fault or none: every indexed site shows its own pixels, the rest is refused by name."""
 
 import dataclasses
 import random
@@ -29,48 +29,48 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - removing a folder takes long on some 
 
 
 def verdicts(seeds: Iterable[int], folder: Path) -> list[tuple[int, Verdict]]:
-    found = []
+    pairs = []
     for seed in seeds:
-        found.append((seed, judge(screen_of(seed), folder / str(seed))))
+        pairs.append((seed, judge(screen_of(seed), folder / str(seed))))
         shutil.rmtree(folder / str(seed))
-    return found
+    return pairs
 
 
-def report(found: Iterable[tuple[int, Verdict]]) -> str:
+def report(verdicts_of_seeds: Iterable[tuple[int, Verdict]]) -> str:
     """Return what is wrong, a paragraph for each kind of fault, with a command that builds one such screen."""
     kinds: dict[tuple[str, str], list[tuple[int, Verdict]]] = defaultdict(list)
-    for seed, verdict in found:
+    for seed, verdict in verdicts_of_seeds:
         if verdict.wrong:
             kinds[verdict.draft.fault or "no fault", verdict.wrong[0].split(":")[0]].append((seed, verdict))
     lines = []
-    for (fault, what), wrong in sorted(kinds.items()):
-        seed, first = wrong[0]
-        lines.append(f"{fault}, {what}: {len(wrong)} screens, seeds {', '.join(str(seed) for seed, _ in wrong[:8])}")
+    for (fault, problem), pairs in sorted(kinds.items()):
+        seed, first = pairs[0]
+        lines.append(f"{fault}, {problem}: {len(pairs)} screens, seeds {', '.join(str(seed) for seed, _ in pairs[:8])}")
         lines.append(f"  {first.draft.instance}: {first.wrong[0]}")
         lines.append(f"  python tests/fuzz/rebuild.py {seed} FOLDER")
     return "\n".join(lines)
 
 
 @pytest.fixture
-def quick() -> Iterable[Path]:
+def ram_folder() -> Iterable[Path]:
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         yield Path(folder)
 
 
-def test_fifty_screens_are_never_indexed_wrongly_in_silence(quick: Path) -> None:
-    wrong = report(verdicts(range(N_FAST), quick))
-    assert not wrong, wrong
+def test_fifty_screens_are_never_indexed_wrongly_in_silence(ram_folder: Path) -> None:
+    text = report(verdicts(range(N_FAST), ram_folder))
+    assert not text, text
 
 
 @pytest.mark.slow
-def test_two_thousand_screens_are_never_indexed_wrongly_in_silence(quick: Path) -> None:
-    found = verdicts(range(N_FAST, N_FAST + N_SLOW), quick)
-    wrong = report(found)
-    assert not wrong, wrong
-    kinds = Counter(verdict.draft.fault or "none" for _, verdict in found)
+def test_two_thousand_screens_are_never_indexed_wrongly_in_silence(ram_folder: Path) -> None:
+    pairs = verdicts(range(N_FAST, N_FAST + N_SLOW), ram_folder)
+    text = report(pairs)
+    assert not text, text
+    kinds = Counter(verdict.draft.fault or "none" for _, verdict in pairs)
     assert set(kinds) == set(KINDS)
-    # A source that is refused whole is no proof that the rest is read: most kinds have both.
-    outcomes = Counter(verdict.outcome for _, verdict in found)
+    # Refusing whole sources proves nothing about the rest, so most kinds of fault need both outcomes.
+    outcomes = Counter(verdict.outcome for _, verdict in pairs)
     assert outcomes["whole"] > N_SLOW / 3, outcomes
 
 
@@ -96,7 +96,7 @@ def test_pixels_say_what_they_show(dtype: str) -> None:
 def test_arrays_by_hand_are_arrays_of_zarr(tmp_path: Path, version: str, packed: bool) -> None:
     pixels = np.random.default_rng(0).integers(1, 9000, (2, 3, 8, 9)).astype("uint16")
     for whole in (False, True):
-        write_array(tmp_path / str(whole), pixels, version, packed=packed, whole=whole)
+        write_array(tmp_path / str(whole), pixels, version, is_compressed=packed, whole=whole)
         np.testing.assert_array_equal(zarr.open_array(str(tmp_path / str(whole)), mode="r")[...], pixels)
 
 
@@ -108,17 +108,17 @@ def test_every_kind_of_fault_is_made(tmp_path: Path) -> None:
         assert any(d.write(tmp_path / name).rglob("*"))
 
 
-def _exchanged(screen: Screen) -> Screen:
+def _exchange(screen: Screen) -> Screen:
     card = screen.card.model_copy(update={"channels": screen.card.channels[::-1]})
     return dataclasses.replace(screen, card=card)
 
 
-def _dropped(screen: Screen) -> Screen:
+def _drop(screen: Screen) -> Screen:
     card = screen.card.model_copy(update={"found": screen.card.found - 1, "indexed": screen.card.indexed - 1})
     return dataclasses.replace(screen, card=card, sites=screen.sites.iloc[:-1])
 
 
-def _moved(name: str) -> Callable[[Screen], None]:
+def _move(name: str) -> Callable[[Screen], None]:
     def sabotage(screen: Screen) -> None:
         screen.sites[name] = screen.sites[name].to_numpy()[::-1]
 
@@ -126,12 +126,12 @@ def _moved(name: str) -> Callable[[Screen], None]:
 
 
 PLANTED: dict[str, tuple[Callable[[Screen], Screen | None], str]] = {
-    "channels exchanged": (_exchanged, "channel "),
-    "a row dropped": (_dropped, "absent"),
-    "labels of other wells": (_moved("perturbation"), "label"),
-    "wells of other sites": (_moved("column"), "well"),
-    "plates of other wells": (_moved("plate"), "plate"),
-    "files of other sites": (_moved("path_1"), "pixels"),
+    "channels exchanged": (_exchange, "channel "),
+    "a row dropped": (_drop, "absent"),
+    "labels of other wells": (_move("perturbation"), "label"),
+    "wells of other sites": (_move("column"), "well"),
+    "plates of other wells": (_move("plate"), "plate"),
+    "files of other sites": (_move("path_1"), "pixels"),
 }
 
 
@@ -147,13 +147,13 @@ def test_what_is_planted_in_the_reader_is_seen(name: str, tmp_path: Path) -> Non
         d, rows = table_screen(random.Random(seed), paged=False, n_plates=2, n_channels=2, n_experiments=1, n_sites=1)
         d.texts["sites.csv"] = text_of(rows)
         verdict = judge(d, tmp_path / str(seed), reader=reader)
-        # All wells of two plates exchanged are plates by other names, some of them plates that are merged.
+        # Exchanging all wells of two plates renames the plates; some of them are merged.
         kinds = ("plate", "merged") if kind == "plate" else (kind,)
         assert any(line.startswith(kinds) for line in verdict.wrong), verdict.wrong
 
 
 def test_a_remark_of_something_else_excuses_nothing(tmp_path: Path) -> None:
-    """Half copied stacks are stitched; that a well is spelled in two ways does not say so."""
+    """A half-copied stack is stitched; a remark on the spelling of a well does not report that."""
     d = KINDS["counting from 0"](random.Random(1))
 
     def reader(*source: Any, **options: Any) -> Screen:
@@ -166,8 +166,8 @@ def test_a_remark_of_something_else_excuses_nothing(tmp_path: Path) -> None:
 def test_the_command_says_the_same(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seed = next(seed for seed in range(99) if whole_screen(random.Random(seed)).layout == layout)
     verdict = judge(whole_screen(random.Random(seed)), tmp_path)
-    words = command_of(verdict.draft, tmp_path / "in", tmp_path / "screen")
-    main(words)
+    arguments = command_of(verdict.draft, tmp_path / "in", tmp_path / "screen")
+    main(arguments)
     assert verdict.screen is not None
     pd.testing.assert_frame_equal(read_screen(tmp_path / "screen").sites, verdict.screen.sites)
     assert f"found {verdict.n_true} = indexed {verdict.n_true} + refused 0" in capsys.readouterr().out

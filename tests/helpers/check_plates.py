@@ -29,20 +29,26 @@ def plate_rows(
                 label, role = "DMSO", "negative_control"
             elif name in POSITIVE:
                 label, role = "taxol", "positive_control"
-            at = (row, column) if move is None else move(row, column)
-            written = well_name(*at) if min(at) >= 0 else f"{'ABCDEFGHIJKLMNOPQRSTUVWX'[at[0]]}{at[1] + 1:02d}"
-            rows.append((experiment, plate, written, label, role))
+            position = (row, column) if move is None else move(row, column)
+            well = (
+                well_name(*position)
+                if min(position) >= 0
+                else f"{'ABCDEFGHIJKLMNOPQRSTUVWX'[position[0]]}{position[1] + 1:02d}"
+            )
+            rows.append((experiment, plate, well, label, role))
     return rows
 
 
 def write_table(path: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        csv.writer(opened, lineterminator="\n").writerows([header, *rows])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
     return path
 
 
-def indexed(folder: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER, **more: object) -> Screen:
+def index_plates(
+    folder: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER, **index_options: object
+) -> Screen:
     mapping: Mapping[str, str] = {name: name for name in header if name in (*HEADER, "site", "split", "cell_type")}
-    given = {"layout": "table", "tables_only": True, "mapping": mapping, **more}
-    return index(write_table(folder / "wells.csv", rows, header), **given)  # type: ignore[arg-type]
+    options = {"layout": "table", "tables_only": True, "mapping": mapping, **index_options}
+    return index(write_table(folder / "wells.csv", rows, header), **options)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def fenced(page: Path, language: str) -> list[str]:
+def code_blocks(page: Path, language: str) -> list[str]:
     """Return the fenced blocks of a language, without their indentation."""
     blocks = _FENCE.findall(page.read_text(encoding="utf-8"))
     return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, kind, text in blocks if kind == language]
@@ -28,8 +28,8 @@ def fenced(page: Path, language: str) -> list[str]:
 
 def shell_blocks(page: Path) -> Iterator[str]:
     """Return what a reader may type: fenced blocks of a shell, and indented blocks."""
-    yield from fenced(page, "sh")
-    yield from fenced(page, "bash")
+    yield from code_blocks(page, "sh")
+    yield from code_blocks(page, "bash")
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     block: list[str] = []
     for line in [*text.splitlines(), ""]:
@@ -52,11 +52,11 @@ def commands(block: str) -> Iterator[list[str]]:
         try:
             lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>()")
             lexer.whitespace_split = True
-            words = [*lexer]
+            tokens = [*lexer]
         except ValueError:  # prose of a terminal, with an apostrophe
             continue
         command: list[str] = []
-        for word in [*words, ";"]:
+        for word in [*tokens, ";"]:
             if word and set(word) <= set(";&|<>()"):
                 if command:
                     yield command
@@ -68,9 +68,9 @@ def commands(block: str) -> Iterator[list[str]]:
 def distangle_commands(page: Path) -> Iterator[list[str]]:
     """Return the words after `distangle` of every command in the blocks of a page."""
     for block in shell_blocks(page):
-        for words in commands(block):
-            if "distangle" in words and words[0] in ("distangle", "torchrun", "srun", "exec"):
-                yield words[words.index("distangle") + 1 :]
+        for arguments in commands(block):
+            if "distangle" in arguments and arguments[0] in ("distangle", "torchrun", "srun", "exec"):
+                yield arguments[arguments.index("distangle") + 1 :]
 
 
 def inline_commands(page: Path) -> Iterator[list[str]]:

@@ -23,7 +23,7 @@ from distangle.training.data.sites import labelled_sites
 from tiny_run import CLASSES, TRAINING, tiny_screen
 
 N_FORKS = 20
-LONGEST_S = 10.0  # of a child that works for milliseconds
+LONGEST_S = 10.0  # limit for a child that works for milliseconds
 
 
 def maker_of(screen: Screen, store: ImageCache) -> BatchLoader:
@@ -35,15 +35,15 @@ def maker_of(screen: Screen, store: ImageCache) -> BatchLoader:
 
 def digest(maker: BatchLoader) -> str:
     """Hash all batches of an epoch."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for batch in maker.epoch(np.arange(16), 3):
-        found.update(batch.pixels.numpy().tobytes())
-        found.update(batch.labels.numpy().tobytes())
-    return found.hexdigest()
+        sha.update(batch.pixels.numpy().tobytes())
+        sha.update(batch.labels.numpy().tobytes())
+    return sha.hexdigest()
 
 
 def in_a_child(work: Callable[[], bool]) -> str:
-    """Fork, work, and say what became of the child."""
+    """Fork, run the work in the child, and return how it ended."""
     child = os.fork()
     if child == 0:
         status = 2
@@ -51,18 +51,18 @@ def in_a_child(work: Callable[[], bool]) -> str:
             status = 0 if work() else 1
         finally:
             os._exit(status)
-    began = time.monotonic()
-    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-        if time.monotonic() - began > LONGEST_S:
+    start = time.monotonic()
+    while (wait_result := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() - start > LONGEST_S:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return "hung"
         time.sleep(0.002)
-    return {0: "same", 1: "other", 2: "failed"}.get(os.waitstatus_to_exitcode(ended[1]), "killed")
+    return {0: "same", 1: "other", 2: "failed"}.get(os.waitstatus_to_exitcode(wait_result[1]), "killed")
 
 
 def main(folder: Path) -> dict[str, object]:
-    """Read, make batches and compute with threads; then do so again in children, with what they inherit and anew."""
+    """Read, make batches and compute with threads; repeat it in children, with inherited and with new objects."""
     screen = tiny_screen(folder)
     torch.set_num_threads(8)
     picture = torch.ones(8, 8, 64, 64)
@@ -73,23 +73,23 @@ def main(folder: Path) -> dict[str, object]:
     expected = digest(maker)
     threads = len(list(Path("/proc/self/task").iterdir()))
 
-    def inherited() -> bool:
-        found = digest(maker)
+    def own_cache() -> bool:
+        result = digest(maker)
         maker.close()
         store.close()
-        return found == expected
+        return result == expected
 
-    def anew() -> bool:
-        own = ImageCache(screen, store.preprocessing, memory=0, workers=8)
-        another = maker_of(screen, own)
-        found = digest(another)
+    def build() -> bool:
+        as_inherited = ImageCache(screen, store.preprocessing, memory=0, workers=8)
+        another = maker_of(screen, as_inherited)
+        result = digest(another)
         another.close()
-        own.close()
-        torch.set_num_threads(1)  # of GNU OpenMP a child can have one only: several wait for threads of the parent
-        return found == expected and abs(float(torch.nn.functional.conv2d(picture, weights).sum()) - computed) < 1
+        as_inherited.close()
+        torch.set_num_threads(1)  # with GNU OpenMP, more threads in a child would wait for threads of the parent
+        return result == expected and abs(float(torch.nn.functional.conv2d(picture, weights).sum()) - computed) < 1
 
-    said = [in_a_child(inherited if number % 2 else anew) for number in range(N_FORKS)]
-    return {"threads": threads, "children": said, "parent": "same" if digest(maker) == expected else "other"}
+    children = [in_a_child(own_cache if number % 2 else build) for number in range(N_FORKS)]
+    return {"threads": threads, "children": children, "parent": "same" if digest(maker) == expected else "other"}
 
 
 if __name__ == "__main__":

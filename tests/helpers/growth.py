@@ -1,4 +1,4 @@
-"""Two epochs over a table of very many sites; print how the memory of the process grew.
+"""Run two epochs over a table of many sites; print how the memory of the process grew.
 
 python tests/helpers/growth.py FOLDER N_SITES
 """
@@ -22,7 +22,7 @@ from distangle.training.schedule import epoch_order, step_batches
 from tiny_run import tiny_screen
 
 N_CLASSES = 1_108
-EVERY = 500  # batches: as many are made of one that is looked at
+EVERY = 500  # of this many batches, one is loaded with its pixels
 
 
 def memory() -> int:
@@ -31,20 +31,20 @@ def memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
-def repeated(screen: Screen, n: int) -> Screen:
-    """A table of `n` sites, whose files are those of a few."""
-    few = screen.sites
-    picked = np.arange(n) % len(few)
-    sites = few.iloc[picked].reset_index(drop=True)
-    sites["plate"] = pd.Series((np.arange(n) // 768 % 4 + 1).astype(str), dtype=few["plate"].dtype)
-    sites["experiment"] = pd.Series([f"E{k // 3072}" for k in range(n)], dtype=few["experiment"].dtype)
+def repeat_screen(screen: Screen, n: int) -> Screen:
+    """Return a screen of `n` sites that share the files of a few."""
+    few_sites = screen.sites
+    row_of_site = np.arange(n) % len(few_sites)
+    sites = few_sites.iloc[row_of_site].reset_index(drop=True)
+    sites["plate"] = pd.Series((np.arange(n) // 768 % 4 + 1).astype(str), dtype=few_sites["plate"].dtype)
+    sites["experiment"] = pd.Series([f"E{k // 3072}" for k in range(n)], dtype=few_sites["experiment"].dtype)
     return dataclasses.replace(screen, sites=sites)
 
 
 def main(folder: Path, n_sites: int) -> dict[str, float]:
     """Build the table, then go through two epochs: order, batches, and the pixels of some of them."""
-    began = memory()
-    screen = repeated(tiny_screen(folder, size=8), n_sites)
+    memory_before = memory()
+    screen = repeat_screen(tiny_screen(folder, size=8), n_sites)
     config = resolve_config("seed", ["batch_size=64", "class_balance=0.75"], epochs=2)
     store = ImageCache(screen, Preprocessing(standardize="image"), memory=0)
     rows = np.arange(n_sites)
@@ -55,7 +55,7 @@ def main(folder: Path, n_sites: int) -> dict[str, float]:
     maker = BatchLoader(store, sites, config, n_perturbations=N_CLASSES)
     gc.collect()
     before, largest, n_made = memory(), 0, 0
-    started = time.monotonic()
+    start = time.monotonic()
     after = []
     for epoch in range(config.epochs):
         order = epoch_order(labels, balance=config.class_balance, seed=config.seed, epoch=epoch)
@@ -67,12 +67,12 @@ def main(folder: Path, n_sites: int) -> dict[str, float]:
             largest = max(largest, memory())
         after.append(memory() - before)
     return {
-        "table": (before - began) / n_sites,
+        "table": (before - memory_before) / n_sites,
         "largest": largest - before,
         "first": after[0],
         "second": after[1],
         "batches": n_made,
-        "seconds": time.monotonic() - started,
+        "seconds": time.monotonic() - start,
     }
 
 

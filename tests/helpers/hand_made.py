@@ -1,4 +1,4 @@
-"""A network whose weights were set by hand, so that what it says of an image is known on paper."""
+"""A network with hand-set weights, whose output for an image can be computed on paper."""
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def network() -> PerturbationClassifier:
 
 
 def log_probability(places: np.ndarray, target: int) -> float:
-    """What the network says of an image of constant places, on paper.
+    """Compute by hand the log probability for an image of constant places.
 
     Args:
         places: [stain, row, column].

@@ -1,4 +1,4 @@
-"""Kill a training, and the prediction after it, with SIGKILL at many moments; go on each time, and print what came.
+"""Kill a training and the prediction after it with SIGKILL at many moments; resume each time; print the outcome.
 
     python tests/helpers/kill_points.py FOLDER N_POINTS SEED
 
@@ -23,10 +23,10 @@ from distangle.cli import main
 from tiny_run import fingerprints, tiny_screen, tiny_start
 
 EPOCHS = 2
-KILLS = 6  # of a run, at most
-CHAINS = 2  # of kills, side by side
-ATTEMPT_S, CHAIN_S = 120, 480  # longer than any takes on a busy machine: the alarm ends one that hangs
-GOLDEN = 0.618034  # steps of this share of a circle never leave a large gap on it
+KILLS = 6  # of one run, at most
+CHAINS = 2  # of kills, in parallel
+ATTEMPT_S, CHAIN_S = 120, 480  # more than any needs on a busy machine; an alarm ends one that hangs
+GOLDEN = 0.618034  # golden ratio: multiples of it modulo 1 leave no large gap
 FIRST = "before the first save"
 LATE = ("after training", "predict")
 
@@ -42,19 +42,19 @@ def attempt(run: Path) -> int:
         with (run.parent / f"{run.name}.log").open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        go_on(run)
+        finish_run(run)
         status = 0
     finally:
         os._exit(status)
 
 
-def go_on(run: Path) -> None:
+def finish_run(run: Path) -> None:
     """Train a run to its end and predict, by the verbs."""
     main(["train", "--resume", str(run)])
     main(["predict", str(run)])
 
 
-def finished(child: int) -> bool:
+def wait_for_end(child: int) -> bool:
     """Wait for a child; False when it was killed by SIGKILL."""
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, -signal.SIGKILL):
@@ -64,49 +64,49 @@ def finished(child: int) -> bool:
 
 
 def stage_of(run: Path) -> str:
-    """Return how far a killed run had come: what it has that tells the stages apart."""
+    """Return the stage that a killed run had reached, judged by its files."""
     if (run / "predictions").exists():
         return "predict"
     if (run / "checkpoints" / "model.safetensors").exists():
         return "after training"
-    found = sorted(path.stem for path in run.glob("checkpoints/epoch-*.json"))
-    return found[-1] if found else FIRST
+    stages = sorted(path.stem for path in run.glob("checkpoints/epoch-*.json"))
+    return stages[-1] if stages else FIRST
 
 
-def worked(child: int) -> float:
-    """Return the seconds that processors have worked for a process: on a busy machine the only clock that tells.
+def cpu_seconds_of(child: int) -> float:
+    """Return the CPU seconds of a process; wall time means little on a busy machine.
 
-    Of one that has ended and was not waited for it is what it took in all.
+    For a process that has ended but was not waited for, it is the total.
     """
     return time.clock_gettime(~child << 3 | 2)  # what clock_getcpuclockid(3) gives
 
 
-def timed(run: Path) -> tuple[float, dict[str, float]]:
-    """Let a run go to its end; return how much work that takes, and after how much each stage was first seen."""
-    seen, lasts = {FIRST: 0.0}, 0.0
+def time_stages(run: Path) -> tuple[float, dict[str, float]]:
+    """Let a run finish; return its CPU time, and the CPU time at which each stage was first reached."""
+    stage_times, cpu_time = {FIRST: 0.0}, 0.0
     child = attempt(run)
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        lasts = worked(child)
-        seen.setdefault(stage_of(run), lasts)
+        cpu_time = cpu_seconds_of(child)
+        stage_times.setdefault(stage_of(run), cpu_time)
         time.sleep(0.005)
-    finished(child)
-    return lasts, seen
+    wait_for_end(child)
+    return cpu_time, stage_times
 
 
 def kill_after(child: int, work_s: float, *, late_s: float) -> None:
-    """Kill a child once processors have worked so long for it, and a moment later: it may be waiting for a disk then.
+    """Kill a child after this CPU time and a short delay, in which it may wait for the disk.
 
-    One that ends before is left alone.
+    A child that ends earlier is not killed.
     """
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        if worked(child) >= work_s:
+        if cpu_seconds_of(child) >= work_s:
             time.sleep(late_s)
             os.kill(child, signal.SIGKILL)
             return
         time.sleep(0.001)
 
 
-def chain(fresh: Path, whole: Path, name: str, *, n_points: int, seed: int) -> dict[str, Any]:
+def chain(fresh: Path, whole_run: Path, name: str, *, n_points: int, seed: int) -> dict[str, Any]:
     """Spread SIGKILLs over runs until there were enough; return how many, where, and what differs from the whole run.
 
     A run is killed `KILLS` times, each time at a moment drawn from the work that it would still have taken, and is then
@@ -114,41 +114,41 @@ def chain(fresh: Path, whole: Path, name: str, *, n_points: int, seed: int) -> d
     """
     rng = random.Random(seed)
     offset = rng.random()
-    lasts, seen = timed(Path(shutil.copytree(fresh, fresh.with_name(f"{name} timed"))))
-    start_up = min((when for stage, when in seen.items() if stage != FIRST), default=lasts)
-    expected = fingerprints(whole)
-    killed, runs, wrong = 0, 0, []
+    total_time, stage_times = time_stages(Path(shutil.copytree(fresh, fresh.with_name(f"{name} timed"))))
+    start_up = min((stage_time for stage, stage_time in stage_times.items() if stage != FIRST), default=total_time)
+    expected = fingerprints(whole_run)
+    n_kills, runs, differences = 0, 0, []
     stages: Counter[str] = Counter()
-    while killed < n_points and runs < 2 * n_points:
+    while n_kills < n_points and runs < 2 * n_points:
         run = Path(shutil.copytree(fresh, fresh.with_name(f"{name} {runs}")))
-        runs, of_run, done = runs + 1, 0, False
-        while not done:
+        runs, of_run, is_finished = runs + 1, 0, False
+        while not is_finished:
             child = attempt(run)
-            if of_run < KILLS and killed < n_points:
+            if of_run < KILLS and n_kills < n_points:
                 stage = stage_of(run)
-                left = lasts - seen.get(stage, 0.0) + (start_up if stage != FIRST else 0.0)
+                remaining = total_time - stage_times.get(stage, 0.0) + (start_up if stage != FIRST else 0.0)
                 share = rng.random() if of_run else (offset + GOLDEN * runs) % 1
-                kill_after(child, share * left, late_s=rng.uniform(0, 0.003))
-            done = finished(child)
-            if not done:
+                kill_after(child, share * remaining, late_s=rng.uniform(0, 0.003))
+            is_finished = wait_for_end(child)
+            if not is_finished:
                 stage = stage_of(run)
-                # What comes after the training is begun anew by each attempt: more kills there would all be alike.
-                killed, of_run = killed + 1, KILLS if stage in LATE else of_run + 1
+                # Each attempt starts the stages after training from scratch, so more kills there would be equal.
+                n_kills, of_run = n_kills + 1, KILLS if stage in LATE else of_run + 1
                 stages[stage] += 1
                 stages["within a write"] += bool(list(run.rglob(".*tmp*")))
-        found = fingerprints(run)
-        wrong += [
-            f"{run.name}: {name}" for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        result = fingerprints(run)
+        differences += [
+            f"{run.name}: {name}" for name in expected.keys() | result.keys() if expected.get(name) != result.get(name)
         ]
         shutil.rmtree(run)
-    return {"killed": killed, "runs": runs, "wrong": wrong, "stages": stages, "lasts_s": round(lasts, 3)}
+    return {"killed": n_kills, "runs": runs, "wrong": differences, "stages": stages, "lasts_s": round(total_time, 3)}
 
 
-def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> dict[str, Any]:
-    """Work on as many chains of kills as there are processors for, and join what they say."""
-    started = time.monotonic()
-    whole = Path(shutil.copytree(fresh, folder / "whole"))
-    go_on(whole)  # loads here what every child would load
+def kill_and_resume(fresh: Path, folder: Path, *, n_points: int, seed: int) -> dict[str, Any]:
+    """Run as many chains of kills as there are processors, and merge their results."""
+    start = time.monotonic()
+    whole_run = Path(shutil.copytree(fresh, folder / "whole"))
+    finish_run(whole_run)  # loads once what every child would load
     if threading.active_count() > 1:
         message = f"{threading.enumerate()} would not be there after a fork"
         raise RuntimeError(message)
@@ -160,25 +160,25 @@ def kill_and_go_on(fresh: Path, folder: Path, *, n_points: int, seed: int) -> di
             signal.alarm(CHAIN_S)
             try:
                 share = n_points // CHAINS + (number < n_points % CHAINS)
-                told = chain(fresh, whole, f"chain {number}", n_points=share, seed=seed * CHAINS + number)
-                (folder / f"{number}.json").write_text(json.dumps(told))
+                outcome = chain(fresh, whole_run, f"chain {number}", n_points=share, seed=seed * CHAINS + number)
+                (folder / f"{number}.json").write_text(json.dumps(outcome))
                 status = 0
             finally:
                 os._exit(status)
         children.append(child)
-    failed = [child for child in children if not finished(child)]
-    if failed:
-        message = f"{failed} were killed, and not by this script"
+    failures = [child for child in children if not wait_for_end(child)]
+    if failures:
+        message = f"{failures} were killed, and not by this script"
         raise RuntimeError(message)
-    told = [json.loads((folder / f"{number}.json").read_text()) for number in range(CHAINS)]
+    outcomes = [json.loads((folder / f"{number}.json").read_text()) for number in range(CHAINS)]
     return {
-        "killed": sum(one["killed"] for one in told),
-        "runs": sum(one["runs"] for one in told),
-        "wrong": [name for one in told for name in one["wrong"]],
-        "files": sorted(fingerprints(whole)),
-        "stages": sum((Counter(one["stages"]) for one in told), Counter[str]()),
-        "lasts_s": [one["lasts_s"] for one in told],
-        "seconds": round(time.monotonic() - started, 1),
+        "killed": sum(outcome["killed"] for outcome in outcomes),
+        "runs": sum(outcome["runs"] for outcome in outcomes),
+        "wrong": [name for outcome in outcomes for name in outcome["wrong"]],
+        "files": sorted(fingerprints(whole_run)),
+        "stages": sum((Counter(outcome["stages"]) for outcome in outcomes), Counter[str]()),
+        "lasts_s": [outcome["lasts_s"] for outcome in outcomes],
+        "seconds": round(time.monotonic() - start, 1),
     }
 
 
@@ -186,7 +186,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     out = Path(sys.argv[1])
     tiny_start(tiny_screen(out), out / "fresh", "checkpointing.every_steps=1", epochs=EPOCHS)
-    said = os.dup(1)
-    os.dup2(2, 1)  # what the verbs say is not the answer
-    answer = json.dumps(kill_and_go_on(out / "fresh", out, n_points=int(sys.argv[2]), seed=int(sys.argv[3])))
-    os.write(said, answer.encode())
+    stdout_copy = os.dup(1)
+    os.dup2(2, 1)  # keep the output of the verbs apart from the result
+    answer = json.dumps(kill_and_resume(out / "fresh", out, n_points=int(sys.argv[2]), seed=int(sys.argv[3])))
+    os.write(stdout_copy, answer.encode())

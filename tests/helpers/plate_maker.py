@@ -9,14 +9,14 @@ import numpy as np
 import zarr
 
 
-def group(folder: Path, said: Mapping[str, Any], *, version: str) -> None:
+def group(folder: Path, attributes: Mapping[str, Any], *, version: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if version == "0.4":
         (folder / ".zgroup").write_text('{"zarr_format": 2}')
-        (folder / ".zattrs").write_text(json.dumps(said))
+        (folder / ".zattrs").write_text(json.dumps(attributes))
     else:
-        whole = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": version, **said}}}
-        (folder / "zarr.json").write_text(json.dumps(whole))
+        document = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": version, **attributes}}}
+        (folder / "zarr.json").write_text(json.dumps(document))
 
 
 def plate(
@@ -32,12 +32,19 @@ def plate(
     """Write a plate: `A/1` to its fields, each an array of the axes; `array` goes to `zarr.create_array`."""
     rows = sorted({path.split("/")[0] for path in wells})
     columns = sorted({path.split("/")[1] for path in wells})
-    listed = [
+    well_entries = [
         {"path": path, "rowIndex": rows.index(path.split("/")[0]), "columnIndex": columns.index(path.split("/")[1])}
         for path in wells
     ]
-    said = {"rows": [{"name": row} for row in rows], "columns": [{"name": column} for column in columns]}
-    group(folder, {"plate": {**said, "name": name, "wells": listed, "version": version}}, version=version)
+    row_and_column_names = {
+        "rows": [{"name": row} for row in rows],
+        "columns": [{"name": column} for column in columns],
+    }
+    group(
+        folder,
+        {"plate": {**row_and_column_names, "name": name, "wells": well_entries, "version": version}},
+        version=version,
+    )
     for path, fields in wells.items():
         images = [{"path": str(k), "acquisition": 0} for k in range(len(fields))]
         group(folder / path, {"well": {"images": images, "version": version}}, version=version)
@@ -51,7 +58,7 @@ def image(
     field: Path, pixels: np.ndarray, *, version: str, labels: Sequence[str] = (), axes: str = "cyx", **array: Any
 ) -> None:
     scale = [{"type": "scale", "scale": [1.0] * len(axes)}]
-    said = {
+    attributes = {
         "multiscales": [
             {
                 "axes": [{"name": axis} for axis in axes],
@@ -61,8 +68,8 @@ def image(
         ],
         **({"omero": {"channels": [{"label": label, "color": "00FF00"} for label in labels]}} if labels else {}),
     }
-    group(field, said, version=version)
-    written = zarr.create_array(
+    group(field, attributes, version=version)
+    stored_array = zarr.create_array(
         str(field / "0"),
         shape=pixels.shape,
         dtype=pixels.dtype,
@@ -70,4 +77,4 @@ def image(
         config={"write_empty_chunks": array.pop("write_empty_chunks", True)},
         **{"chunks": (*[1] * (pixels.ndim - 2), *pixels.shape[-2:]), **array},
     )
-    written[...] = pixels
+    stored_array[...] = pixels

@@ -110,25 +110,25 @@ def _hits(
             "reason": np.where(tested, "", "It has one well; a test needs two."),
         }
     )
-    measured = ["mean_average_precision", "expected", "p", "q", "replicate_agreement", "effect_size"]
-    hits.loc[~tested, measured] = np.nan
+    columns = ["mean_average_precision", "expected", "p", "q", "replicate_agreement", "effect_size"]
+    hits.loc[~tested, columns] = np.nan
     return hits[list(HIT_COLUMNS)]
 
 
 def _batch_effects(n_experiments: int) -> pd.DataFrame:
     rows = []
     for stage, probe, precision in zip(STAGES, (0.912, 0.66, 0.543), (0.61, 0.702, 0.655), strict=True):
-        many = n_experiments > 1
-        reason = "" if many else "1 batch(es); expected at least 2."
-        accuracy = probe if many else np.nan
-        ends = (accuracy - 0.05, accuracy + 0.05) if many else (0.0, 1.0)
-        kind = "95 % interval" if many else "possible values"
+        has_many = n_experiments > 1
+        reason = "" if has_many else "1 batch(es); expected at least 2."
+        accuracy = probe if has_many else np.nan
+        interval = (accuracy - 0.05, accuracy + 0.05) if has_many else (0.0, 1.0)
+        kind = "95 % interval" if has_many else "possible values"
         rows += [
             (
                 stage,
                 "BRAS",
                 "experiment",
-                1.2 - probe if many else np.nan,
+                1.2 - probe if has_many else np.nan,
                 np.nan,
                 0,
                 1,
@@ -137,7 +137,7 @@ def _batch_effects(n_experiments: int) -> pd.DataFrame:
                 0,
                 reason,
             ),
-            (stage, "probe accuracy", "experiment", accuracy, 0.5, *ends, kind, 90, 0, reason),
+            (stage, "probe accuracy", "experiment", accuracy, 0.5, *interval, kind, 90, 0, reason),
             (stage, "PCR", "plate", probe / 3, 0.03, 0, 1, "possible values", 90, 0, ""),
             (stage, "probe accuracy", "plate", probe - 0.1, 0.25, probe - 0.2, probe, "95 % interval", 90, 0, ""),
             (stage, "BRAS", "position", np.nan, np.nan, 0, 1, "possible values", 0, 0, NO_POSITION),

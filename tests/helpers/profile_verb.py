@@ -37,17 +37,17 @@ class ProfileVerb:
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capsys, self.out = folder, capsys, folder / "out"
 
-    def __call__(self, frame: Frame | None, *words: str, source: str = "t.csv", out: str = "out") -> tuple[int, str]:
+    def __call__(self, frame: Frame | None, *flags: str, source: str = "t.csv", out: str = "out") -> tuple[int, str]:
         """Return the exit status and everything that was printed, in one line."""
         if frame is not None:
             frame.to_csv(self.folder / source, index=False)
         status = 0
         try:
-            main(["profile", source, "--out", out, *QUICK, *words])
+            main(["profile", source, "--out", out, *QUICK, *flags])
         except SystemExit as ended:
             status = int(ended.code or 0)
-        printed = self.capsys.readouterr()
-        text = " ".join((printed.out + printed.err).split())
+        output = self.capsys.readouterr()
+        text = " ".join((output.out + output.err).split())
         if status == 0:
             self.check_sums(text)
         return status, text
@@ -56,14 +56,14 @@ class ProfileVerb:
         """Check that found = used + refused, in the terminal, in the JSON file and in the tables."""
         counts = re.search(r"(\d+) rows found: (\d+) used, (\d+) refused", text)
         assert counts is not None
-        found, used, refused = map(int, counts.groups())
-        assert found == used + refused
+        n_rows, n_used, n_refused = map(int, counts.groups())
+        assert n_rows == n_used + n_refused
         settings = json.loads((self.out / JSON_FILE).read_text())["settings"]
-        assert (settings["n_found"], settings["n_used"], settings["n_refused"]) == (found, used, refused)
+        assert (settings["n_found"], settings["n_used"], settings["n_refused"]) == (n_rows, n_used, n_refused)
         with (self.out / "refused.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == refused
+        assert len(rows) == n_refused
         assert all(row["row"] and row["reason"] for row in rows)
 
-    def refused(self) -> dict[str, str]:
+    def refusals(self) -> dict[str, str]:
         return {row: reason for row, reason in pd.read_parquet(self.out / "refused.parquet").to_numpy()}

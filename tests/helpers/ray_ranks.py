@@ -25,25 +25,27 @@ def main(folder: Path, changes: list[str]) -> None:
 
         out = folder / "runs/ray"
 
-        def die_once(words: str) -> None:
-            if rank() == 1 and not begun:
+        def die_once(_message: str) -> None:
+            if rank() == 1 and not has_run:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         with init_process_group():
             assert n_ranks() == 2
-            begun = (out / "run.json").exists()
+            has_run = (out / "run.json").exists()
             wait_for_all("looking for the run")
-            if begun:
+            if has_run:
                 run = RunFolder.open(out)
             else:
                 screen = read_screen(folder / "screen")
                 folds = hold_out(screen, column="experiment", values=["E3"])
                 run = start_run(screen, folds, resolve_config("scratch", changes, epochs=3), out)
             train(run, advance=die_once, say=no_progress)
-            (folder / f"{rank()}.txt").write_text(str(begun))
+            (folder / f"{rank()}.txt").write_text(str(has_run))
 
-    kept = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS", "DISTANGLE_RANK_TIMEOUT_S")}
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, runtime_env={"env_vars": kept})
+    environment = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS", "DISTANGLE_RANK_TIMEOUT_S")}
+    ray.init(
+        num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, runtime_env={"env_vars": environment}
+    )
     TorchTrainer(
         work,
         scaling_config=ScalingConfig(num_workers=2, use_gpu=False),

@@ -38,7 +38,7 @@ Picture = Callable[[np.random.Generator, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run to be made looks like."""
+    """Properties of the run to make."""
 
     channels: tuple[Channel, ...] = STAINS
     size: int = 48
@@ -55,7 +55,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Made:
+class PlantedRun:
     """A finished run and what it was made from."""
 
     run: RunFolder
@@ -271,7 +271,9 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
     )  # fmt: skip
 
 
-def make_run(folder: Path, plan: Plan, *, parts: Sequence[str] = ("metrics", "predictions", "explanation")) -> Made:
+def make_run(
+    folder: Path, plan: Plan, *, parts: Sequence[str] = ("metrics", "predictions", "explanation")
+) -> PlantedRun:
     screen = make_screen(folder, plan)
     wells = make_wells(screen)
     scores = make_scores(wells, forced=plan.forced)
@@ -301,4 +303,4 @@ def make_run(folder: Path, plan: Plan, *, parts: Sequence[str] = ("metrics", "pr
             if name.startswith("siRNA")
         }
     }
-    return Made(run=run, screen=screen, wells=wells, scores=scores, explanation=explanation, truth=truth)
+    return PlantedRun(run=run, screen=screen, wells=wells, scores=scores, explanation=explanation, truth=truth)

@@ -7,6 +7,6 @@ from torch import Tensor
 from distangle.explain import SiteBatch
 
 
-def batch(images: Tensor, cell_types: Tensor | None, targets: Tensor, **given: Any) -> SiteBatch:
+def batch(images: Tensor, cell_types: Tensor | None, targets: Tensor, **options: Any) -> SiteBatch:
     """Return sites to explain, with `references`, `controls` or `other_wells` where given."""
-    return SiteBatch(images=images, cell_types=cell_types, targets=targets, **given)
+    return SiteBatch(images=images, cell_types=cell_types, targets=targets, **options)

@@ -1,4 +1,4 @@
-"""A finished run, its screen and a folder of somebody else, and what a stranger does to them before handing them on."""
+"""A finished run, its screen and an outside folder, and the attacks of a stranger on them."""
 
 import hashlib
 import json
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from distangle.cli import main
 from distangle.results import RunFolder
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
-# Words of libraries that tell a reader to switch a protection off.
+# Phrases of libraries that advise users to switch off a protection.
 ADVICE = ("allow_pickle", "weights_only", "trust the file", "unsafe", "--force", "verify=False", "safe_globals")
 
 QUICK_PROFILE = ("--draws", "99", "--map", "pca")
@@ -22,7 +22,7 @@ def finished_lab(root: Path) -> Path:
     """Write plates/, screen/ and runs/a, which was trained, predicted, explained and profiled."""
     screen = tiny_screen(root, n_wells=6, hash_files=True)
     run = tiny_start(screen, root / "runs" / "a", epochs=1)
-    go_on(run)
+    finish_run(run)
     main(["predict", str(run.root)])
     main(["explain", str(run.root), "--n-sites", "2"])
     main(["profile", str(run.root), *QUICK_PROFILE])
@@ -31,7 +31,7 @@ def finished_lab(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class Lab:
-    """A copy of a finished lab, and a folder outside of it that nobody may touch."""
+    """A copy of a finished lab, and a folder outside it that must not change."""
 
     root: Path
     victim: Path
@@ -46,16 +46,16 @@ class Lab:
 
     def victim_hash(self) -> str:
         """Return a hash of every name, byte, mode and date of the folder outside."""
-        said = [
+        lines = [
             f"{path.relative_to(self.victim)} {path.lstat().st_mode} {path.lstat().st_mtime_ns} "
             + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "")
             for path in sorted(self.victim.rglob("*"))
         ]
-        return hashlib.sha256("\n".join(said).encode()).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def copy_of(finished: Path, folder: Path) -> Lab:
-    """Copy a lab, and put a victim beside the copy: everything that a link could lead to, with an own word in it."""
+    """Copy a lab, and put beside the copy a victim folder with everything that a link could lead to."""
     lab = Lab(folder / "lab", folder / "victim")
     shutil.copytree(finished, lab.root)
     shutil.copytree(lab.run, lab.victim / "run")
@@ -66,7 +66,7 @@ def copy_of(finished: Path, folder: Path) -> Lab:
     return lab
 
 
-def cut(path: Path, lab: Lab) -> None:
+def cut_in_half(path: Path, lab: Lab) -> None:
     """Lose the second half of a file."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -83,7 +83,7 @@ def brackets(path: Path, lab: Lab) -> None:
     path.write_text("[]")
 
 
-def nested(path: Path, lab: Lab) -> None:
+def deep_brackets(path: Path, lab: Lab) -> None:
     path.write_text("[" * 100_000)
 
 
@@ -98,27 +98,28 @@ def absent(path: Path, lab: Lab) -> None:
     path.unlink()
 
 
-def linked(path: Path, lab: Lab) -> None:
-    """Put a link in place of a file, to a file outside of the same content: whoever follows it finds all in order."""
-    inside = path.relative_to(lab.root)
-    other = lab.victim / "run" / path.relative_to(lab.run) if lab.run in path.parents else lab.victim / inside
+def link_to(path: Path, lab: Lab) -> None:
+    """Replace a file by a link to an outside file with the same content, which passes any check of content."""
+    inner_path = path.relative_to(lab.root)
+    other = lab.victim / "run" / path.relative_to(lab.run) if lab.run in path.parents else lab.victim / inner_path
     path.unlink()
     path.symlink_to(other)
 
 
-def folder_instead(path: Path, lab: Lab) -> None:
+def replace_by_folder(path: Path, lab: Lab) -> None:
     """Put a folder in place of a file."""
     path.unlink()
     path.mkdir()
 
 
 ATTACKS: Mapping[str, Callable[[Path, Lab], None]] = {
-    attack.__name__: attack for attack in (cut, empty, braces, brackets, nested, stray, absent, linked, folder_instead)
+    attack.__name__: attack
+    for attack in (cut_in_half, empty, braces, brackets, deep_brackets, stray, absent, link_to, replace_by_folder)
 }
 
 
-def listed_again(lab: Lab) -> None:
-    """List the files of a run as they are now: a stranger who altered a file writes a manifest that fits."""
+def rewrite_manifest(lab: Lab) -> None:
+    """List the altered files of a run in its manifest, so that all hashes match."""
     run = RunFolder(lab.run)
     files = {}
     for path in sorted(lab.run.rglob("*")):
@@ -167,19 +168,19 @@ def verbs_of_a_screen(lab: Lab) -> Mapping[str, list[str]]:
     }
 
 
-def left_half_written(folder: Path) -> list[str]:
-    """Return what a verb must not leave behind: temporary files, locks, and JSON that ends in the middle."""
-    found = []
+def unfinished_files(folder: Path) -> list[str]:
+    """Return the temporary files and locks that a verb must not leave behind."""
+    names = []
     for path in folder.rglob("*"):
         if ".tmp-" in path.name or path.name in (".lock", ".begun"):
-            found.append(path.name)
-    return found
+            names.append(path.name)
+    return names
 
 
-def status_of(words: list[str]) -> int:
-    """Run one command in this process; return its exit status. What is no `SystemExit` is a traceback, and passes."""
+def status_of(arguments: list[str]) -> int:
+    """Run one command in this process and return its exit status; other exceptions pass through."""
     try:
-        main(words)
+        main(arguments)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0

@@ -14,7 +14,7 @@ from distangle.images.readers.common import retry_io
 from distangle.images.readers.read import read_image
 
 
-def treacherous(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+def crash_or_read(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
     for path in paths:
         if "sleep" in path.name:
             time.sleep(300)
@@ -35,20 +35,20 @@ def treacherous(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarra
     return read_image(paths, pages)
 
 
-def stale(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
-    """As a network file system that fails at the first two tries of every image."""
+def fail_twice(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+    """Fail at the first two tries of every image, like a network file system."""
     tries: list[int] = []
 
-    def read() -> np.ndarray:
+    def fail() -> np.ndarray:
         tries.append(1)
         if len(tries) < 3:
             message = f"{paths[0]} cannot be opened."
             raise ImageError(message) from OSError(errno.ESTALE, "Stale file handle")
         return read_image(paths, pages)
 
-    return retry_io(read, pauses=(0.0, 0.0, 0.0))
+    return retry_io(fail, pauses=(0.0, 0.0, 0.0))
 
 
-def never(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
+def hang(paths: Sequence[Path], pages: Sequence[int | None]) -> np.ndarray:
     time.sleep(300)
     return read_image(paths, pages)

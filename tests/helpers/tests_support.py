@@ -12,7 +12,7 @@ from distangle.screen import Channel, Screen, ScreenMetadata, ordered_classes_sh
 
 
 def screen_of(table: pd.DataFrame, *, n_channels: int = 1, folder: Path | None = None) -> Screen:
-    """A screen whose table has only the columns given: for rooms that look at no other."""
+    """Return a screen whose table has only the given columns."""
     names = tuple(sorted(set(table.get("perturbation", pd.Series(dtype=str))) - {""}))
     card = ScreenMetadata(
         layout="table",

@@ -1,4 +1,4 @@
-"""A screen of a few dozen tiny images and a run on it that takes a fraction of a second, for tests that stop runs."""
+"""A screen of a few dozen tiny images and a run of a fraction of a second, for tests that stop runs."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ from distangle.training import resolve_config, start_run, train
 from distangle.training.checkpointing.checkpoints import save_state
 
 CLASSES = ("DMSO", "taxol", "nocodazole")
-# Every stage that keeps something between two steps takes part: dropout, average, accumulation, two views.
+# Everything that keeps state between two steps: dropout, weight average, gradient accumulation, two views.
 TRAINING = (
     "batch_size=4",
     "gradient_accumulation=2",
@@ -80,7 +80,7 @@ def tiny_start(screen: Screen, out: Path, *changes: str, epochs: int = 3) -> Run
     return start_run(screen, folds, resolve_config("scratch", [*TRAINING, *changes], epochs=epochs), out)
 
 
-def go_on(run: RunFolder, *, say: Callable[[str], None] = no_progress) -> None:
+def finish_run(run: RunFolder, *, say: Callable[[str], None] = no_progress) -> None:
     """Train a run to its end."""
     train(run, advance=no_progress, say=say)
 
@@ -90,35 +90,35 @@ def whole_and_fresh(root: Path, *, epochs: int) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
         tiny_start(screen, root / "runs" / name, "checkpointing.every_steps=1", epochs=epochs)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     return root
 
 
 class StoppedHere(Exception):
-    """Stands for the end of the process."""
+    """Raised in place of the end of the process."""
 
 
-def stop_at_save(run: RunFolder, n: int, *, written: bool = True) -> None:
+def stop_at_save(run: RunFolder, n: int, *, is_written: bool = True) -> None:
     """Train a run until its n-th checkpoint, and stop there: after it was written, or just before."""
     calls = 0
 
-    def stopping(*args: object, **words: object) -> list[Path]:
+    def save_and_stop(*args: object, **options: object) -> list[Path]:
         nonlocal calls
         calls += 1
-        if calls == n and not written:
+        if calls == n and not is_written:
             raise StoppedHere
-        files = save_state(*args, **words)  # type: ignore[arg-type]
+        files = save_state(*args, **options)  # type: ignore[arg-type]
         if calls == n:
             raise StoppedHere
         return files
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "save_state", stopping)
+        patch.setattr(training, "save_state", save_and_stop)
         with pytest.raises(StoppedHere):
-            go_on(run)
+            finish_run(run)
 
 
-# What a run ends with. A clock, a list of hashes with its date, and event files are no result.
+# Files that differ between equal runs: times, manifest, event files.
 VOLATILE = ("manifest.json", "timing.csv", "tensorboard/")
 
 
@@ -134,14 +134,14 @@ def fingerprints(root: Path) -> dict[str, str]:
 def _content(path: Path) -> bytes:
     if path.name != "run.json":
         return path.read_bytes()
-    # The commands that were typed are the history of a run, not its result.
-    told = json.loads(path.read_text())
-    return json.dumps({name: value for name, value in told.items() if name != "commands"}).encode()
+    # The typed commands are history, not a result.
+    content = json.loads(path.read_text())
+    return json.dumps({name: value for name, value in content.items() if name != "commands"}).encode()
 
 
 def predicted_in_one_pass(root: Path) -> Path:
     """Write screen/, runs/a (trained), and whole/ (predicted in one pass); return the folder."""
     run = tiny_start(tiny_screen(root), root / "runs/a", epochs=1)
-    go_on(run)
+    finish_run(run)
     predict_run(run, read_screen(root / "screen"), out=root / "whole")
     return root

@@ -1,4 +1,4 @@
-"""What each of two ranks does in `test_ranks.py`; started by torch.distributed.run, writes what it found to a file."""
+"""What each of two ranks does in `test_ranks.py`; started by torch.distributed.run, writes its results to a file."""
 
 import json
 import sys
@@ -39,7 +39,7 @@ def batch(number: int) -> torch.Tensor:
 
 
 def step() -> dict[str, list[float]]:
-    """One step over the batches of this rank; the gradients and buffers that come of it."""
+    """Run one step over the batches of this rank; return its gradients and buffers."""
     model = network()
     statistics = RunningStatistics(model)
     numbers = range(BATCHES)
@@ -48,8 +48,8 @@ def step() -> dict[str, list[float]]:
         (model(batch(number)).square().sum() / BATCHES).backward()
     sum_gradients(model.parameters(), where="the step")
     statistics.merge([len(shard(numbers, of=one)) for one in range(n_ranks())], where="the step")
-    found = {f"gradient {name}": value.grad for name, value in model.named_parameters()} | dict(model.named_buffers())
-    return {name: tensor.double().flatten().tolist() for name, tensor in found.items() if tensor is not None}
+    tensors = {f"gradient {name}": value.grad for name, value in model.named_parameters()} | dict(model.named_buffers())
+    return {name: tensor.double().flatten().tolist() for name, tensor in tensors.items() if tensor is not None}
 
 
 def refusal(call: Callable[[], Any]) -> str:
@@ -66,20 +66,20 @@ def main(folder: Path) -> None:
         visits[list(shard(range(7)))] += 1
         check_once(visits, range(7), where="nothing")
         twice = np.array([1, 0, 0]) if rank() else np.array([1, 1, 0])
-        same = refusal(lambda: assert_same_on_all_ranks(b"a", what="list", where="nothing"))
-        found = {
+        same_list = refusal(lambda: assert_same_on_all_ranks(b"a", what="list", where="nothing"))
+        result = {
             "step": step(),
             "share": list(shard(range(7))),
-            "same": same,
+            "same": same_list,
             "other": refusal(
                 lambda: assert_same_on_all_ranks(b"ab"[: rank() + 1], what="class list", where="the beginning")
             ),
             "twice": refusal(lambda: check_once(twice, range(3), where="the prediction")),
         }
         wait_for_all("the middle")
-        (folder / f"{rank()}.json").write_text(json.dumps(found))
-        for words in json.loads((folder / "words.json").read_text()):
-            distangle(words)
+        (folder / f"{rank()}.json").write_text(json.dumps(result))
+        for arguments in json.loads((folder / "words.json").read_text()):
+            distangle(arguments)
 
 
 if __name__ == "__main__":
@@ -87,4 +87,4 @@ if __name__ == "__main__":
         torch.distributed.init_process_group("gloo")  # as Ray's launcher has done when the work begins
     main(Path(sys.argv[1]))
     if len(sys.argv) > 2:
-        torch.distributed.destroy_process_group()  # ours to end, so it must still be there
+        torch.distributed.destroy_process_group()  # we started the group, so it must still exist

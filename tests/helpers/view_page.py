@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from report_run import Made, Plan, make_run
+from report_run import Plan, PlantedRun, make_run
 
 PAGES = ("/plates", "/map", "/well/0", "/perturbation/1", "/hits", "/scores", "/checks", "/compare?a=well:0&b=well:3",
          "/compare?a=perturbation:0&b=perturbation:1", "/training")  # fmt: skip
-PATIENCE = 30_000  # milliseconds that a busy machine may take
+PATIENCE = 30_000  # in milliseconds, for a busy machine
 
 
 def find_browser() -> str:
@@ -26,23 +26,23 @@ def find_browser() -> str:
     pytest.skip("no Chromium on this machine: `apt-get install chromium`")
 
 
-def make_viewable_run(folder: Path) -> Made:
+def make_viewable_run(folder: Path) -> PlantedRun:
     """Make a run of 16-bit images with hostile names, whose map shows every perturbation as a group."""
-    made = make_run(folder, Plan(bits=16, plates=1, hostile=True, explained=12))
+    planted_run = make_run(folder, Plan(bits=16, plates=1, hostile=True, explained=12))
     rng = np.random.default_rng(11)
-    labels = made.wells.table["perturbation"].map(made.screen.card.perturbations.index).to_numpy()
-    centers = rng.normal(0, 5, (len(made.screen.card.perturbations), 4))
+    labels = planted_run.wells.table["perturbation"].map(planted_run.screen.card.perturbations.index).to_numpy()
+    centers = rng.normal(0, 5, (len(planted_run.screen.card.perturbations), 4))
     embedding = (centers[labels] + rng.normal(0, 0.4, (len(labels), 4))).astype(np.float32)
-    wells = dataclasses.replace(made.wells, embedding=embedding)
+    wells = dataclasses.replace(planted_run.wells, embedding=embedding)
     sites = wells.table.assign(Metadata_Site=1)
     parts = [wells, dataclasses.replace(wells, level="site", table=sites)]
-    made.run.record(*[path for part in parts for path in part.write(made.run.predictions)])
-    made.run.run.write_text(json.dumps({**json.loads(made.run.run.read_text()), "finished": True}))
-    return dataclasses.replace(made, wells=wells)
+    planted_run.run.record(*[path for part in parts for path in part.write(planted_run.run.predictions)])
+    planted_run.run.run.write_text(json.dumps({**json.loads(planted_run.run.run.read_text()), "finished": True}))
+    return dataclasses.replace(planted_run, wells=wells)
 
 
 class Visitor:
-    """A page of a browser that notes whatever goes wrong.
+    """A page of a browser that records errors.
 
     Attributes:
         page: The page of Playwright.

@@ -17,7 +17,7 @@ from distangle.web.security import allowed_hosts, new_token
 from distangle.web.serve import bind, make_server, serve
 from distangle.web.source import ViewSource, open_source
 from profile_results import profile_result
-from report_run import Made, Plan, make_run
+from report_run import Plan, PlantedRun, make_run
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def visit(source: ViewSource, other: ViewSource | None = None) -> Iterator[Visit
     token = new_token()
     hosts = allowed_hosts(address.host, address.port)
     app, _ = make_app(source, token=token, hosts=hosts, port=address.port, other=other)
-    server, ready = make_server(app), threading.Event()
-    thread = threading.Thread(target=serve, args=(server, bound), kwargs={"when_ready": ready.set}, daemon=True)
+    server, is_ready = make_server(app), threading.Event()
+    thread = threading.Thread(target=serve, args=(server, bound), kwargs={"when_ready": is_ready.set}, daemon=True)
     thread.start()
     try:
-        assert ready.wait(20)
+        assert is_ready.wait(20)
         cookie = f"{app.cookie}={token}"
         yield Visit(base=address.url.rstrip("/"), port=address.port, token=token, cookie=cookie)
     finally:
@@ -72,22 +72,22 @@ def visit(source: ViewSource, other: ViewSource | None = None) -> Iterator[Visit
         bound.close()
 
 
-def make_viewed_run(folder: Path, plan: Plan) -> Made:
+def make_viewed_run(folder: Path, plan: Plan) -> PlantedRun:
     """Make a run with predictions of sites and wells, scores, an explanation, profiles and metrics."""
-    made = make_run(folder, plan)
-    table = made.wells.table.copy()
+    planted_run = make_run(folder, plan)
+    table = planted_run.wells.table.copy()
     table.insert(3, "Metadata_Site", 1)
     embedding = np.random.default_rng(2).normal(size=(len(table), 4)).astype(np.float32)
-    embedding[made.wells.table["reason"] != ""] = np.nan
-    wells = replace(made.wells, embedding=embedding)
+    embedding[planted_run.wells.table["reason"] != ""] = np.nan
+    wells = replace(planted_run.wells, embedding=embedding)
     sites = Predictions(
         level="site", table=table, logits=wells.logits, embedding=embedding, perturbations=wells.perturbations, views=1
     )
-    made.run.record(*wells.write(made.run.predictions), *sites.write(made.run.predictions))
-    names = [name for name in made.screen.card.perturbations if name != "EMPTY"]
+    planted_run.run.record(*wells.write(planted_run.run.predictions), *sites.write(planted_run.run.predictions))
+    names = [name for name in planted_run.screen.card.perturbations if name != "EMPTY"]
     result = profile_result(names)
     # The rows of the profiles are wells of the screen.
-    rows = made.screen.sites.iloc[: len(result.wells)]
+    rows = planted_run.screen.sites.iloc[: len(result.wells)]
     profile_table = result.wells.table.assign(
         Metadata_Experiment=rows["experiment"].to_numpy(),
         Metadata_Plate=rows["plate"].to_numpy(),
@@ -95,10 +95,10 @@ def make_viewed_run(folder: Path, plan: Plan) -> Made:
         Metadata_Perturbation=rows["perturbation"].to_numpy(),
     )
     result = replace(result, wells=replace(result.wells, table=profile_table))
-    made.run.record(*result.write(made.run.profiles))
-    return replace(made, wells=wells)
+    planted_run.run.record(*result.write(planted_run.run.profiles))
+    return replace(planted_run, wells=wells)
 
 
-def open_made(made: Made) -> ViewSource:
-    """Open a run that was made."""
-    return open_source(made.run.root)
+def open_planted(planted_run: PlantedRun) -> ViewSource:
+    """Open a planted run as the viewer does."""
+    return open_source(planted_run.run.root)

@@ -7,19 +7,19 @@ from distangle.images.jit_threshold import JitThreshold
 IMAGE = np.arange(2 * 3 * 3, dtype=np.uint16).reshape(2, 3, 3)
 
 
-def viewed(number: int) -> np.ndarray:
+def apply_view(number: int) -> np.ndarray:
     return augment(IMAGE, Augmentation(number), out=np.empty_like(IMAGE)).copy()
 
 
 def test_the_eight_views_are_the_eight_symmetries_of_the_square() -> None:
     expected = {np.rot90(flipped, k, (1, 2)).tobytes() for flipped in (IMAGE, IMAGE[:, :, ::-1]) for k in range(4)}
-    assert {viewed(number).tobytes() for number in range(8)} == expected
+    assert {apply_view(number).tobytes() for number in range(8)} == expected
     assert len(expected) == 8
 
 
 @pytest.mark.parametrize("number", range(8))
 def test_undoing_a_view_gives_the_image_back(number: int) -> None:
-    assert np.array_equal(invert_augmentation(viewed(number), number), IMAGE)
+    assert np.array_equal(invert_augmentation(apply_view(number), number), IMAGE)
 
 
 def test_a_crop_is_enlarged_to_the_nearest_pixel() -> None:
@@ -38,17 +38,17 @@ def test_random_crops_stay_inside_and_reach_both_sizes() -> None:
 
 
 def test_a_quarter_turn_by_angle_is_the_quarter_turn() -> None:
-    turned = augment(IMAGE, Augmentation(0, size=3, angle=np.pi / 2), out=np.empty_like(IMAGE))
-    assert turned.tobytes() in {np.rot90(IMAGE, k, (1, 2)).tobytes() for k in (1, 3)}
-    back = augment(turned.copy(), Augmentation(0, size=3, angle=-np.pi / 2), out=np.empty_like(IMAGE))
+    rotation = augment(IMAGE, Augmentation(0, size=3, angle=np.pi / 2), out=np.empty_like(IMAGE))
+    assert rotation.tobytes() in {np.rot90(IMAGE, k, (1, 2)).tobytes() for k in (1, 3)}
+    back = augment(rotation.copy(), Augmentation(0, size=3, angle=-np.pi / 2), out=np.empty_like(IMAGE))
     assert np.array_equal(back, IMAGE)
 
 
 def test_a_turned_crop_keeps_its_middle_and_mirrors_what_lies_beyond_the_edge() -> None:
     image = np.zeros((1, 9, 9), np.uint8)
     image[0, 6, 2] = 200
-    turned = augment(image, Augmentation(0, top=4, left=0, size=5, angle=1.0), out=np.empty((1, 5, 5), np.uint8))
-    assert turned[0, 2, 2] == 200  # (6, 2) is the middle of rows 4-8 and columns 0-4
+    rotation = augment(image, Augmentation(0, top=4, left=0, size=5, angle=1.0), out=np.empty((1, 5, 5), np.uint8))
+    assert rotation[0, 2, 2] == 200  # (6, 2) is the middle of rows 4-8 and columns 0-4
     constant = np.full((2, 7, 7), 9, np.uint16)
     assert (augment(constant, Augmentation(3, size=7, angle=0.7), out=np.empty_like(constant)) == 9).all()
 

@@ -1,4 +1,4 @@
-"""A site whose files are no longer those that were indexed is refused, whatever their format can see by itself."""
+"""A site whose files changed after indexing is refused, with or without a checksum in the format."""
 
 import os
 import shutil
@@ -36,34 +36,34 @@ def lab(folder: Path, kind: str, *, n: int = 3, hash_files: bool = True) -> Scre
         save(folder / f"B{k:02d}.tif", plane(k), kind)
         lines.append(f"P1,B{k:02d},a,B{k:02d}.tif")
     (folder / "wells.csv").write_text("\n".join(lines) + "\n")
-    made = index(
+    new_screen = index(
         folder / "wells.csv", layout="table", channels=["dna"], probe=probe_image, hash_files=hash_files, plate_rows=8,
         plate_columns=24,
     )  # fmt: skip
-    write_screen(made, folder / "screen")
+    write_screen(new_screen, folder / "screen")
     return read_screen(folder / "screen")
 
 
-def mutant(whole: bytes, k: int, rng: np.random.Generator) -> bytes:
-    blob, at = bytearray(whole), int(rng.integers(8, len(whole)))
+def mutant(content: bytes, k: int, rng: np.random.Generator) -> bytes:
+    blob, offset = bytearray(content), int(rng.integers(8, len(content)))
     if k % 4 == 0:
-        blob[at:] = bytes(len(blob) - at)
+        blob[offset:] = bytes(len(blob) - offset)
     elif k % 4 == 1:
-        blob[at : at + 64] = bytes(len(blob[at : at + 64]))
+        blob[offset : offset + 64] = bytes(len(blob[offset : offset + 64]))
     else:
-        blob[at] ^= 1 << int(rng.integers(8))
+        blob[offset] ^= 1 << int(rng.integers(8))
     return bytes(blob)
 
 
-@pytest.mark.filterwarnings("ignore")  # what decoders say of a mutant is no matter
+@pytest.mark.filterwarnings("ignore")  # warnings of decoders do not matter here
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_two_hundred_tiff_files_damaged_after_indexing_none_gives_other_pixels(tmp_path: Path, kind: str) -> None:
     screen = lab(tmp_path, kind)
     path, rng, outcomes = tmp_path / "B02.tif", np.random.default_rng(0), Counter[str]()
-    whole, pixels = path.read_bytes(), plane(2)
+    content, pixels = path.read_bytes(), plane(2)
     for k in range(200):
-        path.write_bytes(mutant(whole, k, rng))
-        os.utime(path, (screen.sites["mtime"][1],) * 2)  # even where the time of change was put back
+        path.write_bytes(mutant(content, k, rng))
+        os.utime(path, (screen.sites["mtime"][1],) * 2)  # even with the original modification time
         try:
             image = VerifiedReader(screen).read(1)[0]
         except ImageError as error:
@@ -86,18 +86,18 @@ def test_a_flipped_bit_without_checksum_is_reported_with_file_well_and_fix(tmp_p
     assert "plate P1 well B02 site 1" in message
     assert f"{tmp_path / 'B02.tif'}: as many bytes as when it was indexed, but other ones (SHA-256)" in message
     assert "Copy it again from its source, or, if the change was intended, index the screen again" in message
-    packed = pack_screen(screen, tmp_path / "packed", format="records").screen
-    assert (packed.card.found, packed.card.indexed, packed.card.refused) == (3, 2, 1)
-    assert "but other ones" in packed.problems["found"][0]
+    pack = pack_screen(screen, tmp_path / "packed", format="records").screen
+    assert (pack.card.found, pack.card.indexed, pack.card.refused) == (3, 2, 1)
+    assert "but other ones" in pack.problems["found"][0]
 
 
 def test_a_file_rewritten_during_a_run_is_refused_at_the_next_read(tmp_path: Path) -> None:
     screen = lab(tmp_path, "raw")
     store = ImageCache(screen, memory=0)
     assert np.array_equal(store.image(0)[0], plane(1))
-    written = (tmp_path / "B01.tif").stat().st_mtime
+    modified = (tmp_path / "B01.tif").stat().st_mtime
     save(tmp_path / "B01.tif", plane(9), "raw")
-    os.utime(tmp_path / "B01.tif", (written + 60, written + 60))
+    os.utime(tmp_path / "B01.tif", (modified + 60, modified + 60))
     with pytest.raises(ImageError, match=r"well B01.*but other ones"):
         store.image(0)
     store.close()
@@ -131,27 +131,27 @@ def test_two_channels_exchanged_after_indexing_are_refused(tmp_path: Path) -> No
 def test_a_copied_folder_has_other_times_and_is_read(tmp_path: Path) -> None:
     screen = lab(tmp_path, "lzw")
     for k in (1, 2, 3):
-        whole = tmp_path / f"B0{k}.tif"
-        shutil.copy(whole, tmp_path / "copy")
-        (tmp_path / "copy").replace(whole)
+        whole_file = tmp_path / f"B0{k}.tif"
+        shutil.copy(whole_file, tmp_path / "copy")
+        (tmp_path / "copy").replace(whole_file)
     reader = VerifiedReader(screen)
     assert all(np.array_equal(reader.read(row)[0], plane(row + 1)) for row in range(3))
 
 
 def test_verified_bytes_are_hashed_again_only_after_a_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    screen, hashed = lab(tmp_path, "raw"), []
+    screen, hashes = lab(tmp_path, "raw"), []
     from distangle.images import cache
 
     real = cache.sha256_of_site
-    monkeypatch.setattr(cache, "sha256_of_site", lambda paths, pages: hashed.append(paths) or real(paths, pages))
+    monkeypatch.setattr(cache, "sha256_of_site", lambda paths, pages: hashes.append(paths) or real(paths, pages))
     reader = VerifiedReader(screen)
     for row in (0, 0, 1, 0):
         reader.read(row)
-    assert len(hashed) == 2
+    assert len(hashes) == 2
     os.utime(tmp_path / "B01.tif", (1, 1))
     reader.read(0)
     reader.read(0)
-    assert len(hashed) == 3
+    assert len(hashes) == 3
 
 
 def test_a_bit_of_a_chunk_of_zarr_without_checksum_is_seen(tmp_path: Path) -> None:
@@ -164,10 +164,10 @@ def test_a_bit_of_a_chunk_of_zarr_without_checksum_is_seen(tmp_path: Path) -> No
     screen = index(tmp_path / "wells.csv", layout="table", pages="file", channels=["dna"], probe=probe_image)
     chunk = next(path for path in (tmp_path / "B02" / "c").rglob("*") if path.is_file())
     blob = bytearray(chunk.read_bytes())
-    written = chunk.stat().st_mtime
+    modified = chunk.stat().st_mtime
     blob[100] ^= 4
     chunk.write_bytes(bytes(blob))
-    os.utime(chunk, (written, written))
+    os.utime(chunk, (modified, modified))
     reader = VerifiedReader(screen)
     assert np.array_equal(reader.read(0)[0], plane(1))
     with pytest.raises(ImageError, match="but other ones"):

@@ -62,16 +62,16 @@ def test_sixteen_bits_and_eight_bits_look_the_same() -> None:
     rng = np.random.default_rng(0)
     eight = rng.integers(0, 256, (2, 20, 20)).astype(np.uint8)
     sixteen = eight.astype(np.uint16) * 257
-    seen = [stretch(image, contrast_limits([image])) for image in (eight, sixteen)]
-    np.testing.assert_allclose(seen[0], seen[1], atol=1e-6)
+    stretches = [stretch(image, contrast_limits([image])) for image in (eight, sixteen)]
+    np.testing.assert_allclose(stretches[0], stretches[1], atol=1e-6)
 
 
 def test_the_exposure_leaves_the_given_share_below_full_brightness() -> None:
     channels = np.linspace(0, 1, 10_000).reshape(1, 100, 100).repeat(2, axis=0)
-    same = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
-    gain = exposure(channels, same, share=0.9)
+    white = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    gain = exposure(channels, white, share=0.9)
     assert gain == pytest.approx(1 / 1.8, rel=1e-3)
-    assert (composite(channels, same, gain=gain)[..., 0] < 255).mean() == pytest.approx(0.9, abs=0.005)
+    assert (composite(channels, white, gain=gain)[..., 0] < 255).mean() == pytest.approx(0.9, abs=0.005)
 
 
 def test_a_dim_merge_is_not_brightened_and_a_black_one_divides_by_nothing() -> None:
@@ -84,9 +84,9 @@ def test_the_overlay_changes_nothing_where_the_map_is_zero() -> None:
     activation_map = np.zeros((8, 8))
     activation_map[2, 3] = 1
     rendered = overlay(picture, activation_map)
-    changed = (rendered != picture).any(axis=2)
-    assert changed.sum() == 1
-    assert changed[2, 3]
+    differs = (rendered != picture).any(axis=2)
+    assert differs.sum() == 1
+    assert differs[2, 3]
 
 
 def test_the_overlay_mixes_by_value_times_strength() -> None:
@@ -104,9 +104,9 @@ def test_the_overlay_mixes_by_value_times_strength() -> None:
     ],
 )
 def test_a_map_that_does_not_belong_is_refused(activation_map: np.ndarray, message: str) -> None:
-    with pytest.raises(ImageError) as refused:
+    with pytest.raises(ImageError) as error:
         overlay(np.zeros((4, 4, 3), np.uint8), activation_map)
-    assert message in str(refused.value)
+    assert message in str(error.value)
 
 
 def test_the_color_bar_is_the_overlay_from_zero_to_one() -> None:
@@ -120,9 +120,9 @@ def test_grey_is_the_mean_of_the_channels() -> None:
     assert grey(np.array([[[0.0, 1.0]], [[1.0, 1.0]]])).tolist() == [[[128] * 3, [255] * 3]]
 
 
-@pytest.mark.parametrize(("side", "shown"), [(68, 204), (64, 256), (128, 256), (200, 200), (512, 512)])
-def test_small_pictures_are_enlarged_by_whole_numbers(side: int, shown: int) -> None:
-    assert enlarge(np.zeros((side, side, 3), np.uint8)).shape == (shown, shown, 3)
+@pytest.mark.parametrize(("side", "size"), [(68, 204), (64, 256), (128, 256), (200, 200), (512, 512)])
+def test_small_pictures_are_enlarged_by_whole_numbers(side: int, size: int) -> None:
+    assert enlarge(np.zeros((side, side, 3), np.uint8)).shape == (size, size, 3)
 
 
 def test_enlarging_repeats_pixels_and_invents_none() -> None:
@@ -138,9 +138,9 @@ def test_large_pictures_are_averaged_over_whole_blocks() -> None:
 
 def test_a_lone_channel_is_white_and_missing_colors_differ() -> None:
     assert channel_colors([Channel(name="x", color="#123456")]).tolist() == [[1, 1, 1]]
-    named = channel_colors([Channel(name="a", color="#FF0000"), Channel(name="b"), Channel(name="c")])
-    assert named[0].tolist() == [1, 0, 0]
-    assert len({tuple(color) for color in named.tolist()}) == 3
+    colors = channel_colors([Channel(name="a", color="#FF0000"), Channel(name="b"), Channel(name="c")])
+    assert colors[0].tolist() == [1, 0, 0]
+    assert len({tuple(color) for color in colors.tolist()}) == 3
 
 
 def test_contrast_without_images_is_refused() -> None:

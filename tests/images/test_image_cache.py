@@ -1,4 +1,4 @@
-"""What the cache of images holds: its budget, and how often a site is decoded."""
+"""The image cache: its memory limit, and how often a site is decoded."""
 
 import threading
 from pathlib import Path
@@ -14,37 +14,37 @@ IMAGE = 2 * 24 * 24  # bytes of one image of the tiny screen
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch, *, until: threading.Barrier | None = None) -> list[str]:
-    """Note the first file of every image that is decoded; threads that decode meet at the barrier."""
-    reads: list[str] = []
+    """Record the first file of every decoded image; decoding threads meet at the barrier."""
+    names: list[str] = []
     real = cache.read_image
 
-    def read(paths: list[Path], pages: list[int | None]) -> np.ndarray:
-        reads.append(paths[0].name)
+    def counting_read(paths: list[Path], pages: list[int | None]) -> np.ndarray:
+        names.append(paths[0].name)
         if until is not None:
             until.wait(5)
         return real(paths, pages)
 
-    monkeypatch.setattr(cache, "read_image", read)
-    return reads
+    monkeypatch.setattr(cache, "read_image", counting_read)
+    return names
 
 
 def test_the_padding_of_the_last_batch_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ImageCache(tiny_screen(tmp_path), memory=0)
-    reads = count_reads(monkeypatch)
-    last = [(chosen, raw.copy()) for chosen, raw in raw_batches(store, [0, 1, 2, 3, 4], batch_size=4)][-1]
+    names = count_reads(monkeypatch)
+    last = [(batch_rows, raw.copy()) for batch_rows, raw in raw_batches(store, [0, 1, 2, 3, 4], batch_size=4)][-1]
     assert last[0] == [4]
     np.testing.assert_array_equal(last[1], np.stack([store.image(4)] * 4))
-    assert sorted(reads) == [f"E1_{k}_0.png" for k in (0, 1, 2, 3, 4, 4)]  # the last was asked for by this test
+    assert sorted(names) == [f"E1_{k}_0.png" for k in (0, 1, 2, 3, 4, 4)]  # row 4 twice: this test reads it again
     store.close()
 
 
 def test_the_padding_is_standardised_as_the_site_it_repeats(tmp_path: Path) -> None:
     store = ImageCache(tiny_screen(tmp_path), memory=0)
     rows, statistics = fit_normalization(store, [0, 1, 2, 3, 4])
-    *_, (chosen, ready) = normalized_batches(store, rows, statistics, batch_size=4)
-    assert chosen == [4]
-    assert np.isfinite(ready).all()
-    np.testing.assert_array_equal(ready, np.stack([ready[0]] * 4))
+    *_, (batch_rows, normalized) = normalized_batches(store, rows, statistics, batch_size=4)
+    assert batch_rows == [4]
+    assert np.isfinite(normalized).all()
+    np.testing.assert_array_equal(normalized, np.stack([normalized[0]] * 4))
     store.close()
 
 
@@ -56,31 +56,31 @@ def test_the_budget_is_restored_after_memory_ran_out(tmp_path: Path, monkeypatch
     def short(*args: object) -> np.ndarray:
         raise MemoryError
 
-    with monkeypatch.context() as patched:
-        patched.setattr(cache, "read_image", short)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "read_image", short)
         with pytest.raises(OutOfMemoryError):
             store.image(3)
     assert store.cached_bytes == 0
     store.images([3, 4, 5])
     assert store.cached_bytes == 3 * IMAGE
-    reads = count_reads(monkeypatch)
+    names = count_reads(monkeypatch)
     store.images([3, 4, 5])
-    assert reads == []
+    assert names == []
     store.close()
 
 
 def test_a_row_decoded_by_two_threads_at_once_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ImageCache(tiny_screen(tmp_path), memory=3 * IMAGE)
-    reads = count_reads(monkeypatch, until=threading.Barrier(2))
+    names = count_reads(monkeypatch, until=threading.Barrier(2))
     first, second = store.images([0, 0])
-    assert reads == ["E1_0_0.png", "E1_0_0.png"]
+    assert names == ["E1_0_0.png", "E1_0_0.png"]
     assert first is second
     store.images([1, 2])
     assert store.cached_bytes == 3 * IMAGE
-    reads.clear()
+    names.clear()
     for row in (0, 1, 2):
         store.image(row)
-    assert reads == []
+    assert names == []
     store.close()
 
 
@@ -101,15 +101,15 @@ def test_released_images_give_their_memory_back_and_keep_their_statistics(
 ) -> None:
     store = ImageCache(tiny_screen(tmp_path), memory=2 * IMAGE)
     (tmp_path / "plates/images/E1_1_0.png").unlink()
-    read = store.readable_images([0, 1, 2, 3])
-    assert [row for row, _ in read] == [0, 2, 3]
+    images = store.readable_images([0, 1, 2, 3])
+    assert [row for row, _ in images] == [0, 2, 3]
     assert "E1_1_0.png" in store.reasons[1]
     assert store.cached_bytes == 2 * IMAGE
     store.release([0, 1, 2, 3])
     assert store.cached_bytes == 0
     assert np.isfinite(store.statistics[[0, 2, 3]]).all()
-    reads = count_reads(monkeypatch)
-    np.testing.assert_array_equal(store.readable_images([1, 3])[0][1], read[2][1])
-    assert reads == ["E1_3_0.png"]  # an unreadable row is not tried again
+    names = count_reads(monkeypatch)
+    np.testing.assert_array_equal(store.readable_images([1, 3])[0][1], images[2][1])
+    assert names == ["E1_3_0.png"]  # an unreadable row is not tried again
     assert store.cached_bytes == IMAGE
     store.close()

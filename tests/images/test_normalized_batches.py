@@ -16,19 +16,19 @@ def test_every_batch_has_one_size_and_the_last_is_filled_with_its_last_site(
     store = ImageCache(tiny_screen(tmp_path), Preprocessing(), workers=workers)
     rows, statistics = fit_normalization(store, [5, 2, 0, 7, 3, 6])
     assert rows == [5, 2, 0, 7, 3, 6]
-    seen = []
-    for chosen, ready in normalized_batches(store, rows, statistics, batch_size=4, view=view):
-        assert ready.shape[0] == 4
-        assert ready.dtype == np.float32
-        seen.append((chosen, ready.copy()))
-    assert [chosen for chosen, _ in seen] == [[5, 2, 0, 7], [3, 6]]
+    batches = []
+    for batch_rows, normalized in normalized_batches(store, rows, statistics, batch_size=4, view=view):
+        assert normalized.shape[0] == 4
+        assert normalized.dtype == np.float32
+        batches.append((batch_rows, normalized.copy()))
+    assert [batch_rows for batch_rows, _ in batches] == [[5, 2, 0, 7], [3, 6]]
     padded = [*rows, 6, 6]
     raw = np.stack([store.image(row) for row in padded])
-    turned = np.empty_like(raw)
-    for image, out in zip(raw, turned, strict=True):
+    rotation = np.empty_like(raw)
+    for image, out in zip(raw, rotation, strict=True):
         augment(image, Augmentation(view), out=out)
-    expected = standardize(turned, statistics[padded], out=np.empty(raw.shape, np.float32))
-    np.testing.assert_array_equal(np.concatenate([ready for _, ready in seen]), expected)
+    expected = standardize(rotation, statistics[padded], out=np.empty(raw.shape, np.float32))
+    np.testing.assert_array_equal(np.concatenate([normalized for _, normalized in batches]), expected)
     store.close()
 
 

@@ -1,4 +1,4 @@
-"""Loops that are compiled serve also where nothing can be kept on disk for the next start."""
+"""Compiled loops work even where the compiler cannot write its cache to disk."""
 
 import os
 import subprocess

@@ -34,9 +34,9 @@ def test_statistics_are_the_same_to_the_last_bit_in_loops_and_in_arrays(
     for pixels in (0, 10**12):
         monkeypatch.setattr("distangle.images.jit_threshold.JIT_THRESHOLD", JitThreshold(pixels))
         assert (pixel_kernels() is None) == (pixels > 0)
-        turned = [channel_statistics(image.transpose(0, 2, 1), transform=transform) for image in images]
+        rotation = [channel_statistics(image.transpose(0, 2, 1), transform=transform) for image in images]
         statistics.append([channel_statistics(image, transform=transform) for image in images])
-        np.testing.assert_array_equal(statistics[-1], turned)
+        np.testing.assert_array_equal(statistics[-1], rotation)
     np.testing.assert_array_equal(statistics[0], statistics[1])
     pixels_of = images.astype(float) if transform == "none" else np.sqrt(images.astype(float))
     np.testing.assert_array_equal(np.array(statistics[0])[:, 0], pixels_of.mean((2, 3)).astype(np.float32))
@@ -66,10 +66,10 @@ def test_standardised_images_have_mean_zero_and_spread_one_and_a_constant_channe
     images = np.random.default_rng(2).integers(0, 255, (2, 2, 16, 16)).astype(np.uint8)
     images[1, 1] = 7
     statistics = np.stack([channel_statistics(image) for image in images])
-    ready = standardize(images, statistics, out=np.empty(images.shape, np.float32))
-    np.testing.assert_allclose(ready[0].mean((1, 2)), 0, atol=1e-5)
-    np.testing.assert_allclose(ready[0].std((1, 2)), 1, atol=1e-5)
-    assert np.array_equal(ready[1, 1], np.zeros((16, 16)))
+    normalized = standardize(images, statistics, out=np.empty(images.shape, np.float32))
+    np.testing.assert_allclose(normalized[0].mean((1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(normalized[0].std((1, 2)), 1, atol=1e-5)
+    assert np.array_equal(normalized[1, 1], np.zeros((16, 16)))
 
 
 def test_only_the_region_is_written() -> None:
@@ -126,9 +126,9 @@ def test_a_plate_that_is_not_needed_needs_no_control() -> None:
 
 
 def test_an_unread_site_is_left_out_of_its_plate() -> None:
-    measured = MEASURED.copy()
-    measured[1] = np.nan
-    assert statistics_by_site(screen_of(TABLE), measured, by="plate")[0, 0, 0] == 1
+    rows = MEASURED.copy()
+    rows[1] = np.nan
+    assert statistics_by_site(screen_of(TABLE), rows, by="plate")[0, 0, 0] == 1
 
 
 def test_binning_is_the_mean_and_cuts_what_is_left_over() -> None:

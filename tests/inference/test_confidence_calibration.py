@@ -10,7 +10,7 @@ from distangle.errors import ProfileError
 from distangle.inference.calibration import fit_temperature, reliability, top_k_accuracy
 
 
-def planted(temperature: float, *, n_rows: int = 20_000, n_classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
+def planted_logits(temperature: float, *, n_rows: int = 20_000, n_classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
     """Labels drawn from softmax(logits / temperature)."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (n_rows, n_classes)) * temperature
@@ -21,7 +21,7 @@ def planted(temperature: float, *, n_rows: int = 20_000, n_classes: int = 6) -> 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0, 3.0, 40.0])
 def test_a_planted_temperature_is_found(temperature: float) -> None:
-    logits, labels = planted(temperature)
+    logits, labels = planted_logits(temperature)
     assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.03)
     assert fit_temperature(logits.astype(np.float32), labels) == pytest.approx(temperature, rel=0.03)
 
@@ -33,7 +33,7 @@ def test_two_classes_have_the_temperature_of_the_log_odds() -> None:
 
 
 def test_no_other_temperature_fits_better() -> None:
-    logits, labels = planted(2.0, n_rows=300)
+    logits, labels = planted_logits(2.0, n_rows=300)
 
     def loss(temperature: float) -> float:
         rows = softmax(logits / temperature, axis=1)
@@ -46,7 +46,7 @@ def test_no_other_temperature_fits_better() -> None:
 
 
 def test_the_temperature_lowers_the_calibration_error() -> None:
-    logits, labels = planted(3.0)
+    logits, labels = planted_logits(3.0)
     before = reliability(softmax(logits, axis=1), labels).ece
     after = reliability(softmax(logits / fit_temperature(logits, labels), axis=1), labels).ece
     assert before > 0.15
@@ -71,17 +71,17 @@ def test_bins_and_error_are_those_of_a_loop(n_bins: int) -> None:
     result = reliability(probabilities, labels, n_bins=n_bins)
     error = 0.0
     for k, row in result.table.iterrows():
-        inside = [
+        rows_of_bin = [
             (max(p), list(p).index(max(p)) == label)
             for p, label in zip(probabilities.tolist(), labels, strict=True)
             if k / n_bins < max(p) <= (k + 1) / n_bins
         ]
-        assert (row["low"], row["high"], row["n_rows"]) == (k / n_bins, (k + 1) / n_bins, len(inside))
-        if inside:
-            confidence = sum(p for p, _ in inside) / len(inside)
-            accuracy = sum(hit for _, hit in inside) / len(inside)
+        assert (row["low"], row["high"], row["n_rows"]) == (k / n_bins, (k + 1) / n_bins, len(rows_of_bin))
+        if rows_of_bin:
+            confidence = sum(p for p, _ in rows_of_bin) / len(rows_of_bin)
+            accuracy = sum(hit for _, hit in rows_of_bin) / len(rows_of_bin)
             assert (row["confidence"], row["accuracy"]) == pytest.approx((confidence, accuracy))
-            error += len(inside) / 200 * abs(confidence - accuracy)
+            error += len(rows_of_bin) / 200 * abs(confidence - accuracy)
         else:
             assert row[["confidence", "accuracy"]].isna().all()
     assert result.ece == pytest.approx(error)

@@ -1,4 +1,4 @@
-"""Temperatures fitted on other groups: hand-made logits, planted temperatures, and labels that must have no part."""
+"""Temperatures fitted on other groups: hand-made logits, planted temperatures, and labels that must not be used."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def wells(groups: list[str], labels: np.ndarray, logits: np.ndarray, *, fold: st
     )  # fmt: skip
 
 
-def planted(n: int, temperature: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def planted_logits(n: int, temperature: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels drawn from softmax(logits / temperature)."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (n, 3)) * temperature
@@ -37,8 +37,8 @@ def planted(n: int, temperature: float, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 def two_groups() -> tuple[list[str], np.ndarray, np.ndarray]:
-    """E1 is overconfident by 4, E2 is right."""
-    (one, of_one), (two, of_two) = planted(1500, 4.0, 0), planted(1500, 1.0, 1)
+    """Return logits of E1, overconfident by a factor of 4, and of E2, well calibrated."""
+    (one, of_one), (two, of_two) = planted_logits(1500, 4.0, 0), planted_logits(1500, 1.0, 1)
     return ["E1"] * 1500 + ["E2"] * 1500, np.concatenate([of_one, of_two]), np.concatenate([one, two])
 
 
@@ -69,8 +69,8 @@ def test_labels_of_a_group_have_no_part_in_its_confidences() -> None:
 
 
 def test_a_common_temperature_brings_the_error_down() -> None:
-    parts = [planted(800, 3.0, seed) for seed in range(3)]
-    labels, logits = np.concatenate([one[1] for one in parts]), np.concatenate([one[0] for one in parts])
+    parts = [planted_logits(800, 3.0, seed) for seed in range(3)]
+    labels, logits = np.concatenate([part[1] for part in parts]), np.concatenate([part[0] for part in parts])
     calibration, _ = cross_fit(wells([f"E{k}" for k in range(3) for _ in range(800)], labels, logits), set(NAMES))
     assert calibration.ece_before is not None
     assert calibration.ece_after is not None
@@ -94,10 +94,10 @@ def test_the_curve_before_is_counted_by_hand() -> None:
 
 def test_unlabeled_wells_are_calibrated_and_training_wells_are_not() -> None:
     groups, labels, logits = two_groups()
-    found = wells([*groups, "E3", "E3"], np.append(labels, [0, 0]), np.vstack([logits, logits[:2]]))
-    found.table.loc[3000, ["perturbation", "Metadata_Fold"]] = ["", "aside"]
-    found.table.loc[3001, "Metadata_Fold"] = "train"
-    calibration, confidence = cross_fit(found, set(NAMES))
+    predictions = wells([*groups, "E3", "E3"], np.append(labels, [0, 0]), np.vstack([logits, logits[:2]]))
+    predictions.table.loc[3000, ["perturbation", "Metadata_Fold"]] = ["", "aside"]
+    predictions.table.loc[3001, "Metadata_Fold"] = "train"
+    calibration, confidence = cross_fit(predictions, set(NAMES))
     assert set(calibration.temperatures) == {"E1", "E2"}
     assert np.isfinite(confidence[:3001]).all()
     assert np.isnan(confidence[3001])
@@ -112,8 +112,8 @@ def test_one_group_has_no_temperature_but_a_reason() -> None:
     )
     assert (calibration.ece_before, calibration.before, dict(calibration.temperatures)) == (None, (), {})
     assert np.isnan(confidence).all()
-    nothing, _ = cross_fit(wells(["E1"] * 3000, labels, logits, fold="train"), set(NAMES))
-    assert nothing.reason.startswith("No temperature: no held-out well is scored")
+    empty_fit, _ = cross_fit(wells(["E1"] * 3000, labels, logits, fold="train"), set(NAMES))
+    assert empty_fit.reason.startswith("No temperature: no held-out well is scored")
 
 
 def test_a_network_without_an_error_has_no_temperature() -> None:

@@ -36,7 +36,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 
 def run_with(root: Path, preprocessing: Preprocessing = PIXELS, *, norms: Any = "running", **changes: Any) -> Path:
-    """Write a run that has only its final weights; the buffers have other values than at first."""
+    """Write a run with final weights only; its buffers differ from their initial values."""
     config = ModelConfig(
         backbone="resnet_small", n_channels=2, n_perturbations=len(CLASSES), embedding_size=8, **changes
     )
@@ -73,22 +73,22 @@ def rows_of(screen: Screen, experiment: str, role: str = "") -> list[int]:
     return np.flatnonzero((sites["experiment"] == experiment) & sites["role"].str.startswith(role)).tolist()
 
 
-def expected(run: Path, screen: Screen, rows: list[int], *, views: int = 1) -> np.ndarray:
+def expected_embedding(run: Path, screen: Screen, rows: list[int], *, views: int = 1) -> np.ndarray:
     """Predict the screen as a run does."""
     model, card = load_model(run / "checkpoints" / "model.safetensors")
     store = ImageCache(screen, card.preprocessing)
-    everything = list(range(len(screen.sites)))
-    _, statistics = fit_normalization(store, everything)
+    all_rows = list(range(len(screen.sites)))
+    _, statistics = fit_normalization(store, all_rows)
     norms = collect_plate_statistics(
-        model, store, everything, statistics, choice=card.batch_norm, cell_types=lambda rows: None
+        model, store, all_rows, statistics, choice=card.batch_norm, cell_types=lambda rows: None
     )
     options = PredictionOptions(views=(views,), norms=norms)
     return predict_by_views(model, card, store, options)[0].embedding[rows]
 
 
-def difference(found: np.ndarray, wanted: np.ndarray) -> float:
+def difference(result: np.ndarray, reference: np.ndarray) -> float:
     """Return the largest difference as a share of the largest value."""
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    return float(np.abs(result - reference).max() / np.abs(reference).max())
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ def test_embeddings_are_those_of_the_prediction(
     run = run_with(tmp_path, preprocessing)
     rows = [3, 0, 11, 20]
     embedder = Embedder(run, views=views).fit(pixels_of(screen, rows[:1]))
-    found = embedder.transform(pixels_of(screen, rows))
-    np.testing.assert_array_equal(found, expected(run, screen, rows, views=views))
-    assert found.dtype == np.float32
-    assert found.std(axis=0).min() > 1e-3  # the images differ
+    result = embedder.transform(pixels_of(screen, rows))
+    np.testing.assert_array_equal(result, expected_embedding(run, screen, rows, views=views))
+    assert result.dtype == np.float32
+    assert result.std(axis=0).min() > 1e-3  # the images differ
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_the_images_of_fit_are_the_group(
     run = run_with(tmp_path, Preprocessing(standardize=standardize), norms=norms)
     rows = rows_of(screen, "E2")
     embedder = Embedder(run).fit(pixels_of(screen, rows_of(screen, "E2", role)))
-    wanted = expected(run, screen, rows)
-    assert difference(embedder.transform(pixels_of(screen, rows)), wanted) < 1e-5
+    reference = expected_embedding(run, screen, rows)
+    assert difference(embedder.transform(pixels_of(screen, rows)), reference) < 1e-5
     other = Embedder(run).fit(pixels_of(screen, rows_of(screen, "E2", "treatment")))
-    assert difference(other.transform(pixels_of(screen, rows)), wanted) > 1e-3
+    assert difference(other.transform(pixels_of(screen, rows)), reference) > 1e-3
 
 
 @pytest.mark.parametrize("method", ["center", "standardize"])
@@ -136,24 +136,24 @@ def test_controls_correct_the_other_wells_as_in_the_prediction(tmp_path: Path, s
     run = run_with(tmp_path, correction=Correction(method=method), freeze_backbone=True)
     treatments = rows_of(screen, "E2", "treatment")
     embedder = Embedder(run).fit(pixels_of(screen, rows_of(screen, "E2", "negative")))
-    wanted = expected(run, screen, treatments)
-    assert difference(embedder.transform(pixels_of(screen, treatments)), wanted) < 1e-5
+    reference = expected_embedding(run, screen, treatments)
+    assert difference(embedder.transform(pixels_of(screen, treatments)), reference) < 1e-5
     other = Embedder(run).fit(pixels_of(screen, treatments))
-    assert difference(other.transform(pixels_of(screen, treatments)), wanted) > 1e-3
+    assert difference(other.transform(pixels_of(screen, treatments)), reference) > 1e-3
 
 
 def test_embeddings_in_bf16_point_the_same_way(tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distangle.model.cpu_inference.multiplies_bf16", lambda device: True)
     run, images = run_with(tmp_path), pixels_of(screen, rows_of(screen, "E2"))
-    wanted = Embedder(run).fit(images).transform(images)
+    reference = Embedder(run).fit(images).transform(images)
     embedder = Embedder(run, precision="bf16", batch_size=5).fit(images)
-    found = embedder.transform(images)
+    result = embedder.transform(images)
     assert embedder.precision_ == "bf16"
-    assert found.dtype == np.float32
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-    assert ((found * wanted).sum(axis=1) / lengths).min() > 0.999
-    assert difference(found, wanted) > 1e-6
-    np.testing.assert_array_equal(np.concatenate([embedder.transform(images[k : k + 1]) for k in range(5)]), found[:5])
+    assert result.dtype == np.float32
+    lengths = np.linalg.norm(result, axis=1) * np.linalg.norm(reference, axis=1)
+    assert ((result * reference).sum(axis=1) / lengths).min() > 0.999
+    assert difference(result, reference) > 1e-6
+    np.testing.assert_array_equal(np.concatenate([embedder.transform(images[k : k + 1]) for k in range(5)]), result[:5])
 
 
 def test_a_processor_without_bf16_gives_the_embeddings_of_fp32(
@@ -169,8 +169,10 @@ def test_a_processor_without_bf16_gives_the_embeddings_of_fp32(
 def test_an_embedding_does_not_depend_on_the_batch(tmp_path: Path, screen: Screen) -> None:
     images = pixels_of(screen, [0, 1, 2, 3, 4])
     embedder = Embedder(run_with(tmp_path), batch_size=2).fit(images)
-    whole = embedder.transform(images)
-    np.testing.assert_array_equal(np.concatenate([embedder.transform(images[k : k + 1]) for k in range(5)]), whole)
+    all_at_once = embedder.transform(images)
+    np.testing.assert_array_equal(
+        np.concatenate([embedder.transform(images[k : k + 1]) for k in range(5)]), all_at_once
+    )
 
 
 def test_the_cell_type_is_an_input(tmp_path: Path, screen: Screen) -> None:
@@ -193,7 +195,7 @@ def test_it_is_an_estimator_of_scikit_learn(tmp_path: Path, screen: Screen) -> N
         embedder.transform(images)
     with pytest.raises(NotFittedError):
         embedder.get_feature_names_out()
-    found = embedder.fit_transform(images)
+    result = embedder.fit_transform(images)
     copy = clone(embedder)
     assert copy.get_params() == embedder.get_params()
     assert not hasattr(copy, "model_")
@@ -202,7 +204,7 @@ def test_it_is_an_estimator_of_scikit_learn(tmp_path: Path, screen: Screen) -> N
     frame = embedder.set_output(transform="pandas").transform(images)
     assert list(frame) == list(embedder.get_feature_names_out())
     pipeline = make_pipeline(Embedder(run, batch_size=4), PCA(2, random_state=0))
-    np.testing.assert_allclose(pipeline.fit_transform(images), PCA(2, random_state=0).fit_transform(found), atol=1e-6)
+    np.testing.assert_allclose(pipeline.fit_transform(images), PCA(2, random_state=0).fit_transform(result), atol=1e-6)
     assert list(pipeline.get_feature_names_out()) == ["pca0", "pca1"]
     assert "Embedder" in repr(pipeline)
     assert "Embedder" in pipeline._repr_html_()

@@ -35,19 +35,19 @@ def test_the_logits_of_a_site_are_those_of_the_network_that_had_not_seen_it(fold
     """Each fold is predicted here at once, as one array."""
     run, screen = RunFolder.open(folder / "run"), read_screen(folder / "screen")
     for views in (1, 8):
-        stored = Predictions.read(folder / "whole", level="site", views=views)
-        number = stored.table["Metadata_Cross_Validation"].to_numpy()
+        site_predictions = Predictions.read(folder / "whole", level="site", views=views)
+        number = site_predictions.table["Metadata_Cross_Validation"].to_numpy()
         assert sorted(set(number)) == [1, 2, 3]
         for held_out in out_of_fold_module.open_folds(
             run, screen, folder / "none", open_model=open_model, site_folds=site_folds
         ):
             model, card = open_model(held_out.run)
-            at_once = predict_by_views(
+            one_pass = predict_by_views(
                 model, card, held_out.predictor.store, out_of_fold_module.PredictionOptions(views=(views,))
             )[0]
             rows = np.flatnonzero(number == held_out.number)
             np.testing.assert_array_equal(rows, held_out.rows)
-            np.testing.assert_allclose(stored.logits[rows], at_once.logits[rows], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(site_predictions.logits[rows], one_pass.logits[rows], rtol=1e-5, atol=1e-6)
     assert not (folder / "none").exists()
 
 
@@ -58,13 +58,13 @@ def test_a_stop_in_the_second_fold_goes_on_from_there_with_large_arrays_on_disk(
     monkeypatch.setattr(prediction_parts, "MAX_MEMORY", 0)
     predict, calls, messages = parts_module.PartPredictor.predict, [], []
 
-    def counted(self: object, rows: np.ndarray, **words: object) -> object:
+    def count_rows(self: object, rows: np.ndarray, **options: object) -> object:
         calls.append(rows.tolist())
         if stop_at == len(calls):
             raise KeyboardInterrupt
-        return predict(self, rows, **words)  # type: ignore[arg-type]
+        return predict(self, rows, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(parts_module.PartPredictor, "predict", counted)
+    monkeypatch.setattr(parts_module.PartPredictor, "predict", count_rows)
     stop_at = 3  # the whole screen, the first fold, the second
     with pytest.raises(KeyboardInterrupt):
         predict_run(run, screen, out=out, say=messages.append)
@@ -72,10 +72,10 @@ def test_a_stop_in_the_second_fold_goes_on_from_there_with_large_arrays_on_disk(
         f"stopped: 0 of 1 parts of the prediction are in {out / 'parts/fold-2'}. The same command goes on from there."
     ]
     part = out / "parts/fold-1/part-00001-of-00001.safetensors"
-    written, stop_at = part.stat().st_mtime_ns, 0
+    modified, stop_at = part.stat().st_mtime_ns, 0
     calls.clear()
     predict_share(run, screen, Share(number=1, total=1), out=out, say=messages.append)
-    assert part.stat().st_mtime_ns == written
+    assert part.stat().st_mtime_ns == modified
     assert len(calls) == 3, "the whole screen and two folds"
     calls.clear()
     predict_run(run, screen, out=out)

@@ -20,7 +20,7 @@ from distangle.results import Predictions, RunFolder
 from distangle.screen import Screen, read_screen
 from distangle.screen.plate_groups import statistics_groups
 from tests_support import screen_of
-from tiny_run import fingerprints, go_on, stop_at_save, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, stop_at_save, tiny_screen, tiny_start
 
 PURE = (
     "batches.pure=plate",
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     tiny_start(screen, root / "runs/fresh", *PURE, "checkpointing.every_steps=1")
     run = RunFolder(Path(shutil.copytree(root / "runs/fresh", root / "runs/a")))
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     return root
 
@@ -60,41 +60,45 @@ def test_prediction_is_what_the_network_in_training_mode_says_of_the_plate_as_on
     model.neck.dropout.eval()
     with torch.no_grad():
         expected = model(torch.from_numpy(standardized.astype(np.float32))).logits.numpy()
-    found = Predictions.read(run.predictions, level="site")
-    np.testing.assert_allclose(found.logits[rows], expected, atol=1e-3)
+    site_predictions = Predictions.read(run.predictions, level="site")
+    np.testing.assert_allclose(site_predictions.logits[rows], expected, atol=1e-3)
 
 
 def test_one_image_of_a_known_plate_is_predicted_alone_as_with_its_plate(folder: Path, tmp_path: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
-    together = Predictions.read(run.predictions, level="site")
+    plate_predictions = Predictions.read(run.predictions, level="site")
     for row in (0, 9, 23):
         messages: list[str] = []
         predict_run(run, part_of(screen, [row]), out=tmp_path / str(row), say=messages.append)
-        alone = Predictions.read(tmp_path / str(row), level="site")
-        np.testing.assert_array_equal(alone.logits[0], together.logits[row])
+        single_predictions = Predictions.read(tmp_path / str(row), level="site")
+        np.testing.assert_array_equal(single_predictions.logits[0], plate_predictions.logits[row])
         plate = f"{screen.sites['experiment'].iloc[row]} 1"
         assert messages == [f"norms: a has stored the batch-norm statistics of 1 plate(s) ({plate})."]
 
 
 def test_a_prediction_does_not_depend_on_order_or_on_other_plates(folder: Path, tmp_path: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
-    whole = Predictions.read(run.predictions, level="site")
+    whole_predictions = Predictions.read(run.predictions, level="site")
     fresh = RunFolder(Path(shutil.copytree(run.root, tmp_path / "run")))
     PlateBatchNorm.remove(fresh.checkpoints)
     rows = [*range(23, 15, -1), *range(8)]  # E3 backwards, then E1
     predict_run(fresh, part_of(screen, rows), out=tmp_path / "out")
-    np.testing.assert_array_equal(Predictions.read(tmp_path / "out", level="site").logits, whole.logits[rows])
+    np.testing.assert_array_equal(
+        Predictions.read(tmp_path / "out", level="site").logits, whole_predictions.logits[rows]
+    )
 
 
 def test_the_statistics_are_kept_with_the_run_and_in_its_manifest(folder: Path) -> None:
     run = RunFolder.open(folder / "runs/a")
     files = json.loads(run.manifest.read_text())["files"]
     assert {"checkpoints/norm_statistics.safetensors", "checkpoints/norm_statistics.json"} <= set(files)
-    stored = load_statistics(run)
-    assert stored is not None
-    assert stored.index_of_plate == {("E1", "1"): 0, ("E2", "1"): 1, ("E3", "1"): 2}
-    assert stored.descriptions == tuple(f"plate {name} 1, 8 sites" for name in ("E1", "E2", "E3"))
-    assert len(stored.statistics[0]) == 2 * 25  # mean and variance of 22 norms of the backbone and 3 of the neck
+    plate_statistics = load_statistics(run)
+    assert plate_statistics is not None
+    assert plate_statistics.index_of_plate == {("E1", "1"): 0, ("E2", "1"): 1, ("E3", "1"): 2}
+    assert plate_statistics.descriptions == tuple(f"plate {name} 1, 8 sites" for name in ("E1", "E2", "E3"))
+    assert (
+        len(plate_statistics.statistics[0]) == 2 * 25
+    )  # mean and variance of 22 norms of the backbone and 3 of the neck
 
 
 def test_scores_say_that_images_of_the_test_plates_were_used(folder: Path, tmp_path: Path) -> None:
@@ -121,26 +125,26 @@ def test_a_run_predicted_anew_without_plate_statistics_keeps_none(folder: Path, 
 def test_an_explanation_uses_the_statistics_of_the_prediction(folder: Path) -> None:
     screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
     settings = ExplainSettings(sites_at_once=3, n_null_maps=5, n_draws=5)
-    found = explain_run(
+    explanation = explain_run(
         run, screen, selection=SiteSelection(n_sites=8), settings=settings, options=AnalysisOptions(parts=())
     )
-    predicted = Predictions.read(run.predictions, level="site")
-    wells = predicted.table["Metadata_Well"].tolist()
-    held_out = predicted.table["Metadata_Fold"] == "held_out"
-    confidence = dict(zip(np.array(wells)[held_out], predicted.table["confidence"][held_out], strict=True))
-    expected = [confidence[well] for well in found.table["Metadata_Well"]]
-    np.testing.assert_allclose(found.table["probability"], expected, atol=1e-5)
+    site_predictions = Predictions.read(run.predictions, level="site")
+    wells = site_predictions.table["Metadata_Well"].tolist()
+    held_out = site_predictions.table["Metadata_Fold"] == "held_out"
+    confidence = dict(zip(np.array(wells)[held_out], site_predictions.table["confidence"][held_out], strict=True))
+    expected = [confidence[well] for well in explanation.table["Metadata_Well"]]
+    np.testing.assert_allclose(explanation.table["probability"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [2, 5])
 def test_pure_batches_and_plate_norms_resume_byte_for_byte(folder: Path, n: int) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/stopped {n}")))
     stop_at_save(run, n)
-    go_on(run)
+    finish_run(run)
     predict_run(run, read_screen(folder / "screen"))
-    found, expected = fingerprints(run.root), fingerprints(folder / "runs/a")
+    result, expected = fingerprints(run.root), fingerprints(folder / "runs/a")
     expected = {name: expected[name] for name in expected if not name.startswith("explanations")}
-    assert found == expected
+    assert result == expected
 
 
 def test_the_curve_of_a_training_uses_the_statistics_that_prediction_uses(folder: Path) -> None:
@@ -154,11 +158,11 @@ def test_the_curve_of_a_training_uses_the_statistics_that_prediction_uses(folder
 def test_damaged_statistics_and_those_of_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:
     run = RunFolder(Path(shutil.copytree(folder / "runs/a", tmp_path / "run")))
     path = run.checkpoints / "norm_statistics.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(WeightsError, match=r"norm_statistics.safetensors is damaged: its SHA-256 differs from that"):
         load_statistics(run)
-    path.write_bytes(whole)
+    path.write_bytes(content)
     with pytest.raises(
         WeightsError, match=r"computed with other weights than those next to it. Run `distangle predict`"
     ):

@@ -21,12 +21,12 @@ WELLS = [
 
 
 def screen(wells: list[tuple[str, str, str, str, str]]) -> Screen:
-    rows = [(*one[:3], site, *one[3:]) for one in wells for site in (1, 2)]
+    rows = [(*well[:3], site, *well[3:]) for well in wells for site in (1, 2)]
     columns = ["experiment", "plate", "well", "site", "role", "split"]
     return screen_of(pd.DataFrame(rows, columns=columns))
 
 
-def predicted(names: list[str], *, classes: tuple[str, ...] = ("0", "826", "1138")) -> Predictions:
+def predictions(names: list[str], *, classes: tuple[str, ...] = ("0", "826", "1138")) -> Predictions:
     # The predictions list the wells in another order.
     table = pd.DataFrame(
         [(*one[:3], name) for one, name in zip(WELLS, names, strict=True)][::-1],
@@ -38,14 +38,14 @@ def predicted(names: list[str], *, classes: tuple[str, ...] = ("0", "826", "1138
 
 
 def test_the_lines_are_those_of_the_test_wells(tmp_path: Path) -> None:
-    path = write_kaggle(predicted(["826", "1138", "0", "0"]), screen(WELLS), tmp_path / "submission.csv")
+    path = write_kaggle(predictions(["826", "1138", "0", "0"]), screen(WELLS), tmp_path / "submission.csv")
     assert path.read_bytes() == b"id_code,sirna\nHEPG2-08_1_B03,826\nHEPG2-08_2_C10,0\n"
-    wells, column = predicted(["0"] * 4), "predicted_by_assignment"
+    wells, column = predictions(["0"] * 4), "predicted_by_assignment"
     assert write_kaggle(wells, screen(WELLS), path, column=column).read_text().count(",826\n") == 2
 
 
 def test_names_of_the_present_tables_are_written_too(tmp_path: Path) -> None:
-    wells = predicted(["sirna_5", "UNTREATED", "sirna_9", "sirna_5"], classes=("sirna_5", "sirna_9", "UNTREATED"))
+    wells = predictions(["sirna_5", "UNTREATED", "sirna_9", "sirna_5"], classes=("sirna_5", "sirna_9", "UNTREATED"))
     lines = write_kaggle(wells, screen(WELLS), tmp_path / "a.csv").read_text().splitlines()
     assert lines == ["id_code,sirna", "HEPG2-08_1_B03,sirna_5", "HEPG2-08_2_C10,sirna_9"]
 
@@ -66,7 +66,7 @@ def test_other_screens_are_refused() -> None:
 
 def test_an_unreadable_test_well_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"Well HEPG2-08_2_C10 has no prediction \(1 such wells\)"):
-        write_kaggle(predicted(["0", "", "", "0"]), screen(WELLS), tmp_path / "a.csv")
+        write_kaggle(predictions(["0", "", "", "0"]), screen(WELLS), tmp_path / "a.csv")
     assert not (tmp_path / "a.csv").exists()
     with pytest.raises(RunError, match="no column 'predicted_by_group'"):
-        write_kaggle(predicted(["0"] * 4), screen(WELLS), tmp_path / "a.csv", column="predicted_by_group")
+        write_kaggle(predictions(["0"] * 4), screen(WELLS), tmp_path / "a.csv", column="predicted_by_group")

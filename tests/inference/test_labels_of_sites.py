@@ -46,7 +46,7 @@ def sites(*wells: str, folds: str = "") -> Predictions:
     return Predictions(level="site", table=table, logits=logits, embedding=logits, perturbations=CLASSES, views=1)
 
 
-def scored(site_predictions: Predictions) -> Scores:
+def scores_of(site_predictions: Predictions) -> Scores:
     return evaluate([site_predictions, average_wells(site_predictions)], card=CARD, run=RUN)
 
 
@@ -70,19 +70,21 @@ def test_sites_in_any_order_say_the_same_of_their_wells() -> None:
     order = np.random.default_rng(0).permutation(len(site_predictions.table))
     site_predictions.table[:] = site_predictions.table.iloc[order].to_numpy()
     wells = average_wells(site_predictions).table
-    said = dict(zip(wells["Metadata_Experiment"] + wells["Metadata_Well"], wells["perturbation"], strict=True))
-    assert said == {"E1B02": "a", "E1B03": "", "E1B04": "b", "E2B02": "a", "E2B03": "", "E2B04": "b"}
+    label_of_well = dict(zip(wells["Metadata_Experiment"] + wells["Metadata_Well"], wells["perturbation"], strict=True))
+    assert label_of_well == {"E1B02": "a", "E1B03": "", "E1B04": "b", "E2B02": "a", "E2B03": "", "E2B04": "b"}
 
 
 def test_wells_without_a_single_label_are_not_scored_and_that_is_said_once() -> None:
-    scores = scored(sites("aa", "ab", "bb"))
+    scores = scores_of(sites("aa", "ab", "bb"))
     assert values(scores) == {"site": (0.5, 6)}  # three of six held-out sites are of class a
-    said = [note for note in scores.notes if "no score by well" in note]
-    assert said == ["The wells have no single phenotype (2 of 6 wells hold several), so no score by well is computed."]
+    well_notes = [note for note in scores.notes if "no score by well" in note]
+    assert well_notes == [
+        "The wells have no single phenotype (2 of 6 wells hold several), so no score by well is computed."
+    ]
 
 
 def test_a_well_that_is_labelled_in_part_has_no_label_either() -> None:
-    scores = scored(sites("a-", "bb", "--"))
+    scores = scores_of(sites("a-", "bb", "--"))
     assert values(scores) == {"site": (pytest.approx(1 / 3), 3)}
     assert (
         "The wells have no single phenotype (0 of 4 wells hold several, 2 lack it at some sites), so no score by well "
@@ -91,26 +93,26 @@ def test_a_well_that_is_labelled_in_part_has_no_label_either() -> None:
 
 
 def test_wells_of_one_label_are_scored_as_ever() -> None:
-    scores = scored(sites("aa", "bb", "--"))
+    scores = scores_of(sites("aa", "bb", "--"))
     assert values(scores) == {"site": (0.5, 4), "well": (0.5, 2)}
     assert not [note for note in scores.notes if "well" in note]
 
 
 def test_wells_on_both_sides_of_forced_folds_are_in_no_score_by_well() -> None:
-    scores = scored(sites("aa", "bb", folds="th"))
+    scores = scores_of(sites("aa", "bb", folds="th"))
     assert values(scores) == {"site": (0.5, 4)}
     assert "4 wells have both held-out and other sites: they are in no score by well." in scores.notes
 
 
 def test_held_out_sites_without_a_label_are_counted_with_what_to_do() -> None:
-    notes = scored(sites("aa", "bb", "--")).notes
+    notes = scores_of(sites("aa", "bb", "--")).notes
     assert (
         "2 of 6 held-out sites have no label in column 'phenotype': they are predicted and not scored. To score them, "
         "fill in the column, index and predict again."
     ) in notes
-    assert not [note for note in scored(sites("aa", "bb")).notes if "have no label" in note]
-    nothing = evaluate([sites("--")], card=CARD, run=RUN).notes
-    assert nothing == (
+    assert not [note for note in scores_of(sites("aa", "bb")).notes if "have no label" in note]
+    notes_without_labels = evaluate([sites("--")], card=CARD, run=RUN).notes
+    assert notes_without_labels == (
         "No held-out site has a known label in column 'phenotype': there is nothing to score. Add labels, index "
         "and predict again.",
     )

@@ -20,13 +20,13 @@ def table_of(wells: list[tuple[str, str, str]], *, fold: str) -> pd.DataFrame:
     """Wells of (experiment, plate, label)."""
     return pd.DataFrame(
         {
-            "Metadata_Experiment": [one[0] for one in wells],
-            "Metadata_Plate": [one[1] for one in wells],
+            "Metadata_Experiment": [well[0] for well in wells],
+            "Metadata_Plate": [well[1] for well in wells],
             "Metadata_Well": [f"B{k + 2:02d}" for k in range(len(wells))],
             "Metadata_Cell_Type": "",
-            "Metadata_Role": ["negative_control" if one[2] == "DMSO" else "treatment" for one in wells],
+            "Metadata_Role": ["negative_control" if well[2] == "DMSO" else "treatment" for well in wells],
             "Metadata_Fold": fold,
-            "perturbation": [one[2] for one in wells],
+            "perturbation": [well[2] for well in wells],
             "reason": "",
         }
     )
@@ -40,7 +40,7 @@ def predictions(table: pd.DataFrame, logits: np.ndarray) -> Predictions:
     )  # fmt: skip
 
 
-def training() -> pd.DataFrame:
+def training_wells() -> pd.DataFrame:
     plates = [("E1", "1", GROUPS[0]), ("E1", "2", GROUPS[1]), ("E2", "1", GROUPS[1]), ("E2", "2", GROUPS[0])]
     # The control is on every plate, twice: it does not join the groups.
     wells = [(e, p, name) for e, p, group in plates for name in (*group, "DMSO", "DMSO")]
@@ -48,7 +48,7 @@ def training() -> pd.DataFrame:
 
 
 def parts(n_wells: int, table: pd.DataFrame | None = None) -> list[TrainingWells]:
-    return [TrainingWells(rows=np.ones(n_wells, dtype=bool), table=training() if table is None else table)]
+    return [TrainingWells(rows=np.ones(n_wells, dtype=bool), table=training_wells() if table is None else table)]
 
 
 #         a  b  c  d  e  f  DMSO
@@ -65,18 +65,18 @@ LOGITS = np.array(
 
 def test_a_plate_by_hand() -> None:
     table = table_of([("E3", "1", "a"), ("E3", "1", "b"), ("E3", "1", "c"), ("E3", "1", "DMSO")], fold="held_out")
-    found, sentence = add_layout_columns(predictions(table, LOGITS), parts(4))
-    assert found.table["predicted"].tolist() == ["a", "a", "f", "a"]
-    assert found.table["predicted_by_group"].tolist() == ["a", "a", "c", ""]
-    assert found.table["predicted_by_assignment"].tolist() == ["a", "b", "c", ""]  # 5 + 3 + 2 > 4 + 1 + 2
-    assert found.table["group_size"].tolist() == [3, 3, 3, 0]
+    result, sentence = add_layout_columns(predictions(table, LOGITS), parts(4))
+    assert result.table["predicted"].tolist() == ["a", "a", "f", "a"]
+    assert result.table["predicted_by_group"].tolist() == ["a", "a", "c", ""]
+    assert result.table["predicted_by_assignment"].tolist() == ["a", "b", "c", ""]  # 5 + 3 + 2 > 4 + 1 + 2
+    assert result.table["group_size"].tolist() == [3, 3, 3, 0]
     assert sentence.startswith("In the training wells, every plate carries one of 2 groups of treatments (3, 3)")
 
 
 def test_labels_of_the_held_out_plate_have_no_part() -> None:
     table = table_of([("E3", "1", "d"), ("E3", "1", ""), ("E3", "1", "d"), ("E3", "1", "DMSO")], fold="aside")
-    found, _ = add_layout_columns(predictions(table, LOGITS), parts(4))
-    assert found.table["predicted_by_assignment"].tolist() == ["a", "b", "c", ""]
+    result, _ = add_layout_columns(predictions(table, LOGITS), parts(4))
+    assert result.table["predicted_by_assignment"].tolist() == ["a", "b", "c", ""]
 
 
 def test_rows_are_marked_and_those_of_the_network_stay() -> None:
@@ -106,8 +106,8 @@ def test_rows_are_marked_and_those_of_the_network_stay() -> None:
 )
 def test_without_such_a_layout_no_column_is_added(change: dict[str, str], reason: str) -> None:
     wells = predictions(table_of([("E3", "1", "a")], fold="held_out"), LOGITS[:1])
-    found, sentence = add_layout_columns(wells, parts(1, training().assign(**change)))
-    assert found is wells
+    result, sentence = add_layout_columns(wells, parts(1, training_wells().assign(**change)))
+    assert result is wells
     assert sentence == f"No prediction uses the layout of the plate: {reason}"
     assert add_layout_columns(wells, [])[1].endswith("the training screen was not found.")
 
@@ -115,8 +115,8 @@ def test_without_such_a_layout_no_column_is_added(change: dict[str, str], reason
 def test_a_plate_with_more_wells_than_its_group_is_predicted_well_by_well() -> None:
     logits = np.vstack([LOGITS[:3], LOGITS[:1]])
     table = table_of([("E3", "1", "a"), ("E3", "1", "b"), ("E3", "1", "c"), ("E3", "1", "a")], fold="held_out")
-    found, sentence = add_layout_columns(predictions(table, logits), parts(4))
-    assert found.table["predicted_by_assignment"].tolist() == found.table["predicted_by_group"].tolist()
+    result, sentence = add_layout_columns(predictions(table, logits), parts(4))
+    assert result.table["predicted_by_assignment"].tolist() == result.table["predicted_by_group"].tolist()
     assert "1 plate(s) have more wells than their group" in sentence
 
 
@@ -127,9 +127,9 @@ def test_a_planted_layout_raises_the_accuracy() -> None:
     table = table.reset_index(drop=True)
     truth = np.array([NAMES.index(name) for name in table["perturbation"]])
     logits = rng.normal(size=(len(truth), len(NAMES))) + 1.5 * np.eye(len(NAMES))[truth]
-    found, _ = add_layout_columns(predictions(table, logits), parts(len(table)))
+    result, _ = add_layout_columns(predictions(table, logits), parts(len(table)))
     shares = [
-        float((found.table[name] == found.table["perturbation"]).mean())
+        float((result.table[name] == result.table["perturbation"]).mean())
         for name in ("predicted", "predicted_by_group", "predicted_by_assignment")
     ]
     assert shares[0] + 0.08 < shares[1] < shares[2]

@@ -11,21 +11,21 @@ from distangle.results import Predictions
 N_CLASSES, SIZE = 6, 12
 
 
-def at(*degrees: float) -> np.ndarray:
+def directions_at(*degrees: float) -> np.ndarray:
     """Vectors in the plane, of several lengths."""
     angles = np.deg2rad(degrees)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.linspace(1, 3, len(degrees))[:, None]
 
 
 def test_distances_are_cosines_of_angles() -> None:
-    centers = ClassCenters.fit(at(0, 20, 90), np.array(["a", "a", "b"]))
+    centers = ClassCenters.fit(directions_at(0, 20, 90), np.array(["a", "a", "b"]))
     assert centers.names == ("a", "b")
     expected = [1 - np.cos(np.deg2rad(one)) for one in (0, 30, 10, 90)]
-    np.testing.assert_allclose(centers.distances(at(10, 40, 100, 180)), expected, atol=1e-12)
+    np.testing.assert_allclose(centers.distances(directions_at(10, 40, 100, 180)), expected, atol=1e-12)
 
 
 def test_a_training_well_is_measured_without_itself() -> None:
-    embedding, labels = at(0, 20, 60), np.array(["a", "a", "b"])
+    embedding, labels = directions_at(0, 20, 60), np.array(["a", "a", "b"])
     centers = ClassCenters.fit(embedding, labels)
     # 0 is 20 degrees from the other a; b has no other well, and its nearest mean is that of a, at 10.
     expected = [1 - np.cos(np.deg2rad(one)) for one in (20, 20, 50)]
@@ -37,7 +37,7 @@ def test_ranks_are_counted_by_hand() -> None:
     assert ranks.tolist() == [0.0, 0.25, 0.5, 1.0]
 
 
-def planted(n_experiments: int, *, seed: int = 0) -> Predictions:
+def planted_wells(n_experiments: int, *, seed: int = 0) -> Predictions:
     """Six trained classes and one that only held-out experiments have; the last experiments are held out."""
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(N_CLASSES + 1, SIZE))
@@ -58,12 +58,12 @@ def planted(n_experiments: int, *, seed: int = 0) -> Predictions:
 
 
 def test_a_planted_class_is_unlike_the_training() -> None:
-    wells = planted(3)
-    found, sentence = add_open_set_score(wells, wells, is_same_screen=True)
-    held_out = found.table[found.table["Metadata_Fold"] == "held_out"]
+    wells = planted_wells(3)
+    result, sentence = add_open_set_score(wells, wells, is_same_screen=True)
+    held_out = result.table[result.table["Metadata_Fold"] == "held_out"]
     is_new = held_out["perturbation"] == f"t{N_CLASSES}"
     assert roc_auc_score(is_new, held_out["unlike_training"]) > 0.95
-    assert found.table["unlike_training"][found.table["Metadata_Fold"] == "train"].isna().all()
+    assert result.table["unlike_training"][result.table["Metadata_Fold"] == "train"].isna().all()
     assert held_out["unlike_training"].between(0, 1).all()
     # Known wells have uniform ranks, because the references are wells of other held-out experiments.
     assert held_out["unlike_training"][~is_new].mean() == pytest.approx(0.5, abs=0.03)
@@ -71,25 +71,25 @@ def test_a_planted_class_is_unlike_the_training() -> None:
 
 
 def test_references_are_of_other_experiments() -> None:
-    wells = planted(2)
+    wells = planted_wells(2)
     first, _ = add_open_set_score(wells, wells, is_same_screen=True)
     is_last = (wells.table["Metadata_Experiment"] == "E3").to_numpy()
-    moved = wells.embedding.copy()
-    moved[is_last] = -moved[is_last]  # all of E3 lies elsewhere
-    changed = Predictions(**{**vars(wells), "embedding": moved})
-    second, _ = add_open_set_score(changed, changed, is_same_screen=True)
+    shifted = wells.embedding.copy()
+    shifted[is_last] = -shifted[is_last]  # all of E3 lies elsewhere
+    other = Predictions(**{**vars(wells), "embedding": shifted})
+    second, _ = add_open_set_score(other, other, is_same_screen=True)
     assert second.table["unlike_training"][is_last].mean() > 0.9
     is_second = (wells.table["Metadata_Experiment"] == "E2").to_numpy()
     assert second.table["unlike_training"][is_second].mean() < first.table["unlike_training"][is_second].mean()
 
 
 def test_with_few_held_out_wells_training_wells_are_the_references() -> None:
-    wells = planted(2)
+    wells = planted_wells(2)
     table = wells.table
     keep = (
         (table["Metadata_Fold"] == "train") | ((table.index % 8 < 1) & (table["Metadata_Experiment"] == "E2"))
     ).values
-    few = Predictions(
+    few_wells = Predictions(
         **{
             **vars(wells),
             "table": table[keep].reset_index(drop=True),
@@ -97,25 +97,25 @@ def test_with_few_held_out_wells_training_wells_are_the_references() -> None:
             "logits": wells.logits[keep],
         }
     )
-    found, sentence = add_open_set_score(few, few, is_same_screen=True)
+    result, sentence = add_open_set_score(few_wells, few_wells, is_same_screen=True)
     assert "7 wells is a rank among 96 training wells" in sentence
     assert "use their order only" in sentence
-    assert found.table["unlike_training"].notna().sum() == 7
+    assert result.table["unlike_training"].notna().sum() == 7
 
 
 def test_wells_of_another_screen_are_ranked_among_the_held_out_wells_of_the_run() -> None:
-    source = planted(3)
-    new = planted(3)
+    source = planted_wells(3)
+    new = planted_wells(3)
     new.table["Metadata_Fold"] = "new"
-    found, sentence = add_open_set_score(new, source, is_same_screen=False)
+    result, sentence = add_open_set_score(new, source, is_same_screen=False)
     assert "144 held-out wells" in sentence
-    assert found.table["unlike_training"].notna().all()
+    assert result.table["unlike_training"].notna().all()
 
 
 def test_without_training_wells_there_is_a_reason() -> None:
-    wells = planted(2)
-    found, sentence = add_open_set_score(wells, None, is_same_screen=True)
-    assert found is wells
+    wells = planted_wells(2)
+    result, sentence = add_open_set_score(wells, None, is_same_screen=True)
+    assert result is wells
     assert sentence.startswith("No well has a score for unlike wells: the run has no predictions")
     wells.table["Metadata_Fold"] = "held_out"
     assert (
@@ -124,7 +124,7 @@ def test_without_training_wells_there_is_a_reason() -> None:
     )
 
 
-def crossed(*, n_wells: int = 8, seed: int = 0) -> tuple[Predictions, np.ndarray]:
+def cross_validation(*, n_wells: int = 8, seed: int = 0) -> tuple[Predictions, np.ndarray]:
     """Two networks, each with other experiments, and its own scale of logits; class t9 was never trained."""
     rng = np.random.default_rng(seed)
     rows, logits = [], []
@@ -147,9 +147,9 @@ def crossed(*, n_wells: int = 8, seed: int = 0) -> tuple[Predictions, np.ndarray
 
 
 def test_after_a_cross_validation_each_network_ranks_the_wells_it_held_out() -> None:
-    wells, networks = crossed()
-    found, sentence = add_out_of_fold_score(wells, networks)
-    score, is_new = found.table["unlike_training"], found.table["perturbation"] == "t9"
+    wells, networks = cross_validation()
+    result, sentence = add_out_of_fold_score(wells, networks)
+    score, is_new = result.table["unlike_training"], result.table["perturbation"] == "t9"
     assert roc_auc_score(is_new, score) > 0.95
     # Wells like the references have uniform ranks in both networks, though the logits of one are thirty times as large.
     for network in ("1", "2"):
@@ -165,7 +165,7 @@ def test_after_a_cross_validation_each_network_ranks_the_wells_it_held_out() -> 
 
 
 def test_a_well_has_no_part_in_its_own_references() -> None:
-    wells, networks = crossed()
+    wells, networks = cross_validation()
     first = add_out_of_fold_score(wells, networks)[0].table["unlike_training"]
     logits = wells.logits.copy()
     is_moved = (wells.table["Metadata_Experiment"] == "E0").to_numpy()
@@ -179,12 +179,12 @@ def test_a_well_has_no_part_in_its_own_references() -> None:
 
 
 def test_wells_of_the_final_network_or_with_few_references_have_no_score() -> None:
-    wells, networks = crossed()
+    wells, networks = cross_validation()
     networks[:32] = "0"  # E0: now E1 is alone, with one plate
-    found, sentence = add_out_of_fold_score(wells, networks)
-    assert found.table["unlike_training"].isna().tolist() == [True] * 64 + [False] * 64
+    result, sentence = add_out_of_fold_score(wells, networks)
+    assert result.table["unlike_training"].isna().tolist() == [True] * 64 + [False] * 64
     assert sentence.endswith(" 32 wells have no score, because there are fewer than 20 such wells.")
-    few, networks = crossed(n_wells=2)
-    same, reason = add_out_of_fold_score(few, networks)
-    assert same is few
+    few_wells, networks = cross_validation(n_wells=2)
+    unscored, reason = add_out_of_fold_score(few_wells, networks)
+    assert unscored is few_wells
     assert "No well has a score for unlike wells: after a cross-validation" in reason

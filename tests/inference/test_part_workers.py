@@ -32,8 +32,8 @@ pytestmark = pytest.mark.usefixtures("ray_workers")
 ALL = Share(number=1, total=1)
 
 
-def obeying(orders: Path) -> Callable[[object], Callable[[object], int]]:
-    """Return an `_open` whose work dies or fails where a file says so; nested, so that it travels by value.
+def open_function(orders: Path) -> Callable[[object], Callable[[object], int]]:
+    """Return an `_open` whose work dies or fails where a file orders it; nested, so that it is pickled by value.
 
     Args:
         orders: Folder of files such as `kill-E2`: die once before the plate of E2.
@@ -70,7 +70,7 @@ def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder of orders that the workers obey."""
     folder = tmp_path / "orders"
     folder.mkdir()
-    monkeypatch.setattr(part_workers, "_open", obeying(folder))
+    monkeypatch.setattr(part_workers, "_open", open_function(folder))
     return folder
 
 
@@ -90,9 +90,9 @@ def workers_of(run: RunFolder) -> PartWorkers:
     return PartWorkers(weights=run.checkpoints / "model.safetensors", device=None, ray=RayWorkers(n=1))
 
 
-def predict_on_ray(folder: Path, out: Path, messages: list[str], **words: object) -> None:
+def predict_on_ray(folder: Path, out: Path, messages: list[str], **options: object) -> None:
     run, screen = RunFolder.open(folder / "runs/a"), read_screen(folder / "screen")
-    predict_share(run, screen, ALL, out=out, workers=workers_of(run), say=messages.append, **words)  # type: ignore[arg-type]
+    predict_share(run, screen, ALL, out=out, workers=workers_of(run), say=messages.append, **options)  # type: ignore[arg-type]
 
 
 def assert_same(out: Path, folder: Path) -> None:
@@ -131,16 +131,16 @@ def test_parts_that_fail_are_named_the_others_go_on_and_the_same_command_does_th
     np.testing.assert_array_equal(load_file(part)["rows"], np.arange(16, 24))  # of the screen, not of the worker
 
     sites = screen.sites.assign(perturbation=screen.sites["perturbation"].iloc[::-1].to_numpy())
-    changed = dataclasses.replace(screen, sites=sites)
+    other_screen = dataclasses.replace(screen, sites=sites)
     with pytest.raises(RunError, match="was predicted with another screen than now"):
-        predict_share(run, changed, ALL, out=out, workers=workers_of(run))
+        predict_share(run, other_screen, ALL, out=out, workers=workers_of(run))
 
     (orders / "fail-E1").unlink()
     (orders / "fault-E2").unlink()
-    written = part.stat().st_mtime_ns
+    modified = part.stat().st_mtime_ns
     predict_on_ray(folder, out, messages := [])
     assert messages == [f"1 of 3 parts of the prediction are in {out / 'parts'}."]
-    assert part.stat().st_mtime_ns == written
+    assert part.stat().st_mtime_ns == modified
     predict_run(run, screen, out=out)
     assert_same(out, folder)
 
@@ -219,10 +219,10 @@ def test_a_killed_driver_leaves_parts_that_the_same_command_goes_on_from(folder:
     assert first.exists()
     assert not (out / "scores.json").exists()
     assert (out / ".lock").exists()
-    written = first.stat().st_mtime_ns
+    modified = first.stat().st_mtime_ns
     shutil.copytree(out, tmp_path / "copy")
     predict_on_ray(folder, tmp_path / "copy", messages := [])
-    assert (tmp_path / "copy/parts" / first.name).stat().st_mtime_ns == written
+    assert (tmp_path / "copy/parts" / first.name).stat().st_mtime_ns == modified
     assert messages[0].endswith(f"of 3 parts of the prediction are in {tmp_path / 'copy/parts'}.")
     main(command)
     assert_same(out, folder)

@@ -14,7 +14,7 @@ from distangle.results import RunFolder, Scores
 from distangle.screen import hold_out, index, read_screen, write_screen
 from distangle.synthetic import SimulationConfig, simulate
 from distangle.training import resolve_config, start_run
-from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+from tiny_run import TRAINING, finish_run, tiny_screen, tiny_start
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = read_screen(folder / "screen")
     held_out = sorted(set(screen.sites["experiment"][screen.sites["split"] == "train"]))[:2]
     folds = hold_out(screen, column="experiment", values=held_out)
-    go_on(start_run(screen, folds, resolve_config("scratch", TRAINING, epochs=1), folder / "run"))
+    finish_run(start_run(screen, folds, resolve_config("scratch", TRAINING, epochs=1), folder / "run"))
     main(["predict", str(folder / "run"), "--kaggle", str(folder / "kaggle.csv")])
     return folder
 
@@ -40,14 +40,14 @@ def test_the_columns_of_wells_are_those_of_the_screen(lab: Path) -> None:
     wells = pd.read_parquet(run.predictions / "wells_views8.parquet")
     in_training = (wells["Metadata_Fold"] == "train") & (wells["perturbation"] != "")
     treatments = wells["Metadata_Role"] == "treatment"
-    predicted = wells[~in_training & treatments]
+    layout_wells = wells[~in_training & treatments]
     assert set(wells["group_size"][in_training | ~treatments]) == {0}
-    assert set(predicted["group_size"]) == {6}
-    for _, plate in predicted.groupby(["Metadata_Experiment", "Metadata_Plate"]):
+    assert set(layout_wells["group_size"]) == {6}
+    for _, plate in layout_wells.groupby(["Metadata_Experiment", "Metadata_Plate"]):
         assert len(plate) == plate["predicted_by_assignment"].nunique() == 6
         assert set(plate["predicted_by_group"]) <= set(plate["predicted_by_assignment"])
     # Test wells have no label, and are predicted all the same.
-    assert (predicted["perturbation"] == "").sum() == 12
+    assert (layout_wells["perturbation"] == "").sum() == 12
     assert np.array_equal(wells["unlike_training"].isna(), in_training)
     assert wells["unlike_training"].dropna().between(0, 1).all()
     (calibration,) = [one for one in Scores.read(run.scores).calibration if (one.level, one.views) == ("well", 8)]
@@ -110,7 +110,7 @@ def test_a_part_of_the_screen_and_another_screen_take_the_training_wells_of_the_
 
 def test_a_screen_without_the_layout_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tiny_start(tiny_screen(tmp_path), tmp_path / "run", epochs=1)
-    go_on(run)
+    finish_run(run)
     with pytest.raises(SystemExit):
         main(["predict", str(run.root), "--kaggle", str(tmp_path / "kaggle.csv")])
     assert "The network predicts 'DMSO' (3 such classes): a Kaggle file needs" in " ".join(

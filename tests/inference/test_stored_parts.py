@@ -1,4 +1,4 @@
-"""A prediction in parts: equal to one pass, one decode an image, resumed, shared, refused when something changed."""
+"""A prediction in parts: equal to one pass, each image decoded once, resumed, shared, refused after changes."""
 
 import dataclasses
 from pathlib import Path
@@ -40,10 +40,10 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    reads: list[str] = []
+    names: list[str] = []
     real = cache.read_image
-    monkeypatch.setattr(cache, "read_image", lambda paths, pages: reads.append(paths[0].name) or real(paths, pages))
-    return reads
+    monkeypatch.setattr(cache, "read_image", lambda paths, pages: names.append(paths[0].name) or real(paths, pages))
+    return names
 
 
 def assert_same_files(folder: Path, expected: Path) -> None:
@@ -57,9 +57,9 @@ def test_parts_give_the_files_of_one_pass_and_every_image_is_decoded_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, screen = RunFolder.open(folder / "runs/a"), read_screen(folder / "screen")
-    reads, pieces = count_reads(monkeypatch), []
+    names, pieces = count_reads(monkeypatch), []
     predict_run(run, screen, out=tmp_path / "out", advance=pieces.append)
-    assert sorted(reads) == sorted(f"E{e}_{k}_0.png" for e in (1, 2, 3) for k in range(8))
+    assert sorted(names) == sorted(f"E{e}_{k}_0.png" for e in (1, 2, 3) for k in range(8))
     assert len(pieces) == 100
     assert_same_files(tmp_path / "out", folder / "whole")
 
@@ -82,10 +82,10 @@ def test_a_prediction_that_was_stopped_goes_on_from_its_last_part(
     run, screen = RunFolder.open(folder / "runs/a"), read_screen(folder / "screen")
     write, out, messages = parts_module.PartPredictor.predict, tmp_path / "out", []
 
-    def stop(self: object, rows: np.ndarray, **words: object) -> object:
+    def stop(self: object, rows: np.ndarray, **options: object) -> object:
         if rows[0] == 16:
             raise KeyboardInterrupt
-        return write(self, rows, **words)  # type: ignore[arg-type]
+        return write(self, rows, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(parts_module.PartPredictor, "predict", stop)
@@ -94,9 +94,9 @@ def test_a_prediction_that_was_stopped_goes_on_from_its_last_part(
     assert messages == [
         f"stopped: 2 of 3 parts of the prediction are in {out / 'parts'}. The same command goes on from there."
     ]
-    reads = count_reads(monkeypatch)
+    names = count_reads(monkeypatch)
     predict_run(run, screen, out=out, say=messages.append)
-    assert sorted(reads) == sorted(f"E3_{k}_0.png" for k in range(8))
+    assert sorted(names) == sorted(f"E3_{k}_0.png" for k in range(8))
     assert messages[1] == f"2 of 3 parts of the prediction are in {out / 'parts'}."
     assert_same_files(out, folder / "whole")
 
@@ -111,9 +111,9 @@ def test_shares_in_any_order_are_joined_to_the_files_of_one_pass(
     assert sorted(path.name for path in (out / "parts").iterdir()) == [
         f"part-0000{k}-of-00003.safetensors" for k in (1, 2, 3)
     ]
-    reads = count_reads(monkeypatch)
+    names = count_reads(monkeypatch)
     predict_run(run, screen, out=out)
-    assert reads == []
+    assert names == []
     assert_same_files(out, folder / "whole")
 
 
@@ -124,10 +124,10 @@ def test_a_part_that_fails_is_named_and_the_others_are_predicted(
     run, screen, out = RunFolder.open(folder / "runs/a"), read_screen(folder / "screen"), tmp_path / "out"
     predict = parts_module.PartPredictor.predict
 
-    def fail(self: object, rows: np.ndarray, **words: object) -> object:
+    def fail(self: object, rows: np.ndarray, **options: object) -> object:
         if rows[0] == 8:
             raise RunError("the worker lost its disk.")
-        return predict(self, rows, **words)  # type: ignore[arg-type]
+        return predict(self, rows, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(parts_module.PartPredictor, "predict", fail)
     with pytest.raises(RunError, match=r"1 of 3 parts failed: part 2 of 3 \(plates E2 1\): the worker lost its disk"):
@@ -159,11 +159,11 @@ def test_a_disk_that_fills_in_the_middle_is_named_and_earlier_parts_stay(
     run, screen, out = RunFolder.open(folder / "runs/a"), read_screen(folder / "screen"), tmp_path / "out"
     real, calls = prediction_parts.save_file, []
 
-    def fill(*arguments: object, **words: object) -> None:
+    def fill(*arguments: object, **options: object) -> None:
         calls.append(1)
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        real(*arguments, **words)  # type: ignore[arg-type]
+        real(*arguments, **options)  # type: ignore[arg-type]
 
     messages: list[str] = []
     with monkeypatch.context() as patch:
@@ -210,7 +210,7 @@ def test_the_join_reads_the_batch_norm_statistics_of_the_shares_unless_something
     predict_run(run, screen, out=tmp_path / "expected", statistics_source="plate")
     predict_share(run, screen, Share(number=1, total=1), out=out, statistics_source="plate")
 
-    def refuse(*inputs: object, **words: object) -> None:
+    def refuse(*inputs: object, **_options: object) -> None:
         raise AssertionError("computed again")
 
     with monkeypatch.context() as patch:

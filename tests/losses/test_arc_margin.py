@@ -10,8 +10,8 @@ from pytorch_metric_learning.losses import ArcFaceLoss
 from distangle.losses import arc_margin_loss
 
 
-def eq_6_as_printed(cosines, labels, *, scale, margin):
-    """The sum read as k != y_i; past pi - m the linear tail. Shares no code with the room."""
+def printed_eq_6(cosines, labels, *, scale, margin):
+    """The sum read as k != y_i; past pi - m the linear tail. Shares no code with the module."""
     total = 0.0
     for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
         theta = math.acos(row[label])
@@ -29,7 +29,7 @@ def random_cosines(sites, perturbations, seed):
 
 
 def mixed_labels(sites, perturbations, seed):
-    """As CutMix makes them: two perturbations a row, or the same one twice."""
+    """Return labels as CutMix makes them: two perturbations per row, or the same one twice."""
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.randint(0, perturbations, (sites,), generator=generator) for _ in range(2))
     share = torch.rand(sites, 1, generator=generator, dtype=torch.float64)
@@ -58,7 +58,7 @@ def test_past_pi_minus_m_the_margin_is_linear_by_hand():
 @pytest.mark.parametrize(("scale", "margin"), [(30.0, 0.5), (1.0, 0.3), (8.0, 1.2)])
 def test_arc_margin_loss_is_equation_6_in_plain_loops(scale, margin):
     cosines, labels = random_cosines(40, 7, seed=3)
-    expected = eq_6_as_printed(cosines, labels, scale=scale, margin=margin)
+    expected = printed_eq_6(cosines, labels, scale=scale, margin=margin)
     assert arc_margin_loss(cosines, labels, scale=scale, margin=margin).item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -81,7 +81,7 @@ def test_hard_labels_agree_with_pytorch_metric_learning_in_loss_and_gradient(mar
     (theirs_gradient,) = torch.autograd.grad(theirs_loss, embedding)
     normalized = torch.nn.functional.normalize
     cosines = normalized(embedding, dim=1) @ normalized(theirs.W.detach(), dim=0)
-    # Some true angles must lie past pi - m, or the tail would go unseen.
+    # Some true angles must lie past pi - m, or the tail would not be tested.
     assert (cosines.gather(1, labels[:, None]) < -math.cos(margin)).any()
     ours = arc_margin_loss(cosines, labels, scale=30.0, margin=margin)
     (gradient,) = torch.autograd.grad(ours, embedding)
@@ -98,7 +98,7 @@ def test_hard_labels_agree_with_pytorch_metric_learning_in_loss_and_gradient(mar
 )
 def test_the_loss_never_falls_as_the_angle_grows_up_to_pi(low, high, margin, other):
     low, high = sorted((low, high))
-    near, far = (
+    near, far_loss = (
         arc_margin_loss(
             torch.tensor([[math.cos(theta), other]], dtype=torch.float64),
             torch.tensor([0]),
@@ -107,7 +107,7 @@ def test_the_loss_never_falls_as_the_angle_grows_up_to_pi(low, high, margin, oth
         for theta in (low, high)
     )
     # At theta = 0 the sine is 1e-6 instead of 0, which s = 30 turns into 3e-5.
-    assert far >= near - 4e-5
+    assert far_loss >= near - 4e-5
 
 
 @settings(max_examples=60, deadline=None)
@@ -144,7 +144,7 @@ def test_mixed_labels_keep_their_digits_when_one_template_outweighs_all_others()
     # The dominant column is a label: subtracting it from the sum would leave nothing of the others in fp32.
     cosines = torch.tensor([[1.0, -0.9, -0.8, -1.0]])
     labels = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
-    exact = sum(0.5 * eq_6_as_printed(cosines.double(), torch.tensor([k]), scale=30.0, margin=0.5) for k in (0, 1))
+    exact = sum(0.5 * printed_eq_6(cosines.double(), torch.tensor([k]), scale=30.0, margin=0.5) for k in (0, 1))
     assert arc_margin_loss(cosines, labels).item() == pytest.approx(exact, rel=1e-5)
     # Only label 0, exp(-30 * ...) against 1: the loss is tiny and must not round to zero.
     tiny = arc_margin_loss(cosines, torch.tensor([[1.0, 0.0, 0.0, 0.0]])).item()

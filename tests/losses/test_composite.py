@@ -44,9 +44,9 @@ def test_scale_and_margin_reach_the_arc_margin_loss():
 
 def test_a_head_without_a_share_does_not_spoil_the_loss():
     logits, cosines, labels = heads()
-    spoilt = torch.full_like(cosines, float("nan"))
-    assert torch.isfinite(composite_loss(logits, spoilt, labels, margin_share=0.0))
-    assert torch.isfinite(composite_loss(spoilt, cosines, labels, margin_share=1.0))
+    nan_cosines = torch.full_like(cosines, float("nan"))
+    assert torch.isfinite(composite_loss(logits, nan_cosines, labels, margin_share=0.0))
+    assert torch.isfinite(composite_loss(nan_cosines, cosines, labels, margin_share=1.0))
 
 
 def test_mixed_labels_mix_the_composite_loss():
@@ -54,7 +54,7 @@ def test_mixed_labels_mix_the_composite_loss():
     others = (labels + 2) % 5
     one_hot = torch.nn.functional.one_hot
     mixed = 0.25 * one_hot(labels, 5) + 0.75 * one_hot(others, 5)
-    parts = [composite_loss(logits, cosines, each).item() for each in (labels, others)]
+    parts = [composite_loss(logits, cosines, targets).item() for targets in (labels, others)]
     assert composite_loss(logits, cosines, mixed).item() == pytest.approx(0.25 * parts[0] + 0.75 * parts[1], rel=1e-5)
 
 

@@ -10,7 +10,7 @@ from distangle.losses import composite_loss, pseudo_weight, semi_supervised_loss
 EPOCHS = st.floats(0, 300, allow_nan=False)
 
 
-def printed(logits: torch.Tensor, labels: torch.Tensor, pseudo: torch.Tensor, alpha: float) -> float:
+def printed_loss(logits: torch.Tensor, labels: torch.Tensor, pseudo: torch.Tensor, alpha: float) -> float:
     """Eq. (7) in plain loops, with the cross-entropy of Eq. (3)."""
     sums, counts = [0.0, 0.0], [0, 0]
     for row, label, kind in zip(logits.tolist(), labels.tolist(), pseudo.tolist(), strict=True):
@@ -35,19 +35,21 @@ def test_the_loss_is_the_printed_equation_in_plain_loops(alpha: float) -> None:
         return composite_loss(logits[positions], logits[positions], labels[positions], margin_share=0.0)
 
     values = semi_supervised_loss(mean_loss, *kinds(pseudo), weight=alpha)
-    assert float(values) == pytest.approx(printed(logits, labels, pseudo, alpha), rel=1e-12)
-    none = torch.zeros(7, dtype=torch.bool)
-    assert float(semi_supervised_loss(mean_loss, *kinds(none), weight=alpha)) == pytest.approx(
-        printed(logits, labels, none, alpha)
+    assert float(values) == pytest.approx(printed_loss(logits, labels, pseudo, alpha), rel=1e-12)
+    no_pseudo = torch.zeros(7, dtype=torch.bool)
+    assert float(semi_supervised_loss(mean_loss, *kinds(no_pseudo), weight=alpha)) == pytest.approx(
+        printed_loss(logits, labels, no_pseudo, alpha)
     )
 
 
 def test_each_mean_is_over_its_own_images_however_many_there_are() -> None:
     losses = torch.tensor([1.0, 3.0, 100.0])
-    few = semi_supervised_loss(lambda k: losses[k].mean(), *kinds(torch.tensor([False, False, True])), weight=0.5)
-    assert float(few) == 2.0 + 0.5 * 100.0
-    many = semi_supervised_loss(lambda k: losses[k].mean(), *kinds(torch.tensor([False, True, True])), weight=0.5)
-    assert float(many) == 1.0 + 0.5 * 51.5
+    one_pseudo = semi_supervised_loss(
+        lambda k: losses[k].mean(), *kinds(torch.tensor([False, False, True])), weight=0.5
+    )
+    assert float(one_pseudo) == 2.0 + 0.5 * 100.0
+    two_pseudo = semi_supervised_loss(lambda k: losses[k].mean(), *kinds(torch.tensor([False, True, True])), weight=0.5)
+    assert float(two_pseudo) == 1.0 + 0.5 * 51.5
 
 
 def test_images_without_weight_are_not_looked_at() -> None:

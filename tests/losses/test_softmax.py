@@ -6,7 +6,7 @@ import torch
 from distangle.losses import softmax_loss
 
 
-def eq_3_as_printed(logits, labels):
+def printed_eq_3(logits, labels):
     total = 0.0
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         total += math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
@@ -21,7 +21,7 @@ def test_softmax_loss_is_equation_3_in_plain_loops():
     generator = torch.Generator().manual_seed(1)
     logits = 3 * torch.randn(9, 6, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 6, (9,), generator=generator)
-    assert softmax_loss(logits, labels).item() == pytest.approx(eq_3_as_printed(logits, labels), abs=1e-12)
+    assert softmax_loss(logits, labels).item() == pytest.approx(printed_eq_3(logits, labels), abs=1e-12)
 
 
 def test_softmax_loss_of_mixed_labels_is_the_mix_of_the_losses():

@@ -13,7 +13,7 @@ def small(backbone: str = "densenet_small") -> PerturbationClassifier:
     return build_classifier(config, seed=3)
 
 
-def switched(model: PerturbationClassifier, *, recompute: bool) -> PerturbationClassifier:
+def with_recompute(model: PerturbationClassifier, *, recompute: bool) -> PerturbationClassifier:
     model = copy.deepcopy(model)
     switches = [part for part in model.modules() if hasattr(part, "recompute")]
     assert switches
@@ -46,8 +46,8 @@ def test_buffers_and_gradients_are_those_of_the_plain_steps_bit_for_bit(
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = momentum
-    plain = after_steps(switched(model, recompute=False), n_steps=2, bfloat16=bfloat16)
-    ours = after_steps(switched(model, recompute=True), n_steps=2, bfloat16=bfloat16)
+    plain = after_steps(with_recompute(model, recompute=False), n_steps=2, bfloat16=bfloat16)
+    ours = after_steps(with_recompute(model, recompute=True), n_steps=2, bfloat16=bfloat16)
     assert plain.keys() == ours.keys()
     assert any(name.startswith("gradient of backbone") for name in plain)
     for name, value in plain.items():
@@ -55,7 +55,7 @@ def test_buffers_and_gradients_are_those_of_the_plain_steps_bit_for_bit(
 
 
 def test_activations_inside_a_layer_are_computed_again_and_counted_once() -> None:
-    model = switched(small(), recompute=True)
+    model = with_recompute(small(), recompute=True)
     layer = model.backbone.features.denseblock2.denselayer1
     calls: list[Tensor] = []
     layer.norm1.register_forward_hook(lambda _module, _inputs, maps: calls.append(maps))
@@ -66,7 +66,7 @@ def test_activations_inside_a_layer_are_computed_again_and_counted_once() -> Non
 
 @pytest.mark.parametrize("gradients", [True, False])
 def test_in_evaluation_hooks_see_each_activation_once(gradients: bool) -> None:
-    model = switched(small(), recompute=True).eval()
+    model = with_recompute(small(), recompute=True).eval()
     calls: list[Tensor] = []
     model.backbone.features.denseblock2.denselayer1.norm1.register_forward_hook(
         lambda _module, _inputs, maps: calls.append(maps)
@@ -79,14 +79,14 @@ def test_in_evaluation_hooks_see_each_activation_once(gradients: bool) -> None:
 
 
 def test_without_gradients_the_statistics_move_once_in_training_mode() -> None:
-    model = switched(small(), recompute=True)
+    model = with_recompute(small(), recompute=True)
     with torch.no_grad():
         model(torch.randn(2, 3, 32, 32))
     assert model.backbone.features.denseblock1.denselayer1.norm1.num_batches_tracked == 1
 
 
 def test_a_second_backward_pass_over_one_graph_moves_nothing() -> None:
-    model = switched(small(), recompute=True)
+    model = with_recompute(small(), recompute=True)
     loss = model(torch.randn(2, 3, 32, 32)).logits.square().sum()
     loss.backward(retain_graph=True)
     first = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
@@ -111,7 +111,9 @@ def test_inner_activations_are_not_kept() -> None:
         return sum(sizes)
 
     model = small()
-    assert saved_bytes(switched(model, recompute=True)) < 0.6 * saved_bytes(switched(model, recompute=False))
+    assert saved_bytes(with_recompute(model, recompute=True)) < 0.6 * saved_bytes(
+        with_recompute(model, recompute=False)
+    )
 
 
 def test_statistics_come_back_also_after_an_error() -> None:

@@ -17,8 +17,8 @@ from distangle.model import (
 
 def images(n: int, *, seed: int = 0) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
-    own = torch.randn(n, 2, 1, 1, generator=rng)
-    return 1.5 * torch.randn(n, 2, 24, 24, generator=rng) + own + 3  # far from what the network starts with
+    site_effects = torch.randn(n, 2, 1, 1, generator=rng)
+    return 1.5 * torch.randn(n, 2, 24, 24, generator=rng) + site_effects + 3  # far from what the network starts with
 
 
 def network(backbone: str = "resnet_small", *, n_cell_types: int = 0, seed: int = 0) -> PerturbationClassifier:
@@ -42,9 +42,9 @@ def test_lent_statistics_of_a_group_give_what_training_mode_gives_for_the_group_
     statistics = collect_statistics(model, lambda: [(batch, kinds)])
     with use_statistics(model, statistics):
         torch.testing.assert_close(logits(model, batch, kinds), expected, atol=1e-4, rtol=1e-4)
-        alone = torch.cat([logits(model, batch[k : k + 1], kinds[k : k + 1]) for k in range(20)])
-    torch.testing.assert_close(alone, expected, atol=1e-4, rtol=1e-4)
-    assert (logits(model, batch, kinds) - expected).abs().max() > 0.1  # the running statistics say something else
+        one_by_one = torch.cat([logits(model, batch[k : k + 1], kinds[k : k + 1]) for k in range(20)])
+    torch.testing.assert_close(one_by_one, expected, atol=1e-4, rtol=1e-4)
+    assert (logits(model, batch, kinds) - expected).abs().max() > 0.1  # the running statistics differ
 
 
 def test_the_first_norm_has_the_mean_and_variance_of_what_it_is_given() -> None:
@@ -129,18 +129,18 @@ def test_a_group_of_no_images_is_refused() -> None:
 
 
 def test_the_contrast_turns_controls_into_the_statistics_of_their_own_plate() -> None:
-    # With one plate nothing is averaged: its controls must give back the plate, layer behind layer.
+    # With one plate nothing is averaged: its controls must reproduce the statistics of the plate in every layer.
     model, batch = network(n_cell_types=2), images(30)
     kinds = torch.eye(2)[torch.arange(30) % 2]
     controls = (batch[:12], kinds[:12])
     contrast = collect_contrast(model, [(lambda: [(batch, kinds)], lambda: [controls])])
-    whole = collect_statistics(model, lambda: [(batch, kinds)])
+    whole_batch = collect_statistics(model, lambda: [(batch, kinds)])
     statistics = collect_statistics(model, lambda: [controls], contrast=contrast)
-    for name, expected in whole.items():
+    for name, expected in whole_batch.items():
         torch.testing.assert_close(statistics[name], expected, atol=2e-3, rtol=2e-3, msg=name)
-    alone = collect_statistics(model, lambda: [controls])
-    apart = (alone["neck.norm0.mean"] - whole["neck.norm0.mean"]).abs().max()
-    assert apart > 10 * (statistics["neck.norm0.mean"] - whole["neck.norm0.mean"]).abs().max()
+    controls_only = collect_statistics(model, lambda: [controls])
+    difference = (controls_only["neck.norm0.mean"] - whole_batch["neck.norm0.mean"]).abs().max()
+    assert difference > 10 * (statistics["neck.norm0.mean"] - whole_batch["neck.norm0.mean"]).abs().max()
 
 
 def test_the_contrast_of_the_first_norm_is_that_of_the_equation() -> None:
@@ -151,9 +151,9 @@ def test_the_contrast_of_the_first_norm_is_that_of_the_equation() -> None:
     shifts, ratios = [], []
     for batch in plates:
         outputs = model.backbone.features.conv1(batch).detach().double()[:, 4]  # type: ignore[operator, union-attr]
-        everything, controls = outputs.reshape(-1), outputs[:5].reshape(-1)
-        shifts.append((everything.mean() - controls.mean()) / everything.std(correction=0))
-        ratios.append((everything.var(correction=0) / controls.var(correction=0)).log())
+        all_values, controls = outputs.reshape(-1), outputs[:5].reshape(-1)
+        shifts.append((all_values.mean() - controls.mean()) / all_values.std(correction=0))
+        ratios.append((all_values.var(correction=0) / controls.var(correction=0)).log())
     assert float(contrast["backbone.features.bn1.shift"][4]) == pytest.approx(float(sum(shifts)) / 2, abs=1e-4)
     assert float(contrast["backbone.features.bn1.ratio"][4]) == pytest.approx(float(sum(ratios)) / 2, abs=1e-4)
 
@@ -163,9 +163,9 @@ def test_what_is_silent_in_the_controls_is_not_amplified_without_bound() -> None
     contrast = collect_contrast(model, [(lambda: [(batch, None)], lambda: [(batch[:8], None)])])
     flat = torch.full((8, 2, 24, 24), 3.0)
     statistics = collect_statistics(model, lambda: [(flat, None)], contrast=contrast)
-    whole = collect_statistics(model, lambda: [(batch, None)])
+    whole_batch = collect_statistics(model, lambda: [(batch, None)])
     for name in ("backbone.features.bn1.variance", "neck.norm0.variance"):
-        assert bool((statistics[name] >= 0.0999 * whole[name]).all())
+        assert bool((statistics[name] >= 0.0999 * whole_batch[name]).all())
 
 
 def test_a_contrast_of_no_plate_is_refused() -> None:

@@ -38,7 +38,7 @@ def test_the_printed_network_has_32_142_107_parameters() -> None:
 
 def test_the_whole_is_its_printed_parts() -> None:
     model, images, cell_types = small().eval(), some_images(), torch.eye(4)
-    # Statistics unlike a fresh norm's, so that a norm left out or out of order is seen.
+    # Random statistics, so that a missing or misplaced norm changes the result.
     randomness = torch.Generator().manual_seed(1)
     for part in model.neck.modules():
         if isinstance(part, torch.nn.BatchNorm1d):
@@ -139,10 +139,10 @@ def test_evaluation_repeats_and_a_site_does_not_depend_on_its_minibatch(backbone
     model, images, cell_types = small(backbone=backbone).eval(), some_images(), torch.eye(4)
     before = copy.deepcopy(model.state_dict())
     with torch.no_grad():
-        together, again = model(images, cell_types), model(images, cell_types)
+        first, second = model(images, cell_types), model(images, cell_types)
         alone = model(images[2:3], cell_types[2:3])
-    assert torch.equal(together.logits, again.logits)
-    torch.testing.assert_close(together.logits[2:3], alone.logits, rtol=1e-5, atol=1e-5)
+    assert torch.equal(first.logits, second.logits)
+    torch.testing.assert_close(first.logits[2:3], alone.logits, rtol=1e-5, atol=1e-5)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -162,11 +162,11 @@ def test_bfloat16_and_channels_last_stay_within_2_percent(backbone: str) -> None
 
 def test_equal_seeds_give_equal_networks_and_leave_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    one, same = small().state_dict(), small().state_dict()
+    one, second = small().state_dict(), small().state_dict()
     other = build_classifier(small().config, seed=4).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     for name, value in one.items():
-        assert torch.equal(value, same[name]), name
+        assert torch.equal(value, second[name]), name
         if "conv" in name or "linear" in name or "templates" in name:
             assert not torch.equal(value, other[name]), name
 

@@ -11,7 +11,7 @@ from distangle.model.cpu_inference import fold_norms, prepare_bf16
 
 
 def network(backbone: str, **changes: bool) -> PerturbationClassifier:
-    """Return a network whose norms have neither the statistics nor the parameters they began with."""
+    """Return a network with random norms."""
     config = ModelConfig(backbone=backbone, n_channels=3, n_perturbations=5, embedding_size=16, **changes)
     model = build_classifier(config, seed=0).train()
     generator = torch.Generator().manual_seed(1)
@@ -53,30 +53,30 @@ def has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folded_network_is_the_original(backbone: str, n_norms: int) -> None:
     model = network(backbone)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    wanted = embeddings(model)
-    folded = fold_norms(model)
-    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules()) == n_norms
-    torch.testing.assert_close(embeddings(folded), wanted, rtol=1e-3, atol=1e-3)
+    expected = embeddings(model)
+    fast_model = fold_norms(model)
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in fast_model.modules()) == n_norms
+    torch.testing.assert_close(embeddings(fast_model), expected, rtol=1e-3, atol=1e-3)
     if backbone.endswith("small"):
-        torch.testing.assert_close(embeddings(folded), wanted, rtol=1e-4, atol=1e-4)
-    assert wanted.std(dim=0).min() > 1e-3  # the images differ
+        torch.testing.assert_close(embeddings(fast_model), expected, rtol=1e-4, atol=1e-4)
+    assert expected.std(dim=0).min() > 1e-3  # the images differ
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert torch.equal(embeddings(model), wanted)
+    assert torch.equal(embeddings(model), expected)
 
 
 @pytest.mark.parametrize("backbone", ["densenet_small", "resnet_small", "resnet50"])
 def test_folding_is_exact_in_float64(backbone: str) -> None:
     model, pixels = network(backbone).double(), images().double()
     with torch.inference_mode():
-        found, wanted = fold_norms(model).backbone(pixels), model.backbone(pixels)
-    assert (found - wanted).abs().max() < 1e-10 * wanted.abs().max()
+        result, expected = fold_norms(model).backbone(pixels), model.backbone(pixels)
+    assert (result - expected).abs().max() < 1e-10 * expected.abs().max()
 
 
 def test_a_folded_network_leaves_the_images_alone() -> None:
-    folded, pixels = fold_norms(network("densenet_small")), images()
+    fast_model, pixels = fold_norms(network("densenet_small")), images()
     with torch.inference_mode():
-        folded(pixels)
+        fast_model(pixels)
     assert torch.equal(pixels, images())
 
 
@@ -87,11 +87,11 @@ def test_embeddings_in_bf16_point_the_same_way(backbone: str, handcrafted: bool)
     model = network(backbone, handcrafted_features=handcrafted)
     fast = prepare_bf16(model)
     assert fast is not model
-    found, wanted = embeddings(fast), embeddings(model)
-    assert found.dtype == torch.float32
-    assert cosine(found, wanted) > 0.999
-    assert not torch.equal(found, wanted)  # it did multiply in bfloat16
-    assert cosine(wanted, wanted.roll(1, 0)) < 0.99  # embeddings of different images differ more
+    result, expected = embeddings(fast), embeddings(model)
+    assert result.dtype == torch.float32
+    assert cosine(result, expected) > 0.999
+    assert not torch.equal(result, expected)  # the result was computed in bfloat16
+    assert cosine(expected, expected.roll(1, 0)) < 0.99  # embeddings of different images differ more
 
 
 def test_the_statistics_of_a_plate_are_folded() -> None:
@@ -103,9 +103,9 @@ def test_the_statistics_of_a_plate_are_folded() -> None:
         for key, buffer in (("mean", norm.running_mean), ("variance", norm.running_var))
     }
     with use_statistics(model, plate):
-        folded, wanted = fold_norms(model), embeddings(model)
-    torch.testing.assert_close(embeddings(folded), wanted, rtol=1e-4, atol=1e-4)
-    assert (embeddings(model) - wanted).abs().max() > 0.01
+        fast_model, expected = fold_norms(model), embeddings(model)
+    torch.testing.assert_close(embeddings(fast_model), expected, rtol=1e-4, atol=1e-4)
+    assert (embeddings(model) - expected).abs().max() > 0.01
 
 
 def test_a_processor_without_bf16_computes_the_original(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ from distangle.model.device import describe_device, inference_device, is_device_
 
 
 def in_context(name: str | None) -> tuple[torch.device, torch.device, bool]:
-    def named() -> tuple[torch.device, torch.device, bool]:
+    def device_in_context() -> tuple[torch.device, torch.device, bool]:
         set_device(name)
         return training_device(), inference_device(), is_device_set()
 
-    return contextvars.copy_context().run(named)
+    return contextvars.copy_context().run(device_in_context)
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ def test_a_verb_refuses_before_it_writes(
     (tmp_path / "run/run.json").write_text("{}")
     (tmp_path / "screen.json").write_text("{}")
     arguments = {"train": [str(tmp_path), "--out", str(tmp_path / "new")]}.get(verb, [str(tmp_path / "run")])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main([verb, *arguments, "--device", "gpu"])
-    assert ended.value.code == 1
+    assert exit_info.value.code == 1
     assert "--device gpu: expected cpu, cuda, cuda:N" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -64,7 +64,7 @@ def test_a_prediction_from_whole_pixels_is_that_from_ready_ones(
     whole = predict_sites(model, card, store, views=8)
     np.testing.assert_allclose(whole.logits, ready.logits, atol=1e-5)
     np.testing.assert_allclose(whole.embedding, ready.embedding, atol=1e-5)
-    assert not np.array_equal(whole.logits, ready.logits)  # it did go the other way
+    assert not np.array_equal(whole.logits, ready.logits)  # the two paths differ by rounding
     store.close()
 
 
@@ -74,11 +74,11 @@ def test_each_view_is_computed_once_for_one_view_and_for_eight(tmp_path: Path, m
     model = build_classifier(config, seed=0)
     card = model_card(("a", "b", "c"))
     store, sizes, plain = ImageCache(screen, Preprocessing()), [], model.forward
-    alone = [predict_sites(model, card, store, views=1), predict_sites(model, card, store, views=8)]
-    monkeypatch.setattr(model, "forward", lambda images, *more: sizes.append(len(images)) or plain(images, *more))
-    together = predict_by_views(model, card, store, PredictionOptions(views=(1, 8)))
+    single_views = [predict_sites(model, card, store, views=1), predict_sites(model, card, store, views=8)]
+    monkeypatch.setattr(model, "forward", lambda images, *others: sizes.append(len(images)) or plain(images, *others))
+    both_views = predict_by_views(model, card, store, PredictionOptions(views=(1, 8)))
     assert sizes == [32] * 8
-    for prediction, expected in zip(together, alone, strict=True):
+    for prediction, expected in zip(both_views, single_views, strict=True):
         assert prediction.views == expected.views
         assert np.array_equal(prediction.logits, expected.logits)
         assert np.array_equal(prediction.embedding, expected.embedding)
@@ -104,8 +104,8 @@ def test_all_views_of_a_batch_equal_the_batches_of_each_view_and_each_image_is_d
     store.close()
     store = ImageCache(tiny_screen(tmp_path / "again"), Preprocessing(transform=transform), memory=0)  # type: ignore[arg-type]
     (tmp_path / "again/plates/images/E1_4_0.png").unlink()
-    reads, real = [], cache.read_image
-    monkeypatch.setattr(cache, "read_image", lambda paths, pages: reads.append(paths[0].name) or real(paths, pages))
+    names, real = [], cache.read_image
+    monkeypatch.setattr(cache, "read_image", lambda paths, pages: names.append(paths[0].name) or real(paths, pages))
     batches = views_to_device(
         CPU,
         store,
@@ -122,7 +122,7 @@ def test_all_views_of_a_batch_equal_the_batches_of_each_view_and_each_image_is_d
         for view in range(8):
             assert torch.equal(views[0][1][view][k], expected[view][0][row])
     assert torch.equal(views[1][1][5][0], expected[5][1][0])
-    assert sorted(reads) == [f"E1_{k}_0.png" for k in range(7)]
+    assert sorted(names) == [f"E1_{k}_0.png" for k in range(7)]
     assert "E1_4_0.png" in store.reasons[4]
     store.close()
 

@@ -48,9 +48,9 @@ def test_whole_views_are_what_the_network_says_of_the_turned_image(
     image = np.empty_like(store.image(5))
     for k in range(8):
         augment(store.image(5), Augmentation(k), out=image)
-        ready = (image - statistics[5, 0, :, None, None]) / statistics[5, 1, :, None, None]
+        standardized = (image - statistics[5, 0, :, None, None]) / statistics[5, 1, :, None, None]
         with torch.no_grad():
-            maps = model.feature_maps(torch.from_numpy(ready.astype(np.float32))[None])
+            maps = model.feature_maps(torch.from_numpy(standardized.astype(np.float32))[None])
             expected = model.image_features(model.pool(maps))[0].numpy()
         np.testing.assert_allclose(features.take([5], k)[0], expected, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(features.statistics, store.statistics)

@@ -29,8 +29,8 @@ def test_validation_and_prediction_give_the_same_logits(store: ImageCache) -> No
     sites = TrainingSites(rows, tuple("abcd"), np.array([0, 1, 2, 0]), cell_types=None, statistics=None)
     _, statistics = fit_normalization(store, rows.tolist())
     batch_sizes: list[int] = []
-    how = SiteEvaluation(store=store, batch_size=3, before_batch=lambda: batch_sizes.append(1))
-    logits = site_logits(model, sites, statistics, how)
+    evaluation = SiteEvaluation(store=store, batch_size=3, before_batch=lambda: batch_sizes.append(1))
+    logits = site_logits(model, sites, statistics, evaluation)
     expected = predict_sites(model, model_card(NAMES), store).logits[rows]
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     assert len(batch_sizes) == 2
@@ -43,7 +43,7 @@ def test_a_full_batch_is_filled_up_and_what_fills_it_is_cut_off(
     model = build_classifier(ModelConfig(backbone="resnet_small", n_channels=2, n_perturbations=3), seed=0).eval()
     _, statistics = fit_normalization(store, [0, 1, 2, 3, 4])
     inputs, sizes, forward = SiteInputs(store=store, statistics=statistics), [], model.forward
-    monkeypatch.setattr(model, "forward", lambda images, *more: sizes.append(len(images)) or forward(images, *more))
+    monkeypatch.setattr(model, "forward", lambda images, *others: sizes.append(len(images)) or forward(images, *others))
     for full, expected in ((True, [8]), (False, [5])):
         sizes.clear()
         batches = list(site_outputs(model, inputs, [0, 1, 2, 3, 4], plan=BatchPlan(size=8, always_full=full)))

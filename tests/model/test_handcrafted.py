@@ -48,8 +48,8 @@ def test_granularity_names_the_scale_of_a_pattern() -> None:
 
 def test_a_turned_image_measures_the_same() -> None:
     pixels = images()
-    for turned in (pixels.flip(2), pixels.transpose(2, 3), torch.rot90(pixels, 1, (2, 3))):
-        torch.testing.assert_close(measure(turned), measure(pixels), rtol=1e-4, atol=1e-4)
+    for rotation in (pixels.flip(2), pixels.transpose(2, 3), torch.rot90(pixels, 1, (2, 3))):
+        torch.testing.assert_close(measure(rotation), measure(pixels), rtol=1e-4, atol=1e-4)
 
 
 def test_a_constant_image_measures_finite_numbers_and_has_finite_gradients() -> None:
@@ -77,17 +77,17 @@ def test_a_model_with_measurements_joins_them_and_its_activation_map_sees_them()
     n_maps = model.backbone.n_features + HandcraftedFeatures(3).n_maps
     assert model.feature_maps(pixels).shape == (3, n_maps, 4, 4)
     targets = torch.tensor([0, 1, 2])
-    closed = grad_cam_maps(model, batch(pixels, None, targets), layer="features.layer4")
+    closed_form = grad_cam_maps(model, batch(pixels, None, targets), layer="features.layer4")
     general = grad_cam_maps(model, batch(pixels, None, targets), layer="features.layer4.0")
-    torch.testing.assert_close(closed.maps, general.maps, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(closed_form.maps, general.maps, rtol=1e-4, atol=1e-5)
     # By hand: the gradient of the logit with respect to the pooled maps, weighted and summed over all of them.
     maps = model.feature_maps(pixels).detach().requires_grad_()
     logits = model.classify(model.pool(maps), None).logits
     (gradient,) = torch.autograd.grad(logits[torch.arange(3), targets].sum(), maps)
-    printed = (gradient.mean((2, 3), keepdim=True) * maps).sum(1).relu()
-    everything = grad_cam_maps(model, batch(pixels, None, targets))
-    torch.testing.assert_close(everything.raw.relu(), printed.detach(), rtol=1e-4, atol=1e-6)
-    assert not torch.allclose(everything.maps, closed.maps)
+    textbook = (gradient.mean((2, 3), keepdim=True) * maps).sum(1).relu()
+    all_channels = grad_cam_maps(model, batch(pixels, None, targets))
+    torch.testing.assert_close(all_channels.raw.relu(), textbook.detach(), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(all_channels.maps, closed_form.maps)
 
 
 def test_each_map_depends_on_the_stains_it_names_and_no_other():
@@ -96,7 +96,7 @@ def test_each_map_depends_on_the_stains_it_names_and_no_other():
     before = measurements.maps(images, size=(4, 4))[0]
     assert len(measurements.channels) == measurements.n_maps == len(before)
     for channel in range(3):
-        changed = images.clone()
-        changed[:, channel] = changed[:, channel].flip(1) ** 2
-        moved = (measurements.maps(changed, size=(4, 4))[0] - before).abs().amax((1, 2)) > 0
-        assert moved.tolist() == [channel in pair for pair in measurements.channels]
+        altered = images.clone()
+        altered[:, channel] = altered[:, channel].flip(1) ** 2
+        differs = (measurements.maps(altered, size=(4, 4))[0] - before).abs().amax((1, 2)) > 0
+        assert differs.tolist() == [channel in pair for pair in measurements.channels]

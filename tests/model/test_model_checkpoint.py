@@ -33,23 +33,23 @@ ABOUT = CARD_OF_MODEL.to_json()
 
 @pytest.fixture
 def model() -> PerturbationClassifier:
-    built = build_classifier(CONFIG, seed=1)
-    built(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.eye(2)[[0, 1, 0, 1]])
-    return built
+    classifier = build_classifier(CONFIG, seed=1)
+    classifier(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.eye(2)[[0, 1, 0, 1]])
+    return classifier
 
 
 @pytest.fixture
-def saved(model: PerturbationClassifier, tmp_path: Path) -> Path:
+def model_file(model: PerturbationClassifier, tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
     save_model(model, path, card=CARD_OF_MODEL)
     return path
 
 
 def rewritten(path: Path, *, card: dict[str, Any] | None = None, **changes: torch.Tensor | None) -> None:
-    """Write a file anew with other tensors (None takes one away) or card, its digest right."""
-    with safetensors.safe_open(path, framework="pt") as opened:
-        metadata = opened.metadata()
-        tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
+    """Rewrite a file with other tensors (None removes one) or another card, and a matching digest."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     tensors = {name: value for name, value in {**tensors, **changes}.items() if value is not None}
     text = metadata[checkpoint.CARD] if card is None else json.dumps({**json.loads(metadata[checkpoint.CARD]), **card})
     metadata = {"format": "pt", checkpoint.CARD: text, checkpoint.DIGEST: checkpoint._content_sha256(text, tensors)}
@@ -66,52 +66,52 @@ def test_the_same_model_gives_the_same_bytes(model: PerturbationClassifier, tmp_
 def test_what_is_loaded_is_what_was_saved(model: PerturbationClassifier, tmp_path: Path) -> None:
     card = replace(CARD_OF_MODEL, target="ü", correction=Correction(method="center"), shape=(24, 32))
     path = tmp_path / "deep" / "model.safetensors"
-    written = save_model(model.to(memory_format=torch.channels_last), path, card=card)
-    loaded, loaded_card = load_model(path)
-    assert written == [path, path.with_suffix(".json")]
+    paths = save_model(model.to(memory_format=torch.channels_last), path, card=card)
+    restored, loaded_card = load_model(path)
+    assert paths == [path, path.with_suffix(".json")]
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.safetensors"]
     assert loaded_card == card
-    assert loaded.config == CONFIG
-    assert not loaded.training
-    assert loaded.backbone.features.norm5.momentum == 0.05
-    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert restored.config == CONFIG
+    assert not restored.training
+    assert restored.backbone.features.norm5.momentum == 0.05
+    assert restored.state_dict().keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value), name
+        assert torch.equal(restored.state_dict()[name], value), name
     images = torch.randn(2, 3, 32, 32)
     model.to(memory_format=torch.contiguous_format)
     with torch.no_grad():
-        assert torch.equal(loaded(images, torch.eye(2)).logits, model.eval()(images, torch.eye(2)).logits)
+        assert torch.equal(restored(images, torch.eye(2)).logits, model.eval()(images, torch.eye(2)).logits)
 
 
-def test_the_json_beside_says_what_the_weights_are(saved: Path) -> None:
-    model_json = json.loads(saved.with_suffix(".json").read_text())
+def test_the_json_beside_says_what_the_weights_are(model_file: Path) -> None:
+    model_json = json.loads(model_file.with_suffix(".json").read_text())
     assert model_json["weights"] == "model.safetensors"
-    assert model_json["weights_sha256"] == sha256_of(saved)
+    assert model_json["weights_sha256"] == sha256_of(model_file)
     assert model_json["format_version"] == 1
     assert ModelConfig.model_validate(model_json["config"]) == CONFIG
     assert model_json["card"] == CARD_OF_MODEL.to_json()
 
 
 def test_a_process_that_died_between_the_two_files_leaves_the_newer_model(
-    model: PerturbationClassifier, saved: Path
+    model: PerturbationClassifier, model_file: Path
 ) -> None:
-    old = saved.with_suffix(".json").read_text()
-    save_model(model, saved, card=replace(CARD_OF_MODEL, epochs=4))
-    saved.with_suffix(".json").write_text(old)
-    assert load_model(saved)[1].epochs == 4
-    saved.with_suffix(".json").unlink()
-    assert load_model(saved)[1].epochs == 4
+    old = model_file.with_suffix(".json").read_text()
+    save_model(model, model_file, card=replace(CARD_OF_MODEL, epochs=4))
+    model_file.with_suffix(".json").write_text(old)
+    assert load_model(model_file)[1].epochs == 4
+    model_file.with_suffix(".json").unlink()
+    assert load_model(model_file)[1].epochs == 4
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_model_that_is_not_finite_is_not_saved_and_the_old_file_stays(
-    model: PerturbationClassifier, saved: Path, value: float
+    model: PerturbationClassifier, model_file: Path, value: float
 ) -> None:
-    before = saved.read_bytes()
+    before = model_file.read_bytes()
     model.neck.norm1.running_var[2] = value
     with pytest.raises(WeightsError, match=r"neck\.norm1\.running_var \(1 of 16 values\)"):
-        save_model(model, saved, card=CARD_OF_MODEL)
-    assert saved.read_bytes() == before
+        save_model(model, model_file, card=CARD_OF_MODEL)
+    assert model_file.read_bytes() == before
 
 
 def test_the_card_must_be_of_the_network_and_the_file_must_be_named_safetensors(
@@ -125,8 +125,8 @@ def test_the_card_must_be_of_the_network_and_the_file_must_be_named_safetensors(
 
 
 @pytest.mark.parametrize("part", ["header", "card", "digest", "first byte", "middle", "last byte"])
-def test_one_flipped_bit_anywhere_is_refused_by_the_name_of_the_file(saved: Path, part: str) -> None:
-    content = bytearray(saved.read_bytes())
+def test_one_flipped_bit_anywhere_is_refused_by_the_name_of_the_file(model_file: Path, part: str) -> None:
+    content = bytearray(model_file.read_bytes())
     start_of_tensors = 8 + int.from_bytes(content[:8], "little")
     position = {
         "header": 3,
@@ -137,30 +137,30 @@ def test_one_flipped_bit_anywhere_is_refused_by_the_name_of_the_file(saved: Path
         "last byte": len(content) - 1,
     }[part]
     content[position] ^= 1
-    saved.write_bytes(content)
-    with pytest.raises(WeightsError, match=re.escape(str(saved))):
-        load_model(saved)
+    model_file.write_bytes(content)
+    with pytest.raises(WeightsError, match=re.escape(str(model_file))):
+        load_model(model_file)
 
 
 @pytest.mark.parametrize("damage", ["cut", "zero tail", "empty"])
-def test_a_file_copied_in_part_is_refused(saved: Path, damage: str) -> None:
-    content = saved.read_bytes()
+def test_a_file_copied_in_part_is_refused(model_file: Path, damage: str) -> None:
+    content = model_file.read_bytes()
     damaged = {"cut": content[:-100], "zero tail": content[:-100] + bytes(100), "empty": b""}[damage]
-    saved.write_bytes(damaged)
+    model_file.write_bytes(damaged)
     with pytest.raises(WeightsError, match="Restore the file from another copy"):
-        load_model(saved)
+        load_model(model_file)
 
 
-def test_values_that_are_not_finite_are_refused_on_loading(saved: Path) -> None:
-    rewritten(saved, **{"neck.linear1.weight": torch.full((16, 94), float("nan"))})
+def test_values_that_are_not_finite_are_refused_on_loading(model_file: Path) -> None:
+    rewritten(model_file, **{"neck.linear1.weight": torch.full((16, 94), float("nan"))})
     with pytest.raises(WeightsError, match=r"NaN or infinite values in neck\.linear1\.weight \(1504 of 1504 values\)"):
-        load_model(saved)
+        load_model(model_file)
 
 
-def test_a_newer_format_is_refused(saved: Path) -> None:
-    rewritten(saved, card={"format_version": 2})
+def test_a_newer_format_is_refused(model_file: Path) -> None:
+    rewritten(model_file, card={"format_version": 2})
     with pytest.raises(WeightsError, match="has format version 2; this distangle reads version 1"):
-        load_model(saved)
+        load_model(model_file)
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_a_newer_format_is_refused(saved: Path) -> None:
     ],
 )
 def test_tensors_of_another_network_are_refused_by_name(
-    saved: Path, changes: dict[str, torch.Tensor | None], message: str
+    model_file: Path, changes: dict[str, torch.Tensor | None], message: str
 ) -> None:
-    rewritten(saved, **changes)
+    rewritten(model_file, **changes)
     with pytest.raises(WeightsError, match=message):
-        load_model(saved)
+        load_model(model_file)
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_tensors_of_another_network_are_refused_by_name(
         ),
     ],
 )
-def test_a_card_that_describes_no_model_is_refused(saved: Path, card: dict[str, Any], message: str) -> None:
-    rewritten(saved, card=card)
+def test_a_card_that_describes_no_model_is_refused(model_file: Path, card: dict[str, Any], message: str) -> None:
+    rewritten(model_file, card=card)
     with pytest.raises(WeightsError, match=message):
-        load_model(saved)
+        load_model(model_file)
 
 
 def test_files_that_are_no_model_of_ours_are_told_where_to_go(tmp_path: Path) -> None:

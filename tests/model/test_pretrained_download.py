@@ -20,7 +20,7 @@ NAME = f"tiny-{PIN}.pth"
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
-    """Serves one file; can break off early, forget ranges, or give something else."""
+    """Serve one file; can stop early, ignore ranges, or serve other content."""
 
     content = CONTENT
     breaks_after: tuple[int, ...] = ()  # bytes of the first answers
@@ -28,12 +28,12 @@ class Mirror(http.server.BaseHTTPRequestHandler):
     asked: list[str | None]
 
     def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.asked.append(wanted)
+        range_header = self.headers.get("Range")
+        self.asked.append(range_header)
         if self.path != f"/models/{NAME}":
             self.send_error(404)
             return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.knows_ranges else 0
+        start = int(range_header.removeprefix("bytes=").removesuffix("-")) if range_header and self.knows_ranges else 0
         if start >= len(self.content):
             self.send_error(416)
             return
@@ -133,9 +133,9 @@ def test_a_connection_that_keeps_breaking_keeps_what_came(mirror: type[Mirror], 
 
 def test_offline_names_the_address_the_place_and_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTANGLE_WEIGHTS_URL", "http://127.0.0.1:9/models")  # nothing listens on "discard"
-    with pytest.raises(WeightsError) as refused:
+    with pytest.raises(WeightsError) as error:
         published_weights("densenet161", folder=tmp_path, say=lambda messages: None)
-    messages = str(refused.value)
+    messages = str(error.value)
     assert "http://127.0.0.1:9/models/densenet161-8d451a50.pth could not be downloaded" in messages
     assert f"copy the file to {tmp_path / 'densenet161-8d451a50.pth'}" in messages
     assert "`--weights FILE`" in messages

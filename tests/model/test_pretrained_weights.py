@@ -20,8 +20,8 @@ def network(*, n_channels: int = 6, backbone: str = "densenet_small", seed: int 
     return build_classifier(config, seed=seed)
 
 
-def published(backbone: str = "densenet_small") -> dict[str, Tensor]:
-    """Tensors under torchvision's names of a network for three channels, with the classifier of 1000 classes."""
+def published_weights(backbone: str = "densenet_small") -> dict[str, Tensor]:
+    """Return weights with torchvision's names: three channels, 1000 classes."""
     source = network(n_channels=3, backbone=backbone, seed=9)
     source(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     if backbone.startswith("resnet"):
@@ -32,14 +32,14 @@ def published(backbone: str = "densenet_small") -> dict[str, Tensor]:
 
 
 def legacy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names as in torchvision's files of 2017: `norm.1` inside dense layers, no count of steps."""
-    renamed = {
+    """Rename weights as in torchvision's files of 2017: `norm.1` in dense layers, no step counts."""
+    weights = {
         re.sub(r"(denselayer\d+\.(?:norm|relu|conv))([12])\.", r"\1.\2.", name): t for name, t in tensors.items()
     }
-    return {name: tensor for name, tensor in renamed.items() if not name.endswith("num_batches_tracked")}
+    return {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
 
 
-def written(tensors: Any, path: Path) -> Path:
+def write_weights(tensors: Any, path: Path) -> Path:
     if path.suffix == ".safetensors":
         safetensors.torch.save_file(tensors, path)
     else:
@@ -57,10 +57,10 @@ def assert_accounts_for_all(report: WeightsReport, model: PerturbationClassifier
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 @pytest.mark.parametrize("prefix", ["features.", "", "module.features."])
 def test_torchvisions_densenet_fills_the_backbone(tmp_path: Path, suffix: str, prefix: str) -> None:
-    tensors = {name.replace("features.", prefix): tensor for name, tensor in published().items()}
+    tensors = {name.replace("features.", prefix): tensor for name, tensor in published_weights().items()}
     model, before = network(), network().state_dict()
-    report = load_published_weights(model, written(tensors, tmp_path / f"weights{suffix}"))
-    source = published()
+    report = load_published_weights(model, write_weights(tensors, tmp_path / f"weights{suffix}"))
+    source = published_weights()
     for name, tensor in model.state_dict().items():
         if name.startswith("backbone.") and name != FIRST:
             assert torch.equal(tensor, source[name.removeprefix("backbone.")]), name
@@ -73,24 +73,24 @@ def test_torchvisions_densenet_fills_the_backbone(tmp_path: Path, suffix: str, p
 
 
 def test_densenet_names_of_2017_are_understood_and_step_counts_are_new(tmp_path: Path) -> None:
-    tensors = legacy(published())
+    tensors = legacy(published_weights())
     assert "features.denseblock1.denselayer1.norm.1.weight" in tensors
     assert "features.denseblock2.denselayer3.conv.2.weight" in tensors
     model = network()
-    report = load_published_weights(model, written(tensors, tmp_path / "old.pth"))
-    loaded, source = model.backbone.features.state_dict(), published()
+    report = load_published_weights(model, write_weights(tensors, tmp_path / "old.pth"))
+    weights, source = model.backbone.features.state_dict(), published_weights()
     for name in ("denseblock1.denselayer1.norm1.running_var", "denseblock2.denselayer3.conv2.weight"):
-        assert torch.equal(loaded[name], source[f"features.{name}"])
+        assert torch.equal(weights[name], source[f"features.{name}"])
     assert "backbone.features.denseblock1.denselayer1.norm1.num_batches_tracked" in report.new_names
-    assert loaded["norm5.num_batches_tracked"] == 0
+    assert weights["norm5.num_batches_tracked"] == 0
     assert_accounts_for_all(report, model, len(tensors))
 
 
 def test_torchvisions_resnet_fills_the_backbone(tmp_path: Path) -> None:
-    tensors = published("resnet18")
+    tensors = published_weights("resnet18")
     assert {"conv1.weight", "layer4.1.bn2.weight", "fc.bias"} <= set(tensors)
     model = network(backbone="resnet18")
-    report = load_published_weights(model, written(tensors, tmp_path / "resnet18.pth"))
+    report = load_published_weights(model, write_weights(tensors, tmp_path / "resnet18.pth"))
     assert torch.equal(model.backbone.features.layer3[0].downsample[0].weight, tensors["layer3.0.downsample.0.weight"])
     assert report.inflated_names == ("backbone.features.conv1.weight",)
     assert report.unused_keys == ("fc.weight", "fc.bias")
@@ -98,7 +98,10 @@ def test_torchvisions_resnet_fills_the_backbone(tmp_path: Path) -> None:
 
 
 def test_the_first_convolution_is_repeated_in_turn_and_scaled(tmp_path: Path) -> None:
-    path, original = written(published(), tmp_path / "weights.pth"), published()["features.conv0.weight"]
+    path, original = (
+        write_weights(published_weights(), tmp_path / "weights.pth"),
+        published_weights()["features.conv0.weight"],
+    )
     for n_channels, channels in ((6, [0, 1, 2, 0, 1, 2]), (5, [0, 1, 2, 0, 1]), (2, [0, 1])):
         model = network(n_channels=n_channels)
         load_published_weights(model, path)
@@ -107,7 +110,7 @@ def test_the_first_convolution_is_repeated_in_turn_and_scaled(tmp_path: Path) ->
 
 
 def test_a_grey_image_gives_the_same_maps_in_six_channels_in_one_and_in_three(tmp_path: Path) -> None:
-    path, grey = written(published(), tmp_path / "weights.pth"), torch.randn(1, 1, 64, 64)
+    path, grey = write_weights(published_weights(), tmp_path / "weights.pth"), torch.randn(1, 1, 64, 64)
     maps = []
     for n_channels in (3, 6, 1):
         model = network(n_channels=n_channels).eval()
@@ -123,24 +126,24 @@ def test_a_grey_image_gives_the_same_maps_in_six_channels_in_one_and_in_three(tm
 def test_the_first_convolution_can_stay_new(tmp_path: Path, n_channels: int) -> None:
     model = network(n_channels=n_channels)
     before = model.backbone.features.conv0.weight.detach().clone()
-    path = written(published(), tmp_path / "weights.pth")
+    path = write_weights(published_weights(), tmp_path / "weights.pth")
     report = load_published_weights(model, path, first_convolution="new")
     assert torch.equal(model.backbone.features.conv0.weight, before)
     assert FIRST in report.new_names
     assert "features.conv0.weight" in report.unused_keys
-    assert_accounts_for_all(report, model, len(published()))
+    assert_accounts_for_all(report, model, len(published_weights()))
 
 
 @pytest.mark.parametrize("wrapping", ["state_dict", "model"])
 def test_a_trainers_wrapping_is_taken_off(tmp_path: Path, wrapping: str) -> None:
-    path = written({wrapping: published(), "epoch": 90, "optimizer": {"lr": 0.1}}, tmp_path / "last.pth")
+    path = write_weights({wrapping: published_weights(), "epoch": 90, "optimizer": {"lr": 0.1}}, tmp_path / "last.pth")
     assert load_published_weights(network(), path).inflated_names == (FIRST,)
 
 
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
-    tensors = {name: t.half() if t.is_floating_point() else t for name, t in published().items()}
+    tensors = {name: t.half() if t.is_floating_point() else t for name, t in published_weights().items()}
     model = network()
-    load_published_weights(model, written(tensors, tmp_path / "half.safetensors"))
+    load_published_weights(model, write_weights(tensors, tmp_path / "half.safetensors"))
     weight = model.backbone.features.denseblock1.denselayer1.conv2.weight
     assert weight.dtype == torch.float32
     assert torch.equal(weight, tensors["features.denseblock1.denselayer1.conv2.weight"].float())
@@ -160,23 +163,23 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
 def test_a_file_of_another_network_is_refused_by_name_and_nothing_is_changed(
     tmp_path: Path, changes: dict[str, Tensor | None], message: str
 ) -> None:
-    tensors = {name: tensor for name, tensor in {**published(), **changes}.items() if tensor is not None}
+    tensors = {name: tensor for name, tensor in {**published_weights(), **changes}.items() if tensor is not None}
     model, before = network(), network().state_dict()
     with pytest.raises(WeightsError, match=message) as error:
-        load_published_weights(model, written(tensors, tmp_path / "weights.pth"))
+        load_published_weights(model, write_weights(tensors, tmp_path / "weights.pth"))
     assert str(tmp_path / "weights.pth") in str(error.value)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 
 
 def test_another_architecture_is_refused_with_the_number_of_problems(tmp_path: Path) -> None:
-    path = written(published("resnet18"), tmp_path / "resnet18.pth")
+    path = write_weights(published_weights("resnet18"), tmp_path / "resnet18.pth")
     with pytest.raises(WeightsError, match=r"does not fit densenet_small: conv1.weight is unknown.*in all\)"):
         load_published_weights(network(), path)
 
 
 class Harmful:
-    """What a file of a stranger can hold: a call that runs on unpickling."""
+    """An object that calls a function when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -186,7 +189,7 @@ class Harmful:
 
 
 def test_a_pickle_that_runs_code_is_refused_without_running_it(tmp_path: Path) -> None:
-    path = written({**published(), "more": Harmful(tmp_path)}, tmp_path / "stranger.pth")
+    path = write_weights({**published_weights(), "more": Harmful(tmp_path)}, tmp_path / "stranger.pth")
     with pytest.raises(WeightsError, match="cannot be read as tensors"):
         load_published_weights(network(), path)
     assert not (tmp_path / "ran").exists()
@@ -195,7 +198,7 @@ def test_a_pickle_that_runs_code_is_refused_without_running_it(tmp_path: Path) -
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("keep", [0, 10, 2000, -50])
 def test_a_file_cut_short_is_refused(tmp_path: Path, suffix: str, keep: int) -> None:
-    path = written(published(), tmp_path / f"weights{suffix}")
+    path = write_weights(published_weights(), tmp_path / f"weights{suffix}")
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(WeightsError, match=re.escape(str(path))):
         load_published_weights(network(), path)
@@ -208,13 +211,13 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"ends in '\.bin'. Expected a \.pth, \.pt or \.safetensors file"):
         load_published_weights(network(), tmp_path / "weights.bin")
     with pytest.raises(WeightsError, match="contains a list. Expected a state dict"):
-        load_published_weights(network(), written([1, 2], tmp_path / "list.pth"))
+        load_published_weights(network(), write_weights([1, 2], tmp_path / "list.pth"))
     with pytest.raises(WeightsError, match="contains also epoch. Expected a state dict"):
-        load_published_weights(network(), written({**published(), "epoch": 3}, tmp_path / "mixed.pth"))
+        load_published_weights(network(), write_weights({**published_weights(), "epoch": 3}, tmp_path / "mixed.pth"))
 
 
 def test_the_report_is_one_sentence(tmp_path: Path) -> None:
-    report = load_published_weights(network(), written(published(), tmp_path / "densenet-1234.pth"))
+    report = load_published_weights(network(), write_weights(published_weights(), tmp_path / "densenet-1234.pth"))
     n_loaded, n_new = len(report.loaded_names) + 1, len(report.new_names)
     assert str(report) == (
         f"weights: {n_loaded} of the network's {n_loaded + n_new} arrays start "

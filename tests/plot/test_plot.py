@@ -18,14 +18,14 @@ from distangle.report.merging import merge_channels, merged_channels
 from distangle.results import ProfileResult, RunFolder
 from distangle.screen import parse_well
 from profile_results import profile_result
-from report_run import Made, Plan, make_run
+from report_run import Plan, PlantedRun, make_run
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    made = make_run(tmp_path_factory.mktemp("plot"), Plan(cell_types=("HUVEC",)))
-    made.run.record(*profile_result(tuple(f"siRNA_{k}" for k in range(1, 10))).write(made.run.profiles))
-    return made
+def planted_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
+    planted_run = make_run(tmp_path_factory.mktemp("plot"), Plan(cell_types=("HUVEC",)))
+    planted_run.run.record(*profile_result(tuple(f"siRNA_{k}" for k in range(1, 10))).write(planted_run.run.profiles))
+    return planted_run
 
 
 def colors_of(figure: Figure) -> np.ndarray:
@@ -49,14 +49,14 @@ try:
 except AttributeError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "module 'distangle' has no attribute 'nothing'", done.stderr
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert process.stdout.strip() == "module 'distangle' has no attribute 'nothing'", process.stderr
 
 
-def test_a_plate_is_blue_where_correct_and_orange_where_wrong(made: Made) -> None:
-    figure = plot.plate(made.run, "HUVEC-02/1")
+def test_a_plate_is_blue_where_correct_and_orange_where_wrong(planted_run: PlantedRun) -> None:
+    figure = plot.plate(planted_run.run, "HUVEC-02/1")
     colors = colors_of(figure)
-    table = made.wells.table
+    table = planted_run.wells.table
     rows = table[(table["Metadata_Experiment"] == "HUVEC-02") & (table["Metadata_Plate"] == "1")]
     scored = rows[(rows["reason"] == "") & (rows["perturbation"] != "siRNA_3")]  # siRNA_3 was never trained
     assert len(scored) > 20
@@ -69,140 +69,142 @@ def test_a_plate_is_blue_where_correct_and_orange_where_wrong(made: Made) -> Non
     assert figure.axes[0].get_title(loc="left") == f"HUVEC-02 plate 1: {n_correct} of {len(scored)} wells correct"
 
 
-def test_a_plate_shows_numbers_and_texts_of_the_wells(made: Made) -> None:
-    figure = plot.plate(made.run.root, "HUVEC-01/2", value="confidence")
+def test_a_plate_shows_numbers_and_texts_of_the_wells(planted_run: PlantedRun) -> None:
+    figure = plot.plate(planted_run.run.root, "HUVEC-01/2", value="confidence")
     values = np.ma.filled(figure.axes[0].collections[0].get_array(), np.nan)
-    table = made.wells.table
+    table = planted_run.wells.table
     rows = table[(table["Metadata_Experiment"] == "HUVEC-01") & (table["Metadata_Plate"] == "2")]
     for entry in rows.itertuples():
         assert values[parse_well(entry.Metadata_Well, rows=8, columns=12)] == pytest.approx(entry.confidence)
     assert int(np.isfinite(values).sum()) == len(rows)
     assert figure.axes[1].get_ylabel() == "confidence"
-    legend = plot.plate(made.run, "HUVEC-01/2", value="Role").axes[0].get_legend()
+    legend = plot.plate(planted_run.run, "HUVEC-01/2", value="Role").axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["negative_control", "positive_control", "treatment"]
 
 
-def test_an_unknown_plate_or_column_is_named(made: Made) -> None:
+def test_an_unknown_plate_or_column_is_named(planted_run: PlantedRun) -> None:
     with pytest.raises(ConfigError, match=r"No plate is called '9'\. Expected EXPERIMENT/PLATE, such as HUVEC-01/1, "):
-        plot.plate(made.run, "9")
+        plot.plate(planted_run.run, "9")
     with pytest.raises(ConfigError, match=r"2 plates are called '1'\. Expected .* HUVEC-01/1, HUVEC-02/1\."):
-        plot.plate(made.run, "1")
+        plot.plate(planted_run.run, "1")
     with pytest.raises(ConfigError, match=r"have no column 'dose'\. Expected `score` or one of Metadata_Experiment, "):
-        plot.plate(made.run, "HUVEC-01/1", value="dose")
+        plot.plate(planted_run.run, "HUVEC-01/1", value="dose")
 
 
-def test_curves_are_those_of_the_metrics(made: Made) -> None:
-    figure = plot.training(made.run)
-    metrics = pd.read_csv(made.run.metrics)
+def test_curves_are_those_of_the_metrics(planted_run: PlantedRun) -> None:
+    figure = plot.training(planted_run.run)
+    metrics = pd.read_csv(planted_run.run.metrics)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Accuracy", "Loss (nats)", "Learning rate"]
     lines = {tuple(np.round(line.get_ydata(), 6)) for axes in figure.axes for line in axes.get_lines()}
     for name in ("train_loss", "train_accuracy", "learning_rate", "held_out_accuracy"):
         assert tuple(np.round(metrics[name], 6)) in lines
-    assert len(plot.training(made.run, curve="loss").axes) == 1
+    assert len(plot.training(planted_run.run, curve="loss").axes) == 1
     with pytest.raises(ConfigError, match=r"has no curve 'speed'\. Expected one of accuracy, loss, rate\."):
-        plot.training(made.run, curve="speed")
+        plot.training(planted_run.run, curve="speed")
 
 
-def test_shares_of_the_confusion_are_the_opacity_of_the_cells(made: Made) -> None:
-    figure = plot.confusion(made.run)
-    counts = np.array(made.scores.confusion["counts"])
+def test_shares_of_the_confusion_are_the_opacity_of_the_cells(planted_run: PlantedRun) -> None:
+    figure = plot.confusion(planted_run.run)
+    counts = np.array(planted_run.scores.confusion["counts"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     opacity = figure.axes[0].collections[0].get_facecolors()[:, 3].reshape(shares.shape)
     has_sites = counts.sum(axis=1) > 0
     np.testing.assert_allclose(opacity[has_sites], shares[has_sites], atol=1e-6)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == list(made.scores.confusion["perturbations"])
+    assert names == list(planted_run.scores.confusion["perturbations"])
 
 
-def test_bars_are_the_means_of_the_channels(made: Made) -> None:
-    figure = plot.channels(made.run)
-    n = len(made.screen.card.channels)
+def test_bars_are_the_means_of_the_channels(planted_run: PlantedRun) -> None:
+    figure = plot.channels(planted_run.run)
+    n = len(planted_run.screen.card.channels)
     widths = [bar.get_width() for bar in figure.axes[0].patches][-n:]
-    np.testing.assert_allclose(widths, made.explanation.summary["shapley"]["mean"])
+    np.testing.assert_allclose(widths, planted_run.explanation.summary["shapley"]["mean"])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][0] == "nuclei (Hoechst)"
     assert figure.axes[0].get_xlabel() == "change of the log probability"
-    name, entry = next(iter(made.explanation.summary["perturbations"].items()))
-    bars = [bar.get_width() for bar in plot.channels(made.run, perturbation=name).axes[0].patches][-n:]
+    name, entry = next(iter(planted_run.explanation.summary["perturbations"].items()))
+    bars = [bar.get_width() for bar in plot.channels(planted_run.run, perturbation=name).axes[0].patches][-n:]
     np.testing.assert_allclose(bars, entry["shapley"]["mean"])
     with pytest.raises(ConfigError, match=r"No site was explained as 'nothing'\. Expected one of "):
-        plot.channels(made.run, perturbation="nothing")
+        plot.channels(planted_run.run, perturbation="nothing")
 
 
-def test_a_site_shows_its_composite_and_its_map(made: Made) -> None:
-    entry = made.explanation.table.iloc[0]
+def test_a_site_shows_its_composite_and_its_map(planted_run: PlantedRun) -> None:
+    entry = planted_run.explanation.table.iloc[0]
     well = "/".join(entry[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]])
-    figure = plot.site(made.run, well)
-    left, right = figure.axes[:2]
-    keys = made.screen.sites[["experiment", "plate", "well"]].agg("/".join, axis=1)
-    image = VerifiedReader(made.screen).read(int(np.flatnonzero(keys == well)[0]))
-    np.testing.assert_array_equal(left.get_images()[0].get_array(), merge_channels(image, merged_channels(image)))
+    figure = plot.site(planted_run.run, well)
+    left_axes, right_axes = figure.axes[:2]
+    keys = planted_run.screen.sites[["experiment", "plate", "well"]].agg("/".join, axis=1)
+    image = VerifiedReader(planted_run.screen).read(int(np.flatnonzero(keys == well)[0]))
+    np.testing.assert_array_equal(left_axes.get_images()[0].get_array(), merge_channels(image, merged_channels(image)))
     grey = composites.grey(composites.stretch(image, composites.contrast_limits([image])))
-    np.testing.assert_array_equal(right.get_images()[0].get_array(), composites.overlay(grey, made.explanation.maps[0]))
-    assert right.get_title(loc="left") == f"why {entry['explained']} (probability {entry['probability']:.2f})"
-    assert "bar" not in left.get_xlabel()  # the pixel size is unknown
+    np.testing.assert_array_equal(
+        right_axes.get_images()[0].get_array(), composites.overlay(grey, planted_run.explanation.maps[0])
+    )
+    assert right_axes.get_title(loc="left") == f"why {entry['explained']} (probability {entry['probability']:.2f})"
+    assert "bar" not in left_axes.get_xlabel()  # the pixel size is unknown
 
 
-def test_a_scale_bar_is_drawn_if_the_pixel_size_is_known(made: Made, tmp_path: Path) -> None:
+def test_a_scale_bar_is_drawn_if_the_pixel_size_is_known(planted_run: PlantedRun, tmp_path: Path) -> None:
     from distangle.screen import write_screen
 
-    card = made.screen.card.model_copy(update={"pixel_size_um": 0.65})
-    write_screen(dataclasses.replace(made.screen, card=card), tmp_path / "screen")
-    figure = plot.site(made.run, "HUVEC-02/1/B02", screen=tmp_path / "screen")
+    card = planted_run.screen.card.model_copy(update={"pixel_size_um": 0.65})
+    write_screen(dataclasses.replace(planted_run.screen, card=card), tmp_path / "screen")
+    figure = plot.site(planted_run.run, "HUVEC-02/1/B02", screen=tmp_path / "screen")
     label = figure.axes[0].get_xlabel()
     assert label.endswith("bar 5\u202fµm")  # 31.2 um wide: 22 % are 6.9 um
     assert (figure.axes[0].get_images()[0].get_array()[-5:, -12:] == 255).all(axis=2).any()
 
 
-def test_a_site_without_a_map_says_so(made: Made) -> None:
-    figure = plot.site(made.run, "HUVEC-01/1/B02")
+def test_a_site_without_a_map_says_so(planted_run: PlantedRun) -> None:
+    figure = plot.site(planted_run.run, "HUVEC-01/1/B02")
     assert "only explained sites have one" in figure.axes[1].texts[0].get_text()
 
 
-def test_the_map_of_the_wells_has_their_coordinates(made: Made) -> None:
-    result = ProfileResult.read(made.run.profiles)
+def test_the_map_of_the_wells_has_their_coordinates(planted_run: PlantedRun) -> None:
+    result = ProfileResult.read(planted_run.run.profiles)
     assert result.coordinates is not None
     expected = {tuple(point) for point in np.round(result.coordinates[["x", "y"]].to_numpy(), 5)}
     for color in ("perturbation", "experiment", "plate"):
-        figure = plot.profile_map(made.run, color=color)
+        figure = plot.profile_map(planted_run.run, color=color)
         points = np.concatenate([part.get_offsets() for part in figure.axes[0].collections])
         assert {tuple(point) for point in np.round(np.asarray(points), 5)} == expected, color
         assert len(points) == len(result.coordinates)
     with pytest.raises(ConfigError, match=r"have no column 'dosage'\. Expected "):
-        plot.profile_map(made.run.profiles, color="dosage")
-    copy = made.run.root.parent / "flat"
+        plot.profile_map(planted_run.run.profiles, color="dosage")
+    copy = planted_run.run.root.parent / "flat"
     dataclasses.replace(result, coordinates=None).write(copy)
     with pytest.raises(ProfileError, match="have no 2-D map"):
         plot.profile_map(copy)
 
 
-def test_the_trade_off_has_every_stage_of_the_alignment(made: Made, tmp_path: Path) -> None:
-    result = ProfileResult.read(made.run.profiles)
-    figure = plot.trade_off(made.run)
+def test_the_trade_off_has_every_stage_of_the_alignment(planted_run: PlantedRun, tmp_path: Path) -> None:
+    result = ProfileResult.read(planted_run.run.profiles)
+    figure = plot.trade_off(planted_run.run)
     stages = [text.get_text() for text in figure.axes[0].texts]
     assert stages == [*dict.fromkeys(result.batch_effects["alignment"])]
-    few = result.batch_effects[result.batch_effects["name"] != "mAP"]
-    dataclasses.replace(result, batch_effects=few).write(tmp_path / "few")
+    without_map = result.batch_effects[result.batch_effects["name"] != "mAP"]
+    dataclasses.replace(result, batch_effects=without_map).write(tmp_path / "few")
     with pytest.raises(ProfileError, match="have no batch effects with biology"):
         plot.trade_off(tmp_path / "few")
 
 
-def test_figures_can_be_drawn_into_axes_that_exist(made: Made) -> None:
+def test_figures_can_be_drawn_into_axes_that_exist(planted_run: PlantedRun) -> None:
     figure = Figure(figsize=(8, 8))
     grid = figure.subplots(3, 3)
-    assert plot.plate(made.run, "HUVEC-02/1", ax=grid[0, 0]) is figure
-    plot.training(made.run, curve="accuracy", ax=grid[0, 1])
-    plot.confusion(made.run, ax=grid[0, 2])
-    plot.channels(made.run, ax=grid[1, 0])
-    plot.profile_map(made.run, ax=grid[1, 1])
-    plot.trade_off(made.run, ax=grid[1, 2])
-    assert plot.site(made.run, "HUVEC-02/1/B02", axes=grid[2, :2]) is figure
+    assert plot.plate(planted_run.run, "HUVEC-02/1", ax=grid[0, 0]) is figure
+    plot.training(planted_run.run, curve="accuracy", ax=grid[0, 1])
+    plot.confusion(planted_run.run, ax=grid[0, 2])
+    plot.channels(planted_run.run, ax=grid[1, 0])
+    plot.profile_map(planted_run.run, ax=grid[1, 1])
+    plot.trade_off(planted_run.run, ax=grid[1, 2])
+    assert plot.site(planted_run.run, "HUVEC-02/1/B02", axes=grid[2, :2]) is figure
     with pytest.raises(ConfigError, match=r"`axes` has 3 axes\. Expected two"):
-        plot.site(made.run, "HUVEC-02/1/B02", axes=list(grid[2]))
+        plot.site(planted_run.run, "HUVEC-02/1/B02", axes=list(grid[2]))
 
 
-def test_a_notebook_gets_a_picture_and_settings_stay(made: Made) -> None:
+def test_a_notebook_gets_a_picture_and_settings_stay(planted_run: PlantedRun) -> None:
     before = dict(matplotlib.rcParams)
-    figure = plot.plate(made.run, "HUVEC-02/1")
+    figure = plot.plate(planted_run.run, "HUVEC-02/1")
     assert figure._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"  # type: ignore[attr-defined]
     assert dict(matplotlib.rcParams) == before
 

@@ -23,9 +23,9 @@ def sites() -> Profiles:
     return Profiles(level="site", table=table, features=features, feature_names=("a", "b"))
 
 
-@pytest.mark.parametrize(("how", "first"), [("mean", [3, 1]), ("median", [1, 0]), ("medoid", [1, 0])])
-def test_wells(how: str, first: list[float]) -> None:
-    wells = aggregate(sites(), to="well", how=how)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("method", "first"), [("mean", [3, 1]), ("median", [1, 0]), ("medoid", [1, 0])])
+def test_wells(method: str, first: list[float]) -> None:
+    wells = aggregate(sites(), to="well", how=method)  # type: ignore[arg-type]
     assert wells.level == "well"
     np.testing.assert_array_equal(wells.features, np.array([first, [5, 5], [2, 2]], np.float32))
     assert wells.table["Metadata_N_Sites"].tolist() == [3, 1, 1]

@@ -44,7 +44,7 @@ def two_plates():
 def screen(n_experiments=4, n_plates=2, n_controls=24, n_features=6, shift=6.0):
     """Eight perturbations in pairs of neighbors, at positions that change, with a shift and a gain per plate."""
     rng = rng_for(1, "screen")
-    # Pairs along orthogonal axes of white noise; the mixing is mild, so that they are pairs before and after whitening.
+    # Pairs along orthogonal axes of white noise; mild mixing keeps them pairs before and after whitening.
     pairs = np.linalg.qr(rng.normal(size=(n_features, n_features)))[0][:4] * 5
     mixing = np.eye(n_features) + 0.15 * rng.normal(size=(n_features, n_features))
     truth = (np.repeat(pairs, 2, axis=0) + 0.4 * rng.normal(size=(8, n_features))) @ mixing
@@ -52,13 +52,13 @@ def screen(n_experiments=4, n_plates=2, n_controls=24, n_features=6, shift=6.0):
     for experiment in range(n_experiments):
         offset = shift * rng.normal(size=n_features)
         for plate in range(n_plates):
-            own = offset + 0.3 * shift * rng.normal(size=n_features)
+            experiment_center = offset + 0.3 * shift * rng.normal(size=n_features)
             names = ["dmso"] * n_controls + [f"p{k}" for k in range(8)] * 3
             wells = rng.permutation(len(names))
             for name, well in zip(names, wells, strict=True):
                 effect = 0 if name == "dmso" else truth[int(name[1])]
                 rows.append((f"e{experiment}", f"{plate}", f"A{well + 1:02d}", name))
-                values.append(own + effect + rng.normal(size=n_features) @ mixing)
+                values.append(experiment_center + effect + rng.normal(size=n_features) @ mixing)
     return profiles_of(rows, values)
 
 
@@ -66,14 +66,14 @@ def centroid_accuracy(profiles, column):
     """Leave-one-plate-number-out accuracy of the nearest centroid."""
     labels = profiles.table[column].to_numpy()
     plates = profiles.table["Metadata_Plate"].to_numpy()
-    right = []
+    hits = []
     for plate in np.unique(plates):
         train, test = plates != plate, plates == plate
         names = np.unique(labels[train])
         centres = np.stack([profiles.features[train & (labels == name)].mean(axis=0) for name in names])
-        away = np.linalg.norm(profiles.features[test][:, None] - centres[None], axis=2)
-        right.append(names[away.argmin(axis=1)] == labels[test])
-    return float(np.concatenate(right).mean())
+        distances = np.linalg.norm(profiles.features[test][:, None] - centres[None], axis=2)
+        hits.append(names[distances.argmin(axis=1)] == labels[test])
+    return float(np.concatenate(hits).mean())
 
 
 def neighbors(profiles):
@@ -123,8 +123,8 @@ def test_provenance_lists_steps_controls_and_constant_features():
     assert second["constant_features"] == {"f1": 2}
     assert result.provenance["source"] == "hand"
     json.dumps(result.provenance)
-    again = align(result, ["center-plate"])
-    assert [entry["step"] for entry in again.provenance["alignment"]] == [
+    twice_aligned = align(result, ["center-plate"])
+    assert [entry["step"] for entry in twice_aligned.provenance["alignment"]] == [
         "center-controls",
         "scale-controls",
         "center-plate",
@@ -141,7 +141,7 @@ def test_position_subtracts_the_mean_of_the_wells_at_that_position():
     profiles = profiles_of(rows, [[1], [10], [3], [20]])
     alignment = fit_alignment(profiles, ["position"])
     np.testing.assert_allclose(alignment.apply(profiles).features[:, 0], [-1, -5, 1, 5])
-    # A new plate loses the means of the fit, not its own.
+    # The fitted means are subtracted from a new plate, not its own.
     new = profiles_of([("b", "1", "A02", "z")], [[16]])
     np.testing.assert_allclose(alignment.apply(new).features, [[1]])
     with pytest.raises(ProfileError, match=r"no mean for the wells C03\. Expected positions"):
@@ -149,7 +149,7 @@ def test_position_subtracts_the_mean_of_the_wells_at_that_position():
 
 
 def test_position_is_refused_where_it_decides_the_perturbation():
-    # As in RxRx1: the control is at B02 on every plate, and everything else moves.
+    # As in RxRx1: the control is in B02 of every plate, all else changes position.
     rows = []
     for plate in range(4):
         rows.append(("a", str(plate), "B02", "dmso"))
@@ -204,10 +204,12 @@ def test_tvn_of_experiments_gives_every_experiment_the_same_controls():
     result = align(profiles, ["tvn"])
     control = (profiles.table["Metadata_Role"] == "negative_control").to_numpy()
     for experiment in ("e0", "e3"):
-        own = result.features[control & (profiles.table["Metadata_Experiment"] == experiment).to_numpy()]
-        np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-5)
+        experiment_controls = result.features[
+            control & (profiles.table["Metadata_Experiment"] == experiment).to_numpy()
+        ]
+        np.testing.assert_allclose(experiment_controls.mean(axis=0), 0, atol=1e-5)
         # Variances v of standardized controls become v / (v + 1/2).
-        assert np.linalg.eigvalsh(np.cov(own, rowvar=False)).max() < 1
+        assert np.linalg.eigvalsh(np.cov(experiment_controls, rowvar=False)).max() < 1
     assert neighbors(result) == [1, 0, 3, 2, 5, 4, 7, 6]
 
 
@@ -224,16 +226,16 @@ def test_new_plates_use_their_own_controls_and_the_fitted_sphering():
     is_new = (profiles.table["Metadata_Experiment"] == "e3").to_numpy()
     alignment = fit_alignment(profiles.select(~is_new), ["center-controls", "sphere-zca"], epsilon=0.1)
     new = profiles.select(is_new)
-    moved = dataclasses.replace(new, features=new.features + np.float32(100))
+    shifted = dataclasses.replace(new, features=new.features + np.float32(100))
     result = alignment.apply(new)
-    np.testing.assert_allclose(alignment.apply(moved).features, result.features, atol=1e-3)
+    np.testing.assert_allclose(alignment.apply(shifted).features, result.features, atol=1e-3)
     centred = align(new, ["center-controls"])
     matrix = alignment.steps[1].sphering
     np.testing.assert_allclose(result.features, matrix.apply(centred.features), atol=1e-5)
     assert result.provenance["alignment"][1]["n_controls"] == 144
-    renamed = dataclasses.replace(new, feature_names=tuple("abcdef"))
+    other_features = dataclasses.replace(new, feature_names=tuple("abcdef"))
     with pytest.raises(ProfileError, match="6 features, and they are not the 6 of the fit"):
-        alignment.apply(renamed)
+        alignment.apply(other_features)
 
 
 @pytest.mark.parametrize("step", sorted(name for name in STEPS if "controls" in name or "tvn" in name))
@@ -284,7 +286,7 @@ def test_no_steps_change_nothing():
 
 @pytest.mark.parametrize("rows", [np.array([True, False] * 3 + [True]), np.array([0, 2, 4, 6])])
 def test_some_rows_of_profiles_have_their_own_features(rows):
-    chosen = two_plates().select(rows)
-    np.testing.assert_array_equal(chosen.features[:, 0], [1, 8, 14, 20])
-    assert chosen.table["Metadata_Well"].tolist() == ["A01", "A03", "A02", "A04"]
-    assert chosen.table.index.tolist() == [0, 1, 2, 3]
+    subset = two_plates().select(rows)
+    np.testing.assert_array_equal(subset.features[:, 0], [1, 8, 14, 20])
+    assert subset.table["Metadata_Well"].tolist() == ["A01", "A03", "A02", "A04"]
+    assert subset.table.index.tolist() == [0, 1, 2, 3]

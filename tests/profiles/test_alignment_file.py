@@ -20,7 +20,7 @@ from distangle.results.profiles import Profiles
 from planted_profiles import planted_profiles
 
 
-def halves() -> tuple[Profiles, Profiles]:
+def two_halves() -> tuple[Profiles, Profiles]:
     """Return the plates of two experiments, and those of the other two."""
     profiles = planted_profiles(0, n_pairs=8, n_inactive=10)
     first = profiles.table["Metadata_Experiment"].isin(["E0", "E1"]).to_numpy()
@@ -29,26 +29,26 @@ def halves() -> tuple[Profiles, Profiles]:
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step != "position"])
 def test_every_step_comes_back_and_aligns_new_plates_alike(step: str, tmp_path: Path) -> None:
-    plates, new = halves()
+    plates, new = two_halves()
     alignment = fit_alignment(plates, ["center-plate", step], epsilon=1e-2)
-    again = read_alignment(write_alignment(alignment, tmp_path / FILE))
-    assert again.name == f"center-plate + {step}"
+    copy = read_alignment(write_alignment(alignment, tmp_path / FILE))
+    assert copy.name == f"center-plate + {step}"
     for wells in (plates, new):
-        expected, result = alignment.apply(wells), again.apply(wells)
+        expected, result = alignment.apply(wells), copy.apply(wells)
         np.testing.assert_array_equal(result.features, expected.features)
         assert result.feature_names == expected.feature_names
         assert json.dumps(result.provenance["alignment"]) == json.dumps(expected.provenance["alignment"])
 
 
 def test_the_means_of_positions_come_back(tmp_path: Path) -> None:
-    plates, _ = halves()
+    plates, _ = two_halves()
     alignment = fit_alignment(plates, ["position"])
-    again = read_alignment(write_alignment(alignment, tmp_path / FILE))
-    np.testing.assert_array_equal(again.apply(plates).features, alignment.apply(plates).features)
+    copy = read_alignment(write_alignment(alignment, tmp_path / FILE))
+    np.testing.assert_array_equal(copy.apply(plates).features, alignment.apply(plates).features)
 
 
 def test_new_plates_keep_the_sphering_of_the_fit() -> None:
-    plates, new = halves()
+    plates, new = two_halves()
     options = ProfileOptions(alignment=("center-plate", "sphere-zca"), map="pca", n_draws=99)
     _, alignment = compute_profiles(ProfilesFile(profiles=plates, n_found=len(plates)), options)
     result, _ = compute_profiles(ProfilesFile(profiles=new, n_found=len(new)), options, alignment=alignment)
@@ -63,11 +63,11 @@ def test_new_plates_keep_the_sphering_of_the_fit() -> None:
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=r"alignment.safetensors does not exist. Expected the folder of an earlier"):
         read_alignment(tmp_path)
-    plates, _ = halves()
+    plates, _ = two_halves()
     path = write_alignment(fit_alignment(plates, ["sphere-zca"], epsilon=0.1), tmp_path / FILE)
     arrays = load_file(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-10])
+    file_content = path.read_bytes()
+    path.write_bytes(file_content[:-10])
     with pytest.raises(ProfileError, match="alignment.safetensors"):
         read_alignment(path)
     for content in (

@@ -28,10 +28,13 @@ def test_bras_equals_plain_loops_and_skips_labels_of_one_batch():
     for label in "ab":
         values = []
         for i in np.flatnonzero(labels == label):
-            same = [j for j in np.flatnonzero(labels == label) if batches[j] == batches[i] and j != i]
+            same_batch = [j for j in np.flatnonzero(labels == label) if batches[j] == batches[i] and j != i]
             rest = [j for j in np.flatnonzero(labels == label) if batches[j] != batches[i]]
-            a, b = (np.mean([1 - directions[i] @ directions[j] for j in some]) if some else 0 for some in (same, rest))
-            values.append(abs(b - a) / max(a, b) if same else 0)
+            a, b = (
+                np.mean([1 - directions[i] @ directions[j] for j in group]) if group else 0
+                for group in (same_batch, rest)
+            )
+            values.append(abs(b - a) / max(a, b) if same_batch else 0)
         means.append(1 - np.mean(values))
     measure = bras(features, labels, batches)
     assert measure.value == pytest.approx(np.mean(means))
@@ -54,9 +57,9 @@ def test_lisi_of_perfect_mixing_and_of_separate_batches():
     equal, batches = np.ones((201, 2)), np.arange(201) % 2
     assert ilisi(equal, batches, k=200).value == pytest.approx(1, abs=1e-3)
     assert clisi(equal, batches, k=200).value == pytest.approx(0, abs=1e-3)
-    apart = np.random.default_rng(0).normal(size=(200, 2)) + 100 * (np.arange(200) >= 100)[:, None]
-    assert ilisi(apart, np.arange(200) >= 100, k=60).value == pytest.approx(0, abs=1e-9)
-    assert clisi(apart, np.arange(200) >= 100, k=60).value == pytest.approx(1, abs=1e-9)
+    two_groups = np.random.default_rng(0).normal(size=(200, 2)) + 100 * (np.arange(200) >= 100)[:, None]
+    assert ilisi(two_groups, np.arange(200) >= 100, k=60).value == pytest.approx(0, abs=1e-9)
+    assert clisi(two_groups, np.arange(200) >= 100, k=60).value == pytest.approx(1, abs=1e-9)
 
 
 def test_lisi_does_not_count_the_row_itself():
@@ -68,10 +71,12 @@ def test_lisi_does_not_count_the_row_itself():
 def test_graph_connectivity_of_whole_and_of_split_labels():
     rng = np.random.default_rng(0)
     cloud = rng.normal(size=(40, 2))
-    far = cloud + 100
-    both, labels = np.concatenate([cloud, far]), np.repeat(["a", "b"], 40)
-    assert graph_connectivity(both, labels).value == 1
-    measure = graph_connectivity(np.concatenate([both, rng.normal(size=(1, 2))]), [*np.tile(["a", "b"], 40), "one"])
+    far_cloud = cloud + 100
+    two_clouds, labels = np.concatenate([cloud, far_cloud]), np.repeat(["a", "b"], 40)
+    assert graph_connectivity(two_clouds, labels).value == 1
+    measure = graph_connectivity(
+        np.concatenate([two_clouds, rng.normal(size=(1, 2))]), [*np.tile(["a", "b"], 40), "one"]
+    )
     assert measure.value == pytest.approx(0.5)
     assert measure.n_skipped == 1
 
@@ -93,16 +98,16 @@ def test_probe_finds_a_planted_target_and_no_other():
     rng = np.random.default_rng(0)
     target, groups = np.tile([0, 1], 120), np.repeat(np.arange(12), 20)
     noise = rng.normal(size=(240, 6))
-    planted = probe(noise + 5 * target[:, None], target, groups, seed=1, n_shuffles=20)
-    assert planted.accuracy > 0.95
-    assert planted.chance == pytest.approx(0.5, abs=0.06)
-    assert planted.interval[0] <= planted.accuracy <= planted.interval[1]
+    with_signal = probe(noise + 5 * target[:, None], target, groups, seed=1, n_shuffles=20)
+    assert with_signal.accuracy > 0.95
+    assert with_signal.chance == pytest.approx(0.5, abs=0.06)
+    assert with_signal.interval[0] <= with_signal.accuracy <= with_signal.interval[1]
     empty = probe(noise, target, groups, seed=1, n_shuffles=50)
     assert empty.chance_range[0] - 0.05 < empty.accuracy < empty.chance_range[1] + 0.05
 
 
 def test_probe_learns_nothing_from_the_noise_of_groups():
-    # Each group has its own strong shift; targets are constant within groups: rows are no independent units.
+    # Each group has a strong shift, and targets are constant within groups: rows are not independent.
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(16), 15)
     features = rng.normal(size=(240, 5)) + 10 * rng.normal(size=(16, 5))[groups]
@@ -140,15 +145,15 @@ def values(table):
 
 
 def test_table_of_a_screen_with_and_without_an_effect_of_the_experiment():
-    none, strong = measure_batch_effects(screen()), measure_batch_effects(screen(shift=6))
-    assert values(strong)["PCR", "experiment"] > 0.7 > 0.2 > values(none)["PCR", "experiment"]
+    no_shift, strong = measure_batch_effects(screen()), measure_batch_effects(screen(shift=6))
+    assert values(strong)["PCR", "experiment"] > 0.7 > 0.2 > values(no_shift)["PCR", "experiment"]
     assert values(strong)["probe accuracy", "experiment"] == 1
-    assert values(strong)["BRAS", "experiment"] < values(none)["BRAS", "experiment"]
-    assert values(strong)["iLISI", "experiment"] < values(none)["iLISI", "experiment"]
-    chance = none.set_index(["name", "of"])["chance"]
+    assert values(strong)["BRAS", "experiment"] < values(no_shift)["BRAS", "experiment"]
+    assert values(strong)["iLISI", "experiment"] < values(no_shift)["iLISI", "experiment"]
+    chance = no_shift.set_index(["name", "of"])["chance"]
     assert chance["PCR", "experiment"] == pytest.approx(1 / 71)
-    assert not none.duplicated(["name", "of"]).any()
-    assert len(none) == 18
+    assert not no_shift.duplicated(["name", "of"]).any()
+    assert len(no_shift) == 18
 
 
 def test_every_missing_value_has_a_reason():

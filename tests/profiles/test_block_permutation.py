@@ -36,8 +36,8 @@ def test_counts_agree_with_loops(layout):
     draws = RandomDraws(3).part(pool.layout, 0, 40)
     sums = [plain_sum(directions, layout, draw, pool.queries) for draw in draws]
     for least in np.quantile(sums, [0, 0.3, 0.9]) - 1e-9:
-        reaching = int((np.array(sums) >= least).sum())
-        assert count_reaching(draws, pool.queries, pool.nearer, pool.best(), (least, 99)) == (reaching, 40)
+        n_reaching = int((np.array(sums) >= least).sum())
+        assert count_reaching(draws, pool.queries, pool.nearer, pool.best(), (least, 99)) == (n_reaching, 40)
     third = np.flatnonzero(np.array(sums) >= min(sums))[2]
     assert count_reaching(draws, pool.queries, pool.nearer, pool.best(), (min(sums) - 1e-9, 3)) == (3, third + 1)
 
@@ -51,8 +51,8 @@ def test_compiled_loops_count_the_same(layout):
     draws = RandomDraws(3).part(pool.layout, 0, 300)
     outcomes = []
     for least in np.linspace(0.2, 1, 7) * len(pool.queries):
-        for enough in (1, 20, 999):
-            arguments = (draws, pool.queries, pool.nearer, pool.best(), (float(least) - 1e-9, enough))
+        for limit in (1, 20, 999):
+            arguments = (draws, pool.queries, pool.nearer, pool.best(), (float(least) - 1e-9, limit))
             outcomes.append(count_reaching(*arguments))
             assert block_kernels.count_reaching(*arguments) == outcomes[-1]
     assert len(set(outcomes)) > 3
@@ -62,8 +62,10 @@ def test_compiled_loops_count_the_same(layout):
 def test_precision_of_members_needs_no_pool(layout):
     pool, directions = pool_of(layout)
     np.testing.assert_allclose(member_precision(directions.astype(np.float32), layout), pool.precision())
-    same = np.ones_like(directions)
-    np.testing.assert_allclose(member_precision(same, layout), Pool.of(same, layout).precision())
+    equal_directions = np.ones_like(directions)
+    np.testing.assert_allclose(
+        member_precision(equal_directions, layout), Pool.of(equal_directions, layout).precision()
+    )
 
 
 def test_no_draw_is_better_than_the_best_precision_of_its_rows():
@@ -85,9 +87,9 @@ def test_draws_choose_evenly_within_blocks_and_repeat():
     share = np.bincount(draws.ravel(), minlength=9) / 6000
     expected = np.array([1 / 3] * 3 + [1 / 2] * 4 + [1] * 2)
     assert (np.abs(share - expected) <= 4 * np.sqrt(expected * (1 - expected) / 6000)).all()
-    again = RandomDraws(1)
-    np.testing.assert_array_equal(again.part(layout, 0, 6000), draws)
-    assert (again.part(layout, 6000, 10) != draws[:10]).any()
+    second_draws = RandomDraws(1)
+    np.testing.assert_array_equal(second_draws.part(layout, 0, 6000), draws)
+    assert (second_draws.part(layout, 6000, 10) != draws[:10]).any()
     assert (RandomDraws(2).part(layout, 0, 6000) != draws).any()
 
 
@@ -98,9 +100,9 @@ def test_only_some_layouts_stay_in_memory(monkeypatch):
     assert draws.part(((1, 9),), 0, 5) is first
     for size in (10, 11):
         draws.part(((1, size),), 0, 5)
-    again = draws.part(((1, 9),), 0, 5)
-    assert again is not first
-    np.testing.assert_array_equal(again, first)
+    second = draws.part(((1, 9),), 0, 5)
+    assert second is not first
+    np.testing.assert_array_equal(second, first)
 
 
 def test_compiled_loops_start_only_where_they_pay():
@@ -113,15 +115,17 @@ def test_p_does_not_depend_on_other_perturbations_or_their_order(monkeypatch):
     names = np.array(["a"] * 6 + ["b"] * 6 + ["dmso"] * 12)
     blocks = np.array([0, 0, 0, 1, 1, 1] * 2 + [0] * 6 + [1] * 6)
     features = rng.normal(size=(24, 5)) + 0.7 * (names == "a")[:, None]
-    both = activity(features, names, names == "dmso", blocks, n_draws=500).set_index("perturbation")
-    assert (both["n_draws"] > 0).all()
+    both_results = activity(features, names, names == "dmso", blocks, n_draws=500).set_index("perturbation")
+    assert (both_results["n_draws"] > 0).all()
     order = rng.permutation(24)
-    moved = activity(features[order], names[order], names[order] == "dmso", blocks[order], n_draws=500)
-    alone = activity(features[names != "a"], names[names != "a"], (names == "dmso")[names != "a"],
+    in_other_order = activity(features[order], names[order], names[order] == "dmso", blocks[order], n_draws=500)
+    without_a = activity(features[names != "a"], names[names != "a"], (names == "dmso")[names != "a"],
                      blocks[names != "a"], n_draws=500)  # fmt: skip
-    assert alone["p"][0] == both.loc["b", "p"]
+    assert without_a["p"][0] == both_results.loc["b", "p"]
     spread = 4 * np.sqrt(0.25 / 500)
-    np.testing.assert_allclose(moved.set_index("perturbation")["p"].loc[["a", "b"]], both["p"], atol=spread)
+    np.testing.assert_allclose(
+        in_other_order.set_index("perturbation")["p"].loc[["a", "b"]], both_results["p"], atol=spread
+    )
 
 
 @pytest.mark.parametrize("plates", [1, 4])
@@ -145,9 +149,9 @@ def test_mean_average_precision_equals_copairs(plates):
     blocks = np.concatenate([np.arange(72) % plates, np.repeat(np.arange(plates), 8)])
     features = rng.normal(size=(len(names), 16))
     is_control = names == "dmso"
-    own = np.where(is_control, np.arange(len(names)), -1)
+    references = np.where(is_control, np.arange(len(names)), -1)
     rows = copairs.average_precision(
-        pd.DataFrame({"plate": blocks, "name": names, "reference": own}),
+        pd.DataFrame({"plate": blocks, "name": names, "reference": references}),
         features,
         pos_sameby=["name", "reference"],
         pos_diffby=[],
@@ -169,6 +173,6 @@ def test_counting_the_nearer_rows_is_sorting_them(
     # Few values of few features: many cosines are equal.
     features = rng.integers(1, 3, (sum(size for _, size in layout), 4)).astype(np.float32)
     directions = features / np.linalg.norm(features, axis=1, keepdims=True)
-    counted = Pool.of(directions, layout).nearer
+    n_nearer = Pool.of(directions, layout).nearer
     monkeypatch.setattr(block_permutation, "_SMALL_BLOCK", (0, 0))
-    np.testing.assert_array_equal(counted, Pool.of(directions, layout).nearer)
+    np.testing.assert_array_equal(n_nearer, Pool.of(directions, layout).nearer)

@@ -16,14 +16,14 @@ from planted_profiles import planted_profiles
 FAST = ProfileOptions(map="pca", n_draws=499)
 
 
-def compute(profiles: Profiles, options: ProfileOptions = FAST, **more: object) -> ProfileResult:
+def compute(profiles: Profiles, options: ProfileOptions = FAST, **keywords: object) -> ProfileResult:
     file = ProfilesFile(profiles=profiles, n_found=len(profiles))
-    return compute_profiles(file, options, **more)[0]  # type: ignore[arg-type]
+    return compute_profiles(file, options, **keywords)[0]  # type: ignore[arg-type]
 
 
-def measure(result: ProfileResult, name: str, of: str, *, alignment: str) -> pd.Series:
+def measure(result: ProfileResult, name: str, target: str, *, alignment: str) -> pd.Series:
     table = result.batch_effects
-    return table[(table["name"] == name) & (table["of"] == of) & (table["alignment"] == alignment)].iloc[0]
+    return table[(table["name"] == name) & (table["of"] == target) & (table["alignment"] == alignment)].iloc[0]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -50,12 +50,12 @@ def test_files_come_back_as_they_were_written(tmp_path: Path) -> None:
     result = compute(profiles, replace(FAST, label="Metadata_Gene"), edges=[("a0", "b0"), ("a1", "x")])
     paths = result.write(tmp_path)
     assert all(path.exists() for path in paths)
-    again = ProfileResult.read(tmp_path)
+    copy = ProfileResult.read(tmp_path)
     for name in ("hits", "neighbors", "batch_effects", "coordinates", "consistency", "relations", "refused"):
-        pd.testing.assert_frame_equal(getattr(again, name), getattr(result, name), check_dtype=False)
-    np.testing.assert_array_equal(again.wells.features, result.wells.features)
-    assert again.settings == result.settings
-    assert [step["step"] for step in again.wells.provenance["alignment"]] == ["center-plate"]
+        pd.testing.assert_frame_equal(getattr(copy, name), getattr(result, name), check_dtype=False)
+    np.testing.assert_array_equal(copy.wells.features, result.wells.features)
+    assert copy.settings == result.settings
+    assert [step["step"] for step in copy.wells.provenance["alignment"]] == ["center-plate"]
     replace(result, consistency=None).write(tmp_path)
     assert ProfileResult.read(tmp_path).consistency is None
     (tmp_path / "hits.parquet").write_bytes(b"PAR1")
@@ -116,9 +116,9 @@ def test_sites_become_wells_first() -> None:
 
 def test_screens_without_controls_or_perturbations_are_refused() -> None:
     profiles = planted_profiles(0, n_pairs=1, n_inactive=1)
-    treated = profiles.select((profiles.table["Metadata_Role"] == "treatment").to_numpy())
+    treatments = profiles.select((profiles.table["Metadata_Role"] == "treatment").to_numpy())
     with pytest.raises(ProfileError, match="None of 24 wells is a negative control; the perturbations are a0, b0"):
-        compute(treated)
+        compute(treatments)
     controls = profiles.select((profiles.table["Metadata_Role"] != "treatment").to_numpy())
     with pytest.raises(ProfileError, match=r"None of 128 wells has a perturbation.*--perturbation COLUMN"):
         compute(controls)
@@ -129,11 +129,11 @@ def test_screens_without_controls_or_perturbations_are_refused() -> None:
 
 
 def test_plates_of_few_perturbations_are_said_when_their_mean_is_subtracted() -> None:
-    few, many = planted_profiles(0, n_pairs=2, n_inactive=1), planted_profiles(0, n_pairs=3, n_inactive=2)
-    notes = compute(few).settings["notes"]
+    small, large = planted_profiles(0, n_pairs=2, n_inactive=1), planted_profiles(0, n_pairs=3, n_inactive=2)
+    notes = compute(small).settings["notes"]
     assert any(note.startswith("Half of the plates hold 5 perturbations or fewer.") for note in notes)
     assert any("which center-plate removes. Compare with `--align none`" in note for note in notes)
-    for result in (compute(many), compute(few, replace(FAST, alignment=("center-controls",)))):
+    for result in (compute(large), compute(small, replace(FAST, alignment=("center-controls",)))):
         assert not any("perturbations or fewer" in note for note in result.settings["notes"])
 
 
@@ -170,9 +170,9 @@ def test_an_alignment_is_fitted_on_named_wells_and_goes_to_new_plates() -> None:
     notes = result.settings["notes"]
     assert "1 perturbations are not compared, because all their wells fit the alignment: none0." in notes
     assert any(note.startswith("8 wells with Metadata_Perturbation=none0 fit the alignment in place") for note in notes)
-    again = compute(profiles, FAST, alignment=fitted)
-    np.testing.assert_allclose(again.wells.features, result.wells.features, atol=1e-5)
-    assert again.settings["fit_on"] == ["Metadata_Perturbation=none0"]
+    second = compute(profiles, FAST, alignment=fitted)
+    np.testing.assert_allclose(second.wells.features, result.wells.features, atol=1e-5)
+    assert second.settings["fit_on"] == ["Metadata_Perturbation=none0"]
 
 
 def test_wells_to_fit_on_need_a_step_that_uses_them() -> None:

@@ -23,7 +23,7 @@ N_TREATMENTS, N_FEATURES = 60, 32
 
 
 def noise(seed: int, *, n_controls: int, n_replicates: int, n_plates: int) -> Profiles:
-    """Make plates with an offset each, on which nothing was done."""
+    """Make plates with an offset each and no effects."""
     rng = np.random.default_rng(seed)
     names = [f"t{k}" for k in range(N_TREATMENTS) for _ in range(n_replicates // n_plates)] + ["DMSO"] * n_controls
     rows, values = [], []
@@ -42,17 +42,19 @@ def noise(seed: int, *, n_controls: int, n_replicates: int, n_plates: int) -> Pr
     )
 
 
-def p_values(steps: tuple[str, ...], *, parted: bool, n_controls: int, n_replicates: int, n_plates: int) -> np.ndarray:
+def p_values(
+    steps: tuple[str, ...], *, in_parts: bool, n_controls: int, n_replicates: int, n_plates: int
+) -> np.ndarray:
     values = []
     for seed in range(5):
         wells = noise(seed, n_controls=n_controls, n_replicates=n_replicates, n_plates=n_plates)
-        wells = align(part_controls(wells, seed=seed) if parted else wells, steps, epsilon=1e-3)
-        known = without_references(wells)
+        wells = align(part_controls(wells, seed=seed) if in_parts else wells, steps, epsilon=1e-3)
+        treatments = without_references(wells)
         table = activity(
-            known.features,
-            known.table["Metadata_Perturbation"].to_numpy(dtype=object),
-            control_mask(known),
-            known.codes(PLATE),
+            treatments.features,
+            treatments.table["Metadata_Perturbation"].to_numpy(dtype=object),
+            control_mask(treatments),
+            treatments.codes(PLATE),
             n_draws=199,
             seed=seed,
         )
@@ -69,13 +71,13 @@ BOUND = 0.05 + 3 * np.sqrt(0.05 * 0.95 / (5 * N_TREATMENTS))
     [(("center-plate",), 8), (("center-controls",), 16), (("tvn-plate",), 24), (("center-plate", "sphere-zca"), 24)],
 )
 def test_noise_is_not_active_when_controls_are_parted(steps: tuple[str, ...], n_controls: int, n_plates: int) -> None:
-    p = p_values(steps, parted="center-plate" != steps[-1], n_controls=n_controls, n_replicates=4, n_plates=n_plates)
+    p = p_values(steps, in_parts="center-plate" != steps[-1], n_controls=n_controls, n_replicates=4, n_plates=n_plates)
     assert (p <= 0.05).mean() <= BOUND
 
 
 @pytest.mark.parametrize("steps", [("center-controls",), ("center-plate", "sphere-zca")])
 def test_noise_looks_active_when_the_same_controls_serve_both(steps: tuple[str, ...]) -> None:
-    p = p_values(steps, parted=False, n_controls=8, n_replicates=4, n_plates=1)
+    p = p_values(steps, in_parts=False, n_controls=8, n_replicates=4, n_plates=1)
     assert (p <= 0.05).mean() > 2 * BOUND
 
 
@@ -87,11 +89,11 @@ def test_every_plate_gives_half_of_its_controls() -> None:
     assert reference_mask(wells).sum() == 6
     assert len(without_references(wells)) == len(wells) - 6
     assert sides_sentence(wells).startswith("6 negative controls fit the alignment, and the other 4 are compared")
-    again = part_controls(noise(0, n_controls=5, n_replicates=2, n_plates=2), seed=1)
-    assert again.table.equals(wells.table)
+    second = part_controls(noise(0, n_controls=5, n_replicates=2, n_plates=2), seed=1)
+    assert second.table.equals(wells.table)
 
 
-def named(profiles: Profiles) -> Profiles:
+def rename_wells(profiles: Profiles) -> Profiles:
     """Name the first two treatments and half of the controls of every plate as wells of a batch."""
     table = profiles.table.copy()
     names = table["Metadata_Perturbation"]
@@ -101,7 +103,7 @@ def named(profiles: Profiles) -> Profiles:
 
 
 def test_wells_to_fit_on_are_found_by_their_values() -> None:
-    wells = named(noise(0, n_controls=4, n_replicates=4, n_plates=2))
+    wells = rename_wells(noise(0, n_controls=4, n_replicates=4, n_plates=2))
     names = wells.table["Metadata_Perturbation"]
     mask = find_wells(wells, ["Metadata_Perturbation=t5", "Metadata_Batch_Well=1"])
     assert set(names[mask]) == {"t0", "t1", "t5"}
@@ -120,39 +122,39 @@ def test_wells_to_fit_on_are_found_by_their_values() -> None:
     ],
 )
 def test_wells_that_cannot_be_found_are_refused(condition: str, text: str) -> None:
-    wells = named(noise(0, n_controls=4, n_replicates=4, n_plates=2))
+    wells = rename_wells(noise(0, n_controls=4, n_replicates=4, n_plates=2))
     with pytest.raises(ProfileError) as refusal:
         find_wells(wells, [condition])
     assert text.replace("'", "") in str(refusal.value).replace("'", "")
 
 
 def test_half_of_the_named_wells_fit_the_alignment_and_the_others_are_compared() -> None:
-    wells = named(noise(0, n_controls=4, n_replicates=4, n_plates=1))
+    wells = rename_wells(noise(0, n_controls=4, n_replicates=4, n_plates=1))
     table = wells.table.copy()
     table.loc[table["Metadata_Perturbation"] == "t9", ["Metadata_Perturbation", "Metadata_Role"]] = ["", "unknown"]
     wells = replace(wells, table=table)
     conditions = ["Metadata_Batch_Well=1", "Metadata_Role=unknown"]
-    parted = part_controls(wells, seed=0, fit_on=find_wells(wells, conditions))
-    side = parted.table[CONTROL_SIDE]
-    is_named = parted.table["Metadata_Perturbation"].isin(["t0", "t1"])
+    in_parts = part_controls(wells, seed=0, fit_on=find_wells(wells, conditions))
+    side = in_parts.table[CONTROL_SIDE]
+    is_named = in_parts.table["Metadata_Perturbation"].isin(["t0", "t1"])
     assert side[is_named].value_counts().to_dict() == {"alignment": 4, "test": 4}
-    assert (side[parted.table["Metadata_Role"] == "unknown"] == "alignment").all()  # compared with nothing
-    assert (side[control_mask(parted)] == "").all()
-    assert reference_mask(parted).sum() == 8
-    assert len(without_references(parted)) == len(wells) - 8
-    assert sides_sentence(parted, conditions).startswith(
+    assert (side[in_parts.table["Metadata_Role"] == "unknown"] == "alignment").all()  # compared with nothing
+    assert (side[control_mask(in_parts)] == "").all()
+    assert reference_mask(in_parts).sum() == 8
+    assert len(without_references(in_parts)) == len(wells) - 8
+    assert sides_sentence(in_parts, conditions).startswith(
         "8 wells with Metadata_Batch_Well=1 or Metadata_Role=unknown fit the alignment in place of negative controls, "
         "and the other 4 are compared"
     )
-    both = part_controls(wells, seed=0, fit_on=find_wells(wells, ["Metadata_Role=negative_control"]))
-    np.testing.assert_array_equal(both.table[CONTROL_SIDE], part_controls(wells, seed=0).table[CONTROL_SIDE])
+    by_role = part_controls(wells, seed=0, fit_on=find_wells(wells, ["Metadata_Role=negative_control"]))
+    np.testing.assert_array_equal(by_role.table[CONTROL_SIDE], part_controls(wells, seed=0).table[CONTROL_SIDE])
 
 
 def test_perturbations_that_the_alignment_takes_whole_are_named() -> None:
-    wells = named(noise(0, n_controls=4, n_replicates=1, n_plates=1))
-    parted = part_controls(wells, seed=0, fit_on=find_wells(wells, ["Metadata_Perturbation=t0"]))
-    assert wholly_fitted(parted) == ["t0"]
-    assert sides_sentence(parted, ["Metadata_Perturbation=t0"]).endswith("and none of them is compared.")
+    wells = rename_wells(noise(0, n_controls=4, n_replicates=1, n_plates=1))
+    in_parts = part_controls(wells, seed=0, fit_on=find_wells(wells, ["Metadata_Perturbation=t0"]))
+    assert wholly_fitted(in_parts) == ["t0"]
+    assert sides_sentence(in_parts, ["Metadata_Perturbation=t0"]).endswith("and none of them is compared.")
     assert wholly_fitted(part_controls(wells, seed=0)) == []
 
 
@@ -162,8 +164,10 @@ def test_noise_is_calibrated_when_named_treatments_fit_the_alignment(steps: tupl
     for seed in range(5):
         wells = noise(seed, n_controls=16, n_replicates=4, n_plates=1)
         fit_on = wells.table["Metadata_Perturbation"].isin([f"t{k}" for k in range(6)]).to_numpy()
-        known = without_references(align(part_controls(wells, seed=seed, fit_on=fit_on), steps))
-        names = known.table["Metadata_Perturbation"].to_numpy(dtype=object)
-        table = activity(known.features, names, control_mask(known), known.codes(PLATE), n_draws=199, seed=seed)
+        treatments = without_references(align(part_controls(wells, seed=seed, fit_on=fit_on), steps))
+        names = treatments.table["Metadata_Perturbation"].to_numpy(dtype=object)
+        table = activity(
+            treatments.features, names, control_mask(treatments), treatments.codes(PLATE), n_draws=199, seed=seed
+        )
         p.append((table["p"] <= 0.05).mean())
     assert abs(np.mean(p) - 0.05) <= 3 * max(0.0126, np.std(p, ddof=1) / np.sqrt(5))

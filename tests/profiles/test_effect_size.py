@@ -23,8 +23,8 @@ def test_two_plates_by_hand() -> None:
     distances = ControlDistances(features, is_control, np.array([0, 0, 0, 1, 1, 1]))
     a, b = 1 * np.sqrt(3), 2 * np.sqrt(3)  # controls lie at -a, a and -b, b
     between = (abs(4 - b) + abs(4 + b)) / 2 + (abs(4 - a) + abs(4 + a)) / 2
-    within = 0 + (2 * abs(a - b) + 2 * abs(a + b)) / 4
-    assert distances.effect_size(np.array([2, 5])) == pytest.approx(between - within)
+    within_mean = 0 + (2 * abs(a - b) + 2 * abs(a + b)) / 4
+    assert distances.effect_size(np.array([2, 5])) == pytest.approx(between - within_mean)
 
 
 def test_a_plate_without_two_controls_does_not_count() -> None:
@@ -63,7 +63,7 @@ def test_unbiased_energy_distance_equals_plain_loops() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(4, 3)), rng.normal(size=(6, 3)) + 1
     between = np.mean([np.linalg.norm(p - q) for p in a for q in b])
-    within = [
+    within_means = [
         np.mean([np.linalg.norm(x[i] - x[j]) for i in range(len(x)) for j in range(len(x)) if i != j]) for x in (a, b)
     ]
-    assert energy_distance(a, b, unbiased=True) == pytest.approx(2 * between - sum(within))
+    assert energy_distance(a, b, unbiased=True) == pytest.approx(2 * between - sum(within_means))

@@ -26,17 +26,19 @@ from tiny_run import CLASSES, tiny_screen
 
 
 def simplex(n, *, dimension):
-    """n unit vectors with all angles equal and as large as can be, turned at random into a larger space."""
+    """Return n unit vectors with equal angles, as large as possible, rotated at random in a larger space."""
     centred = np.eye(n) - 1 / n
     rotated = np.linalg.qr(rng_for(1, "turn").normal(size=(dimension, dimension)))[0][:, :n]
     return centred @ rotated.T
 
 
-def clusters(n_labels=3, each=6, dimension=8, noise=0.3, seed=0):
+def clusters(n_labels=3, n_per_label=6, dimension=8, noise=0.3, seed=0):
     rng = rng_for(seed, "clusters")
     centres = rng.normal(size=(n_labels, dimension))
-    labels = np.repeat([f"p{k}" for k in range(n_labels)], each)
-    return np.repeat(centres, each, axis=0) + noise * rng.normal(size=(n_labels * each, dimension)), labels.tolist()
+    labels = np.repeat([f"p{k}" for k in range(n_labels)], n_per_label)
+    return np.repeat(centres, n_per_label, axis=0) + noise * rng.normal(
+        size=(n_labels * n_per_label, dimension)
+    ), labels.tolist()
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
@@ -54,8 +56,8 @@ def test_vectors_at_right_angles_miss_the_simplex_by_one_part_of_all_the_others(
 
 def test_nearest_angles_by_hand():
     # Two at 0 and 60 degrees, one at 200: its nearest is the one at 60, 140 degrees away.
-    at = np.radians([0, 60, 200])
-    result = nearest(cosines(np.stack([np.cos(at), np.sin(at)], axis=1) * [[1], [5], [0.1]]))
+    angles = np.radians([0, 60, 200])
+    result = nearest(cosines(np.stack([np.cos(angles), np.sin(angles)], axis=1) * [[1], [5], [0.1]]))
     np.testing.assert_allclose(result.angle_deg, [60, 60, 140])
     assert result.index.tolist() == [1, 0, 1]
 
@@ -92,14 +94,14 @@ def test_purity_is_the_share_of_equal_labels_among_the_neighbors_of_scikit_learn
 
 
 def test_sites_of_one_well_are_no_neighbors_of_each_other():
-    # Two wells a label, two sites a well, and the sites of a well nearly equal: without the wells all is pure.
-    at = np.radians([0, 1, 90, 91, 2, 3, 92, 93])
-    vectors = np.stack([np.cos(at), np.sin(at)], axis=1)
+    # Two wells per label, two nearly equal sites per well: without excluding the well, all neighbors are pure.
+    angles = np.radians([0, 1, 90, 91, 2, 3, 92, 93])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     labels, wells = ["a", "a", "a", "a", "b", "b", "b", "b"], ["A1", "A1", "A2", "A2", "B1", "B1", "B2", "B2"]
     assert neighbor_purity(cosines(vectors), labels, k=1).tolist() == [1] * 8
     assert neighbor_purity(cosines(vectors), labels, k=1, apart=wells).tolist() == [0] * 8
-    alone = neighbor_purity(cosines(vectors), labels, k=1, apart=["A1"] * 8)
-    assert np.isnan(alone).all()
+    purity = neighbor_purity(cosines(vectors), labels, k=1, apart=["A1"] * 8)
+    assert np.isnan(purity).all()
 
 
 def test_fewer_neighbors_than_asked_for_are_counted_as_many_as_they_are():
@@ -126,9 +128,9 @@ def test_random_vectors_lie_within_what_random_vectors_give():
         low, high = result[name]["random_range"]
         assert low <= result[name]["value"] <= high, name
         assert low <= result[name]["random"] <= high
-    apart = compare_with_random(simplex(12, dimension=16), draws)
-    assert apart["nearest_angle_deg_mean"]["value"] > apart["nearest_angle_deg_mean"]["random_range"][1]
-    assert apart["simplex_gap"]["value"] < apart["simplex_gap"]["random_range"][0]
+    comparison = compare_with_random(simplex(12, dimension=16), draws)
+    assert comparison["nearest_angle_deg_mean"]["value"] > comparison["nearest_angle_deg_mean"]["random_range"][1]
+    assert comparison["simplex_gap"]["value"] < comparison["simplex_gap"]["random_range"][0]
 
 
 def test_more_vectors_than_dimensions_and_one_can_be_no_simplex():
@@ -140,25 +142,25 @@ def test_more_vectors_than_dimensions_and_one_can_be_no_simplex():
 def test_unused_classes_that_is_small_and_collapsed_is_told_apart_wholly():
     rng = rng_for(4, "templates")
     templates = rng.normal(size=(20, 30))
-    unused = np.arange(20) >= 14
-    templates[unused] = 0.1 * (np.ones(30) + 0.2 * rng.normal(size=(6, 30)))
-    result = unused_class_separation(templates, unused, rng=rng_for(5, "shuffles"), k=5, n_draws=199)
+    is_unused = np.arange(20) >= 14
+    templates[is_unused] = 0.1 * (np.ones(30) + 0.2 * rng.normal(size=(6, 30)))
+    result = unused_class_separation(templates, is_unused, rng=rng_for(5, "shuffles"), k=5, n_draws=199)
     norms = np.linalg.norm(templates, axis=1)
     pairs = cosines(templates)
     assert (result["n_unused"], result["n_real"]) == (6, 14)
-    assert result["auroc_norm"] == roc_auc_score(unused, norms) == 0
+    assert result["auroc_norm"] == roc_auc_score(is_unused, norms) == 0
     others = [np.delete(pairs[k], k).mean() for k in range(20)]
-    assert result["auroc_mean_cosine"] == roc_auc_score(unused, others) == 1
-    assert result["norm_unused"] == pytest.approx(norms[unused].mean())
-    assert result["norm_real"] == pytest.approx(norms[~unused].mean())
-    inside = [pairs[i, j] for i in range(14, 20) for j in range(14, 20) if i != j]
-    assert result["cosine_unused_unused"] == pytest.approx(np.mean(inside))
+    assert result["auroc_mean_cosine"] == roc_auc_score(is_unused, others) == 1
+    assert result["norm_unused"] == pytest.approx(norms[is_unused].mean())
+    assert result["norm_real"] == pytest.approx(norms[~is_unused].mean())
+    unused_pairs = [pairs[i, j] for i in range(14, 20) for j in range(14, 20) if i != j]
+    assert result["cosine_unused_unused"] == pytest.approx(np.mean(unused_pairs))
     assert result["cosine_unused_unused"] > 0.9
     assert result["cosine_unused_real"] == pytest.approx(pairs[:14, 14:].mean())
     assert result["cosine_real_real"] == pytest.approx(
         np.mean([pairs[i, j] for i in range(14) for j in range(14) if i != j])
     )
-    expected = silhouette_score(templates, unused, metric="cosine")
+    expected = silhouette_score(templates, is_unused, metric="cosine")
     assert result["silhouette"] == pytest.approx(expected)
     assert (result["purity"], result["purity_random"]) == (1, 5 / 19)
     assert result["p_norm"] == result["p_mean_cosine"] == result["p_silhouette"] == 1 / 200
@@ -190,8 +192,8 @@ def test_training_wells_are_counted_from_the_folds(tmp_path):
     folds = hold_out(screen, column="experiment", values=["E3"])
     result = training_wells(screen, folds, [*CLASSES, "unused 1"], target="perturbation")
     assert result.tolist() == [6, 6, 4, 0]
-    held = hold_out(screen, column="perturbation", values=["taxol"], force=True)
-    assert training_wells(screen, held, CLASSES, target="perturbation").tolist() == [9, 0, 6]
+    folds_by_perturbation = hold_out(screen, column="perturbation", values=["taxol"], force=True)
+    assert training_wells(screen, folds_by_perturbation, CLASSES, target="perturbation").tolist() == [9, 0, 6]
     # Two sites are one well.
     twice = pd.concat([screen.sites, screen.sites.assign(site=screen.sites["site"] + 1)], ignore_index=True)
     second = dataclasses.replace(screen, sites=twice)

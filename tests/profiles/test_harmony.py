@@ -15,7 +15,7 @@ from distangle.results.profiles import Profiles
 EVEN = (1, 1, 1)
 
 
-def planted(compositions=(EVEN, EVEN), n=600, seed=0):
+def planted_batches(compositions=(EVEN, EVEN), n=600, seed=0):
     """Three populations on orthogonal axes in batches, each with its offset; values, batches, populations."""
     rng = rng_for(seed, "planted")
     centres = np.linalg.qr(rng.normal(size=(10, 10)))[0][:3] * 6
@@ -49,8 +49,8 @@ def profiles_of(values, batches, perturbations, plates=None):
     )
 
 
-def mixing(values, batches, populations):
-    """Mixing of batches over the best that these places allow: batches in random order within each population."""
+def mixing_share(values, batches, populations):
+    """Return the mixing of batches, divided by that of batches in random order within each population."""
     rng, best = rng_for(0, "order"), batches.copy()
     for population in np.unique(populations):
         rows = populations == population
@@ -60,11 +60,11 @@ def mixing(values, batches, populations):
 
 @pytest.mark.parametrize("second", [EVEN, (8, 1, 1)], ids=["equal", "unequal"])
 def test_batches_mix_and_populations_stay(second):
-    values, batches, populations = planted((EVEN, second))
-    assert mixing(values, batches, populations) < 0.05
+    values, batches, populations = planted_batches((EVEN, second))
+    assert mixing_share(values, batches, populations) < 0.05
     fit = fit_harmony(values, batches)
     result = fit.correct(values, batches, fit.shares)
-    assert mixing(result, batches, populations) > 0.85
+    assert mixing_share(result, batches, populations) > 0.85
     assert clisi(result, populations, 30).value > 0.99
     assert fit.converged
     # The means of a population are equal, though the batches hold different numbers of it.
@@ -74,19 +74,19 @@ def test_batches_mix_and_populations_stay(second):
 
 
 def test_a_population_of_one_batch_stays_where_it_is():
-    values, batches, populations = planted((EVEN, (1, 1, 0)), n=1200)
+    values, batches, populations = planted_batches((EVEN, (1, 1, 0)), n=1200)
     fit = fit_harmony(values, batches)
     result = fit.correct(values, batches, fit.shares)
     assert clisi(result, populations, 30).value > 0.99
-    assert mixing(result, batches, populations) > 0.8
+    assert mixing_share(result, batches, populations) > 0.8
 
 
 def test_the_objective_falls_and_the_shares_are_shares():
-    values, batches, _ = planted()
+    values, batches, _ = planted_batches()
     fit = fit_harmony(values, batches)
-    falls = np.diff(fit.objectives)
-    assert len(falls) >= 2
-    assert (falls < 1e-3 * np.abs(fit.objectives[1:])).all()
+    differences = np.diff(fit.objectives)
+    assert len(differences) >= 2
+    assert (differences < 1e-3 * np.abs(fit.objectives[1:])).all()
     np.testing.assert_allclose(fit.shares.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(fit.sizes.sum(), len(values), rtol=1e-5)
     assert fit.shares.shape == (1200, 40)
@@ -95,18 +95,18 @@ def test_the_objective_falls_and_the_shares_are_shares():
 
 
 def test_equal_seeds_give_equal_results_and_others_do_not():
-    values, batches, _ = planted(n=100)
+    values, batches, _ = planted_batches(n=100)
     results = [fit_harmony(values, batches, HarmonySettings(seed=seed)).shifts for seed in (3, 3, 4)]
     np.testing.assert_array_equal(results[0], results[1])
     assert not np.allclose(results[0], results[2])
 
 
 def test_rows_in_another_order_of_batches_are_the_rows_they_were():
-    values, batches, populations = planted(n=300)
+    values, batches, populations = planted_batches(n=300)
     order = rng_for(1, "order").permutation(len(values))
     fit = fit_harmony(values[order], batches[order])
     result = fit.correct(values[order], batches[order], fit.shares)
-    assert mixing(result, batches[order], populations[order]) > 0.75
+    assert mixing_share(result, batches[order], populations[order]) > 0.75
     assert clisi(result, populations[order], 30).value > 0.99
 
 
@@ -117,13 +117,13 @@ def test_one_correction_is_the_ridge_regression_of_the_paper():
     shares /= shares.sum(axis=1, keepdims=True)
     expected = values.copy()
     for cluster in range(3):
-        gram, right = np.zeros((4, 4)), np.zeros((4, 4))
+        gram, moment = np.zeros((4, 4)), np.zeros((4, 4))
         for row in range(9):
             design = np.zeros(4)
             design[0] = design[1 + batches[row]] = 1
             gram += shares[row, cluster] * np.outer(design, design)
-            right += shares[row, cluster] * np.outer(design, values[row])
-        weights = np.linalg.solve(gram + np.diag([0, ridge, ridge, ridge]), right)
+            moment += shares[row, cluster] * np.outer(design, values[row])
+        weights = np.linalg.solve(gram + np.diag([0, ridge, ridge, ridge]), moment)
         for row in range(9):
             expected[row] -= shares[row, cluster] * weights[1 + batches[row]]
     sizes = np.stack([shares[batches == batch].sum(axis=0) for batch in range(3)])
@@ -162,7 +162,7 @@ def test_without_theta_unequal_clusters_are_free():
 
 
 def test_new_batches_come_to_the_rows_of_the_fit_which_do_not_move():
-    values, batches, populations = planted((EVEN, EVEN, (2, 1, 1)), n=400)
+    values, batches, populations = planted_batches((EVEN, EVEN, (2, 1, 1)), n=400)
     profiles = profiles_of(values, batches, populations)
     old = batches < 2
     alignment = fit_alignment(profiles.select(old), ["harmony"])
@@ -172,28 +172,28 @@ def test_new_batches_come_to_the_rows_of_the_fit_which_do_not_move():
     entry = new.provenance["alignment"][0]
     assert entry["new_batches"] == ["e2"]
     assert entry["n_rows"] == {"e2": 400}
-    joined, is_new = np.concatenate([before, new.features]), (~old).astype(int)
-    assert mixing(np.concatenate([before, values[~old]]), is_new, populations) < 0.05
-    assert mixing(joined, is_new, populations) > 0.7
-    assert clisi(joined, populations, 30).value > 0.99
+    both_features, is_new = np.concatenate([before, new.features]), (~old).astype(int)
+    assert mixing_share(np.concatenate([before, values[~old]]), is_new, populations) < 0.05
+    assert mixing_share(both_features, is_new, populations) > 0.7
+    assert clisi(both_features, populations, 30).value > 0.99
     # New rows beside those of the fit change nothing, and the rows of the fit do not move.
     np.testing.assert_array_equal(alignment.apply(profiles.select(old)).features, before)
-    together = alignment.apply(profiles).features
-    np.testing.assert_allclose(together[~old], new.features, atol=1e-5)
-    np.testing.assert_allclose(together[old], before, atol=0.05)
+    all_features = alignment.apply(profiles).features
+    np.testing.assert_allclose(all_features[~old], new.features, atol=1e-5)
+    np.testing.assert_allclose(all_features[old], before, atol=0.05)
 
 
 def test_other_rows_of_a_batch_of_the_fit_get_its_shifts():
-    values, batches, populations = planted(n=600)
+    values, batches, populations = planted_batches(n=600)
     profiles, half = profiles_of(values, batches, populations), np.arange(1200) % 2 == 0
     result = fit_alignment(profiles.select(half), ["harmony"]).apply(profiles.select(~half))
     assert result.provenance["alignment"][0]["new_batches"] == []
-    assert mixing(result.features, batches[~half], populations[~half]) > 0.7
+    assert mixing_share(result.features, batches[~half], populations[~half]) > 0.7
     assert clisi(result.features, populations[~half], 30).value > 0.99
 
 
 def test_the_chain_knows_experiments_and_plates_and_keeps_the_provenance():
-    values, batches, populations = planted(n=60)
+    values, batches, populations = planted_batches(n=60)
     profiles = profiles_of(values, batches * 0, populations, plates=[str(batch) for batch in batches])
     result = align(profiles, ["harmony-plate"])
     entry = result.provenance["alignment"][0]
@@ -210,12 +210,12 @@ def test_the_chain_knows_experiments_and_plates_and_keeps_the_provenance():
 
 
 def test_batches_that_decide_the_perturbation_or_have_one_row_are_refused():
-    values, batches, populations = planted(n=30)
+    values, batches, populations = planted_batches(n=30)
     with pytest.raises(ProfileError, match=r"'harmony' would erase the perturbation, .* only one on e0 \(p0\), e1"):
         align(profiles_of(values, batches, batches), ["harmony"])
-    alone = np.where(np.arange(60) == 59, 2, batches)
+    batches_with_single = np.where(np.arange(60) == 59, 2, batches)
     with pytest.raises(ProfileError, match=r"'harmony' has too few rows on e2 \(1\)\. Expected at least 2"):
-        align(profiles_of(values, alone, populations), ["harmony"])
+        align(profiles_of(values, batches_with_single, populations), ["harmony"])
     alignment = fit_alignment(profiles_of(values, batches, populations), ["harmony"])
     with pytest.raises(ProfileError, match=r"erase the perturbation, as there is only one on e7 \(p1\)"):
         alignment.apply(profiles_of(values[:9], [7] * 9, [1] * 9))
@@ -232,9 +232,9 @@ def test_batches_that_decide_the_perturbation_or_have_one_row_are_refused():
     ],
 )
 def test_values_without_an_answer_are_refused(change, text):
-    given = {"values": rng_for(0, "x").normal(size=(60, 2)), "batches": np.arange(60) % 2} | change
+    options = {"values": rng_for(0, "x").normal(size=(60, 2)), "batches": np.arange(60) % 2} | change
     with pytest.raises(ProfileError, match=text):
-        fit_harmony(given["values"], given["batches"])
+        fit_harmony(options["values"], options["batches"])
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_values_without_an_answer_are_refused(change, text):
     ],
 )
 def test_settings_without_sense_are_refused(setting, text):
-    with pytest.raises(ProfileError) as refused:
+    with pytest.raises(ProfileError) as error:
         dataclasses.replace(HarmonySettings(), **setting)
-    assert str(refused.value) == text
+    assert str(error.value) == text
 
 
 def test_equal_rows_and_rows_of_zeros_are_no_failure():

@@ -17,12 +17,12 @@ from planted_profiles import planted_profiles
 
 def hits_of(wells: Profiles) -> pd.DataFrame:
     perturbations = aggregate(wells, to="perturbation", how="mean")
-    treated = perturbations.select(~control_mask(perturbations))
-    names = treated.table["Metadata_Perturbation"].tolist()
+    treatments = perturbations.select(~control_mask(perturbations))
+    names = treatments.table["Metadata_Perturbation"].tolist()
     return hit_table(
         wells,
         perturbations,
-        nearest_and_opposite(treated.features, names),
+        nearest_and_opposite(treatments.features, names),
         is_control=control_mask(wells),
         clusters={"a0": 2},
         channels={"a0": ("DNA", 1.5)},

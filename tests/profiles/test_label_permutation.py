@@ -25,7 +25,7 @@ def test_the_statistic_is_the_mean_average_precision_of_consistency() -> None:
         _, table = consistency(features, perturbations, labels, not_same=blocks)
         unit = features / np.linalg.norm(features, axis=1, keepdims=True)
         vocabulary = sorted(set().union(*labels))
-        has = labels_of_perturbations([sorted(own) for own in labels], perturbations, vocabulary)
+        has = labels_of_perturbations([sorted(labels_of_one) for labels_of_one in labels], perturbations, vocabulary)
         values = LabelPermutation(unit @ unit.T, perturbations, has, blocks).mean_precision(np.arange(12))
         np.testing.assert_allclose(values, table["mean_average_precision"], atol=1e-6)
 
@@ -66,7 +66,7 @@ def test_noise_is_calibrated_with_several_rows_of_a_perturbation() -> None:
     p = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        # Three rows of a perturbation lie together: they are no independent evidence for its label.
+        # Three rows of a perturbation are similar: they are not independent evidence for its label.
         features = np.repeat(rng.normal(size=(20, 5)), 3, axis=0) + 0.2 * rng.normal(size=(60, 5))
         labels = [{f"label{k // 3 % 5}"} for k in range(60)]
         _, table = consistency(features, np.arange(60) // 3, labels, n_draws=99, seed=seed)

@@ -9,10 +9,10 @@ from distangle.profiles.map import map_profiles
 from distangle.profiles.project import Projection, project
 
 
-def groups(each=20, dimension=12):
+def groups(n_per_group=20, dimension=12):
     """Three directions with noise and lengths of their own, and the group of every row."""
     rng = rng_for(0, "groups")
-    truth = np.repeat(np.arange(3), each)
+    truth = np.repeat(np.arange(3), n_per_group)
     vectors = np.eye(3, dimension)[truth] + 0.06 * rng.normal(size=(len(truth), dimension))
     return vectors * rng.uniform(1, 9, size=(len(truth), 1)), truth
 
@@ -45,12 +45,12 @@ def test_the_map_is_the_projection_of_the_directions():
 
 
 def test_rows_beyond_the_sample_lie_in_their_group():
-    vectors, truth = groups(each=100)
+    vectors, truth = groups(n_per_group=100)
     result = map_profiles(vectors, neighbors=10, max_rows=90)
     assert result.is_sampled.sum() == 90
     assert purity(result, truth) == 1
-    again = map_profiles(vectors, neighbors=10, max_rows=90)
-    np.testing.assert_array_equal(again.x, result.x)
+    second = map_profiles(vectors, neighbors=10, max_rows=90)
+    np.testing.assert_array_equal(second.x, result.x)
     assert not np.array_equal(map_profiles(vectors, seed=1, neighbors=10, max_rows=90).is_sampled, result.is_sampled)
     assert map_profiles(vectors, method="pca", max_rows=90).is_sampled.all()
 
@@ -68,7 +68,7 @@ def test_a_row_beside_the_sample_lies_at_the_weighted_mean_of_its_five_nearest()
 
 
 def test_few_rows_are_laid_out_by_pca():
-    vectors, _ = groups(each=2)
+    vectors, _ = groups(n_per_group=2)
     result = map_profiles(vectors, method="tsne")
     assert (result.method, result.neighbors) == ("pca", 0)
     np.testing.assert_allclose(result.x, map_profiles(vectors, method="pca").x)

@@ -14,14 +14,14 @@ P2,A01,3
 """
 
 
-def read(folder: Path, metadata: str, **options: str) -> ProfilesFile:
+def read_folder(folder: Path, metadata: str, **options: str) -> ProfilesFile:
     (folder / "features.csv").write_text(TABLE)
     (folder / "metadata.csv").write_text(metadata)
     return read_profiles(folder / "features.csv", metadata=folder / "metadata.csv", **options)  # type: ignore[arg-type]
 
 
 def test_perturbation_role_and_experiment_come_from_the_metadata(tmp_path: Path) -> None:
-    file = read(
+    file = read_folder(
         tmp_path,
         "plate,Well,compound,Metadata_control_type,Batch\nP1,a1,dmso,negcon,7\nP2,A1,taxol,,8\nP3,A1,x,,8\n",
         perturbation="Metadata_compound",
@@ -34,7 +34,7 @@ def test_perturbation_role_and_experiment_come_from_the_metadata(tmp_path: Path)
 
 
 def test_metadata_of_wells_alone_hold_for_every_plate(tmp_path: Path) -> None:
-    file = read(tmp_path, "Well,Perturbation\nA01,s1\nA02,s2\n")
+    file = read_folder(tmp_path, "Well,Perturbation\nA01,s1\nA02,s2\n")
     assert file.profiles.table["Metadata_Perturbation"].tolist() == ["s1", "s2", "s1"]
 
 
@@ -52,7 +52,7 @@ def test_metadata_of_wells_alone_hold_for_every_plate(tmp_path: Path) -> None:
 )
 def test_metadata_that_do_not_meet_are_refused(tmp_path: Path, metadata: str, message: str) -> None:
     with pytest.raises(ProfileError, match=message):
-        read(tmp_path, metadata)
+        read_folder(tmp_path, metadata)
 
 
 def test_a_value_that_contradicts_the_profiles_is_refused(tmp_path: Path) -> None:

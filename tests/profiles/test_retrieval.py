@@ -15,7 +15,7 @@ def rays(*degrees):
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def seven():
+def seven_profiles():
     return rays(0, 11, 50, 20, 38, 91, 180), ["a"] * 3 + ["dmso"] * 4, np.arange(7) >= 3, np.zeros(7, int)
 
 
@@ -63,11 +63,11 @@ def test_expected_average_precision_is_the_mean_over_all_orders():
 
 
 def test_seven_vectors_have_the_values_worked_out_by_hand():
-    features, names, is_control, blocks = seven()
+    features, names, is_control, blocks = seven_profiles()
     for query, value in enumerate([0.75, 0.5, 0.366667]):
         cosine = features @ features[query]
-        own = [row for row in range(3) if row != query]
-        assert average_precision(cosine[own], cosine[3:]) == pytest.approx(value, abs=1e-6)
+        other_rows = [row for row in range(3) if row != query]
+        assert average_precision(cosine[other_rows], cosine[3:]) == pytest.approx(value, abs=1e-6)
     row = activity(features, names, is_control, blocks).iloc[0]
     assert row["mean_average_precision"] == pytest.approx(0.538889, abs=1e-6)
     assert row["normalized"] == pytest.approx(0.025822, abs=1e-6)
@@ -106,19 +106,19 @@ def test_sampled_p_is_close_to_the_exact_one_and_never_zero(monkeypatch):
     exact = activity(features, names, names == "dmso", blocks)["p"]
     monkeypatch.setattr(block_permutation, "EXACT_DRAWS", 0)
     early = activity(features, names, names == "dmso", blocks, n_draws=4000, seed=1)
-    ended = early["n_draws"] < 4000
-    assert ended.any()
-    np.testing.assert_allclose(early["p"][ended], 100 / early["n_draws"][ended])
+    has_stopped = early["n_draws"] < 4000
+    assert has_stopped.any()
+    np.testing.assert_allclose(early["p"][has_stopped], 100 / early["n_draws"][has_stopped])
     np.testing.assert_allclose(early["p"], exact, rtol=0.4, atol=4 * math.sqrt(0.25 / 4000))
     monkeypatch.setattr(block_permutation, "ENOUGH", 4001)
     sampled = activity(features, names, names == "dmso", blocks, n_draws=4000, seed=1)
     np.testing.assert_allclose(sampled["p"], exact, atol=4 * math.sqrt(0.25 / 4000))
     assert (sampled["n_draws"] == 4000).all()
-    again = activity(features, names, names == "dmso", blocks, n_draws=4000, seed=1)
-    np.testing.assert_array_equal(sampled["p"], again["p"])
-    planted = features + 100.0 * (names == "a")[:, None]
-    assert activity(planted, names, names == "dmso", blocks, n_draws=9)["p"][0] >= 1 / 10
-    assert activity(planted, names, names == "dmso", blocks, n_draws=0)["p"].isna().all()
+    second = activity(features, names, names == "dmso", blocks, n_draws=4000, seed=1)
+    np.testing.assert_array_equal(sampled["p"], second["p"])
+    shifted = features + 100.0 * (names == "a")[:, None]
+    assert activity(shifted, names, names == "dmso", blocks, n_draws=9)["p"][0] >= 1 / 10
+    assert activity(shifted, names, names == "dmso", blocks, n_draws=0)["p"].isna().all()
 
 
 def test_planted_perturbation_is_found_and_ties_count_against_replicates():
@@ -129,9 +129,9 @@ def test_planted_perturbation_is_found_and_ties_count_against_replicates():
     assert table.loc["hit", "mean_average_precision"] == table.loc["hit", "normalized"] == 1
     assert table.loc["hit", "p"] == pytest.approx(1 / math.comb(20, 4))
     assert table.loc["none", "p"] > 0.05
-    same = activity(np.ones((24, 8)), names, names == "dmso", np.zeros(24, int))
-    assert (same["mean_average_precision"] < 0.2).all()
-    assert (same["p"] > 0.9).all()
+    equal_profiles = activity(np.ones((24, 8)), names, names == "dmso", np.zeros(24, int))
+    assert (equal_profiles["mean_average_precision"] < 0.2).all()
+    assert (equal_profiles["p"] > 0.9).all()
 
 
 def test_perturbations_without_a_value_stay_with_their_reason():
@@ -198,7 +198,7 @@ def test_planted_label_is_consistent():
 
 
 def test_bad_input_is_named():
-    features, names, is_control, blocks = seven()
+    features, names, is_control, blocks = seven_profiles()
     with pytest.raises(ProfileError, match="7 rows of features, but 6 values of perturbations"):
         activity(features, names[:6], is_control, blocks)
     with pytest.raises(ProfileError, match=r"n_draws is -1\. Expected 0 or more"):

@@ -42,7 +42,7 @@ def make_run(folder: Path, fold: list[str], *, n_folds: int = 0, backbone: bool 
     return folder
 
 
-def used(file: ProfilesFile) -> list[str]:
+def wells_of(file: ProfilesFile) -> list[str]:
     assert file.n_found == len(file.profiles) + len(file.refused) + file.n_trained
     return file.profiles.table["Metadata_Well"].tolist()
 
@@ -50,7 +50,7 @@ def used(file: ProfilesFile) -> list[str]:
 def test_held_out_wells_are_the_default_of_a_run_that_holds_wells_out(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", ["train", "held_out", "train", "held_out"])
     file = read_profiles(run, of_run=RunRows(features="auto", wells="auto"))
-    assert used(file) == ["B03"]
+    assert wells_of(file) == ["B03"]
     np.testing.assert_array_equal(file.profiles.features, EMBEDDING[[1]])
     assert file.n_trained == 2
     assert file.notes == ()
@@ -61,14 +61,14 @@ def test_held_out_wells_are_the_default_of_a_run_that_holds_wells_out(tmp_path: 
 def test_training_wells_are_marked(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", ["train", "held_out", "train", "held_out"])
     file = read_profiles(run, of_run=RunRows(wells="all"))
-    assert used(file) == ["B02", "B03", "B04"]
+    assert wells_of(file) == ["B02", "B03", "B04"]
     assert file.notes[0].startswith("The network was trained on 2 of 3 sites: replicates look more alike")
 
 
 def test_backbone_features_are_the_default_of_a_cross_validation(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", ["held_out"] * 4, n_folds=2, backbone=True)
     file = read_profiles(run, of_run=RunRows(features="auto", wells="auto"))
-    assert used(file) == ["B02", "B03", "B04"]
+    assert wells_of(file) == ["B02", "B03", "B04"]
     np.testing.assert_array_equal(file.profiles.features, BACKBONE[:3])
     assert file.notes == ()
     assert file.profiles.feature_names[0] == "backbone_0"
@@ -77,7 +77,7 @@ def test_backbone_features_are_the_default_of_a_cross_validation(tmp_path: Path)
 def test_the_final_network_of_a_cross_validation_knows_all_wells(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", ["held_out"] * 4, n_folds=2)
     file = read_profiles(run, of_run=RunRows(features="auto", wells="auto"))
-    assert used(file) == ["B02", "B03", "B04"]
+    assert wells_of(file) == ["B02", "B03", "B04"]
     assert "trained on 3 of 3 sites" in file.notes[0]
     with pytest.raises(ProfileError, match="trained on all 3 sites. Expected some that it was not trained on"):
         read_profiles(run, of_run=RunRows(wells="held_out"))
@@ -85,7 +85,7 @@ def test_the_final_network_of_a_cross_validation_knows_all_wells(tmp_path: Path)
 
 def test_predictions_of_another_screen_are_a_source(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", ["", "", "", ""])
-    assert used(read_profiles(run / "predictions", of_run=RunRows(features="auto", wells="auto"))) == [
+    assert wells_of(read_profiles(run / "predictions", of_run=RunRows(features="auto", wells="auto"))) == [
         "B02",
         "B03",
         "B04",

@@ -9,11 +9,11 @@ from distangle.errors import ProfileError
 from distangle.profiles.similarity import clusters, find_clusters, similarity_matrix
 
 
-def groups(n_groups=6, each=8, noise=0.15, dimension=20):
+def groups(n_groups=6, n_per_group=8, noise=0.15, dimension=20):
     """Rows of several directions with lengths of their own, in random order; also the group of every row."""
     rng = rng_for(n_groups, "groups")
     directions = np.linalg.qr(rng.normal(size=(dimension, dimension)))[0][:n_groups]
-    truth = rng.permutation(np.repeat(np.arange(n_groups), each))
+    truth = rng.permutation(np.repeat(np.arange(n_groups), n_per_group))
     vectors = directions[truth] + noise * rng.normal(size=(len(truth), dimension))
     return vectors * rng.uniform(0.5, 9, size=(len(truth), 1)), truth
 
@@ -30,23 +30,23 @@ def test_similarity_is_the_cosine_with_names():
 @pytest.mark.parametrize("n_groups", [2, 3, 6])
 def test_planted_groups_are_found_with_their_number(n_groups):
     vectors, truth = groups(n_groups)
-    found = find_clusters(vectors)
-    assert adjusted_rand_score(found.labels, truth) == 1
-    assert sorted(set(found.labels.tolist())) == list(range(1, n_groups + 1))
-    assert found.silhouette > 0.5
-    assert found.reason == ""
-    np.testing.assert_array_equal(clusters(vectors), found.labels)
+    clustering = find_clusters(vectors)
+    assert adjusted_rand_score(clustering.labels, truth) == 1
+    assert sorted(set(clustering.labels.tolist())) == list(range(1, n_groups + 1))
+    assert clustering.silhouette > 0.5
+    assert clustering.reason == ""
+    np.testing.assert_array_equal(clusters(vectors), clustering.labels)
 
 
 def test_clusters_are_numbered_and_contiguous_in_the_order_of_the_leaves():
     vectors, _ = groups()
-    found = find_clusters(vectors)
-    assert sorted(found.order.tolist()) == list(range(len(vectors)))
-    assert (np.diff(found.labels[found.order]) >= 0).all()
+    clustering = find_clusters(vectors)
+    assert sorted(clustering.order.tolist()) == list(range(len(vectors)))
+    assert (np.diff(clustering.labels[clustering.order]) >= 0).all()
     # Similar rows are drawn side by side.
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    beside = (directions[found.order[1:]] * directions[found.order[:-1]]).sum(axis=1).mean()
-    assert beside > (directions[1:] * directions[:-1]).sum(axis=1).mean() + 0.3
+    neighbor_cosine = (directions[clustering.order[1:]] * directions[clustering.order[:-1]]).sum(axis=1).mean()
+    assert neighbor_cosine > (directions[1:] * directions[:-1]).sum(axis=1).mean() + 0.3
 
 
 @pytest.mark.parametrize("n_clusters", [1, 2, 5, 9, 48])
@@ -54,15 +54,15 @@ def test_a_number_or_a_threshold_cuts_the_tree_of_scipy(n_clusters):
     vectors, _ = groups(noise=0.4)
     tree = linkage(pdist(vectors, "cosine"), "average")
     expected = fcluster(tree, n_clusters, criterion="maxclust")
-    found = find_clusters(vectors, n_clusters=n_clusters)
-    assert adjusted_rand_score(found.labels, expected) == 1
+    clustering = find_clusters(vectors, n_clusters=n_clusters)
+    assert adjusted_rand_score(clustering.labels, expected) == 1
     if 1 < n_clusters < 48:
-        assert found.silhouette == pytest.approx(silhouette_score(vectors, expected, metric="cosine"))
+        assert clustering.silhouette == pytest.approx(silhouette_score(vectors, expected, metric="cosine"))
     else:
-        assert np.isnan(found.silhouette)
-        assert found.reason
-    apart = clusters(vectors, threshold=0.6)
-    assert adjusted_rand_score(apart, fcluster(tree, 0.6, criterion="distance")) == 1
+        assert np.isnan(clustering.silhouette)
+        assert clustering.reason
+    cluster_labels = clusters(vectors, threshold=0.6)
+    assert adjusted_rand_score(cluster_labels, fcluster(tree, 0.6, criterion="distance")) == 1
 
 
 def test_the_number_is_that_of_the_greatest_silhouette():
@@ -70,31 +70,31 @@ def test_the_number_is_that_of_the_greatest_silhouette():
     scores = {
         n: silhouette_score(vectors, clusters(vectors, n_clusters=n), metric="cosine") for n in range(2, len(vectors))
     }
-    found = find_clusters(vectors)
-    assert found.labels.max() == max(scores, key=scores.get)
-    assert found.silhouette == pytest.approx(max(scores.values()))
+    clustering = find_clusters(vectors)
+    assert clustering.labels.max() == max(scores, key=scores.get)
+    assert clustering.silhouette == pytest.approx(max(scores.values()))
 
 
 def test_vectors_that_are_all_equally_far_are_one_cluster():
-    found = find_clusters(np.eye(6))
-    assert found.labels.tolist() == [1] * 6
-    assert np.isnan(found.silhouette)
-    assert found.reason.startswith("1 cluster(s) of 6 vectors")
+    clustering = find_clusters(np.eye(6))
+    assert clustering.labels.tolist() == [1] * 6
+    assert np.isnan(clustering.silhouette)
+    assert clustering.reason.startswith("1 cluster(s) of 6 vectors")
 
 
 def test_vectors_of_zeros_are_in_no_cluster_and_drawn_last():
     vectors, truth = groups(3)
     vectors[[2, 5]] = 0
-    found = find_clusters(vectors)
-    assert found.labels[[2, 5]].tolist() == [0, 0]
-    assert found.n_without_direction == 2
-    assert found.order[-2:].tolist() == [2, 5]
-    rest = found.labels > 0
-    assert adjusted_rand_score(found.labels[rest], truth[rest]) == 1
-    alone = find_clusters(np.array([[0.0, 0], [1, 2], [0, 0]]))
-    assert alone.labels.tolist() == [0, 1, 0]
-    assert alone.order.tolist() == [1, 0, 2]
-    assert alone.reason == "1 vector(s) that are not all zeros; expected at least 2."
+    clustering = find_clusters(vectors)
+    assert clustering.labels[[2, 5]].tolist() == [0, 0]
+    assert clustering.n_without_direction == 2
+    assert clustering.order[-2:].tolist() == [2, 5]
+    rest = clustering.labels > 0
+    assert adjusted_rand_score(clustering.labels[rest], truth[rest]) == 1
+    few_clusters = find_clusters(np.array([[0.0, 0], [1, 2], [0, 0]]))
+    assert few_clusters.labels.tolist() == [0, 1, 0]
+    assert few_clusters.order.tolist() == [1, 0, 2]
+    assert few_clusters.reason == "1 vector(s) that are not all zeros; expected at least 2."
 
 
 @pytest.mark.parametrize(

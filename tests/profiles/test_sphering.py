@@ -96,12 +96,12 @@ def test_unfit_rows_are_refused():
 
 def test_epsilon_is_small_where_the_covariance_is_known_and_larger_where_it_is_not():
     many, few = rows(n=2000, offset=0), rng_for(4, "few").normal(size=(40, 30))
-    known = choose_epsilon(controls(many, np.repeat(["a", "b", "c", "d"], 500)), "zca")
+    choice = choose_epsilon(controls(many, np.repeat(["a", "b", "c", "d"], 500)), "zca")
     unknown = choose_epsilon(controls(few, np.repeat(["a", "b", "c", "d"], 10)), "zca")
-    assert (known.n_folds, known.held_out, known.n_controls) == (4, "experiment", 2000)
+    assert (choice.n_folds, choice.held_out, choice.n_controls) == (4, "experiment", 2000)
     # In units of the smallest singular value of the fit.
     smallest = np.linalg.svd(many - many.mean(axis=0), compute_uv=False)[-1]
-    assert known.epsilon < 0.1 * smallest
+    assert choice.epsilon < 0.1 * smallest
     assert unknown.epsilon > np.linalg.svd(few - few.mean(axis=0), compute_uv=False)[-1]
     best = unknown.whitening_errors[unknown.candidates.index(unknown.epsilon)]
     assert best < unknown.whitening_errors[0]

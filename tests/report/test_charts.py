@@ -48,8 +48,8 @@ def test_names_of_curves_that_end_together_stay_apart() -> None:
         places = {"".join(node.itertext()): float(node.attrib["y"]) for node in nodes if "y" in node.attrib}
         return [places["training"], places["held out"]]
 
-    together, separate = heights(0.5), heights(0.9)
-    assert abs(together[0] - together[1]) > 11
+    close_heights, separate = heights(0.5), heights(0.9)
+    assert abs(close_heights[0] - close_heights[1]) > 11
     assert abs(separate[0] - separate[1]) > 30
 
 
@@ -59,8 +59,8 @@ def test_drawing_twice_gives_the_same_bytes_and_leaves_no_state() -> None:
     drawings = [channel_chart(["a", "b"], column, title="t", unit="u") for _ in range(2)]
     assert drawings[0] == drawings[1]
     assert dict(matplotlib.rcParams) == before
-    loaded = sys.modules.get("matplotlib.pyplot")  # by another test, never by us
-    assert loaded is None or loaded.get_fignums() == []
+    pyplot = sys.modules.get("matplotlib.pyplot")  # loaded by another test, never by the report
+    assert pyplot is None or pyplot.get_fignums() == []
     sources = Path(report.__file__).parent.glob("*.py")
     assert all("matplotlib.pyplot" not in source.read_text(encoding="utf-8") for source in sources)
 

@@ -1,4 +1,4 @@
-"""Commands on a page and in a terminal can be typed: with the path of the run, and with every changed setting."""
+"""Printed commands can be typed as they are: with the path of the run and every changed setting."""
 
 import html
 import re
@@ -53,10 +53,10 @@ def test_a_command_names_a_run_elsewhere_as_it_was_given(run_data: Path, monkeyp
 
     absolute = run_data.resolve()
     screen = read_screen(RunFolder.open(absolute).screen_folder())
-    elsewhere = absolute.parents[2] / "else where"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    for path in (absolute, Path("..") / absolute.relative_to(elsewhere.parent)):
+    other_folder = absolute.parents[2] / "else where"
+    other_folder.mkdir()
+    monkeypatch.chdir(other_folder)
+    for path in (absolute, Path("..") / absolute.relative_to(other_folder.parent)):
         index = build_report(RunFolder.open(path), screen)
         text = html.unescape("".join(page.read_text(encoding="utf-8") for page in index.parent.glob("*.html")))
         commands = re.findall("<code>(distangle (?:explain|verify) [^<]+)</code>", text)
@@ -86,9 +86,11 @@ def test_the_command_of_a_run_has_every_setting_that_differs_from_its_preset(
     train = next(
         commands for commands in _typical_commands(load(run, read_screen(run.screen_folder()))) if " train " in commands
     )
-    words = shlex.split(train)
-    assert sorted(words[k + 1] for k, word in enumerate(words) if word == "--set") == sorted(changes)
-    repeated = resolve_config("scratch", [words[k + 1] for k, word in enumerate(words) if word == "--set"], epochs=3)
-    assert repeated.model_copy(update={"precision": "bf16"}) == config.model_copy(
-        update={"preprocessing": repeated.preprocessing}
+    arguments = shlex.split(train)
+    assert sorted(arguments[k + 1] for k, word in enumerate(arguments) if word == "--set") == sorted(changes)
+    second = resolve_config(
+        "scratch", [arguments[k + 1] for k, word in enumerate(arguments) if word == "--set"], epochs=3
+    )
+    assert second.model_copy(update={"precision": "bf16"}) == config.model_copy(
+        update={"preprocessing": second.preprocessing}
     )

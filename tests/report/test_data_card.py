@@ -34,8 +34,8 @@ def screen(tmp_path: Path) -> Path:
                                 rng.normal(level, 6, (48, 48)) * (light if channel == "actin" else 1), 1, 250
                             )
                             Image.fromarray(pixels.astype(np.uint8)).save(source / f"{name}_{channel}.png")
-                        what = ("DMSO", "negative_control") if row == "B" else (f"<b>t{column}</b>", "treatment")
-                        lines.append(",".join([experiment, plate, f"{row}0{column}", str(site), *what,
+                        fields = ("DMSO", "negative_control") if row == "B" else (f"<b>t{column}</b>", "treatment")
+                        lines.append(",".join([experiment, plate, f"{row}0{column}", str(site), *fields,
                                                f"{name}_dna.png", f"{name}_actin.png"]))  # fmt: skip
     (source / "wells.csv").write_text("\n".join(lines) + "\n")
     write_screen(
@@ -81,10 +81,10 @@ def test_the_card_counts_wells_sites_and_planes_apart_and_says_where_brightness_
 
 
 def test_the_example_is_a_key_and_an_image_without_words(screen: Path) -> None:
-    read = read_screen(screen)
-    example = first_readable(read, measure_planes(read, [5, 6], workers=1))
+    stored_screen = read_screen(screen)
+    example = first_readable(stored_screen, measure_planes(stored_screen, [5, 6], workers=1))
     assert example is not None
-    row = read.sites.iloc[5]
+    row = stored_screen.sites.iloc[5]
     assert example[0] == {name: str(row[name]) for name in ("experiment", "plate", "well", "site")}
     assert example[1].shape == (2, 48, 48)
 

@@ -13,17 +13,17 @@ from distangle.report.glyphs import drawable, replace_missing_glyphs
 
 @pytest.fixture(autouse=True)
 def _own_font_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The same on every machine: none of the other fonts is installed."""
+    """Use only our own font, as on a machine without others."""
     monkeypatch.setattr(glyphs, "FALLBACK_FONTS", ())
-    for cached in (glyphs.families, glyphs._supported_codes):
-        cached.cache_clear()
+    for cached_function in (glyphs.families, glyphs._supported_codes):
+        cached_function.cache_clear()
     yield
-    for cached in (glyphs.families, glyphs._supported_codes):
-        cached.cache_clear()
+    for cached_function in (glyphs.families, glyphs._supported_codes):
+        cached_function.cache_clear()
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "text"),
     [
         ("🧬", "U+1F9EC"),
         ("gene 薬", "gene U+85AC"),
@@ -32,8 +32,8 @@ def _own_font_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("two\nlines", "two\nlines"),
     ],
 )
-def test_letters_that_no_font_has_are_shown_by_their_code(name: str, shown: str) -> None:
-    assert replace_missing_glyphs(name) == shown
+def test_letters_that_no_font_has_are_shown_by_their_code(name: str, text: str) -> None:
+    assert replace_missing_glyphs(name) == text
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])

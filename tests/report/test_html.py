@@ -130,8 +130,8 @@ def test_a_wheel_contains_every_template_and_the_style() -> None:
     package = Path(str(files("distangle")))
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["distangle"]
-    packed = {path for pattern in patterns for path in package.glob(pattern)}
-    assert {*TEMPLATES, package / "report" / "assets" / "style.css"} <= packed
+    paths = {path for pattern in patterns for path in package.glob(pattern)}
+    assert {*TEMPLATES, package / "report" / "assets" / "style.css"} <= paths
     assert {"jinja2", "markupsafe"} <= {re.split("[>=]", line)[0] for line in project["project"]["dependencies"]}
 
 

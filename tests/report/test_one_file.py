@@ -19,25 +19,25 @@ from distangle.report.one_file import embed
 from distangle.report.pages import SUBJECTS
 from distangle.report.tables import csv_text, held_out_wells, tables_of
 from distangle.results import RunFolder
-from report_run import HOSTILE, Made, Plan, make_run
+from report_run import HOSTILE, Plan, PlantedRun, make_run
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def planted_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
     """A small run."""
     return make_run(tmp_path_factory.mktemp("one"), Plan(plates=1, explained=4, perturbations=5))
 
 
 @pytest.fixture(scope="module")
-def built(made: Made) -> RunFolder:
+def report_run(planted_run: PlantedRun) -> RunFolder:
     """The run with a report in one file."""
-    path = build_report(made.run, made.screen, truth=made.truth, one_file=True)
-    assert path == made.run.report / "report.html"
-    return made.run
+    path = build_report(planted_run.run, planted_run.screen, truth=planted_run.truth, one_file=True)
+    assert path == planted_run.run.report / "report.html"
+    return planted_run.run
 
 
-def test_the_file_needs_no_other_file(built: RunFolder) -> None:
-    page = (built.report / "report.html").read_text(encoding="utf-8")
+def test_the_file_needs_no_other_file(report_run: RunFolder) -> None:
+    page = (report_run.report / "report.html").read_text(encoding="utf-8")
     check_page(page, style=style_sheet(), embedded=True)
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert {address.split(";")[0] for address in addresses if not address.startswith("#")} <= {
@@ -48,35 +48,35 @@ def test_the_file_needs_no_other_file(built: RunFolder) -> None:
     assert page.index("Content-Security-Policy") < page.index("<style>")
 
 
-def test_its_pictures_and_tables_are_those_of_the_folder(built: RunFolder) -> None:
-    page = (built.report / "report.html").read_text(encoding="utf-8")
-    pages = [(built.report / f"{subject.name}.html").read_text(encoding="utf-8") for subject in SUBJECTS]
+def test_its_pictures_and_tables_are_those_of_the_folder(report_run: RunFolder) -> None:
+    page = (report_run.report / "report.html").read_text(encoding="utf-8")
+    pages = [(report_run.report / f"{subject.name}.html").read_text(encoding="utf-8") for subject in SUBJECTS]
     names = [name for text in pages for name in re.findall(r'src="(figures/[^"]+)"', text)]
     embedded = re.findall(r'src="data:image/[a-z+]+;base64,([^"]*)"', page)
     assert len(embedded) == len(names) > 20
     for name, text in zip(names, embedded, strict=True):
-        assert base64.b64decode(text) == (built.report / name).read_bytes()
+        assert base64.b64decode(text) == (report_run.report / name).read_bytes()
     tables = re.findall(r'href="data:text/csv;base64,([^"]*)" download="([a-z0-9-]+\.csv)"', page)
     assert {name for _, name in tables} >= {"perturbations.csv", "scores.csv", "wells.csv"}
     for text, name in tables:
-        assert base64.b64decode(text) == (built.report / "tables" / name).read_bytes()
+        assert base64.b64decode(text) == (report_run.report / "tables" / name).read_bytes()
 
 
-def test_a_second_report_without_it_removes_it(built: RunFolder, made: Made, tmp_path: Path) -> None:
-    shutil.copytree(built.root, tmp_path / "run")
+def test_a_second_report_without_it_removes_it(report_run: RunFolder, planted_run: PlantedRun, tmp_path: Path) -> None:
+    shutil.copytree(report_run.root, tmp_path / "run")
     run = RunFolder(tmp_path / "run")
     (run.report / "tables" / "mine.csv").write_text("x\n")
-    assert build_report(run, made.screen) == run.report / "index.html"
+    assert build_report(run, planted_run.screen) == run.report / "index.html"
     assert not (run.report / "report.html").exists()
     assert (run.report / "tables" / "mine.csv").exists()  # the manifest does not list it
     assert "report/report.html" not in json.loads(run.manifest.read_text(encoding="utf-8"))["files"]
 
 
-def test_building_twice_gives_the_same_bytes(built: RunFolder, made: Made) -> None:
-    before = {path: path.read_bytes() for path in sorted(built.report.rglob("*")) if path.is_file()}
+def test_building_twice_gives_the_same_bytes(report_run: RunFolder, planted_run: PlantedRun) -> None:
+    before = {path: path.read_bytes() for path in sorted(report_run.report.rglob("*")) if path.is_file()}
     assert {path.suffix for path in before} == {".html", ".css", ".csv", ".png", ".svg"}
-    build_report(built, made.screen, truth=made.truth, one_file=True)
-    assert {path: path.read_bytes() for path in sorted(built.report.rglob("*")) if path.is_file()} == before
+    build_report(report_run, planted_run.screen, truth=planted_run.truth, one_file=True)
+    assert {path: path.read_bytes() for path in sorted(report_run.report.rglob("*")) if path.is_file()} == before
 
 
 def test_hostile_names_stay_text_in_one_file(tmp_path: Path) -> None:
@@ -120,23 +120,23 @@ def test_a_page_without_a_style_sheet_is_refused() -> None:
         with_style("<head></head><body></body>")
 
 
-def test_the_wells_of_the_file_are_the_held_out_ones(built: RunFolder, made: Made) -> None:
-    table = pd.read_csv(built.report / "tables" / "wells.csv", dtype=str, keep_default_na=False)
-    expected = made.wells.table[made.wells.table["Metadata_Fold"] == "held_out"]
+def test_the_wells_of_the_file_are_the_held_out_ones(report_run: RunFolder, planted_run: PlantedRun) -> None:
+    table = pd.read_csv(report_run.report / "tables" / "wells.csv", dtype=str, keep_default_na=False)
+    expected = planted_run.wells.table[planted_run.wells.table["Metadata_Fold"] == "held_out"]
     assert table["Metadata_Well"].tolist() == expected["Metadata_Well"].tolist()
     assert table["predicted"].tolist() == expected["predicted"].tolist()
-    message = f"{made.screen.source}/p1_1.png is cut short."
-    wells = made.wells.table.assign(reason=message)
-    data = load(made.run, made.screen)
+    message = f"{planted_run.screen.source}/p1_1.png is cut short."
+    wells = planted_run.wells.table.assign(reason=message)
+    data = load(planted_run.run, planted_run.screen)
     assert data.wells is not None
     object.__setattr__(data.wells, "table", wells)
     assert set(held_out_wells(data)["reason"]) == {"p1_1.png is cut short."}
 
 
-def test_the_scores_of_the_file_are_those_of_the_run(built: RunFolder, made: Made) -> None:
-    table = pd.read_csv(built.report / "tables" / "scores.csv")
-    assert table["value"].tolist() == pytest.approx([row.value for row in made.scores.rows], rel=1e-5)
-    intervals = [row.interval or (float("nan"),) * 2 for row in made.scores.rows]
+def test_the_scores_of_the_file_are_those_of_the_run(report_run: RunFolder, planted_run: PlantedRun) -> None:
+    table = pd.read_csv(report_run.report / "tables" / "scores.csv")
+    assert table["value"].tolist() == pytest.approx([row.value for row in planted_run.scores.rows], rel=1e-5)
+    intervals = [row.interval or (float("nan"),) * 2 for row in planted_run.scores.rows]
     assert table["interval_low"].tolist() == pytest.approx([low for low, _ in intervals], rel=1e-5, nan_ok=True)
 
 
@@ -150,7 +150,9 @@ def test_no_cell_of_a_table_is_a_formula() -> None:
 
 def test_tables_with_a_name_are_found_wherever_they_are() -> None:
     bar = interval_bar(0.5, None, chance=0.1)
-    named = Table(columns=("a", "bar"), rows=[("1\u202f%", bar)], file="named")
+    named_table = Table(columns=("a", "bar"), rows=[("1\u202f%", bar)], file="named")
     other = Table(columns=("a",), rows=[("1",)])
-    inner = Content("x", {"parts": [Section(name="p", title="P", content=Content("y", {"one": named, "two": other}))]})
+    inner = Content(
+        "x", {"parts": [Section(name="p", title="P", content=Content("y", {"one": named_table, "two": other}))]}
+    )
     assert [table.file for table in tables_of(inner)] == ["named"]

@@ -17,10 +17,10 @@ from distangle.report.plates import (
     spread_over_experiments,
 )
 from distangle.results import Predictions
-from report_run import Made
+from report_run import PlantedRun
 
 
-def wells_of(run_data: Made, rows: list[dict[str, object]]) -> Predictions:
+def wells_of(run_data: PlantedRun, rows: list[dict[str, object]]) -> Predictions:
     common = {
         "Metadata_Experiment": "E1", "Metadata_Plate": "1", "Metadata_Cell_Type": "", "Metadata_Role": "treatment",
         "Metadata_Fold": "held_out", "perturbation": "siRNA_1", "predicted": "siRNA_1", "confidence": 0.5, "reason": "",
@@ -32,7 +32,7 @@ def wells_of(run_data: Made, rows: list[dict[str, object]]) -> Predictions:
                        views=1)  # fmt: skip
 
 
-def test_every_well_lies_at_its_row_and_column_with_its_state(run_data: Made) -> None:
+def test_every_well_lies_at_its_row_and_column_with_its_state(run_data: PlantedRun) -> None:
     wells = wells_of(
         run_data,
         [
@@ -58,7 +58,7 @@ def test_every_well_lies_at_its_row_and_column_with_its_state(run_data: Made) ->
     assert grid.tooltip[7, 0] == "H01 · siRNA_1 · not read: truncated"
 
 
-def test_the_text_of_a_well_has_gene_and_dose_but_no_name_of_its_own(run_data: Made) -> None:
+def test_the_text_of_a_well_has_gene_and_dose_but_no_name_of_its_own(run_data: PlantedRun) -> None:
     wells = wells_of(
         run_data,
         [
@@ -67,7 +67,7 @@ def test_the_text_of_a_well_has_gene_and_dose_but_no_name_of_its_own(run_data: M
             {"Metadata_Well": "A03", "Metadata_Gene": None, "Metadata_Dose_uM": 2.5, "Metadata_id": "x3"},
         ],
     )
-    # One value in every well says nothing of a well; another in each is only its name.
+    # A column with one value carries no information; a column of unique values is only a name.
     assert annotation_columns(wells.table) == ["Metadata_Dose_uM"]
     wells.table.loc[2, "Metadata_Gene"] = "PLK1"
     assert annotation_columns(wells.table) == ["Metadata_Gene", "Metadata_Dose_uM"]
@@ -78,21 +78,21 @@ def test_the_text_of_a_well_has_gene_and_dose_but_no_name_of_its_own(run_data: M
     assert grid.tooltip[0, 2] == "A03 · siRNA_1 · predicted siRNA_1 (0.50) · Dose uM 2.5"
 
 
-def test_several_plates_are_what_each_is_alone(run_data: Made) -> None:
+def test_several_plates_are_what_each_is_alone(run_data: PlantedRun) -> None:
     plates = held_out_plates(run_data.wells)
     grids = plate_grids(run_data.wells, run_data.screen, plates=plates, never_trained=("siRNA_3",))
     assert len(grids) == len(plates) > 2
     for grid, (experiment, plate) in zip(grids, plates, strict=True):
-        alone = plate_grid(
+        single_grid = plate_grid(
             run_data.wells, run_data.screen, experiment=experiment, plate=plate, never_trained=("siRNA_3",)
         )
         assert (grid.experiment, grid.plate) == (experiment, plate)
-        np.testing.assert_array_equal(grid.state, alone.state)
-        np.testing.assert_array_equal(grid.tooltip, alone.tooltip)
+        np.testing.assert_array_equal(grid.state, single_grid.state)
+        np.testing.assert_array_equal(grid.tooltip, single_grid.tooltip)
         assert grid.n_scored > 0
 
 
-def test_every_well_is_reached_by_keyboard_and_its_text_is_drawn(run_data: Made) -> None:
+def test_every_well_is_reached_by_keyboard_and_its_text_is_drawn(run_data: PlantedRun) -> None:
     wells = wells_of(run_data, [{"Metadata_Well": "A01"}, {"Metadata_Well": "B03", "Metadata_Dose": "x " * 90}])
     drawing = plate_map(plate_grid(wells, run_data.screen, experiment="E1", plate="1"))
     assert drawing.count('tabindex="0"') == drawing.count('class="tip"') == 2
@@ -100,7 +100,7 @@ def test_every_well_is_reached_by_keyboard_and_its_text_is_drawn(run_data: Made)
     assert drawing.count("<tspan") == 1 + 1
 
 
-def test_a_compact_map_has_the_same_wells_in_fewer_bytes(run_data: Made) -> None:
+def test_a_compact_map_has_the_same_wells_in_fewer_bytes(run_data: PlantedRun) -> None:
     rows: list[dict[str, object]] = [
         {"Metadata_Well": f"{letter}{column:02d}", "predicted": "siRNA_2" if column > 9 else "siRNA_1"}
         for letter in "ABCDEFGH"
@@ -115,12 +115,12 @@ def test_a_compact_map_has_the_same_wells_in_fewer_bytes(run_data: Made) -> None
     assert len(drawing) < len(plate_map(grid)) / 5
 
 
-def test_a_well_that_the_plate_does_not_have_is_refused(run_data: Made) -> None:
+def test_a_well_that_the_plate_does_not_have_is_refused(run_data: PlantedRun) -> None:
     with pytest.raises(ScreenError, match="No well 'P24' on a plate of 8 x 12"):
         plate_grid(wells_of(run_data, [{"Metadata_Well": "P24"}]), run_data.screen, experiment="E1", plate="1")
 
 
-def test_only_plates_with_a_held_out_well_are_listed_in_order(run_data: Made) -> None:
+def test_only_plates_with_a_held_out_well_are_listed_in_order(run_data: PlantedRun) -> None:
     wells = wells_of(
         run_data,
         [
@@ -139,7 +139,7 @@ def test_a_choice_of_plates_takes_turns_over_the_experiments() -> None:
     assert spread_over_experiments(plates, limit=9) == plates
 
 
-def test_the_map_draws_states_confidence_and_controls(run_data: Made) -> None:
+def test_the_map_draws_states_confidence_and_controls(run_data: PlantedRun) -> None:
     wells = wells_of(
         run_data,
         [
@@ -159,7 +159,7 @@ def test_the_map_draws_states_confidence_and_controls(run_data: Made) -> None:
     assert ">12</text>" in drawing
 
 
-def test_wells_are_drawn_right_of_smaller_columns_and_below_smaller_rows(run_data: Made) -> None:
+def test_wells_are_drawn_right_of_smaller_columns_and_below_smaller_rows(run_data: PlantedRun) -> None:
     grid = plate_grid(wells_of(run_data, [{"Metadata_Well": "B03"}]), run_data.screen, experiment="E1", plate="1")
     drawing = plate_map(grid)
     (x, y) = (
@@ -169,7 +169,7 @@ def test_wells_are_drawn_right_of_smaller_columns_and_below_smaller_rows(run_dat
     assert (x, y) == pytest.approx((20 + 2 * 28 + 1.54, 16 + 1 * 28 + 1.54))
 
 
-def test_hostile_names_cannot_leave_the_drawing(run_data: Made) -> None:
+def test_hostile_names_cannot_leave_the_drawing(run_data: PlantedRun) -> None:
     evil = '"><svg onload=alert(1)>'
     wells = wells_of(run_data, [{"Metadata_Well": "A01", "perturbation": evil, "predicted": evil}])
     grid = plate_grid(wells, run_data.screen, experiment="E1", plate="1")
@@ -188,11 +188,11 @@ def test_the_interval_is_drawn_to_scale_beside_chance() -> None:
 
 def test_bars_reach_from_zero_to_their_value() -> None:
     drawing = bars([Bar(name="a", value=1.0, strong=True), Bar(name="b", value=-1.0)], description="x", width=320.0)
-    left, right = 22 + 6.3, 320 - 46.0  # one letter
-    zero, half = (left + right) / 2, (right - left) / 2
+    first_x, last_x = 22 + 6.3, 320 - 46.0  # one letter
+    zero, half = (first_x + last_x) / 2, (last_x - first_x) / 2
     boxes = re.findall(r'<rect x="([0-9.]+)" y="[0-9.]+" width="([0-9.]+)"', drawing)
     numbers = [float(text) for box in boxes for text in box]
-    assert numbers == pytest.approx([zero, half, left, half], abs=0.006)
+    assert numbers == pytest.approx([zero, half, first_x, half], abs=0.006)
     assert "−1.00" in drawing
     assert drawing.count("strong") == 1
 

@@ -55,5 +55,5 @@ def test_a_hostile_source_comes_out_as_text(tmp_path: Path) -> None:
 
 def test_the_page_needs_no_torch() -> None:
     code = "import sys, distangle.report.profile_page; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"

@@ -17,8 +17,8 @@ def test_every_condition_has_a_panel_and_the_reference_none_of_its_own() -> None
     labels = ["".join(node.itertext()) for node in ElementTree.fromstring(text).iter(f"{SVG}text")]
     assert {"cutmix", "pseudo", "both", "epoch", "accuracy", "forced split"} <= set(labels)
     assert "baseline" not in labels
-    alone = curve_panels({"baseline": curves["baseline"]}, reference="baseline", measure="accuracy")
-    assert "baseline" in "".join(ElementTree.fromstring(alone).itertext())
+    single_curve = curve_panels({"baseline": curves["baseline"]}, reference="baseline", measure="accuracy")
+    assert "baseline" in "".join(ElementTree.fromstring(single_curve).itertext())
     assert text == curve_panels(curves, reference="baseline", measure="accuracy", chance=0.1, stamp="forced split")
 
 

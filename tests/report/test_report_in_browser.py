@@ -1,4 +1,4 @@
-"""The pages of a report in a real browser: reached by clicks, at rest on their anchors, silent, and accessible."""
+"""The pages of a report in a real browser: links, anchors, no errors, and accessibility."""
 
 import shutil
 from pathlib import Path
@@ -10,14 +10,14 @@ from axe import axe_violations
 from distangle.report import build_report
 from distangle.report.pages import SUBJECTS
 from distangle.results import RunFolder
-from report_run import Made
+from report_run import PlantedRun
 
 pytestmark = pytest.mark.slow
 ACCESSIBILITY = Path(__file__).parents[1] / "web" / "accessibility.js"
 
 
 @pytest.fixture(scope="module")
-def folder(run_data: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(run_data: PlantedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("browser") / "run"
     shutil.copytree(run_data.run.root, run)
     return build_report(RunFolder(run), run_data.screen, truth=run_data.truth, one_file=True).parent
@@ -64,7 +64,7 @@ def test_the_first_key_offers_to_skip_the_navigation(browser: Any, folder: Path)
 
 @pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
 def test_pages_are_accessible_and_fit(browser: Any, folder: Path, width: int, theme: str) -> None:
-    """Names, labels, contrast and width; and the rules of axe-core."""
+    """Check names, labels, contrast, width, and the rules of axe-core."""
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme, bypass_csp=True)
     page, faults = context.new_page(), {}
     for subject in SUBJECTS:

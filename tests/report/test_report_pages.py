@@ -1,4 +1,4 @@
-"""Pages by subject: every section has one, and links between sections find theirs."""
+"""Pages by subject: every section is on one page, and links between sections work."""
 
 import re
 
@@ -23,8 +23,8 @@ def test_every_section_is_on_one_page_and_the_first_page_is_the_overview() -> No
     assert next(iter(pages)) == "index.html"
     assert len(set(ALL)) == len(ALL)
     for subject in SUBJECTS:
-        shown = re.findall(r"Text of ([a-z]+)\.", pages[subject.address])
-        assert tuple(shown) == subject.sections
+        names = re.findall(r"Text of ([a-z]+)\.", pages[subject.address])
+        assert tuple(names) == subject.sections
     assert [address for address, page in pages.items() if "<p>top</p>" in page] == ["index.html"]
     assert all("a &lt;run&gt;" in page for page in pages.values())
 
@@ -49,9 +49,9 @@ def test_the_open_page_is_marked_and_its_neighbors_are_linked() -> None:
 
 def test_a_link_between_sections_leads_to_the_page_of_its_target() -> None:
     target = Content("group.html.j2", {"parts": [section("deep")]})
-    own = Content("paragraph.html.j2", {"text": link("here", "#sites")})
+    own_link = Content("paragraph.html.j2", {"text": link("here", "#sites")})
     other = Content("paragraph.html.j2", {"text": link("there", "#deep")})
-    pages = pages_of(section("perturbations", other), section("sites", own), section("method", target))
+    pages = pages_of(section("perturbations", other), section("sites", own_link), section("method", target))
     assert '<a href="method.html#deep">there</a>' in pages["index.html"]
     assert 'id="deep"' in pages["method.html"]
     assert '<a href="#sites">here</a>' in pages["examples.html"]
@@ -65,9 +65,9 @@ def test_text_that_looks_like_a_link_is_left_alone() -> None:
 
 
 def test_a_link_without_a_target_and_an_anchor_on_two_pages_are_errors() -> None:
-    lost = Content("paragraph.html.j2", {"text": link("x", "#nowhere")})
+    dead_link = Content("paragraph.html.j2", {"text": link("x", "#nowhere")})
     with pytest.raises(ValueError, match="index.html has a link to #nowhere, which is on no page"):
-        pages_of(section("perturbations", lost))
+        pages_of(section("perturbations", dead_link))
     twice = Content("group.html.j2", {"parts": [section("same")]})
     with pytest.raises(ValueError, match="scores.html and method.html both have the anchor 'same'"):
         pages_of(section("scores", twice), section("method", twice))

@@ -11,8 +11,8 @@ FRAME = Frame(x_title="x", y_title="y", description="test")
 
 
 def labels_of(drawing: str) -> list[tuple[float, float, str]]:
-    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label">([^<]*)<', drawing)
-    return [(float(x), float(y), text) for x, y, text in found]
+    labels = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label">([^<]*)<', drawing)
+    return [(float(x), float(y), text) for x, y, text in labels]
 
 
 def circles_of(drawing: str) -> np.ndarray:
@@ -21,11 +21,11 @@ def circles_of(drawing: str) -> np.ndarray:
 
 def test_more_is_right_and_up() -> None:
     points = [Point(x=x, y=y, style="hit") for x, y in ((0.0, 0.0), (1.0, 0.0), (0.0, 2.0))]
-    origin, right, up = circles_of(scatter(points, FRAME))
-    assert right[0] > origin[0]
-    assert right[1] == origin[1]
-    assert up[1] < origin[1]
-    assert up[0] == origin[0]
+    origin, right_circle, up_circle = circles_of(scatter(points, FRAME))
+    assert right_circle[0] > origin[0]
+    assert right_circle[1] == origin[1]
+    assert up_circle[1] < origin[1]
+    assert up_circle[0] == origin[0]
 
 
 def test_labels_overlap_neither_each_other_nor_marks_nor_the_edge() -> None:
@@ -36,14 +36,14 @@ def test_labels_overlap_neither_each_other_nor_marks_nor_the_edge() -> None:
     drawing = scatter(points, FRAME)
     boxes = [(x, y - 10, x + text_width(text), y + 3) for x, y, text in labels_of(drawing)]
     assert len(boxes) > 15
-    for number, (left, top, right, bottom) in enumerate(boxes):
-        assert min(left, top) >= 0
-        assert right <= WIDTH
+    for number, (x0, top, x1, bottom) in enumerate(boxes):
+        assert min(x0, top) >= 0
+        assert x1 <= WIDTH
         assert bottom <= HEIGHT
         for x, y in circles_of(drawing):
-            assert not (left < x + 4 and x - 4 < right and top < y + 4 and y - 4 < bottom)
+            assert not (x0 < x + 4 and x - 4 < x1 and top < y + 4 and y - 4 < bottom)
         for other in boxes[:number]:
-            assert not (left < other[2] and other[0] < right and top < other[3] and other[1] < bottom)
+            assert not (x0 < other[2] and other[0] < x1 and top < other[3] and other[1] < bottom)
 
 
 def test_the_first_label_gets_the_place() -> None:
@@ -61,8 +61,10 @@ def test_a_hostile_name_comes_out_as_text() -> None:
 
 def test_a_map_has_one_scale() -> None:
     points = [Point(x=x, y=y, style="other") for x, y in ((0.0, 0.0), (10.0, 0.0), (0.0, 1.0))]
-    origin, right, up = circles_of(scatter(points, Frame(x_title="", y_title="", description="map", is_map=True)))
-    assert right[0] - origin[0] == pytest.approx(10 * (origin[1] - up[1]), abs=0.2)
+    origin, right_circle, up_circle = circles_of(
+        scatter(points, Frame(x_title="", y_title="", description="map", is_map=True))
+    )
+    assert right_circle[0] - origin[0] == pytest.approx(10 * (origin[1] - up_circle[1]), abs=0.2)
 
 
 @pytest.mark.parametrize(

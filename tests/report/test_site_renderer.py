@@ -12,7 +12,7 @@ from distangle.report.scale_bar import bar_length_um, draw_scale_bar, length_tex
 from distangle.report.sections.sites import _correlation_sentence
 from distangle.report.site_renderer import ChosenSite, SiteRenderer, choose_sites
 from distangle.screen import Screen
-from report_run import STAINS, Made, Plan, make_run
+from report_run import STAINS, Plan, PlantedRun, make_run
 
 
 def explanation_table(rows: list[tuple[str, str, float, str]]) -> pd.DataFrame:
@@ -20,10 +20,10 @@ def explanation_table(rows: list[tuple[str, str, float, str]]) -> pd.DataFrame:
         [
             {
                 "Metadata_Experiment": "E", "Metadata_Plate": "1", "Metadata_Well": f"A{place + 1:02d}",
-                "Metadata_Site": 1, "Metadata_Role": role, "perturbation": true, "predicted": predicted,
+                "Metadata_Site": 1, "Metadata_Role": role, "perturbation": true, "predicted": prediction,
                 "probability": probability,
             }
-            for place, (true, predicted, probability, role) in enumerate(rows)
+            for place, (true, prediction, probability, role) in enumerate(rows)
         ]
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_a_map_of_another_aspect_is_refused() -> None:
         fit_map(np.zeros((16, 32)), (64, 64))
 
 
-def test_the_pictures_of_a_site_show_its_own_pixels(run_data: Made, tmp_path: Path) -> None:
+def test_the_pictures_of_a_site_show_its_own_pixels(run_data: PlantedRun, tmp_path: Path) -> None:
     first = run_data.screen.sites.iloc[3]
     key = (first["experiment"], first["plate"], first["well"], int(first["site"]))
     pictures = SiteRenderer(run_data.screen, tmp_path).render(key, np.zeros((48, 48)), name="site-01")
@@ -85,18 +85,18 @@ def test_the_pictures_of_a_site_show_its_own_pixels(run_data: Made, tmp_path: Pa
     assert len(pictures.channels) == 6
     sizes = {}
     for name in (pictures.treated, pictures.overlay, *pictures.channels):
-        with Image.open(tmp_path / name) as opened:
-            sizes[name] = (opened.size, opened.mode)
+        with Image.open(tmp_path / name) as file:
+            sizes[name] = (file.size, file.mode)
     assert sizes[pictures.treated] == ((240, 240), "L")
     assert sizes[pictures.channels[0]] == ((144, 144), "L")
-    with Image.open(tmp_path / pictures.channels[2]) as opened:
-        pixels_drawn = np.asarray(opened)[::3, ::3].astype(float).ravel()
-    with Image.open(run_data.screen.image_paths(3)[2]) as opened:
-        pixels = np.asarray(opened).astype(float).ravel()
+    with Image.open(tmp_path / pictures.channels[2]) as file:
+        pixels_drawn = np.asarray(file)[::3, ::3].astype(float).ravel()
+    with Image.open(run_data.screen.image_paths(3)[2]) as file:
+        pixels = np.asarray(file).astype(float).ravel()
     assert np.corrcoef(pixels_drawn, pixels)[0, 1] > 0.95
 
 
-def test_pictures_of_one_plate_share_their_contrast(run_data: Made, tmp_path: Path) -> None:
+def test_pictures_of_one_plate_share_their_contrast(run_data: PlantedRun, tmp_path: Path) -> None:
     first = run_data.screen.sites.iloc[0]
     rows = run_data.screen.sites.index[
         (run_data.screen.sites["experiment"] == first["experiment"])
@@ -113,33 +113,33 @@ def test_pictures_of_one_plate_share_their_contrast(run_data: Made, tmp_path: Pa
 
     renderer = SiteRenderer(run_data.screen, tmp_path, read=read_row)
     means, keys = [], []
-    for row in rows[[1, 0]]:  # the dim one first: the limits are not its own
+    for row in rows[[1, 0]]:  # the dim image first; the contrast limits come from the plate
         entry = run_data.screen.sites.loc[row]
         key = (entry["experiment"], entry["plate"], entry["well"], int(entry["site"]))
         keys.append(key)
         pictures = renderer.render(key, np.zeros((48, 48)), name=f"site-{row}")
-        with Image.open(tmp_path / pictures.treated) as opened:
-            means.append(float(np.asarray(opened).mean()))
+        with Image.open(tmp_path / pictures.treated) as file:
+            means.append(float(np.asarray(file).mean()))
     assert means[1] > 2 * means[0]
     controls = sum(renderer.nearest_control(key) is not None for key in keys)
     # The two sites and their controls, and four neighbors once for the plate.
     assert len(rows_read) == 2 + controls + 4
 
 
-def test_an_image_that_cannot_be_read_is_told_without_its_folder(run_data: Made, tmp_path: Path) -> None:
-    def failing(row: int) -> np.ndarray:
+def test_an_image_that_cannot_be_read_is_told_without_its_folder(run_data: PlantedRun, tmp_path: Path) -> None:
+    def fail(row: int) -> np.ndarray:
         message = f"{run_data.screen.image_paths(row)[0]} is cut short."
         raise ImageError(message)
 
     entry = run_data.screen.sites.iloc[0]
     key = (entry["experiment"], entry["plate"], entry["well"], 1)
-    pictures = SiteRenderer(run_data.screen, tmp_path, read=failing).render(key, np.zeros((48, 48)), name="x")
+    pictures = SiteRenderer(run_data.screen, tmp_path, read=fail).render(key, np.zeros((48, 48)), name="x")
     assert pictures.problem.startswith("The image could not be read: p")
     assert pictures.problem.endswith(".png is cut short.")
     assert str(run_data.screen.source) not in pictures.problem
 
 
-def test_a_site_of_another_screen_is_told(run_data: Made, tmp_path: Path) -> None:
+def test_a_site_of_another_screen_is_told(run_data: PlantedRun, tmp_path: Path) -> None:
     pictures = SiteRenderer(run_data.screen, tmp_path).render(("E", "1", "A01", 1), np.zeros((48, 48)), name="x")
     assert "not in the screen" in pictures.problem
 
@@ -149,9 +149,9 @@ def test_sixty_eight_pixels_of_sixteen_bits_in_three_channels_are_drawn_threefol
     entry = run_data.screen.sites.iloc[0]
     key = (entry["experiment"], entry["plate"], entry["well"], 1)
     pictures = SiteRenderer(run_data.screen, tmp_path / "report").render(key, np.zeros((68, 68)), name="x")
-    with Image.open(tmp_path / "report" / pictures.treated) as opened:
-        assert opened.size == (204, 204)
-        assert np.asarray(opened).max() > 150
+    with Image.open(tmp_path / "report" / pictures.treated) as file:
+        assert file.size == (204, 204)
+        assert np.asarray(file).max() > 150
 
 
 def pattern_of(row: int) -> np.ndarray:
@@ -162,11 +162,11 @@ def pattern_of(row: int) -> np.ndarray:
     return image
 
 
-def test_a_site_stands_beside_the_nearest_untreated_well_of_its_plate(run_data: Made, tmp_path: Path) -> None:
+def test_a_site_stands_beside_the_nearest_untreated_well_of_its_plate(run_data: PlantedRun, tmp_path: Path) -> None:
     sites = run_data.screen.sites
     renderer = SiteRenderer(run_data.screen, tmp_path, read=pattern_of)
-    treated = sites[sites["role"] == "treatment"].iloc[[0, 7, 40]]
-    for entry in treated.itertuples():
+    treatments = sites[sites["role"] == "treatment"].iloc[[0, 7, 40]]
+    for entry in treatments.itertuples():
         key = (entry.experiment, entry.plate, entry.well, int(entry.site))
         best = None
         for other in sites.itertuples():
@@ -179,12 +179,12 @@ def test_a_site_stands_beside_the_nearest_untreated_well_of_its_plate(run_data: 
         assert pictures.control_key == (entry.experiment, entry.plate, best[1], 1)
         assert len(pictures.control_channels) == 6
         for name, row in ((pictures.treated, entry.Index), (pictures.control, best[2])):
-            with Image.open(tmp_path / name) as opened:
-                bright = np.asarray(opened)[::5, ::5] > 127
+            with Image.open(tmp_path / name) as file:
+                bright = np.asarray(file)[::5, ::5] > 127
             np.testing.assert_array_equal(bright, pattern_of(row)[2] > 127)
 
 
-def test_the_files_of_a_site_are_named_from_the_source_on(run_data: Made, tmp_path: Path) -> None:
+def test_the_files_of_a_site_are_named_from_the_source_on(run_data: PlantedRun, tmp_path: Path) -> None:
     renderer = SiteRenderer(run_data.screen, tmp_path)
     entry = run_data.screen.sites.iloc[5]
     names = renderer.files((entry["experiment"], entry["plate"], entry["well"], int(entry["site"])))
@@ -193,7 +193,7 @@ def test_the_files_of_a_site_are_named_from_the_source_on(run_data: Made, tmp_pa
     assert renderer.files(("no", "such", "A01", 1)) == []
 
 
-def test_an_untreated_well_has_no_other_beside_it(run_data: Made, tmp_path: Path) -> None:
+def test_an_untreated_well_has_no_other_beside_it(run_data: PlantedRun, tmp_path: Path) -> None:
     entry = run_data.screen.sites[run_data.screen.sites["role"] == "negative_control"].iloc[0]
     key = (entry["experiment"], entry["plate"], entry["well"], 1)
     pictures = SiteRenderer(run_data.screen, tmp_path, read=pattern_of).render(key, np.zeros((48, 48)), name="x")
@@ -209,29 +209,29 @@ def test_a_scale_bar_has_a_round_length_of_at_most_22_percent(width_um: float, l
 
 
 def test_a_scale_bar_is_as_long_as_it_says() -> None:
-    drawn, length = draw_scale_bar(np.full((200, 400, 3), 60, np.uint8), um_per_pixel=0.65)
+    image, length = draw_scale_bar(np.full((200, 400, 3), 60, np.uint8), um_per_pixel=0.65)
     assert length == 50.0  # of 260
-    white = np.argwhere((drawn == 255).all(axis=2))
+    white = np.argwhere((image == 255).all(axis=2))
     assert white[:, 1].max() - white[:, 1].min() + 1 == round(50 / 0.65)
-    assert (drawn == 0).any()
+    assert (image == 0).any()
     assert length_text(length) == "50\u202fµm"
 
 
-def test_pictures_have_a_scale_bar_only_if_the_pixel_size_is_known(run_data: Made, tmp_path: Path) -> None:
+def test_pictures_have_a_scale_bar_only_if_the_pixel_size_is_known(run_data: PlantedRun, tmp_path: Path) -> None:
     entry = run_data.screen.sites[run_data.screen.sites["role"] == "treatment"].iloc[0]
     key = (entry["experiment"], entry["plate"], entry["well"], 1)
 
     def picture(screen: Screen, name: str) -> tuple[float, np.ndarray]:
         renderer = SiteRenderer(screen, tmp_path, read=lambda row: np.tile(np.arange(48, dtype=np.uint8), (6, 48, 1)))
         pictures = renderer.render(key, np.zeros((48, 48)), name=name)
-        with Image.open(tmp_path / pictures.treated) as opened:
-            return pictures.bar_um, np.asarray(opened)
+        with Image.open(tmp_path / pictures.treated) as file:
+            return pictures.bar_um, np.asarray(file)
 
     length, plain = picture(run_data.screen, "plain")
     assert length == 0.0
     card = run_data.screen.card.model_copy(update={"pixel_size_um": 2.0})
-    length, drawn = picture(dataclasses.replace(run_data.screen, card=card), "known")
+    length, image = picture(dataclasses.replace(run_data.screen, card=card), "known")
     assert length == 20.0  # of 96 µm
-    changed = np.argwhere(drawn != plain)
+    differing = np.argwhere(image != plain)
     # 20 µm are 10 pixels, each enlarged five times; the edge adds one pixel at each side.
-    assert changed[:, 1].max() - changed[:, 1].min() + 1 in (50, 51, 52)
+    assert differing[:, 1].max() - differing[:, 1].min() + 1 in (50, 51, 52)

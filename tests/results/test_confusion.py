@@ -15,9 +15,13 @@ from distangle.results.confusion import MAX_MATRIX, N_LARGEST, read_confusion, s
 def test_a_matrix_of_few_classes_is_stored_whole() -> None:
     content = summarize_confusion(["a", "b"], np.array([[3, 1], [0, 10]]))
     assert content == {"perturbations": ["a", "b"], "counts": [[3, 1], [0, 10]]}
-    read = read_confusion(content)
-    assert read.matrix is not None
-    assert (read.n_sites.tolist(), read.n_correct.tolist(), read.largest) == ([4, 10], [3, 10], (("a", "b", 1),))
+    confusion = read_confusion(content)
+    assert confusion.matrix is not None
+    assert (confusion.n_sites.tolist(), confusion.n_correct.tolist(), confusion.largest) == (
+        [4, 10],
+        [3, 10],
+        (("a", "b", 1),),
+    )
 
 
 def test_many_classes_are_summarized_and_agree_with_their_matrix() -> None:
@@ -27,13 +31,13 @@ def test_many_classes_are_summarized_and_agree_with_their_matrix() -> None:
     counts[7, 9], counts[1100, 3] = 50, 60
     content = summarize_confusion(names, counts)
     assert len(json.dumps(content, indent=2)) < 100_000
-    read = read_confusion(json.loads(json.dumps(content)))
-    whole = read_confusion({"perturbations": names, "counts": counts.tolist()})
-    assert read.matrix is None
-    assert read.n_sites.tolist() == whole.n_sites.tolist() == counts.sum(axis=1).tolist()
-    assert read.n_correct.tolist() == [int(counts[k, k]) for k in range(1139)]
-    assert read.largest == whole.largest[:N_LARGEST]
-    assert read.largest[:2] == (("sirna_1100", "sirna_3", 60), ("sirna_7", "sirna_9", 50))
+    confusion = read_confusion(json.loads(json.dumps(content)))
+    whole_confusion = read_confusion({"perturbations": names, "counts": counts.tolist()})
+    assert confusion.matrix is None
+    assert confusion.n_sites.tolist() == whole_confusion.n_sites.tolist() == counts.sum(axis=1).tolist()
+    assert confusion.n_correct.tolist() == [int(counts[k, k]) for k in range(1139)]
+    assert confusion.largest == whole_confusion.largest[:N_LARGEST]
+    assert confusion.largest[:2] == (("sirna_1100", "sirna_3", 60), ("sirna_7", "sirna_9", 50))
 
 
 def test_the_limit_between_both_forms_is_a_number_of_classes() -> None:

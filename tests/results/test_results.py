@@ -18,7 +18,7 @@ from distangle.results import Explanation, Predictions, RunFolder, Scores
 from distangle.results.run import relative_path
 
 
-def some(n: int = 3) -> Predictions:
+def some_predictions(n: int = 3) -> Predictions:
     table = pd.DataFrame({"Metadata_Plate": ["1"] * n, "predicted": ["a"] * n, "reason": [""] * n})
     logits = np.arange(n * 2, dtype=np.float32).reshape(n, 2)
     return Predictions(
@@ -27,18 +27,18 @@ def some(n: int = 3) -> Predictions:
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
-    written = some().write(tmp_path)
-    assert [path.name for path in written] == ["sites_views8.parquet", "sites_views8.safetensors"]
+    paths = some_predictions().write(tmp_path)
+    assert [path.name for path in paths] == ["sites_views8.parquet", "sites_views8.safetensors"]
     back = Predictions.read(tmp_path, level="site", views=8)
     assert back.perturbations == ("a", "b, c")
-    np.testing.assert_array_equal(back.logits, some().logits)
-    pd.testing.assert_frame_equal(back.table, some().table)
+    np.testing.assert_array_equal(back.logits, some_predictions().logits)
+    pd.testing.assert_frame_equal(back.table, some_predictions().table)
 
 
 def test_the_same_predictions_give_the_same_bytes(tmp_path: Path) -> None:
-    written = [some().write(tmp_path / str(k)) for k in range(6)]
-    assert len({sha256_of(arrays) for _, arrays in written}) == 1
-    assert len({sha256_of(table) for table, _ in written}) == 1
+    paths_of_copies = [some_predictions().write(tmp_path / str(k)) for k in range(6)]
+    assert len({sha256_of(arrays) for _, arrays in paths_of_copies}) == 1
+    assert len({sha256_of(table) for table, _ in paths_of_copies}) == 1
 
 
 def test_rows_that_do_not_agree_are_refused() -> None:
@@ -83,20 +83,22 @@ def test_a_start_that_was_killed_may_be_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "screen.json", "folds.parquet", "notes.txt", ".tmpabcdef", ".hidden"])
-@pytest.mark.parametrize("marked", [False, True])
-def test_a_file_that_a_user_put_into_the_folder_is_never_removed(tmp_path: Path, name: str, *, marked: bool) -> None:
-    own = tmp_path / "cfg" / name
-    own.parent.mkdir()
-    own.write_text("precious")
-    if marked:  # a start that was killed leaves only what it names so
-        (own.parent / ".begun").touch()
+@pytest.mark.parametrize("has_marker", [False, True])
+def test_a_file_that_a_user_put_into_the_folder_is_never_removed(
+    tmp_path: Path, name: str, *, has_marker: bool
+) -> None:
+    own_file = tmp_path / "cfg" / name
+    own_file.parent.mkdir()
+    own_file.write_text("precious")
+    if has_marker:  # only a killed start leaves files with this name
+        (own_file.parent / ".begun").touch()
         if name in ("config.yaml", "screen.json", "folds.parquet"):
             return
     with pytest.raises(RunError, match=f"is not empty and is not a run: it holds {name}.*Name another folder"):
-        with RunFolder.begin(own.parent):
+        with RunFolder.begin(own_file.parent):
             pass
-    assert own.read_text() == "precious"
-    assert {path.name for path in own.parent.iterdir()} == {name, *([".begun"] if marked else [])}
+    assert own_file.read_text() == "precious"
+    assert {path.name for path in own_file.parent.iterdir()} == {name, *([".begun"] if has_marker else [])}
 
 
 def test_a_folder_of_the_name_of_a_file_is_refused(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_a_folder_of_the_name_of_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_of_several_starts_at_once_gets_the_folder(tmp_path: Path) -> None:
-    """Threads and processes: the others are told that it is in use, and none removes what the first one wrote."""
+    """For threads and processes: the others are refused, and none removes files of the first."""
     barrier = threading.Barrier(4)
 
     def start(number: int) -> str:
@@ -157,11 +159,11 @@ def test_run_and_screen_may_move_together_and_a_lost_screen_is_named(tmp_path: P
     run = RunFolder.create(tmp_path / "lab" / "runs" / "a")
     write_json(run.run, {"screen": relative_path(tmp_path / "lab" / "screen", run.root)})
     (tmp_path / "lab").rename(tmp_path / "moved")
-    moved = RunFolder.open(tmp_path / "moved" / "runs" / "a")
-    assert moved.screen_folder() == (tmp_path / "moved" / "screen").resolve()
+    moved_run = RunFolder.open(tmp_path / "moved" / "runs" / "a")
+    assert moved_run.screen_folder() == (tmp_path / "moved" / "screen").resolve()
     (tmp_path / "moved" / "screen" / "screen.json").unlink()
     with pytest.raises(RunError, match=r"No screen\.json in .*--screen FOLDER"):
-        moved.screen_folder()
+        moved_run.screen_folder()
 
 
 def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_an_explanation_is_read_as_it_was_written_and_its_maps_need_no_program_of_ours(tmp_path):
     rng = np.random.default_rng(1)
     maps = {name: rng.random((n, 4, 6), dtype=np.float32) for name, n in (("sites", 3), ("wells", 2))}
-    written = Explanation(
+    explanation = Explanation(
         table=pd.DataFrame({"Metadata_Well": ["B02", "B02", "B03"], "shapley_1": [0.1, 0.2, 0.3]}),
         maps=maps["sites"],
         settings={"channels": ["w1"], "scale": [2.0, 2.0]},
@@ -189,22 +191,22 @@ def test_an_explanation_is_read_as_it_was_written_and_its_maps_need_no_program_o
         wells=pd.DataFrame({"Metadata_Well": ["B02", "B03"]}),
         well_maps=maps["wells"],
     )
-    paths = written.write(tmp_path)
+    paths = explanation.write(tmp_path)
     assert {path.name for path in paths if path.exists()} == {
         "maps.npz", "explanation.json", "sites.parquet", "wells.parquet",
     }  # fmt: skip
     with np.load(tmp_path / "maps.npz") as arrays:
         assert arrays["scale"].tolist() == [2, 2]
         np.testing.assert_array_equal(arrays["wells"], maps["wells"])
-    again = Explanation.read(tmp_path)
-    pd.testing.assert_frame_equal(again.table, written.table)
-    pd.testing.assert_frame_equal(again.wells, written.wells)
-    np.testing.assert_array_equal(again.maps, written.maps)
-    assert again.perturbations is None
+    copy = Explanation.read(tmp_path)
+    pd.testing.assert_frame_equal(copy.table, explanation.table)
+    pd.testing.assert_frame_equal(copy.wells, explanation.wells)
+    np.testing.assert_array_equal(copy.maps, explanation.maps)
+    assert copy.perturbations is None
     first = (tmp_path / "maps.npz").read_bytes()
-    replace(written, wells=None, well_maps=None).write(tmp_path)
+    replace(explanation, wells=None, well_maps=None).write(tmp_path)
     assert Explanation.read(tmp_path).wells is None
-    written.write(tmp_path)
+    explanation.write(tmp_path)
     assert (tmp_path / "maps.npz").read_bytes() == first
     (tmp_path / "maps.npz").unlink()
     with pytest.raises(RunError, match=r"without maps.npz. Make it again: `distangle explain RUN`"):

@@ -50,34 +50,34 @@ def test_a_file_of_the_highest_logits_has_the_probabilities_of_all_of_them(tmp_p
         "log_sums": (5,),
         "embedding": (5, 4),
     }
-    stored = Predictions.read(tmp_path, level="site", views=8)
-    assert stored.n_top == 32
+    from_file = Predictions.read(tmp_path, level="site", views=8)
+    assert from_file.n_top == 32
     readable = [0, 2, 3, 4]
     for row in readable:
         order = np.argsort(-whole.logits[row])[:32]
         assert arrays["top_classes"][row].tolist() == order.tolist()
         expected = np.exp(whole.logits[row] - logsumexp(whole.logits[row]))
-        np.testing.assert_allclose(stored.probabilities[row][order], expected[order], rtol=1e-4)
-        np.testing.assert_array_equal(stored.logits[row][order], whole.logits[row][order])
-        assert stored.probabilities[row].sum() == pytest.approx(1, abs=1e-4)
-    assert np.isnan(stored.logits[1]).all()
-    np.testing.assert_array_equal(stored.embedding, whole.embedding)
-    again = stored.write(tmp_path / "again")
-    assert again[1].read_bytes() == paths[1].read_bytes()
+        np.testing.assert_allclose(from_file.probabilities[row][order], expected[order], rtol=1e-4)
+        np.testing.assert_array_equal(from_file.logits[row][order], whole.logits[row][order])
+        assert from_file.probabilities[row].sum() == pytest.approx(1, abs=1e-4)
+    assert np.isnan(from_file.logits[1]).all()
+    np.testing.assert_array_equal(from_file.embedding, whole.embedding)
+    second_paths = from_file.write(tmp_path / "again")
+    assert second_paths[1].read_bytes() == paths[1].read_bytes()
 
 
 def test_few_classes_or_top_0_store_all_logits_and_half_has_half_the_bytes(tmp_path: Path) -> None:
-    few, many = predictions(256), predictions(300, n_rows=50)
-    few.write(tmp_path / "few")
+    few_classes, many_classes = predictions(256), predictions(300, n_rows=50)
+    few_classes.write(tmp_path / "few")
     assert Predictions.read(tmp_path / "few", level="site", views=8).n_top is None
-    _, path = many.write(tmp_path / "all", storage=LogitStorage(top=0))
-    stored = Predictions.read(tmp_path / "all", level="site", views=8)
-    np.testing.assert_array_equal(stored.logits, many.logits)
-    _, half = many.write(tmp_path / "half", storage=LogitStorage(top=0, half=True))
+    _, path = many_classes.write(tmp_path / "all", storage=LogitStorage(top=0))
+    from_file = Predictions.read(tmp_path / "all", level="site", views=8)
+    np.testing.assert_array_equal(from_file.logits, many_classes.logits)
+    _, half = many_classes.write(tmp_path / "half", storage=LogitStorage(top=0, half=True))
     assert half.stat().st_size < 0.55 * path.stat().st_size
-    stored = Predictions.read(tmp_path / "half", level="site", views=8)
-    assert stored.logits.dtype == stored.embedding.dtype == np.float32
-    np.testing.assert_allclose(stored.logits, many.logits, rtol=1e-3)
+    from_file = Predictions.read(tmp_path / "half", level="site", views=8)
+    assert from_file.logits.dtype == from_file.embedding.dtype == np.float32
+    np.testing.assert_allclose(from_file.logits, many_classes.logits, rtol=1e-3)
     assert default_top(256) is None
     assert default_top(257) == 32
     with pytest.raises(ConfigError, match="top is -1: expected 0"):

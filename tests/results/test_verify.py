@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def differences(run: RunFolder) -> dict[str, str]:
-    return {one.name: one.kind for one in verify_run(run).differences}
+    return {difference.name: difference.kind for difference in verify_run(run).differences}
 
 
 def test_a_run_as_it_was_written_has_no_difference(run: RunFolder) -> None:
@@ -46,14 +46,14 @@ def test_missing_changed_and_extra_files_are_told_apart(run: RunFolder) -> None:
     (run.root / "notes.txt").touch()
     (run.root / ".metrics.csv.tmp-99").touch()
     result = verify_run(run).differences
-    assert [(one.kind, one.name) for one in result] == [
+    assert [(difference.kind, difference.name) for difference in result] == [
         ("extra", ".metrics.csv.tmp-99"),
         ("changed", "config.yaml"),
         ("changed", "metrics.csv"),
         ("extra", "notes.txt"),
         ("missing", "predictions/scores.json"),
     ]
-    details = {one.name: one.detail for one in result}
+    details = {difference.name: difference.detail for difference in result}
     assert details["config.yaml"] == "5 bytes instead of 62"
     assert details["metrics.csv"].startswith("its SHA-256 is not ")
     assert details["predictions/scores.json"] == "62 bytes were written"
@@ -94,8 +94,8 @@ def test_an_unfinished_run_and_one_at_work_are_said_to_be_so(run: RunFolder) -> 
 
 def test_a_manifest_that_says_nothing_is_no_proof(run: RunFolder) -> None:
     text = json.loads(run.manifest.read_text())
-    for broken in ("{", "[]", json.dumps({"files": {"../other": {"bytes": 1, "sha256": ""}}}), '{"files": {"a": {}}}'):
-        run.manifest.write_text(broken)
+    for content in ("{", "[]", json.dumps({"files": {"../other": {"bytes": 1, "sha256": ""}}}), '{"files": {"a": {}}}'):
+        run.manifest.write_text(content)
         with pytest.raises(RunError, match=r"manifest\.json is damaged"):
             verify_run(run)
     run.manifest.write_text(json.dumps(text))
@@ -106,7 +106,7 @@ def test_a_manifest_that_says_nothing_is_no_proof(run: RunFolder) -> None:
 
 
 @pytest.fixture
-def crossed(run: RunFolder) -> RunFolder:
+def two_network_run(run: RunFolder) -> RunFolder:
     """The run after a cross-validation of two folds, each a run with weights and a manifest of its own."""
     write_json(run.run, {"finished": True, "cross_validation": {"n_folds": 2}})
     run.record(run.run)
@@ -120,35 +120,35 @@ def crossed(run: RunFolder) -> RunFolder:
     return run
 
 
-def test_a_flipped_byte_in_the_weights_of_a_fold_is_found_and_named_with_its_folder(crossed: RunFolder) -> None:
-    result = verify_run(crossed)
+def test_a_flipped_byte_in_the_weights_of_a_fold_is_found_and_named_with_its_folder(two_network_run: RunFolder) -> None:
+    result = verify_run(two_network_run)
     assert (result.differences, result.n_files) == ((), 8)
-    weights = crossed.cross_validation / "fold-2/checkpoints/model.safetensors"
+    weights = two_network_run.cross_validation / "fold-2/checkpoints/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[50] ^= 1
     weights.write_bytes(content)
-    assert differences(crossed) == {"cross_validation/fold-2/checkpoints/model.safetensors": "changed"}
-    (crossed.cross_validation / "fold-1/extra.txt").touch()
-    (crossed.cross_validation / "notes.txt").touch()
-    assert differences(crossed) == {
+    assert differences(two_network_run) == {"cross_validation/fold-2/checkpoints/model.safetensors": "changed"}
+    (two_network_run.cross_validation / "fold-1/extra.txt").touch()
+    (two_network_run.cross_validation / "notes.txt").touch()
+    assert differences(two_network_run) == {
         "cross_validation/fold-1/extra.txt": "extra",
         "cross_validation/fold-2/checkpoints/model.safetensors": "changed",
         "cross_validation/notes.txt": "extra",
     }
 
 
-def test_a_fold_that_is_gone_or_lost_its_manifest_is_missing(crossed: RunFolder) -> None:
-    (crossed.cross_validation / "fold-1/manifest.json").unlink()
-    shutil.rmtree(crossed.cross_validation / "fold-2")
-    assert differences(crossed) == {
+def test_a_fold_that_is_gone_or_lost_its_manifest_is_missing(two_network_run: RunFolder) -> None:
+    (two_network_run.cross_validation / "fold-1/manifest.json").unlink()
+    shutil.rmtree(two_network_run.cross_validation / "fold-2")
+    assert differences(two_network_run) == {
         "cross_validation/fold-1/manifest.json": "missing",
         "cross_validation/fold-2/manifest.json": "missing",
     }
-    (crossed.cross_validation / "fold-1/manifest.json").write_text("{")
-    assert differences(crossed)["cross_validation/fold-1/manifest.json"] == "changed"
-    # While the training goes on, folds that have not begun are not missed.
-    write_json(crossed.run, {"finished": False, "cross_validation": {"n_folds": 2}})
-    assert "cross_validation/fold-2/manifest.json" not in differences(crossed)
+    (two_network_run.cross_validation / "fold-1/manifest.json").write_text("{")
+    assert differences(two_network_run)["cross_validation/fold-1/manifest.json"] == "changed"
+    # During training, folds that have not started are not missing.
+    write_json(two_network_run.run, {"finished": False, "cross_validation": {"n_folds": 2}})
+    assert "cross_validation/fold-2/manifest.json" not in differences(two_network_run)
 
 
 def test_the_verb_prints_a_table_and_ends_with_1(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,16 +156,16 @@ def test_the_verb_prints_a_table_and_ends_with_1(run: RunFolder, capsys: pytest.
     assert "4 files (" in (output := capsys.readouterr().out)
     assert "all unchanged" in output
     run.metrics.unlink()
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["verify", str(run.root)])
-    assert ended.value.code == 1
+    assert exit_info.value.code == 1
     output = capsys.readouterr().out
     assert "missing" in output
     assert "metrics.csv" in output
     assert "1 differ" in output
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["verify", str(run.root.parent)])
-    assert ended.value.code == 1
+    assert exit_info.value.code == 1
     assert "is not a run (no run.json) and not a screen" in " ".join(capsys.readouterr().err.split())
 
 
@@ -175,11 +175,14 @@ def test_an_image_changed_since_the_index_is_named_with_its_well(
     screen = tiny_screen(tmp_path, n_wells=3, hash_files=True)
     assert verify_screen(screen).differences == ()
     assert verify_screen(screen).n_files == 18
-    changed, gone = screen.image_paths(4)[1], screen.image_paths(7)[0]
-    changed.write_bytes(changed.read_bytes()[:-1] + b"\0")
-    gone.unlink()
+    changed_file, missing_file = screen.image_paths(4)[1], screen.image_paths(7)[0]
+    changed_file.write_bytes(changed_file.read_bytes()[:-1] + b"\0")
+    missing_file.unlink()
     result = verify_screen(screen).differences
-    assert [(one.kind, changed.name in one.name or gone.name in one.name) for one in result] == [
+    assert [
+        (difference.kind, changed_file.name in difference.name or missing_file.name in difference.name)
+        for difference in result
+    ] == [
         ("changed", True),
         ("missing", True),
     ]

@@ -48,9 +48,9 @@ def test_violations_are_counted_by_hand() -> None:
     ],
 )
 def test_another_layout_is_refused_with_a_reason(wells: list[tuple[tuple[str, str], str]], reason: str) -> None:
-    layout, found = find(wells)
+    layout, reason_found = find(wells)
     assert layout is None
-    assert found.startswith(reason)
+    assert reason_found.startswith(reason)
 
 
 def test_plates_of_one_name_in_two_experiments_are_two_plates() -> None:
@@ -69,15 +69,15 @@ def test_the_four_groups_of_277_of_rxrx1_have_no_violation(real_data: Path, vers
     assert [len(group) for group in layout.groups] == [277] * 4
     assert layout.n_plates == (33,) * 4
     assert layout.violations(plates, labels) == 0
-    # Groups of some cell types hold on the plates of the others.
+    # Groups learned from some cell types also hold on plates of others.
     in_training = [experiment.startswith(("HEPG2", "HUVEC")) for experiment, _ in plates]
     part, reason = find_layout(
-        [plate for plate, used in zip(plates, in_training, strict=True) if used],
-        [name for name, used in zip(labels, in_training, strict=True) if used],
+        [plate for plate, is_training in zip(plates, in_training, strict=True) if is_training],
+        [name for name, is_training in zip(labels, in_training, strict=True) if is_training],
     )
     assert part is not None, reason
     assert {frozenset(group) for group in part.groups} == {frozenset(group) for group in layout.groups}
-    new_plates = [plate for plate, used in zip(plates, in_training, strict=True) if not used]
-    new_labels = [name for name, used in zip(labels, in_training, strict=True) if not used]
+    new_plates = [plate for plate, is_training in zip(plates, in_training, strict=True) if not is_training]
+    new_labels = [name for name, is_training in zip(labels, in_training, strict=True) if not is_training]
     assert len(new_labels) > 11_000
     assert part.violations(new_plates, new_labels) == 0

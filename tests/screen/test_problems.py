@@ -17,21 +17,21 @@ def test_a_table_of_problems_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "severity", "what", "file", "where"),
+    ("problem", "severity", "message", "file", "place"),
     [
         (REFUSAL, "error", "found no file, expected P1/B03.png", "wells.csv, line 7", "plate P1 well B03"),
         (REMARK, "warning", "found nothing", "a.csv", "a.csv"),
     ],
 )
 def test_a_problem_of_the_index_is_a_finding_of_the_checks(
-    problem: Problem, severity: str, what: str, file: str, where: str
+    problem: Problem, severity: str, message: str, file: str, place: str
 ) -> None:
     finding = problem.as_finding()
-    assert (finding.severity, finding.what, finding.file, finding.where) == (severity, what, file, where)
+    assert (finding.severity, finding.what, finding.file, finding.where) == (severity, message, file, place)
     assert finding.count == problem.count
     table = findings_table(CheckReport(findings=(finding,), invariants=()).findings)
     assert list(table.columns) == [
         *("severity", "kind", "what", "experiment", "plate", "well", "site", "channel", "file", "fix", "count")
     ]
-    expected = {"severity": severity, "what": what, "file": file, "count": str(problem.count)}
+    expected = {"severity": severity, "what": message, "file": file, "count": str(problem.count)}
     pd.testing.assert_series_equal(table.iloc[0][list(expected)], pd.Series(expected, name=0, dtype="str"))

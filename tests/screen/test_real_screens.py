@@ -20,21 +20,21 @@ def tables(folder: Path) -> Screen:
 def test_the_complete_tables_give_the_papers_counts_with_class_sets_that_sum(real_data: Path) -> None:
     screen = tables(real_data / V2)
     assert conservation_line(screen) == "found 62759 = indexed 62759 + refused 0"
-    counted = statistics(screen)
-    assert (counted.n_treatment_classes, counted.n_train_wells, counted.n_test_wells) == (1108, 36517, 19899)
-    assert counted.class_sets == {29: 2, 31: 2, 32: 35, 33: 1069}
-    assert (counted.all.experiments, counted.all.plates, counted.n_classes) == (51, 204, 1139)
-    assert counted.negative_controls_per_plate == {1: 172, 2: 26, 3: 2, 4: 4}
-    assert counted.by_role["positive_control"].wells == 6097
+    counts = statistics(screen)
+    assert (counts.n_treatment_classes, counts.n_train_wells, counts.n_test_wells) == (1108, 36517, 19899)
+    assert counts.class_sets == {29: 2, 31: 2, 32: 35, 33: 1069}
+    assert (counts.all.experiments, counts.all.plates, counts.n_classes) == (51, 204, 1139)
+    assert counts.negative_controls_per_plate == {1: 172, 2: 26, 3: 2, 4: 4}
+    assert counts.by_role["positive_control"].wells == 6097
 
 
 def test_the_original_tables_have_four_wells_less(real_data: Path) -> None:
     screen = tables(real_data / V1)
-    counted = statistics(screen)
-    assert counted.all.wells == 62755
-    assert (counted.n_train_wells, counted.n_test_wells) == (36515, 19897)
-    assert counted.class_sets == {29: 2, 31: 2, 32: 37, 33: 1067}
-    assert counted.by_role["positive_control"].wells == 6097
+    counts = statistics(screen)
+    assert counts.all.wells == 62755
+    assert (counts.n_train_wells, counts.n_test_wells) == (36515, 19897)
+    assert counts.class_sets == {29: 2, 31: 2, 32: 37, 33: 1067}
+    assert counts.by_role["positive_control"].wells == 6097
     assert screen.card.perturbations[:2] == ("0", "1")
     assert screen.card.perturbations[-1] == "1138"
 
@@ -54,10 +54,10 @@ def test_twelve_real_wells_lose_their_second_site_by_name(
     assert set(screen.sites["role"]) == {"negative_control"}
     assert screen.card.perturbations == (untreated,)
     assert screen.card.cell_types == ("HEPG2", "HUVEC", "RPE", "U2OS")
-    refused = screen.problems[screen.problems["severity"] == "refused"]
-    assert refused["site"].tolist() == ["2"] * 12
-    assert set(refused["channel"]) == {"5, 6"}
-    assert set(refused["found"]) == {"channels 1, 2, 3, 4"}
+    refusals = screen.problems[screen.problems["severity"] == "refused"]
+    assert refusals["site"].tolist() == ["2"] * 12
+    assert set(refusals["channel"]) == {"5, 6"}
+    assert set(refusals["found"]) == {"channels 1, 2, 3, 4"}
     assert screen.sites["sha256"].nunique() == 12
 
 
@@ -90,8 +90,8 @@ def test_bbbc021_is_indexed_as_a_lab_would_have_it(real_data: Path, tmp_path: Pa
     assert set(screen.sites.loc[screen.sites["perturbation"] == "DMSO", "role"]) == {"negative_control"}
     assert screen.card.extra_columns == ("replicate", "compound", "concentration_uM")
     write_screen(screen, tmp_path / "screen")
-    read = read_screen(tmp_path / "screen")
-    assert all(path.is_file() for path in read.image_paths(700))
-    folds = hold_out(read, column="replicate", values=["2"])
+    stored_screen = read_screen(tmp_path / "screen")
+    assert all(path.is_file() for path in stored_screen.image_paths(700))
+    folds = hold_out(stored_screen, column="replicate", values=["2"])
     assert not folds.forced
-    assert (folds.table["fold"] == "held_out").sum() == (read.sites["replicate"] == "2").sum() > 100
+    assert (folds.table["fold"] == "held_out").sum() == (stored_screen.sites["replicate"] == "2").sum() > 100

@@ -1,4 +1,4 @@
-"""Folders behind a URL: the same screen as from the disk, over memory and HTTP; what cannot be had is named."""
+"""Folders behind a URL: the same screen as from disk, by memory and HTTP; failures are named."""
 
 import functools
 import http.server
@@ -36,7 +36,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(params=["memory", "http"])
 def upload(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Bring a folder behind a URL; return the URL."""
+    """Serve a folder behind a URL; return the URL."""
     monkeypatch.setenv("DISTANGLE_CACHE", str(tmp_path / "cache"))
     if request.param == "memory":
         memory = fsspec.filesystem("memory")
@@ -121,7 +121,7 @@ def ome_zarr(lab: Path) -> dict[str, Any]:
     return {}
 
 
-def indexed(source: object, **options: Any) -> Screen:
+def index_source(source: object, **options: Any) -> Screen:
     return index(source, probe=probe_image, **options)  # type: ignore[arg-type]
 
 
@@ -130,22 +130,26 @@ def test_a_url_gives_the_screen_of_the_disk_and_its_pixels(upload: Any, make: An
     lab = tmp_path / "lab"
     lab.mkdir()
     options = make(lab)
-    here, there = indexed(lab, **options), indexed(upload(lab), **options)
-    assert conservation_line(there) == conservation_line(here)
-    assert here.card.refused > 0
-    assert there.card.layout == here.card.layout
-    assert there.card.perturbations == here.card.perturbations
-    columns = [name for name in here.sites.columns if name != "mtime"]
-    pd.testing.assert_frame_equal(there.sites[columns], here.sites[columns])
+    from_disk, from_url = index_source(lab, **options), index_source(upload(lab), **options)
+    assert conservation_line(from_url) == conservation_line(from_disk)
+    assert from_disk.card.refused > 0
+    assert from_url.card.layout == from_disk.card.layout
+    assert from_url.card.perturbations == from_disk.card.perturbations
+    columns = [name for name in from_disk.sites.columns if name != "mtime"]
+    pd.testing.assert_frame_equal(from_url.sites[columns], from_disk.sites[columns])
     kinds = ["severity", "kind", "plate", "well", "row"]
-    assert there.problems[kinds].to_numpy().tolist() == here.problems[kinds].to_numpy().tolist()
-    write_screen(there, tmp_path / "screen")
-    read = read_screen(tmp_path / "screen")
-    assert isinstance(read.source, RemotePath)
-    stores = ImageCache(here), ImageCache(read)
-    for row in range(len(here.sites)):
+    assert from_url.problems[kinds].to_numpy().tolist() == from_disk.problems[kinds].to_numpy().tolist()
+    write_screen(from_url, tmp_path / "screen")
+    stored_screen = read_screen(tmp_path / "screen")
+    assert isinstance(stored_screen.source, RemotePath)
+    stores = ImageCache(from_disk), ImageCache(stored_screen)
+    for row in range(len(from_disk.sites)):
         assert np.array_equal(stores[0].image(row), stores[1].image(row))
-    assert not [one for one in check_tables(read).findings if one.severity == "error" and "changed" in one.kind]
+    assert not [
+        finding
+        for finding in check_tables(stored_screen).findings
+        if finding.severity == "error" and "changed" in finding.kind
+    ]
 
 
 def test_the_official_table_of_rxrx1_tells_its_layout_behind_a_url_too(upload: Any, tmp_path: Path) -> None:
@@ -154,7 +158,7 @@ def test_the_official_table_of_rxrx1_tells_its_layout_behind_a_url_too(upload: A
         png(lab / f"images/U2OS-01/Plate1/A01_s1_w{c}.png", c)
     header = "site_id,well_id,cell_type,dataset,experiment,plate,well,site,well_type,sirna"
     (lab / "metadata.csv").write_text(f"{header}\n,,U2OS,train,U2OS-01,1,A01,1,treatment,s1\n")
-    screen = indexed(upload(lab))
+    screen = index_source(upload(lab))
     assert screen.card.provenance["recognised_by"] == "metadata.csv"
     assert screen.card.layout == "rxrx1"
 
@@ -163,12 +167,12 @@ def test_a_file_is_fetched_once_and_refused_when_it_is_another(upload: Any, tmp_
     lab = tmp_path / "lab"
     lab.mkdir()
     options = table(lab)
-    screen = indexed(upload(lab), **options)
+    screen = index_source(upload(lab), **options)
     (copy,) = cache_folder().rglob("A01.png")
-    when = copy.stat().st_mtime_ns
+    modified = copy.stat().st_mtime_ns
     assert np.array_equal(ImageCache(screen).image(0), pixels(0)[None])
-    assert copy.stat().st_mtime_ns == when
-    png(copy, 77)  # somebody wrote another picture over the copy
+    assert copy.stat().st_mtime_ns == modified
+    png(copy, 77)  # another image overwrites the copy
     with pytest.raises(ImageError, match="A01.png"):
         ImageCache(screen).image(0)
     copy.unlink()
@@ -180,22 +184,22 @@ def test_what_is_not_there_is_named_by_its_url(upload: Any, tmp_path: Path) -> N
     (tmp_path / "lab/note.txt").write_text("x")
     url = upload(tmp_path / "lab")
     with pytest.raises(ScreenError, match=rf"{url}/none does not exist"):
-        indexed(f"{url}/none")
+        index_source(f"{url}/none")
     with pytest.raises(ScreenError, match=rf"The layout of {url} cannot be detected"):
-        indexed(url)
+        index_source(url)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("ftp://host/lab", "ftp://host/lab cannot be read. Expected a path, or a URL of s3, gs"),
         ("s3://bucket/../other", "contains '..'. Write the full address of the folder."),
     ],
 )
-def test_an_address_of_another_kind_is_refused(url: str, said: str) -> None:
-    with pytest.raises(RemoteError) as caught:
-        indexed(url)
-    assert said in str(caught.value)
+def test_an_address_of_another_kind_is_refused(url: str, message: str) -> None:
+    with pytest.raises(RemoteError) as error:
+        index_source(url)
+    assert message in str(error.value)
 
 
 def test_a_download_that_ends_early_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +240,7 @@ def test_the_cloud_extra_installs_what_every_scheme_needs(monkeypatch: pytest.Mo
     cloud = {re.split(r"[><=]", package)[0] for package in extras["project"]["optional-dependencies"]["cloud"]}
     assert cloud == {remote._PACKAGES[scheme] for scheme in remote.SCHEMES if scheme != "memory"}
 
-    def absent(*given: object) -> None:
+    def absent(*_args: object) -> None:
         raise ImportError
 
     monkeypatch.setattr("fsspec.core.url_to_fs", absent)

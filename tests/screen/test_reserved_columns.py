@@ -1,4 +1,4 @@
-"""Columns of the user's tables that are called like ours: they keep their values and never replace ours."""
+"""Columns of user tables with reserved names keep their values and never replace ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from distangle.screen.reserved_columns import is_reserved, rename_columns
 Write = Callable[..., Path]
 
 
-def indexed(write: Write, extra: str) -> Screen:
+def index_rows(write: Write, extra: str) -> Screen:
     """Two barcodes of one library plate; the extra column has one value for all of them."""
     rows = [
         (week, f"{week}-{copy}", well, compound, "7")
@@ -21,7 +21,9 @@ def indexed(write: Write, extra: str) -> Screen:
         for well, compound in (("A01", "x"), ("A02", "DMSO"))
     ]
     mapping = {"experiment": "week", "plate": "Barcode", "well": "Position", "perturbation": "compound"}
-    mapping |= dict.fromkeys(("site", "cell_type", "role", "split"), "")  # there is none, whatever a column is called
+    mapping |= dict.fromkeys(
+        ("site", "cell_type", "role", "split"), ""
+    )  # these fields have no column, whatever the names
     return index(
         write([("week", "Barcode", "Position", "compound", extra), *rows]),
         layout="table",
@@ -40,7 +42,7 @@ def indexed(write: Write, extra: str) -> Screen:
     ],
 )
 def test_a_column_called_like_ours_changes_no_well_and_is_kept_under_a_prefix(lab_table: Write, name: str) -> None:
-    screen = indexed(lab_table, name)
+    screen = index_rows(lab_table, name)
     assert screen.card.extra_columns == (f"table_{name}",)
     assert set(screen.sites[f"table_{name}"]) == {"7"}
     assert sorted(set(screen.sites["plate"])) == ["w1-1", "w1-2", "w2-1", "w2-2"]
@@ -57,13 +59,13 @@ def test_a_column_called_like_ours_changes_no_well_and_is_kept_under_a_prefix(la
 
 @pytest.mark.parametrize("name", ["plates", "Metadata_Row", "library_plate", "dose", "Metadata", "predicted"])
 def test_other_names_stay_as_they_are(lab_table: Write, name: str) -> None:
-    screen = indexed(lab_table, name)
+    screen = index_rows(lab_table, name)
     assert screen.card.extra_columns == (name,)
     assert "reserved column name" not in set(screen.problems["kind"])
 
 
 def test_a_screen_of_an_older_version_does_not_replace_our_columns_either(lab_table: Write) -> None:
-    screen = indexed(lab_table, "dose")
+    screen = index_rows(lab_table, "dose")
     old = Screen(
         card=screen.card.model_copy(update={"extra_columns": ("Plate", "table_Plate", "Fold")}),
         sites=screen.sites.assign(Plate="1", table_Plate="2", Fold="3"),

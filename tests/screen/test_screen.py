@@ -31,11 +31,11 @@ def rewrite_card(folder: Path, **changes: object) -> None:
 
 
 def test_what_is_read_is_what_was_written(screen: Screen, folder: Path) -> None:
-    read = read_screen(folder)
-    pd.testing.assert_frame_equal(read.sites, screen.sites)
-    pd.testing.assert_frame_equal(read.problems, screen.problems)
-    assert read.card.perturbations == ("sirna_2", "sirna_10", "UNTREATED")
-    assert read.folder == folder
+    stored_screen = read_screen(folder)
+    pd.testing.assert_frame_equal(stored_screen.sites, screen.sites)
+    pd.testing.assert_frame_equal(stored_screen.problems, screen.problems)
+    assert stored_screen.card.perturbations == ("sirna_2", "sirna_10", "UNTREATED")
+    assert stored_screen.folder == folder
     assert sorted(item.name for item in folder.iterdir()) == ["problems.csv", "screen.json", "sites.parquet"]
 
 
@@ -54,11 +54,11 @@ def test_paths_are_found_before_and_after_writing_and_after_moving_both(
     assert len(screen.image_paths(0)) == 6
     assert screen.pages(0) == [None] * 6
     assert json.loads((folder / "screen.json").read_text())["source"] == "../../rxrx1"
-    moved = tmp_path / "elsewhere"
-    moved.mkdir()
-    shutil.move(rxrx1.root, moved / "rxrx1")
-    shutil.move(tmp_path / "out", moved / "out")
-    assert read_screen(moved / "out" / "screen").image_paths(0)[0].read_text() == first
+    new_folder = tmp_path / "elsewhere"
+    new_folder.mkdir()
+    shutil.move(rxrx1.root, new_folder / "rxrx1")
+    shutil.move(tmp_path / "out", new_folder / "out")
+    assert read_screen(new_folder / "out" / "screen").image_paths(0)[0].read_text() == first
 
 
 def test_no_absolute_path_is_written(folder: Path, tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ def test_counts_that_do_not_add_up_are_refused(folder: Path) -> None:
         read_screen(folder)
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"color": "x"}, "color"), ({"plate_rows": 0}, "plate_rows")])
+@pytest.mark.parametrize(("changes", "message"), [({"color": "x"}, "color"), ({"plate_rows": 0}, "plate_rows")])
 def test_a_card_with_unknown_or_impossible_fields_is_refused(
-    folder: Path, changes: dict[str, object], said: str
+    folder: Path, changes: dict[str, object], message: str
 ) -> None:
     rewrite_card(folder, **changes)
-    with pytest.raises(ScreenError, match=r"screen\.json is damaged") as caught:
+    with pytest.raises(ScreenError, match=r"screen\.json is damaged") as error:
         read_screen(folder)
-    assert said in str(caught.value)
+    assert message in str(error.value)
 
 
 def test_a_write_that_dies_before_the_card_leaves_a_folder_that_is_refused(
@@ -152,13 +152,13 @@ def test_a_write_that_dies_before_the_card_leaves_a_folder_that_is_refused(
     smaller = Screen(card=screen.card, sites=screen.sites.iloc[:2], problems=screen.problems)
     replace, calls = os.replace, []
 
-    def dying(source: Path, target: Path) -> None:
+    def fail(source: Path, target: Path) -> None:
         calls.append(target)
         if len(calls) == 2:
             raise OSError(28, os.strerror(28))
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", dying)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(StorageError, match="problems.csv was not written: no space left on device"):
         write_screen(smaller, folder)
     monkeypatch.undo()

@@ -40,10 +40,10 @@ def test_names_and_positions_are_inverse(row: int, column: int) -> None:
     "name", ["", "B", "03", "B0", "B00", "03B", "Q01", "A25", "AA01", "B-3", "B3.0", "r0c1", "r1c0", "r1", "Ä1", "A١"]
 )
 def test_what_is_no_well_of_a_384_plate_is_named_with_what_would_be(name: str) -> None:
-    with pytest.raises(ScreenError) as caught:
+    with pytest.raises(ScreenError) as error:
         parse_well(name, rows=16, columns=24)
-    assert str(caught.value).startswith(f"No well {name!r} on a plate of 16 x 24 wells.")
-    assert "from 'A01' to 'P24'" in str(caught.value)
+    assert str(error.value).startswith(f"No well {name!r} on a plate of 16 x 24 wells.")
+    assert "from 'A01' to 'P24'" in str(error.value)
 
 
 def test_a_negative_position_has_no_name() -> None:

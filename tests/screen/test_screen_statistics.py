@@ -32,48 +32,48 @@ def complete(lab: RxRx1Lab) -> Screen:
 
 
 def test_wells_sites_and_planes_are_kept_apart(lab: RxRx1Lab) -> None:
-    counted = statistics(complete(lab))
-    assert counted.all == EntityCounts(experiments=2, plates=3, wells=9, sites=18, planes=108)
-    assert counted.by_split["train"] == EntityCounts(experiments=1, plates=2, wells=6, sites=12, planes=72)
-    assert counted.by_role["negative_control"] == EntityCounts(experiments=2, plates=2, wells=3, sites=6, planes=36)
-    assert {name: part.wells for name, part in counted.by_role.items()} == {
+    counts = statistics(complete(lab))
+    assert counts.all == EntityCounts(experiments=2, plates=3, wells=9, sites=18, planes=108)
+    assert counts.by_split["train"] == EntityCounts(experiments=1, plates=2, wells=6, sites=12, planes=72)
+    assert counts.by_role["negative_control"] == EntityCounts(experiments=2, plates=2, wells=3, sites=6, planes=36)
+    assert {name: part.wells for name, part in counts.by_role.items()} == {
         "negative_control": 3,
         "positive_control": 1,
         "treatment": 5,
     }
-    assert {name: part.wells for name, part in counted.by_cell_type.items()} == {"RPE": 6, "U2OS": 3}
+    assert {name: part.wells for name, part in counts.by_cell_type.items()} == {"RPE": 6, "U2OS": 3}
 
 
 def test_class_sets_count_wells_of_named_treatments_in_the_training_part(lab: RxRx1Lab) -> None:
-    counted = statistics(complete(lab))
-    assert counted.class_sets == {1: 1, 2: 1}
-    assert (counted.n_treatment_classes, counted.n_train_wells, counted.n_test_wells) == (2, 3, 2)
-    assert counted.n_classes == 4
-    assert counted.negative_controls_per_plate == {0: 1, 1: 1, 2: 1}
+    counts = statistics(complete(lab))
+    assert counts.class_sets == {1: 1, 2: 1}
+    assert (counts.n_treatment_classes, counts.n_train_wells, counts.n_test_wells) == (2, 3, 2)
+    assert counts.n_classes == 4
+    assert counts.negative_controls_per_plate == {0: 1, 1: 1, 2: 1}
 
 
 def test_tables_only_counts_wells_and_no_sites(lab: RxRx1Lab) -> None:
-    counted = statistics(index(lab.root, layout="rxrx1", tables_only=True))
-    assert counted.all == EntityCounts(experiments=2, plates=3, wells=9, sites=0, planes=0)
-    printed = dict(statistics_table(counted))
-    assert printed["sites"] == printed["planes (sites x channels)"] == "not looked for"
-    assert printed["their wells (N_train)"] == "3"
-    assert printed["treatments with 2 wells (S_2)"] == "1"
-    assert printed["plates with 0 negative controls or untreated wells"] == "1"
+    counts = statistics(index(lab.root, layout="rxrx1", tables_only=True))
+    assert counts.all == EntityCounts(experiments=2, plates=3, wells=9, sites=0, planes=0)
+    lines = dict(statistics_table(counts))
+    assert lines["sites"] == lines["planes (sites x channels)"] == "not looked for"
+    assert lines["their wells (N_train)"] == "3"
+    assert lines["treatments with 2 wells (S_2)"] == "1"
+    assert lines["plates with 0 negative controls or untreated wells"] == "1"
 
 
 def test_statistics_are_json_and_back(lab: RxRx1Lab) -> None:
-    counted = statistics(complete(lab))
-    assert type(counted).model_validate_json(counted.model_dump_json()) == counted
+    counts = statistics(complete(lab))
+    assert type(counts).model_validate_json(counts.model_dump_json()) == counts
 
 
 def test_a_screen_without_splits_is_all_training_part(lab: RxRx1Lab) -> None:
     screen = complete(lab)
     screen.sites["split"] = ""
-    counted = statistics(screen)
-    assert counted.by_split == {}
-    assert counted.n_train_wells == 3
-    assert counted.n_test_wells == 0
+    counts = statistics(screen)
+    assert counts.by_split == {}
+    assert counts.n_train_wells == 3
+    assert counts.n_test_wells == 0
 
 
 def test_a_well_in_two_roles_does_not_reconcile(lab: RxRx1Lab) -> None:
@@ -84,15 +84,15 @@ def test_a_well_in_two_roles_does_not_reconcile(lab: RxRx1Lab) -> None:
 
 
 def test_the_papers_own_table_is_refused() -> None:
-    printed = {29: 2, 31: 2, 32: 31, 33: 1065}
-    with pytest.raises(ScreenError) as caught:
-        reconcile_class_sets(printed, n_classes=1108, n_wells=36517)
-    assert "sum to 1100 classes and 36257 wells, not to 1108 classes and 36517 wells" in str(caught.value)
+    n_classes_by_size = {29: 2, 31: 2, 32: 31, 33: 1065}
+    with pytest.raises(ScreenError) as error:
+        reconcile_class_sets(n_classes_by_size, n_classes=1108, n_wells=36517)
+    assert "sum to 1100 classes and 36257 wells, not to 1108 classes and 36517 wells" in str(error.value)
     reconcile_class_sets({29: 2, 31: 2, 32: 35, 33: 1069}, n_classes=1108, n_wells=36517)
 
 
 def test_named_wells_of_the_test_part_are_in_no_class_set(lab: RxRx1Lab) -> None:
     lab.write("test.csv", [("experiment", "plate", "well", "sirna"), ("U2OS-04", "1", "B03", "a")])
-    counted = statistics(index(lab.root, layout="rxrx1", tables_only=True))
-    assert counted.class_sets == {1: 1, 2: 1}
-    assert (counted.n_train_wells, counted.n_test_wells) == (3, 1)
+    counts = statistics(index(lab.root, layout="rxrx1", tables_only=True))
+    assert counts.class_sets == {1: 1, 2: 1}
+    assert (counts.n_train_wells, counts.n_test_wells) == (3, 1)

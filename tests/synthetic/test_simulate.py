@@ -42,8 +42,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +117,12 @@ def test_the_truth_describes_what_is_planted(screen):
     assert truth.perturbations["UNTREATED"].channels == []
     assert truth.perturbations["UNTREATED"].role == "negative_control"
     assert {truth.perturbations[f"sirna_{i}"].role for i in (6, 7)} == {"positive_control"}
-    local = [name for name, planted in truth.perturbations.items() if planted.local]
+    local = [name for name, effect in truth.perturbations.items() if effect.local]
     assert len(local) == 2
     for site in truth.sites:
         place = truth.place(site.experiment, str(site.plate), site.well, site.site)
         assert (place is not None) == (site.perturbation in local)
-    assert all(planted.channels for name, planted in truth.perturbations.items() if name != "UNTREATED")
+    assert all(effect.channels for name, effect in truth.perturbations.items() if name != "UNTREATED")
 
 
 def test_any_image_can_be_drawn_again_from_the_truth_alone(screen):
@@ -213,22 +213,22 @@ def test_the_full_design_of_rxrx1_fits_a_plate():
 def test_null_plants_nothing_and_keeps_the_labels(tmp_path):
     config = SMALL.model_copy(update={"null": True, "experiments_per_cell_type": 1, "n_test_experiments": 0})
     truth = read_truth(simulate(tmp_path / "null", config))
-    assert all(planted.kind == "none" and not planted.channels for planted in truth.perturbations.values())
-    assert all(planted.strength == 0 and not planted.local for planted in truth.perturbations.values())
+    assert all(effect.kind == "none" and not effect.channels for effect in truth.perturbations.values())
+    assert all(effect.strength == 0 and not effect.local for effect in truth.perturbations.values())
     assert all(site.place is None for site in truth.sites)
     assert {row["sirna"] for row in rows(tmp_path / "null" / "train.csv")} == {f"sirna_{i}" for i in range(1, 6)}
     plan = plan_screen(config)
     assert set(plan.effects.values()) == {Effect()}
-    treated = plan_screen(config.model_copy(update={"null": False}))
-    assert [well.perturbation for well in plan.wells] == [well.perturbation for well in treated.wells]
+    with_effects = plan_screen(config.model_copy(update={"null": False}))
+    assert [well.perturbation for well in plan.wells] == [well.perturbation for well in with_effects.wells]
 
 
 def test_progress_counts_every_site(tmp_path):
     calls: list[tuple[int, int]] = []
     config = SMALL.model_copy(update={"cell_types": ("RPE",), "experiments_per_cell_type": 1, "n_test_experiments": 0})
-    simulate(tmp_path / "screen", config, progress=lambda done, total: calls.append((done, total)))
+    simulate(tmp_path / "screen", config, progress=lambda n_done, total: calls.append((n_done, total)))
     assert calls[-1] == (26, 26)
-    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert [n_done for n_done, _ in calls] == sorted(n_done for n_done, _ in calls)
 
 
 def test_a_folder_with_files_is_refused_and_left_alone(tmp_path):

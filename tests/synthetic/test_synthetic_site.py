@@ -36,24 +36,24 @@ def changed_channels(one: np.ndarray, other: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("kind", SINGLE, ids=lambda kind: kind.name)
 def test_an_effect_on_one_stain_changes_that_channel_and_no_other(kind):
     plain = draw_site(order())
-    treated = draw_site(order(Effect((kind.name,), 1.0)))
-    assert changed_channels(plain.image, treated.image) == list(kind.channels)
+    with_effect = draw_site(order(Effect((kind.name,), 1.0)))
+    assert changed_channels(plain.image, with_effect.image) == list(kind.channels)
     channel = kind.channels[0] - 1
-    difference = np.abs(plain.image[channel].astype(float) - treated.image[channel].astype(float)).mean()
+    difference = np.abs(plain.image[channel].astype(float) - with_effect.image[channel].astype(float)).mean()
     assert difference > 0.07 * plain.image[channel].std()
 
 
 @pytest.mark.parametrize("kind", SINGLE, ids=lambda kind: kind.name)
 def test_a_local_effect_changes_nothing_outside_its_place(kind):
     plain = draw_site(order(size=128))
-    treated = draw_site(order(Effect((kind.name,), 1.0, local=True), size=128))
-    place = treated.place
+    with_effect = draw_site(order(Effect((kind.name,), 1.0, local=True), size=128))
+    place = with_effect.place
     assert plain.place is None
     assert place is not None
-    assert changed_channels(plain.image, treated.image) == list(kind.channels)
+    assert changed_channels(plain.image, with_effect.image) == list(kind.channels)
     grid = np.arange(128)
     distance = np.hypot(grid[:, None] - place.row, grid[None, :] - place.column)
-    differs = (plain.image != treated.image).any(axis=0)
+    differs = (plain.image != with_effect.image).any(axis=0)
     assert differs.any()
     assert distance[differs].max() <= place.radius
     assert 0 <= place.row - place.radius
@@ -70,9 +70,9 @@ def test_the_place_differs_from_site_to_site():
 
 def test_two_stains_change_in_an_effect_on_two():
     effect = Effect(("nuclei_shrunken", "golgi_dispersed"), 1.0)
-    treated = draw_site(order(effect))
+    with_effect = draw_site(order(effect))
     assert effect.channels == (1, 6)
-    assert changed_channels(draw_site(order()).image, treated.image) == [1, 6]
+    assert changed_channels(draw_site(order()).image, with_effect.image) == [1, 6]
 
 
 def test_no_strength_is_no_effect():
@@ -83,10 +83,10 @@ def test_no_strength_is_no_effect():
 def test_more_strength_changes_more():
     plain = draw_site(order()).image.astype(float)
     for kind in ("nuclei_enlarged", "er_perinuclear", "actin_cortical_ring", "mito_perinuclear"):
-        apart = [
+        distances = [
             np.abs(draw_site(order(Effect((kind,), strength))).image - plain).mean() for strength in (0.25, 0.6, 1.0)
         ]
-        assert apart[0] < apart[1] < apart[2], kind
+        assert distances[0] < distances[1] < distances[2], kind
 
 
 def nuclear_share(image: np.ndarray) -> float:
@@ -101,8 +101,10 @@ def test_enlarged_nuclei_cover_more_and_shrunken_ones_less():
 
 def test_fewer_cells_are_counted_where_cells_are_lost():
     plain = [draw_site(order(size=128, seed=seed)).n_cells for seed in range(4)]
-    lost = [draw_site(order(Effect(("cell_count_low",), 1.0), size=128, seed=seed)).n_cells for seed in range(4)]
-    assert sum(lost) < 0.7 * sum(plain)
+    with_cell_loss = [
+        draw_site(order(Effect(("cell_count_low",), 1.0), size=128, seed=seed)).n_cells for seed in range(4)
+    ]
+    assert sum(with_cell_loss) < 0.7 * sum(plain)
 
 
 def test_larger_cells_are_fewer_in_the_field():
@@ -128,20 +130,20 @@ def test_cell_types_differ_in_number_and_shape():
     cells = {
         name: grow_cells(kind, size=256, pixels_per_um=1.23, rng=rng_for(1, name)) for name, kind in CELL_TYPES.items()
     }
-    n = {name: grown.n_visible for name, grown in cells.items()}
+    n = {name: cell.n_visible for name, cell in cells.items()}
     assert n["HEPG2"] > 1.5 * n["RPE"]
     assert n["RPE"] > 1.2 * n["U2OS"]
-    long = {name: float(np.median(grown.half_long / grown.half_short)) for name, grown in cells.items()}
+    long = {name: float(np.median(cell.half_long / cell.half_short)) for name, cell in cells.items()}
     assert long["HUVEC"] > 1.6
     assert max(long["RPE"], long["HEPG2"]) < 1.3
 
 
 def test_confluent_cells_fill_the_field_and_clusters_leave_gaps():
     def cover(name: str) -> float:
-        grown = [
+        cells_of_seeds = [
             grow_cells(CELL_TYPES[name], size=256, pixels_per_um=1.23, rng=rng_for(seed, name)) for seed in range(3)
         ]
-        return float(np.mean([(cells.owner >= 0).mean() for cells in grown]))
+        return float(np.mean([(cells.owner >= 0).mean() for cells in cells_of_seeds]))
 
     assert cover("RPE") > 0.88
     assert 0.6 < cover("HEPG2") < 0.88
@@ -154,11 +156,11 @@ def test_nuclei_do_not_overlap_and_lie_in_their_own_cell():
         y, x = (int(np.rint(place[cell])) for place in (cells.nucleus_row, cells.nucleus_column))
         if 0 <= y < 128 and 0 <= x < 128:
             assert cells.owner[y, x] == cell
-            own = (cells.rim < 0) & (cells.owner == cell)
-            away = np.hypot(grid[:, None] - cells.nucleus_row[cell], grid[None, :] - cells.nucleus_column[cell])
+            in_cell = (cells.rim < 0) & (cells.owner == cell)
+            distance = np.hypot(grid[:, None] - cells.nucleus_row[cell], grid[None, :] - cells.nucleus_column[cell])
             # Seven tenths: the warped outline and the neighbor's nucleus may bite into the edge.
-            core = away < 0.6 * cells.nucleus_short[cell]
-            assert own[core].mean() > 0.7
+            core = distance < 0.6 * cells.nucleus_short[cell]
+            assert in_cell[core].mean() > 0.7
     assert ((cells.rim < 0) <= (cells.owner >= 0)).all()
 
 
@@ -184,11 +186,11 @@ def test_a_stamp_is_a_disc_of_its_area():
 
 def test_an_effect_changes_only_the_cells_it_reaches():
     traits = no_effect(CELL_TYPES["RPE"], 4, rng_for(1))
-    reached = np.array([1, 0, 1, 0], np.float32)
-    uneven = Effect(("er_uneven",), 1.0).change(traits, reached, np.array([0.1, 0.1, 0.9, 0.9], np.float32))
+    is_affected = np.array([1, 0, 1, 0], np.float32)
+    uneven = Effect(("er_uneven",), 1.0).change(traits, is_affected, np.array([0.1, 0.1, 0.9, 0.9], np.float32))
     ratio = uneven.er_gain / traits.er_gain
     np.testing.assert_allclose(ratio, [2.8, 1, 1, 1], rtol=1e-5)
-    half = Effect(("golgi_ring",), 0.5).change(traits, reached, np.zeros(4, np.float32))
+    half = Effect(("golgi_ring",), 0.5).change(traits, is_affected, np.zeros(4, np.float32))
     np.testing.assert_allclose(half.golgi_ring, [0.5, 0, 0.5, 0])
     np.testing.assert_allclose(half.golgi_gain / traits.golgi_gain, [1.2**0.5, 1, 1.2**0.5, 1], rtol=1e-5)
 
@@ -196,13 +198,13 @@ def test_an_effect_changes_only_the_cells_it_reaches():
 def test_most_effects_are_on_one_stain_and_every_channel_occurs():
     names = [f"sirna_{i}" for i in range(24)]
     effects = draw_effects(names, ["p1", "p2"], strength=1.0, local_share=0.25, rng=rng_for(4))
-    treated = [effects[name] for name in names]
-    single = [effect for effect in treated if len(effect.channels) == 1]
+    effects_of_names = [effects[name] for name in names]
+    single = [effect for effect in effects_of_names if len(effect.channels) == 1]
     assert len(single) > 16
     assert {channel for effect in single for channel in effect.channels} == {1, 2, 3, 4, 5, 6}
-    assert sum(effect.local for effect in treated) == 6
-    assert len({(effect.kinds, effect.local) for effect in treated}) == 24
-    assert any(len(effect.channels) == 6 for effect in treated)
+    assert sum(effect.local for effect in effects_of_names) == 6
+    assert len({(effect.kinds, effect.local) for effect in effects_of_names}) == 24
+    assert any(len(effect.channels) == 6 for effect in effects_of_names)
     for name in ("p1", "p2"):
         assert effects[name].strength == pytest.approx(1.3)
         assert not effects[name].local
@@ -268,9 +270,9 @@ def test_plates_of_an_experiment_are_alike_and_experiments_are_not():
     def gains(experiment: int, plate: int) -> np.ndarray:
         return np.log(draw_batch_effect(1.0, rng_for(experiment), rng_for(experiment, plate)).gain)
 
-    within = np.mean([np.abs(gains(e, 1) - gains(e, 2)).mean() for e in range(30)])
+    within_mean = np.mean([np.abs(gains(e, 1) - gains(e, 2)).mean() for e in range(30)])
     between = np.mean([np.abs(gains(e, 1) - gains(e + 1, 1)).mean() for e in range(30)])
-    assert between > 1.8 * within
+    assert between > 1.8 * within_mean
 
 
 def test_wells_at_the_edge_hold_fewer_and_brighter_cells():
@@ -292,9 +294,11 @@ def test_stains_lie_on_the_cells_they_belong_to():
     }
     assert max(agreement, key=lambda shift: agreement[shift]) == (0, 0)
     assert agreement[0, 0] > 0.8
-    inside, ring = cells.rim < -1.5, (cells.rim > 1) & (cells.rim < 4)
-    assert image[1][ring].mean() > 1.5 * image[1][inside].mean()
-    assert image[4][ring].mean() > 1.5 * image[4][inside].mean()
+    core, ring = cells.rim < -1.5, (cells.rim > 1) & (cells.rim < 4)
+    assert image[1][ring].mean() > 1.5 * image[1][core].mean()
+    assert image[4][ring].mean() > 1.5 * image[4][core].mean()
     assert image[5][cells.rim < 6].mean() > image[5][cells.rim > 6].mean()
-    outside = cells.owner < 0
-    assert all(image[channel][outside].mean() < 0.5 * image[channel][~outside].mean() for channel in range(6))
+    is_background = cells.owner < 0
+    assert all(
+        image[channel][is_background].mean() < 0.5 * image[channel][~is_background].mean() for channel in range(6)
+    )

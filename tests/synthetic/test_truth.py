@@ -21,15 +21,15 @@ FEW = {
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lab_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated") / "plates"
     simulate(folder, SimulationConfig.model_validate(FEW), workers=1)
     return folder
 
 
 @pytest.fixture
-def screen(simulated: Path, tmp_path: Path) -> Screen:
-    shutil.copytree(simulated, tmp_path / "plates")
+def screen(lab_folder: Path, tmp_path: Path) -> Screen:
+    shutil.copytree(lab_folder, tmp_path / "plates")
     return index(tmp_path / "plates", layout="rxrx1")
 
 
@@ -38,14 +38,14 @@ def read_messages(screen: Screen) -> tuple[object, list[str]]:
     return truth_of(screen, say=messages.append), messages
 
 
-def test_the_truth_of_a_simulated_screen_is_taken(screen: Screen, simulated: Path) -> None:
-    assert read_messages(screen) == (read_truth(simulated), [])
+def test_the_truth_of_a_simulated_screen_is_taken(screen: Screen, lab_folder: Path) -> None:
+    assert read_messages(screen) == (read_truth(lab_folder), [])
 
 
 def test_without_labels_it_is_taken_as_well(screen: Screen) -> None:
-    """Treatments of a test experiment have none."""
-    blank = replace(screen, sites=screen.sites.assign(perturbation=""))
-    assert read_messages(blank)[0] is not None
+    """Treatments of a test experiment have no label."""
+    blank_screen = replace(screen, sites=screen.sites.assign(perturbation=""))
+    assert read_messages(blank_screen)[0] is not None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_file_of_a_laboratory_is_left_aside(screen: Screen, content: str) -> N
 @pytest.mark.parametrize(
     ("changes", "reasons"),
     [
-        ({"plate": "P-B"}, "lacks"),  # no number, which is no reason to break
+        ({"plate": "P-B"}, "lacks"),  # not a number: refused, not a crash
         ({"experiment": "E9"}, "lacks HUVEC|lacks E9"),
         ({"site": 7}, "lacks"),
         ({"perturbation": "aspirin"}, "not 'aspirin'"),
@@ -87,10 +87,10 @@ def test_a_real_screen_has_none_and_nothing_is_said(screen: Screen) -> None:
     assert read_messages(screen) == (None, [])
 
 
-def test_plates_are_known_by_number_or_text(simulated: Path) -> None:
-    truth = read_truth(simulated)
+def test_plates_are_known_by_number_or_text(lab_folder: Path) -> None:
+    truth = read_truth(lab_folder)
     one = truth.sites[0]
     assert truth.site(one.experiment, str(one.plate), one.well, one.site) == one
     assert truth.site(one.experiment, one.plate, one.well, one.site) == one
     assert truth.find(one.experiment, "P-B", one.well, one.site) is None
-    assert json.loads((simulated / "truth.json").read_text())["sites"]
+    assert json.loads((lab_folder / "truth.json").read_text())["sites"]

@@ -32,7 +32,7 @@ def test_a_written_configuration_is_read_back_equal(tmp_path: Path, preset: str)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("optim.lrr=1", "No setting 'optim.lrr'. Did you mean 'optim.lr'"),
         ("optim=1", "No setting 'optim'"),
@@ -48,10 +48,10 @@ def test_a_written_configuration_is_read_back_equal(tmp_path: Path, preset: str)
         ("preset=smal", "No preset 'smal'. Did you mean 'small'"),
     ],
 )
-def test_a_setting_that_nothing_understands_is_refused_with_advice(change: str, said: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+def test_a_setting_that_nothing_understands_is_refused_with_advice(change: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
         resolve_config("scratch", [change])
-    assert said in str(refused.value)
+    assert message in str(error.value)
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
@@ -63,7 +63,7 @@ def n_leaves(value: object) -> int:
     return sum(map(n_leaves, value.values())) if isinstance(value, dict) else 1
 
 
-def written(folder: Path, text: str) -> Path:
+def config_file(folder: Path, text: str) -> Path:
     path = folder / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -71,28 +71,28 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_file_stands_above_the_preset_and_below_the_flags(tmp_path: Path) -> None:
     text = "preset: small\noptim:\n  lr: 1e-4\n  max_grad_norm: 2\naugmentation.gain: 0.3\nloss:\n  # all default\n"
-    file = written(tmp_path, text)
+    file = config_file(tmp_path, text)
     config = resolve_config(file=file, changes=["optim.max_grad_norm=3", "optim.max_grad_norm=4"], epochs=7)
     small = resolve_config("small")
     assert config.preset == "small"
     assert (config.optim.lr, config.optim.max_grad_norm, config.augmentation.gain, config.epochs) == (1e-4, 4.0, 0.3, 7)
-    assert config.optim.weight_decay == small.optim.weight_decay  # a part that is named keeps what it does not name
+    assert config.optim.weight_decay == small.optim.weight_decay  # a section that is set in part keeps its other values
     assert config.loss == small.loss
-    assert resolve_config(file=written(tmp_path, "")) == resolve_config("seed")
-    assert resolve_config(file=written(tmp_path, "optim: {lr: 1}"), changes=["preset=small"]).optim.name == "adamw"
+    assert resolve_config(file=config_file(tmp_path, "")) == resolve_config("seed")
+    assert resolve_config(file=config_file(tmp_path, "optim: {lr: 1}"), changes=["preset=small"]).optim.name == "adamw"
 
 
 def test_a_file_can_hold_every_setting_there_is(tmp_path: Path) -> None:
     config = resolve_config("scratch", seed=5)
-    assert resolve_config(file=written(tmp_path, write_config(config))) == config
+    assert resolve_config(file=config_file(tmp_path, write_config(config))) == config
     flat = "".join(f"{name}: {json.dumps(value)}\n" for name, value in values_of(config).items())
-    assert resolve_config(file=written(tmp_path, flat)) == config
+    assert resolve_config(file=config_file(tmp_path, flat)) == config
     assert [name for name, _ in settings()] == list(values_of(config))
     assert n_leaves(yaml.safe_load(write_config(config))) == len(values_of(config))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("epochs: 3\noptim:\n  lrr: 1\n", "mine.yaml line 3: No setting 'optim.lrr'. Did you mean 'optim.lr'"),
         ("\nepoch: 3\n", "mine.yaml line 2: No setting 'epoch'. Did you mean 'epochs'"),
@@ -107,11 +107,11 @@ def test_a_file_can_hold_every_setting_there_is(tmp_path: Path) -> None:
         ("preset: tiny", "mine.yaml line 1: No preset 'tiny'"),
     ],
 )
-def test_what_a_file_says_wrongly_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        resolve_config(file=written(tmp_path, text))
-    assert said in str(refused.value)
-    assert "mine.yaml" in str(refused.value)
+def test_what_a_file_says_wrongly_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve_config(file=config_file(tmp_path, text))
+    assert message in str(error.value)
+    assert "mine.yaml" in str(error.value)
 
 
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_presets_are_one_too_many(tmp_path: Path) -> None:
-    file = written(tmp_path, "preset: small")
+    file = config_file(tmp_path, "preset: small")
     with pytest.raises(ConfigError, match=r"line 1: the preset is 'small', the command line names 'seed': remove one"):
         resolve_config("seed", file=file)
     assert resolve_config("small", file=file) == resolve_config("small")
@@ -139,27 +139,31 @@ def test_an_earlier_configuration_can_stand_in_for_the_preset() -> None:
 
 def test_settings_are_listed_and_checked_without_torch() -> None:
     script = "import sys, distangle.training as t; t.resolve_config('small'); print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"
 
 
 def test_a_network_is_bounded_and_starts_alike_in_the_settings_and_in_the_saved_model() -> None:
     for name in NETWORK_FIELDS:
-        ours, saved = Network.model_fields[name], ModelConfig.model_fields[name]
-        assert (ours.annotation, ours.default, ours.metadata) == (saved.annotation, saved.default, saved.metadata), name
-    shared = set(Network.model_fields) & set(ModelConfig.model_fields)
-    assert shared == set(NETWORK_FIELDS)
+        field, model_field = Network.model_fields[name], ModelConfig.model_fields[name]
+        assert (field.annotation, field.default, field.metadata) == (
+            model_field.annotation,
+            model_field.default,
+            model_field.metadata,
+        ), name
+    shared_fields = set(Network.model_fields) & set(ModelConfig.model_fields)
+    assert shared_fields == set(NETWORK_FIELDS)
 
 
 def test_the_settings_that_the_docs_name_exist() -> None:
-    known = {name for name, _ in settings()}
-    parts = {name.rpartition(".")[0] for name in known} | {"data"}
+    known_settings = {name for name, _ in settings()}
+    parts = {name.rpartition(".")[0] for name in known_settings} | {"data"}
     docs = Path(__file__).parents[2] / "docs"
-    named = {
+    fields = {
         (path.name, word)
         for path in docs.glob("*.md")
         for word in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", path.read_text(encoding="utf-8"))
         if word.rpartition(".")[0] in parts and not word.endswith((".json", ".csv"))
     }
-    assert len(named) > 5
-    assert {(page, word) for page, word in named if word not in known} == set()
+    assert len(fields) > 5
+    assert {(page, word) for page, word in fields if word not in known_settings} == set()

@@ -1,4 +1,4 @@
-"""Outputs that no site has: named, saved, resumed, predicted, and never labelled, expected or counted as a chance."""
+"""Extra outputs without a class: named, saved, resumed and predicted, but never a label or part of chance."""
 
 import dataclasses
 import shutil
@@ -18,7 +18,7 @@ from distangle.screen import Screen, hold_out
 from distangle.training import dry_run, resolve_config, start_run, train
 from distangle.training.data.sites import output_names
 from distangle.training.pseudo_labels.labeller import PseudoLabeller
-from tiny_run import CLASSES, fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import CLASSES, fingerprints, finish_run, tiny_screen, tiny_start
 
 EXTRA = "network.extra_outputs=2"
 KNOWN = sorted(CLASSES)
@@ -34,7 +34,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 def run(screen: Screen) -> RunFolder:
     assert screen.folder is not None
     run = tiny_start(screen, screen.folder.parent / "run", EXTRA)
-    go_on(run)
+    finish_run(run)
     return run
 
 
@@ -76,16 +76,16 @@ def test_they_are_no_chance_and_no_row_is_lost_when_one_is_predicted(
 
 def test_a_resume_ends_with_the_same_bytes(run: RunFolder, screen: Screen, tmp_path: Path) -> None:
     other = tiny_start(screen, tmp_path / "run", EXTRA)
-    done: list[str] = []
+    messages: list[str] = []
 
-    def advance(said: str) -> None:
-        done.append(said)
-        if len(done) == 1:
+    def advance(message: str) -> None:
+        messages.append(message)
+        if len(messages) == 1:
             raise KeyboardInterrupt
 
     with pytest.raises((KeyboardInterrupt, StoppedError)):
         train(other, advance=advance, say=no_progress)
-    go_on(RunFolder.open(other.root))
+    finish_run(RunFolder.open(other.root))
     first, second = fingerprints(run.root), fingerprints(other.root)
     for name in ("checkpoints/model.safetensors", "checkpoints/model.json"):
         assert second[name] == first[name]
@@ -104,37 +104,37 @@ def test_no_pseudo_label_is_ever_one_of_them(
         "network.embedding_size=8", "network.handcrafted_features=false", "batch_size=4", "ema_decay=0", EXTRA,
     ]  # fmt: skip
     run = start_run(screen, folds, resolve_config("scratch", changes, epochs=3), tmp_path / "run")
-    given: list[np.ndarray] = []
+    used_columns: list[np.ndarray] = []
     before = PseudoLabeller.before_epoch
 
-    def watched(self: PseudoLabeller, state):  # type: ignore[no-untyped-def]
-        # What a network would say that takes everything for unused.
+    def record_round(self: PseudoLabeller, state):  # type: ignore[no-untyped-def]
+        # Outputs of a network that prefers the unused classes.
         with torch.no_grad():
             state.model.linear_templates.bias[3:] += 50
-        found = before(self, state)
-        if found is not None:
-            given.append(found.columns[found.shares > 0])
-        return found
+        assignment = before(self, state)
+        if assignment is not None:
+            used_columns.append(assignment.columns[assignment.shares > 0])
+        return assignment
 
-    monkeypatch.setattr(PseudoLabeller, "before_epoch", watched)
-    go_on(run)
-    assert given
-    assert set(np.concatenate(given).tolist()) <= {0, 1, 2}
+    monkeypatch.setattr(PseudoLabeller, "before_epoch", record_round)
+    finish_run(run)
+    assert used_columns
+    assert set(np.concatenate(used_columns).tolist()) <= {0, 1, 2}
 
 
 def test_a_class_of_that_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     screen = tiny_screen(tmp_path)
-    renamed = screen.sites["perturbation"].replace({"taxol": "unused 2"})
+    new_names = screen.sites["perturbation"].replace({"taxol": "unused 2"})
     names = tuple("unused 2" if name == "taxol" else name for name in screen.card.perturbations)
     other = dataclasses.replace(
         screen,
-        sites=screen.sites.assign(perturbation=renamed),
+        sites=screen.sites.assign(perturbation=new_names),
         card=screen.card.model_copy(update={"perturbations": names}),
     )
     config = resolve_config("scratch", [EXTRA])
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as error:
         output_names(other, config)
-    assert str(refused.value) == (
+    assert str(error.value) == (
         "network.extra_outputs=2 would name an output 'unused 2', and the screen already has a perturbation of "
         "that name. "
         "Rename it in the tables, or set network.extra_outputs=0."

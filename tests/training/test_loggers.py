@@ -14,17 +14,17 @@ SETTINGS = {"seed": 3, "optim": {"lr": 1e-4}}
 
 
 def log(folder: Path, *names: str, rows: list[dict[str, Any]], resumed_at: int = 0) -> list[str]:
-    said: list[str] = []
+    messages: list[str] = []
     settings: Any = SETTINGS
     for_run = loggers_for(
-        folder / "metrics.csv", names=names, settings=settings, resumed_at=resumed_at, say=said.append
+        folder / "metrics.csv", names=names, settings=settings, resumed_at=resumed_at, say=messages.append
     )
     for k in range(resumed_at, len(rows)):
         for logger in for_run:
             logger.epoch(rows[: k + 1])
     for logger in for_run:
         logger.close()
-    return said
+    return messages
 
 
 def test_the_csv_has_one_row_per_epoch_whatever_was_there(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_the_csv_has_one_row_per_epoch_whatever_was_there(tmp_path: Path) -> Non
 
 
 class Flaky(RemoteLogger):
-    """A service that is away for its second call."""
+    """A service whose second call fails."""
 
     name = "Flaky"
 
@@ -54,14 +54,14 @@ class Flaky(RemoteLogger):
 
 
 def test_a_service_that_is_away_costs_a_remark_and_gets_its_rows_later(tmp_path: Path) -> None:
-    said: list[str] = []
-    service = Flaky(tmp_path, settings={}, resumed_at=0, say=said.append)
+    messages: list[str] = []
+    service = Flaky(tmp_path, settings={}, resumed_at=0, say=messages.append)
     for k in range(3):
         service.epoch(ROWS[: k + 1])
     service.close()
     assert [epoch for epoch, _ in service.seen] == [1, 2, 3]
     assert service.seen[1][1] == {"train_loss": 0.5, "seconds": 2.5}
-    assert said == ["Flaky did not take epoch 2; metrics.csv has it (no route to host)."]
+    assert messages == ["Flaky did not take epoch 2; metrics.csv has it (no route to host)."]
     assert service.ended
 
 
@@ -82,12 +82,12 @@ def test_mlflow_takes_settings_and_rows_and_a_resume_goes_on_in_its_run(
     assert log(run, "mlflow", rows=ROWS[:2]) == []
     assert log(run, "mlflow", rows=ROWS, resumed_at=2) == []
     client = mlflow.MlflowClient()
-    (found,) = client.search_runs([client.get_experiment_by_name("distangle").experiment_id])
-    assert found.info.run_name == "a"
-    assert found.data.params == {"seed": "3", "optim.lr": "0.0001"}
-    history = client.get_metric_history(found.info.run_id, "train_loss")
+    (remote_run,) = client.search_runs([client.get_experiment_by_name("distangle").experiment_id])
+    assert remote_run.info.run_name == "a"
+    assert remote_run.data.params == {"seed": "3", "optim.lr": "0.0001"}
+    history = client.get_metric_history(remote_run.info.run_id, "train_loss")
     assert [(one.step, one.value) for one in history] == [(1, 1.0), (2, 0.5), (3, 1.0 / 3)]
-    assert found.info.status == "FINISHED"
+    assert remote_run.info.status == "FINISHED"
 
 
 def test_wandb_offline_keeps_its_run_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +95,6 @@ def test_wandb_offline_keeps_its_run_in_the_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     assert log(tmp_path, "wandb", rows=ROWS) == []
-    (written,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
-    assert b"train_loss" in written.read_bytes()
+    (log_file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    assert b"train_loss" in log_file.read_bytes()
     assert '"wandb"' in (tmp_path / "loggers.json").read_text()

@@ -20,7 +20,7 @@ from distangle.training.data.loader import TrainingBatch
 from distangle.training.loop import make_optimizer
 from distangle.training.state import TrainingState
 from distangle.training.step import StepResult, TrainStep
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 def losses(screen: Screen, out: Path, *changes: str) -> list[float]:
     run = tiny_start(screen, out, *changes, epochs=1)
-    go_on(run)
-    found: list[float] = pd.read_csv(run.metrics)["train_loss"].tolist()
-    return found
+    finish_run(run)
+    train_losses: list[float] = pd.read_csv(run.metrics)["train_loss"].tolist()
+    return train_losses
 
 
 @pytest.mark.parametrize("half", ["bf16", "fp16"])
@@ -46,22 +46,22 @@ def test_an_fp16_run_that_was_stopped_ends_as_if_it_had_not_been(
 ) -> None:
     for name in ("whole", "stopped"):
         tiny_start(screen, tmp_path / name, "precision=fp16", "checkpointing.every_steps=1", epochs=2)
-    go_on(RunFolder(tmp_path / "whole"))
+    finish_run(RunFolder(tmp_path / "whole"))
 
     calls = 0
 
-    def stopping(*args: Any, **words: Any) -> list[Path]:
+    def save_and_stop(*args: Any, **options: Any) -> list[Path]:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return save_state(*args, **words)
+        return save_state(*args, **options)
 
-    monkeypatch.setattr(training, "save_state", stopping)
+    monkeypatch.setattr(training, "save_state", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
-        go_on(RunFolder(tmp_path / "stopped"))
+        finish_run(RunFolder(tmp_path / "stopped"))
     monkeypatch.undo()
-    go_on(RunFolder(tmp_path / "stopped"))
+    finish_run(RunFolder(tmp_path / "stopped"))
     assert fingerprints(tmp_path / "stopped") == fingerprints(tmp_path / "whole")
 
 
@@ -130,7 +130,7 @@ def test_the_scale_is_part_of_a_checkpoint(tmp_path: Path) -> None:
     state = state_in_fp16(2.0**40)
     step(state)
     save_state(state, tmp_path, fingerprint="f")
-    resumed = state_in_fp16(2.0**10)
-    load_state(resumed, tmp_path, fingerprint="f")
-    assert resumed.scaler.state_dict() == state.scaler.state_dict()
-    assert resumed.scaler.get_scale() == 2.0**39
+    second = state_in_fp16(2.0**10)
+    load_state(second, tmp_path, fingerprint="f")
+    assert second.scaler.state_dict() == state.scaler.state_dict()
+    assert second.scaler.get_scale() == 2.0**39

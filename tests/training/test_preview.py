@@ -1,4 +1,4 @@
-"""What is said before the first epoch: sites, what is held out, preset and device, and a warning without a GPU."""
+"""The messages before the first epoch: sites, folds, preset, device, and a warning without a GPU."""
 
 from pathlib import Path
 
@@ -47,18 +47,18 @@ def test_a_preset_for_a_gpu_warns_on_a_processor_only(
     folds = hold_out(screen, column="experiment", values=["E3"])
     run = start_run(screen, folds, resolve_config(preset, ["precision=fp32"]), tmp_path / "run")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    said = is_slow_here(run)
-    assert said.startswith(f"Preset {preset} is made for a GPU, and this training uses the CPU") is not gpu
-    assert ("`--preset small`" in said and "--dry-run 3" in said) is not gpu
+    message = is_slow_here(run)
+    assert message.startswith(f"Preset {preset} is made for a GPU, and this training uses the CPU") is not gpu
+    assert ("`--preset small`" in message and "--dry-run 3" in message) is not gpu
 
 
 def test_train_says_it_before_the_first_epoch(
     screen: Screen, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [f"--{setting}" for setting in TRAINING]
-    given = ["--preset", "scratch", "--hold-out", "experiment=E3", "--epochs", "1", "--device", "cpu", *words]
-    main(["train", str(screen.folder), "--out", str(tmp_path / "run"), *given])
-    said = capsys.readouterr()
-    first, last = said.err.index("Training on 16 sites"), said.err.index("train: 1/1 epoch")
+    flags = [f"--{setting}" for setting in TRAINING]
+    arguments = ["--preset", "scratch", "--hold-out", "experiment=E3", "--epochs", "1", "--device", "cpu", *flags]
+    main(["train", str(screen.folder), "--out", str(tmp_path / "run"), *arguments])
+    output = capsys.readouterr()
+    first, last = output.err.index("Training on 16 sites"), output.err.index("train: 1/1 epoch")
     assert first < last
-    assert said.out.splitlines()[-1] == str(tmp_path / "run")
+    assert output.out.splitlines()[-1] == str(tmp_path / "run")

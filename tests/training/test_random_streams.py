@@ -1,4 +1,4 @@
-"""No two random numbers of a training come from one stream, and none depends on who draws first."""
+"""Random streams of a training: no two draws share a stream, and the order of draws does not matter."""
 
 import itertools
 
@@ -33,7 +33,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 
 class Recorder:
-    """Stands in for `generator`: gives what that gives, and remembers the keys."""
+    """Replace `rng_for`, and record the keys of the streams."""
 
     def __init__(self) -> None:
         self.keys: list[tuple[int | str, ...]] = []
@@ -43,7 +43,7 @@ class Recorder:
         return rng_for(*key)
 
 
-def made(
+def batches_of(
     screen: Screen, *changes: str, seed: int = 0, workers: int = 2, backwards: bool = False
 ) -> list[dict[int, tuple[np.ndarray, np.ndarray]]]:
     """Images and labels of the batches of every epoch by their number."""
@@ -53,11 +53,11 @@ def made(
     rows = np.flatnonzero(hold_out(screen, values=["E3"]).of(screen) == TRAIN)
     sites, _ = labelled_sites(store, rows, classes, config)
     maker = BatchLoader(store, sites, config, n_perturbations=len(classes))
-    found = []
+    contents = []
     for epoch in range(EPOCHS):
         order = epoch_order(sites.labels, balance=config.class_balance, seed=config.seed, epoch=epoch)
         numbers = list(range(len(maker.split(order, epoch))))[::-1] if backwards else None
-        found.append(
+        contents.append(
             {
                 number: (batch.pixels.numpy().copy(), batch.labels.numpy().copy())
                 for number, batch in zip(
@@ -67,7 +67,7 @@ def made(
         )
     maker.close()
     store.close()
-    return found
+    return contents
 
 
 @pytest.mark.parametrize("pure", ["none", "plate"])
@@ -78,8 +78,8 @@ def test_every_epoch_image_and_operation_has_a_stream_of_its_own(
     for module in (batches, composition, schedule):
         monkeypatch.setattr(module, "rng_for", recorder)
     for seed in (0, 1):
-        made(screen, f"batches.pure={pure}", seed=seed)
-    assert len(recorder.keys) > 2 * EPOCHS * 16  # a view for every visit, and what is drawn for a batch
+        batches_of(screen, f"batches.pure={pure}", seed=seed)
+    assert len(recorder.keys) > 2 * EPOCHS * 16  # one augmentation per visit, and the draws per batch
     assert len(set(recorder.keys)) == len(recorder.keys)
     first = {rng_for(*key).integers(0, 2**62) for key in recorder.keys}
     assert len(first) == len(recorder.keys)
@@ -88,24 +88,24 @@ def test_every_epoch_image_and_operation_has_a_stream_of_its_own(
 
 
 def test_streams_of_neighboring_keys_are_independent() -> None:
-    # 2,000 streams that differ in the epoch alone: uniform together, and no two neighbors alike.
-    drawn = np.array([rng_for(0, epoch, "E1/1/B02/1", "view 0 0").random(8) for epoch in range(2000)])
-    assert drawn.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / drawn.size))
-    apart = np.corrcoef(drawn[:-1].ravel(), drawn[1:].ravel())[0, 1]
-    assert abs(apart) < 4 / np.sqrt(drawn[1:].size)
+    # 2,000 streams that differ only in the epoch: uniform, and uncorrelated between epochs.
+    draws = np.array([rng_for(0, epoch, "E1/1/B02/1", "view 0 0").random(8) for epoch in range(2000)])
+    assert draws.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / draws.size))
+    correlation = np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(draws[1:].size)
 
 
 def test_an_epoch_differs_from_every_other_and_a_seed_from_another(screen: Screen) -> None:
-    one, other = made(screen), made(screen, seed=1)
+    one, other = batches_of(screen), batches_of(screen, seed=1)
     first = [epoch[0][0] for epoch in (*one, *other)]
     assert all(not np.array_equal(a, b) for k, a in enumerate(first) for b in first[:k])
 
 
 def test_batches_are_the_same_in_whatever_order_and_by_however_many_workers_they_are_made(screen: Screen) -> None:
-    plain = made(screen)
-    for again in (made(screen, backwards=True), made(screen, workers=1), made(screen, workers=5)):
-        for mine, theirs in zip(plain, again, strict=True):
-            assert mine.keys() == theirs.keys()
-            for number, (images, labels) in mine.items():
-                assert np.array_equal(images, theirs[number][0])
-                assert np.array_equal(labels, theirs[number][1])
+    plain = batches_of(screen)
+    for others in (batches_of(screen, backwards=True), batches_of(screen, workers=1), batches_of(screen, workers=5)):
+        for batch, other in zip(plain, others, strict=True):
+            assert batch.keys() == other.keys()
+            for number, (images, labels) in batch.items():
+                assert np.array_equal(images, other[number][0])
+                assert np.array_equal(labels, other[number][1])

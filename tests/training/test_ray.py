@@ -26,7 +26,7 @@ def test_two_workers_of_ray_go_on_after_a_death_and_train_as_one_process_that_ac
     pytest.importorskip("ray.train.torch", reason="needs Ray Train: pip install 'ray[train]'")
     screen = tiny_screen(tmp_path)
     paths = os.pathsep.join([str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(HERE / "ray_ranks.py"), str(tmp_path), *CHANGES],
         env={**os.environ, **SETTINGS, "PYTHONPATH": paths},
         capture_output=True,
@@ -34,11 +34,11 @@ def test_two_workers_of_ray_go_on_after_a_death_and_train_as_one_process_that_ac
         timeout=300,
         check=False,
     )
-    assert found.returncode == 0, found.stderr[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["True", "True"], "begun by those before"
     config = resolve_config("scratch", [*CHANGES, "gradient_accumulation=2"], epochs=3)
-    alone = start_run(screen, hold_out(screen, column="experiment", values=["E3"]), config, tmp_path / "runs/one")
-    train(alone, advance=no_progress, say=no_progress)
+    single_run = start_run(screen, hold_out(screen, column="experiment", values=["E3"]), config, tmp_path / "runs/one")
+    train(single_run, advance=no_progress, say=no_progress)
     metrics = [pd.read_csv(tmp_path / f"runs/{name}/metrics.csv").to_numpy() for name in ("ray", "one")]
     assert len(metrics[0]) == 3
     np.testing.assert_allclose(metrics[0], metrics[1], rtol=1e-5)

@@ -20,11 +20,11 @@ def test_the_second_stage_starts_again_and_ends_where_the_ancestors_did() -> Non
     config = resolve_config("seed", ["optim.second_stage.from_epoch=90"], epochs=130)
     rates = [learning_rate(config, step=step, per_epoch=10) for step in range(1300)]
     assert rates[0] == pytest.approx(1.5e-4)
-    assert rates[450] == pytest.approx(0.75e-4)  # half of the way of the first
+    assert rates[450] == pytest.approx(0.75e-4)  # halfway through the first cosine
     assert rates[899] < 1e-9
     assert rates[900] == pytest.approx(6e-5)
     assert rates[1200] == pytest.approx(3e-5)
-    assert rates[1299] == pytest.approx(1.5e-5, rel=0.01)  # recipe of the ancestor: the run stops at 130 of 150
+    assert rates[1299] == pytest.approx(1.5e-5, rel=0.01)  # as in the original recipe, which stops at epoch 130 of 150
     assert learning_rate(config, step=5000, per_epoch=10) == 0  # past its end it does not rise again
 
 

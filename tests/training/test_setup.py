@@ -1,4 +1,4 @@
-"""What a training starts from: published weights, once, and a compiled network under its plain names."""
+"""The start of a training: pretrained weights, loaded once, and a compiled network with plain names."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from distangle.results import RunFolder
 from distangle.screen import Screen
 from distangle.training.config import Network
 from distangle.training.initial_state import pretrained_path
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,13 @@ def test_a_run_starts_from_a_file_and_a_resume_needs_it_no_more(screen: Screen, 
     source = build_classifier(ModelConfig(backbone="densenet_small", n_channels=3, n_perturbations=2), seed=5)
     torch.save(source.backbone.features.state_dict(), tmp_path / "backbone.pth")
     run = tiny_start(screen, tmp_path / "run", f"network.weights={tmp_path / 'backbone.pth'}", epochs=1)
-    said: list[str] = []
-    go_on(run, say=said.append)
-    assert [words for words in said if "arrays start from backbone.pth" in words]
+    messages: list[str] = []
+    finish_run(run, say=messages.append)
+    assert [message for message in messages if "arrays start from backbone.pth" in message]
     (tmp_path / "backbone.pth").unlink()
     run.config.write_text(run.config.read_text())
-    go_on(RunFolder.open(run.root), say=said.append)
-    assert "resumed after epoch 1" in said
+    finish_run(RunFolder.open(run.root), say=messages.append)
+    assert "resumed after epoch 1" in messages
 
 
 def test_weights_that_cannot_be_had_leave_no_folder(
@@ -60,11 +60,11 @@ def test_the_word_imagenet_is_no_path() -> None:
 @pytest.mark.slow
 def test_a_compiled_training_is_that_of_the_plain_network(screen: Screen, tmp_path: Path) -> None:
     plain = tiny_start(screen, tmp_path / "plain", "network.neck_dropout=0", epochs=1)  # it draws other numbers
-    go_on(plain)
+    finish_run(plain)
     # In a process of its own: the checks of types that these tests switch on cannot be compiled.
-    words = ["train", "--from", str(plain.root), "--out", str(tmp_path / "compiled"), "--compile", "true"]
+    arguments = ["train", "--from", str(plain.root), "--out", str(tmp_path / "compiled"), "--compile", "true"]
     environment = {**os.environ, "PYTHONPATH": str(Path(distangle.__file__).parent.parent)}
-    subprocess.run([sys.executable, "-m", "distangle", *words], env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "distangle", *arguments], env=environment, check=True)
     runs = (plain, RunFolder.open(tmp_path / "compiled"))
     losses = [pd.read_csv(run.metrics)["train_loss"].to_numpy() for run in runs]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

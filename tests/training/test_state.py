@@ -9,7 +9,7 @@ from distangle.training.checkpointing.checkpoints import ResumeReport, load_stat
 from distangle.training.state import TrainingState
 
 
-def trained(steps: int, *, seed: int = 0) -> TrainingState:
+def train_state(steps: int, *, seed: int = 0) -> TrainingState:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     state = TrainingState(epochs_done=0, model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=0.1))
@@ -28,18 +28,18 @@ def go_on(state: TrainingState, steps: int) -> None:
 
 
 def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path) -> None:
-    whole, first = trained(6), trained(3)
+    whole_state, first = train_state(6), train_state(3)
     save_state(first, tmp_path, fingerprint="f")
-    resumed = trained(0, seed=9)
-    assert load_state(resumed, tmp_path, fingerprint="f") == ResumeReport(skipped=[], environment_changes=[])
-    go_on(resumed, 3)
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    assert resumed.metrics == whole.metrics
+    second = train_state(0, seed=9)
+    assert load_state(second, tmp_path, fingerprint="f") == ResumeReport(skipped=[], environment_changes=[])
+    go_on(second, 3)
+    for name, tensor in whole_state.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+    assert second.metrics == whole_state.metrics
 
 
 def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over_aloud(tmp_path: Path) -> None:
-    state = trained(0)
+    state = train_state(0)
     for _ in range(4):
         go_on(state, 1)
         save_state(state, tmp_path, fingerprint="f")
@@ -53,14 +53,14 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over_aloud(tmp_pat
     damaged = bytearray(newest.read_bytes())
     damaged[-3] ^= 1
     newest.write_bytes(damaged)
-    resumed = trained(0)
-    (said,) = load_state(resumed, tmp_path, fingerprint="f").skipped
-    assert resumed.epochs_done == 3
-    assert said.startswith("checkpoint epoch-0004 is damaged: the SHA-256 of epoch-0004.safetensors is not ")
-    assert said.endswith(" Using the one before it.")
+    second = train_state(0)
+    (message,) = load_state(second, tmp_path, fingerprint="f").skipped
+    assert second.epochs_done == 3
+    assert message.startswith("checkpoint epoch-0004 is damaged: the SHA-256 of epoch-0004.safetensors is not ")
+    assert message.endswith(" Using the one before it.")
     (tmp_path / "epoch-0003.json").write_text("{")
     with pytest.raises(RunError, match="No undamaged checkpoint in"):
-        load_state(trained(0), tmp_path, fingerprint="f")
+        load_state(train_state(0), tmp_path, fingerprint="f")
 
 
 def half_an_epoch(state: TrainingState, steps: int) -> None:
@@ -69,28 +69,28 @@ def half_an_epoch(state: TrainingState, steps: int) -> None:
 
 
 def test_a_step_is_a_position_of_its_own_with_the_sums_of_its_epoch(tmp_path: Path) -> None:
-    state = trained(2)
+    state = train_state(2)
     half_an_epoch(state, 3)
-    written = save_state(state, tmp_path, fingerprint="f")
-    assert [path.name for path in written] == ["epoch-0002-step-000003.safetensors", "epoch-0002-step-000003.json"]
-    resumed = trained(0)
-    load_state(resumed, tmp_path, fingerprint="f")
-    assert (resumed.epochs_done, resumed.steps_done, resumed.position) == (2, 3, "step 3 of epoch 3")
-    half_an_epoch(resumed, 1)
+    paths = save_state(state, tmp_path, fingerprint="f")
+    assert [path.name for path in paths] == ["epoch-0002-step-000003.safetensors", "epoch-0002-step-000003.json"]
+    second = train_state(0)
+    load_state(second, tmp_path, fingerprint="f")
+    assert (second.epochs_done, second.steps_done, second.position) == (2, 3, "step 3 of epoch 3")
+    half_an_epoch(second, 1)
     half_an_epoch(state, 1)
-    assert resumed.partial_epoch == state.partial_epoch
-    assert resumed.partial_epoch.row() == {
+    assert second.partial_epoch == state.partial_epoch
+    assert second.partial_epoch.row() == {
         "train_loss": pytest.approx(0.1),
         "train_accuracy": 6 / 16,
         "learning_rate": 0.01,
         "arc": pytest.approx(0.3),
     }
-    resumed.end_epoch({"epoch": 3})
-    assert (resumed.steps_done, resumed.position) == (0, "epoch 3")
+    second.end_epoch({"epoch": 3})
+    assert (second.steps_done, second.position) == (0, "epoch 3")
 
 
 def test_what_stays_depends_on_the_position_alone(tmp_path: Path) -> None:
-    state = trained(0)
+    state = train_state(0)
     for _ in range(2):
         go_on(state, 1)
         save_state(state, tmp_path, fingerprint="f")
@@ -107,24 +107,24 @@ def test_what_stays_depends_on_the_position_alone(tmp_path: Path) -> None:
 
 
 def test_the_last_step_is_newer_than_the_epoch_before_it_and_older_than_its_own(tmp_path: Path) -> None:
-    state = trained(1)
+    state = train_state(1)
     save_state(state, tmp_path, fingerprint="f")
     half_an_epoch(state, 12)
     save_state(state, tmp_path, fingerprint="f")
-    for broken in (tmp_path / "epoch-0001-step-000012.safetensors", tmp_path / "epoch-0001.safetensors"):
-        resumed = trained(0)
-        load_state(resumed, tmp_path, fingerprint="f")
-        assert resumed.steps_done == (12 if broken.stem.endswith("12") else 0)
-        broken.write_bytes(b"")
+    for damaged_file in (tmp_path / "epoch-0001-step-000012.safetensors", tmp_path / "epoch-0001.safetensors"):
+        second = train_state(0)
+        load_state(second, tmp_path, fingerprint="f")
+        assert second.steps_done == (12 if damaged_file.stem.endswith("12") else 0)
+        damaged_file.write_bytes(b"")
     with pytest.raises(RunError, match="No undamaged checkpoint"):
-        load_state(trained(0), tmp_path, fingerprint="f")
+        load_state(train_state(0), tmp_path, fingerprint="f")
 
 
 def test_a_checkpoint_of_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
-    _, about = save_state(trained(1), tmp_path, fingerprint="f")
-    about.write_text(about.read_text().replace('"format": 2', '"format": 3'))
+    _, card = save_state(train_state(1), tmp_path, fingerprint="f")
+    card.write_text(card.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(RunError, match=r"epoch-0001\.json has format 3; this version of distangle reads format 2"):
-        load_state(trained(0), tmp_path, fingerprint="f")
+        load_state(train_state(0), tmp_path, fingerprint="f")
 
 
 def test_tensors_lie_in_memory_as_before_the_stop(tmp_path: Path) -> None:
@@ -145,13 +145,13 @@ def test_tensors_lie_in_memory_as_before_the_stop(tmp_path: Path) -> None:
 
 
 def test_another_configuration_is_refused(tmp_path: Path) -> None:
-    save_state(trained(1), tmp_path, fingerprint="f")
+    save_state(train_state(1), tmp_path, fingerprint="f")
     with pytest.raises(RunError, match="another configuration, fold or class list"):
-        load_state(trained(0), tmp_path, fingerprint="g")
+        load_state(train_state(0), tmp_path, fingerprint="g")
 
 
 def test_what_is_not_finite_is_never_saved(tmp_path: Path) -> None:
-    state = trained(1)
+    state = train_state(1)
     with torch.no_grad():
         next(state.model.parameters())[0] = float("nan")
     with pytest.raises(RunError, match=r"model\.0\.weight is not finite after epoch 1"):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 
-from report_run import HOSTILE, Made
+from report_run import HOSTILE, PlantedRun
 from view_page import PAGES, PATIENCE, Visitor
 from viewing import Visit
 
@@ -20,7 +20,7 @@ PIXELS = """async (canvas) => {
   return Array.from({ length: 4000 }, (_, k) => all[4 * Math.floor((k * all.length) / 16000) + (k % 3)]);
 }"""
 
-# Where the map is empty: how far the drawn picture is from grey, and from the mean of the composite.
+# Where the map is empty: distance of the drawn image from grey, and from the mean of the composite.
 COLORS = """async (canvas) => {
   await new Promise((done) => setTimeout(done, 250));
   const { imageView: view } = canvas;
@@ -48,11 +48,11 @@ def query(page: Any) -> dict[str, list[str]]:
     return parse_qs(urlsplit(page.url).query)
 
 
-def shown_image(page: Any, which: int = 0) -> Any:
-    return page.locator("figure.image canvas").nth(which)
+def shown_image(page: Any, number: int = 0) -> Any:
+    return page.locator("figure.image canvas").nth(number)
 
 
-def until(page: Any, expression: str) -> None:
+def wait_until(page: Any, expression: str) -> None:
     """Wait for an expression; the page's policy forbids `wait_for_function`, which evaluates text."""
     end = time.monotonic() + PATIENCE / 1000
     while not page.evaluate(expression):
@@ -61,13 +61,13 @@ def until(page: Any, expression: str) -> None:
 
 
 def wait_for_image(page: Any) -> None:
-    until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
+    wait_until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
 
 
 @pytest.mark.parametrize("pages", [PAGES[:5], pytest.param(PAGES[5:], marks=pytest.mark.slow)], ids=["first", "others"])
-def test_every_page_opens_without_an_error(browser: Any, visited: Visit, pages: tuple[str, ...]) -> None:
+def test_every_page_opens_without_an_error(browser: Any, running_viewer: Visit, pages: tuple[str, ...]) -> None:
     context = browser.new_context()
-    visitor = Visitor(context.new_page(), f"{visited.base}/?token={visited.token}")
+    visitor = Visitor(context.new_page(), f"{running_viewer.base}/?token={running_viewer.token}")
     for path in pages:
         page = visitor.open(path)
         assert page.locator("main h1").count() == 1, path
@@ -79,7 +79,7 @@ def test_every_page_opens_without_an_error(browser: Any, visited: Visit, pages: 
     assert visitor.complaints == []
 
 
-def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: Made) -> None:
+def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: PlantedRun) -> None:
     page = visitor.open("/")
     row = page_run.explanation.table.iloc[2]
     experiment, well = row["Metadata_Experiment"], row["Metadata_Well"]
@@ -98,10 +98,10 @@ def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: M
     captions = page.locator("figcaption").all_inner_texts()
     assert well in captions[0]
     assert captions[1].startswith("Control: ")
-    without = np.array(shown_image(page).evaluate(PIXELS))
-    assert without.max() > 100
+    pixels_before = np.array(shown_image(page).evaluate(PIXELS))
+    assert pixels_before.max() > 100
     page.get_by_label("Attribution of").select_option("all")
-    until(page, "document.querySelector('figure canvas').imageView.overlay !== null")
+    wait_until(page, "document.querySelector('figure canvas').imageView.overlay !== null")
     assert page.get_by_label("grey under the map").is_checked()
     colors = shown_image(page).evaluate(COLORS)
     assert colors["empty"] > 100  # places where the map is 0: the mean of red, green and blue
@@ -115,17 +115,17 @@ def test_clicks_lead_from_plate_to_image_to_reason(visitor: Visitor, page_run: M
     assert query(page)["overlay"] == ["all,0.1,color"]
     page.get_by_label("grey under the map").check()
     page.get_by_label("Opacity of the overlay").fill("0")
-    none = np.array(shown_image(page).evaluate(PIXELS))
-    change = [np.abs(picture - without).mean() for picture in (strong, weak, none)]
+    pixels_off = np.array(shown_image(page).evaluate(PIXELS))
+    change = [np.abs(picture - pixels_before).mean() for picture in (strong, weak, pixels_off)]
     assert change[0] > 3 * change[1] > 0
     assert change[2] == 0
 
 
 def test_composite_is_that_of_the_server(visitor: Visitor) -> None:
-    """The canvas of the page against `composite.png`, with channels off, other colors, contrast and gamma."""
-    looks = ["", "?c=0,1,ff8000,1000,30000,0.7&c=1,0,00ff00,0,65535,1&c=2,1,0080ff,500,60000,1.9&c=3,0,ffffff,0,1,1"
+    """Compare the canvas of the page with `composite.png`: channels off, other colors, contrast and gamma."""
+    queries = ["", "?c=0,1,ff8000,1000,30000,0.7&c=1,0,00ff00,0,65535,1&c=2,1,0080ff,500,60000,1.9&c=3,0,ffffff,0,1,1"
              "&c=4,0,ffffff,0,1,1&c=5,1,10ff90,0,50000,1"]  # fmt: skip
-    for look in looks:
+    for look in queries:
         page = visitor.open(f"/well/3{look}")
         wait_for_image(page)
         worst, size = page.evaluate("""async () => {
@@ -161,7 +161,7 @@ def draw_lasso(page: Any, corners: list[tuple[float, float]]) -> None:
 
 
 @pytest.mark.slow
-def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, page_run: Made, tmp_path: Path) -> None:
+def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, page_run: PlantedRun, tmp_path: Path) -> None:
     page = visitor.open("/map?of=wells")
     draw_lasso(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
     n = len(page_run.wells.table)
@@ -173,8 +173,8 @@ def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, page_run: Made, tmp
     with (tmp_path / "selection.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == n
-    wanted = page_run.wells.table["Metadata_Well"] + page_run.wells.table["perturbation"]
-    assert sorted(row["name"] + row["perturbation"] for row in rows) == sorted(wanted)
+    expected_rows = page_run.wells.table["Metadata_Well"] + page_run.wells.table["perturbation"]
+    assert sorted(row["name"] + row["perturbation"] for row in rows) == sorted(expected_rows)
     page.reload()  # the line is part of the address
     visitor.wait()
     page.get_by_role("heading", name=f"Selection: {n} wells").wait_for()
@@ -190,7 +190,7 @@ def test_lasso_gives_a_gallery_and_a_table(visitor: Visitor, page_run: Made, tmp
 
 
 @pytest.mark.slow
-def test_filters_of_the_map(visitor: Visitor, page_run: Made) -> None:
+def test_filters_of_the_map(visitor: Visitor, page_run: PlantedRun) -> None:
     page = visitor.open("/map?of=wells&color=role")
     table = page_run.wells.table
     n, controls = len(table), int((table["Metadata_Role"] == "negative_control").sum())
@@ -199,16 +199,16 @@ def test_filters_of_the_map(visitor: Visitor, page_run: Made) -> None:
     page.get_by_text(f"{controls} of {n} wells").wait_for()
     page.get_by_label("Show only").select_option("confidence")
     page.get_by_label("at least").fill("0.5")
-    both = int(((table["Metadata_Role"] == "negative_control") & (table["confidence"] >= 0.5)).sum())
-    assert 0 < both < controls
-    page.get_by_text(f"{both} of {n} wells").wait_for()
+    n_confident = int(((table["Metadata_Role"] == "negative_control") & (table["confidence"] >= 0.5)).sum())
+    assert 0 < n_confident < controls
+    page.get_by_text(f"{n_confident} of {n} wells").wait_for()
     page.reload()
     visitor.wait()
-    page.get_by_text(f"{both} of {n} wells").wait_for()
+    page.get_by_text(f"{n_confident} of {n} wells").wait_for()
     page.get_by_role("button", name="Select all shown").click()
-    page.get_by_role("heading", name=f"Selection: {both} wells").wait_for()
+    page.get_by_role("heading", name=f"Selection: {n_confident} wells").wait_for()
     page.get_by_label("Ring").fill("EMPTY")
-    page.get_by_text(f"{both} found").wait_for()
+    page.get_by_text(f"{n_confident} found").wait_for()
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_hover_shows_picture_and_metadata(visitor: Visitor) -> None:
     box = page.locator(".stage canvas").bounding_box()
     page.mouse.move(box["x"] + spot[0], box["y"] + spot[1])
     page.locator(".tip img").wait_for()
-    until(page, "document.querySelector('.tip img').naturalWidth > 0")
+    wait_until(page, "document.querySelector('.tip img').naturalWidth > 0")
     assert "perturbation" in page.locator(".tip").inner_text()
 
 
@@ -260,7 +260,7 @@ def test_keys_lead_through_a_plate(visitor: Visitor) -> None:
         page.keyboard.press(key)
     hint = page.locator(".plate .hint").first.inner_text()
     assert hint.startswith("B02 · ")
-    until(page, "document.getElementById('announce').textContent.startsWith('B02')")
+    wait_until(page, "document.getElementById('announce').textContent.startsWith('B02')")
     page.keyboard.press("Enter")
     page.wait_for_url("**/well/*")
     visitor.wait()
@@ -283,7 +283,7 @@ def test_absent_wells_are_drawn_as_absent(visitor: Visitor) -> None:
 
 
 @pytest.mark.slow
-def test_table_sorts_filters_and_saves(visitor: Visitor, page_run: Made, tmp_path: Path) -> None:
+def test_table_sorts_filters_and_saves(visitor: Visitor, page_run: PlantedRun, tmp_path: Path) -> None:
     page = visitor.open("/scores")
     page.get_by_role("button", name=re.compile("^value")).click()
     values = [float(text) for text in page.locator("tbody tr td.number:has(a)").all_inner_texts()]
@@ -363,10 +363,10 @@ def test_errors_say_what_to_do(visitor: Visitor) -> None:
 @pytest.mark.slow
 def test_an_image_that_cannot_be_read_says_so(visitor: Visitor) -> None:
     page = visitor.page
-    gone = {"error": "The image cannot be read.", "next_step": "Start the viewer with --images."}
-    page.route("**/api/sites/*/image", lambda route: route.fulfill(status=410, json=gone))
-    page.route("**/thumbnail.png", lambda route: route.fulfill(status=410, json=gone))
+    answer = {"error": "The image cannot be read.", "next_step": "Start the viewer with --images."}
+    page.route("**/api/sites/*/image", lambda route: route.fulfill(status=410, json=answer))
+    page.route("**/thumbnail.png", lambda route: route.fulfill(status=410, json=answer))
     visitor.open("/well/3")
-    assert page.locator(".image-note").first.inner_text() == " ".join(gone.values())
+    assert page.locator(".image-note").first.inner_text() == " ".join(answer.values())
     page.locator(".thumb .blank").first.wait_for()
     visitor.complaints[:] = [text for text in visitor.complaints if "410" not in text]

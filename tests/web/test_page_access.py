@@ -1,4 +1,4 @@
-"""The page for people who see badly, use keys, or have a small screen."""
+"""Accessibility of the page: low vision, keyboard, small screens."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ import pytest
 
 from axe import axe_violations
 from distangle.web.source import open_source
-from report_run import Made
+from report_run import PlantedRun
 from view_page import PAGES, Visitor
 from viewing import visit
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1400, "light"), pytest.param(390, "dark", marks=pytest.mark.slow)])
 def test_pages_are_accessible(browser: Any, page_address: str, width: int, theme: str) -> None:
-    """Names, labels, contrast and width; and the rules of axe-core."""
+    """Check names, labels, contrast, width, and the rules of axe-core."""
     script = (Path(__file__).parent / "accessibility.js").read_text()
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
     visitor = Visitor(context.new_page(), page_address)
@@ -29,10 +29,10 @@ def test_pages_are_accessible(browser: Any, page_address: str, width: int, theme
 
 
 @pytest.mark.slow
-def test_profiles_alone_ask_for_no_picture(browser: Any, viewed: Made) -> None:
-    with visit(open_source(viewed.run.profiles)) as running:
+def test_profiles_alone_ask_for_no_picture(browser: Any, viewed_run: PlantedRun) -> None:
+    with visit(open_source(viewed_run.run.profiles)) as viewer:
         context = browser.new_context()
-        visitor = Visitor(context.new_page(), f"{running.base}/?token={running.token}")
+        visitor = Visitor(context.new_page(), f"{viewer.base}/?token={viewer.token}")
         for path in ("/plates", "/map", "/well/0", "/perturbation/1", "/hits", "/compare?a=well:0&b=well:3"):
             page = visitor.open(path)
             assert page.locator("main h1").count() == 1, path

@@ -1,4 +1,4 @@
-"""Single functions of the modules of the page, in the browser, against answers known beforehand."""
+"""Single functions of the JavaScript modules, in the browser, against known results."""
 
 import numpy as np
 import pytest
@@ -28,9 +28,9 @@ def test_formula_of_the_composite(visitor: Visitor, kind: str) -> None:
         }""",
         [kind, [(values.tolist(), *rest) for values, *rest in layers]],
     )
-    found = np.array(rgba).reshape(-1, 4)
-    assert np.abs(found[:, :3] - expected).max() <= 1
-    assert (found[:, 3] == 255).all()
+    colors = np.array(rgba).reshape(-1, 4)
+    assert np.abs(colors[:, :3] - expected).max() <= 1
+    assert (colors[:, 3] == 255).all()
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_wells_inside_a_line(visitor: Visitor) -> None:
     rng = np.random.default_rng(4)
     places = rng.uniform(-1, 1, (400, 2)).astype(np.float32)
     polygon = [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (0, -0.2), (-0.8, 0.8)]  # a notch from above
-    found = visitor.page.evaluate(
+    rows = visitor.page.evaluate(
         """async ([places, polygon]) => {
           const { inside, readPolygon, writePolygon } = await import("/assets/lasso.js");
           return inside(new Float32Array(places), readPolygon(writePolygon(polygon)));
@@ -65,5 +65,5 @@ def test_wells_inside_a_line(visitor: Visitor) -> None:
         [places.ravel().tolist(), polygon],
     )
     x, y = places.T
-    wanted = (np.abs(x) < 0.8) & (y > -0.8) & (y < -0.2 + np.abs(x) / 0.8)
-    np.testing.assert_array_equal(found, np.flatnonzero(wanted))
+    in_shape = (np.abs(x) < 0.8) & (y > -0.8) & (y < -0.2 + np.abs(x) / 0.8)
+    np.testing.assert_array_equal(rows, np.flatnonzero(in_shape))

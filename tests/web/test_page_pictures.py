@@ -1,4 +1,4 @@
-"""Pictures of every view, wide and narrow, light and dark, for people to look at.
+"""Screenshots of every view, wide and narrow, light and dark, for visual inspection.
 
 They are written to the folder that DISTANGLE_SCREENSHOTS names, else to a temporary one. With the variable set they
 belong to the fast tests, so that a build keeps them.
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from report_run import Made
+from report_run import PlantedRun
 from view_page import Visitor
 
 VIEWS = {
@@ -36,24 +36,24 @@ MARKS = () if os.environ.get("DISTANGLE_SCREENSHOTS") else (pytest.mark.slow,)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    named = os.environ.get("DISTANGLE_SCREENSHOTS")
-    path = Path(named) if named else tmp_path / "screenshots"
+    folder_name = os.environ.get("DISTANGLE_SCREENSHOTS")
+    path = Path(folder_name) if folder_name else tmp_path / "screenshots"
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def explained_well(run: Made) -> int:
+def explained_well(run: PlantedRun) -> int:
     """Return the number of an explained well: its row, because every well has one site."""
     table = run.explanation.table
     row = table[table["Metadata_Cell_Type"] == "HUVEC"].iloc[0]  # the other run has this cell type only
     sites = run.screen.sites
-    same = (sites["experiment"] == row["Metadata_Experiment"]) & (sites["well"] == row["Metadata_Well"])
-    return int(np.flatnonzero(same & (sites["plate"] == row["Metadata_Plate"]))[0])
+    is_in_well = (sites["experiment"] == row["Metadata_Experiment"]) & (sites["well"] == row["Metadata_Well"])
+    return int(np.flatnonzero(is_in_well & (sites["plate"] == row["Metadata_Plate"]))[0])
 
 
 @pytest.mark.parametrize("look", [pytest.param(look, marks=MARKS) for look in LOOKS], ids=str)
 def test_pictures_of_every_view(
-    browser: Any, pair_address: str, page_run: Made, folder: Path, look: tuple[int, str]
+    browser: Any, pair_address: str, page_run: PlantedRun, folder: Path, look: tuple[int, str]
 ) -> None:
     width, theme = look
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)

@@ -21,7 +21,7 @@ def runs(browser: Any, pair_address: str) -> Iterator[Visitor]:
     assert visitor.complaints == []
 
 
-def until(page: Any, expression: str) -> None:
+def wait_until(page: Any, expression: str) -> None:
     end = time.monotonic() + PATIENCE / 1000
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"never true: {expression}"
@@ -48,8 +48,8 @@ def test_one_well_is_shown_in_both_runs(runs: Visitor) -> None:
     addresses: list[str] = []
     page.on("request", lambda request: addresses.append(request.url))
     page = runs.open(f"/compare?well={well}")
-    until(page, "document.querySelectorAll('.pair-well figure.image[data-drawn]').length === 2")
-    until(page, "[...document.querySelectorAll('.pair-well canvas')].every((one) => one.imageView.overlay)")
+    wait_until(page, "document.querySelectorAll('.pair-well figure.image[data-drawn]').length === 2")
+    wait_until(page, "[...document.querySelectorAll('.pair-well canvas')].every((one) => one.imageView.overlay)")
     assert [
         sum(f"{base}/sites/" in url and "/attribution" in url for url in addresses) for base in ("api", "pair")
     ] == [
@@ -69,7 +69,7 @@ def test_one_well_is_shown_in_both_runs(runs: Visitor) -> None:
     assert query["overlay"] == ["all,0.25"]
     page.reload()
     runs.wait()
-    until(page, "document.querySelectorAll('.pair-well figure.image[data-drawn]').length === 2")
+    wait_until(page, "document.querySelectorAll('.pair-well figure.image[data-drawn]').length === 2")
     assert parse_qs(urlsplit(page.url).query) == query
     assert (
         page.get_by_role("columnheader", name=re.compile("^recall, difference")).get_attribute("aria-sort")

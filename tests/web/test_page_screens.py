@@ -20,15 +20,15 @@ ONE = Plan(size=32, cell_types=("",), plates=1)
 
 @contextlib.contextmanager
 def look(browser: Any, source: ViewSource) -> Iterator[Visitor]:
-    with visit(source) as running:
+    with visit(source) as viewer:
         context = browser.new_context(viewport={"width": 1400, "height": 900})
-        visitor = Visitor(context.new_page(), f"{running.base}/?token={running.token}")
+        visitor = Visitor(context.new_page(), f"{viewer.base}/?token={viewer.token}")
         yield visitor
         context.close()
         assert visitor.complaints == []
 
 
-def until(page: Any, expression: str) -> None:
+def wait_until(page: Any, expression: str) -> None:
     end = time.monotonic() + PATIENCE / 1000
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"never true: {expression}"
@@ -51,7 +51,7 @@ def test_a_plate_of_1536_wells(browser: Any, tmp_path: Path) -> None:
         page.wait_for_url("**/well/*")
         visitor.wait()
         assert page.locator("h1").inner_text().startswith(f"{last['well']} ·")
-        until(page, "document.querySelectorAll('figure.image[data-drawn]').length === 2")
+        wait_until(page, "document.querySelectorAll('figure.image[data-drawn]').length === 2")
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_sixty_thousand_wells(browser: Any, tmp_path: Path) -> None:
         assert page.locator(".plate canvas").count() == 1  # 157 plates, four to an experiment
         page = visitor.open("/well/59999")
         assert page.locator("h1").inner_text().startswith(str(table["well"].iloc[-1]))
-        until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
+        wait_until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
         page = visitor.open("/perturbation/0")
         assert page.locator("main [role=alert]").count() == 0
 
@@ -83,14 +83,14 @@ def test_one_and_sixteen_channels(browser: Any, tmp_path: Path, n_channels: int)
     make_screen(tmp_path, Plan(channels=channels, size=32, cell_types=("",), plates=1, bits=16))
     with look(browser, open_source(tmp_path / "screen")) as visitor:
         page = visitor.open("/well/0")
-        until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
+        wait_until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
         assert page.locator(".channel").count() == n_channels
         brightest = (
             "Math.max(...document.querySelector('figure canvas').imageView.image.data.filter((_, k) => k % 4 < 3))"
         )
         assert page.evaluate(brightest) > 100
         page.get_by_role("button", name="Show only").last.click()
-        until(
+        wait_until(
             page, "document.querySelector('figure canvas').imageView.look.channels.filter((one) => one.on).length === 1"
         )
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -111,7 +111,7 @@ def test_images_that_moved_leave_the_plates(browser: Any, tmp_path: Path) -> Non
         visitor.complaints[:] = [text for text in visitor.complaints if "410" not in text]
     with look(browser, open_source(tmp_path / "screen", images=tmp_path / "archive")) as visitor:
         page = visitor.open("/well/0")
-        until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
+        wait_until(page, "document.querySelectorAll('figure.image[data-drawn]').length > 0")
 
 
 @pytest.mark.slow

@@ -49,43 +49,43 @@ def phone(browser: Any, page_address: str) -> Iterator[Visitor]:
 def test_fingers_move_and_zoom_the_map(phone: Visitor) -> None:
     page = phone.open("/map?of=wells")
     canvas = page.locator(".stage canvas")
-    read = "(canvas) => ({ ...canvas.scatter.view, whole: canvas.scatter.whole })"
+    script = "(canvas) => ({ ...canvas.scatter.view, whole: canvas.scatter.whole })"
     fingers = Fingers(page, ".stage canvas")
     width = fingers.box["width"]
-    before = canvas.evaluate(read)
+    before = canvas.evaluate(script)
     fingers.move([(0.3, 0.5)], [(0.6, 0.5)])
-    after = canvas.evaluate(read)
+    after = canvas.evaluate(script)
     assert after["scale"] == before["scale"]
-    # The map follows the finger, but for the way before the browser takes it for a movement.
+    # The map follows the finger, except for the distance before the browser detects a drag.
     assert (before["x"] - after["x"]) * after["scale"] == pytest.approx(0.3 * width, abs=25)
     fingers.move([(0.45, 0.5), (0.55, 0.5)], [(0.25, 0.5), (0.75, 0.5)])
-    zoomed = canvas.evaluate(read)
+    zoomed = canvas.evaluate(script)
     assert 2.5 < zoomed["scale"] / after["scale"] < 5.5  # the fingers are five times as far apart
     page.wait_for_timeout(300)
     assert "at=" in page.url
     assert "/map" in page.url  # no tap opened a well
     fingers.move([(0.4, 0.4), (0.6, 0.4)], [(0.4, 0.6), (0.6, 0.6)])
-    moved = canvas.evaluate(read)
-    assert moved["scale"] == pytest.approx(zoomed["scale"], rel=0.05)
-    assert (moved["y"] - zoomed["y"]) * moved["scale"] > 30  # two fingers move the map too
+    end = canvas.evaluate(script)
+    assert end["scale"] == pytest.approx(zoomed["scale"], rel=0.05)
+    assert (end["y"] - zoomed["y"]) * end["scale"] > 30  # two fingers move the map too
 
 
 @pytest.mark.slow
 def test_fingers_move_and_zoom_both_images(phone: Visitor) -> None:
     page = phone.open("/well/3")
     page.locator("figure.image[data-drawn]").first.wait_for()
-    read = "(canvas) => { const { zoom, x, y } = canvas.imageView.look; return { zoom, x, y }; }"
+    script = "(canvas) => { const { zoom, x, y } = canvas.imageView.look; return { zoom, x, y }; }"
     canvas = page.locator("figure.image canvas").first
     fingers = Fingers(page, "figure.image canvas")
     assert canvas.evaluate("(canvas) => getComputedStyle(canvas).touchAction") == "pan-y"  # the page can scroll
     fingers.move([(0.4, 0.4), (0.6, 0.6)], [(0.25, 0.25), (0.75, 0.75)])
-    zoomed = canvas.evaluate(read)
+    zoomed = canvas.evaluate(script)
     assert 1.7 < zoomed["zoom"] < 2.7
     assert canvas.evaluate("(canvas) => getComputedStyle(canvas).touchAction") == "none"
     fingers.move([(0.5, 0.3)], [(0.5, 0.6)])
-    moved = canvas.evaluate(read)
-    assert moved["zoom"] == zoomed["zoom"]
-    assert zoomed["y"] - moved["y"] == pytest.approx(0.3 / zoomed["zoom"], abs=0.06)
+    end = canvas.evaluate(script)
+    assert end["zoom"] == zoomed["zoom"]
+    assert zoomed["y"] - end["y"] == pytest.approx(0.3 / zoomed["zoom"], abs=0.06)
     other = page.locator("figure.image canvas").nth(1)
-    assert other.evaluate(read) == moved
+    assert other.evaluate(script) == end
     assert page.evaluate("visualViewport.scale") == 1  # the page itself was not zoomed

@@ -15,27 +15,27 @@ from pathlib import Path
 
 import pytest
 
-from report_run import HOSTILE, Made, Plan
-from viewing import Visit, make_viewed_run, open_made, visit
+from report_run import HOSTILE, Plan, PlantedRun
+from viewing import Visit, make_viewed_run, open_planted, visit
 
 CANARY = "canary-7f3b2c9e"
 REFUSED = {0, 400, 401, 403, 404, 405, 413, 414, 431}  # 0: closed without an answer
 
 
 @pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, Made]]:
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, PlantedRun]]:
     """A viewer beside files with a canary: neighbors of the run, links, a pipe."""
     root = tmp_path_factory.mktemp("victim")
-    made = make_viewed_run(root, Plan(size=32))
-    run = made.run.root
+    planted_run = make_viewed_run(root, Plan(size=32))
+    run = planted_run.run.root
     (root / "secret.txt").write_text(CANARY)
     (root / "runs/pilot_evil").mkdir()
     (root / "runs/pilot_evil/run.json").write_text(CANARY)
-    (run / "notes.txt").write_text(CANARY)  # in the run, but nothing that the viewer shows
+    (run / "notes.txt").write_text(CANARY)  # in the run, but not shown by the viewer
     os.link(root / "secret.txt", run / "hard.txt")
     os.mkfifo(run / "pipe")
-    with visit(open_made(made)) as running:
-        yield running, made
+    with visit(open_planted(planted_run)) as viewer:
+        yield viewer, planted_run
 
 
 def request(
@@ -123,7 +123,7 @@ RESOURCES = [
 
 def fill(text: str, visit: Visit) -> str:
     name, _, token = visit.cookie.partition("=")
-    words = {
+    values = {
         "port": visit.port,
         "name": name,
         "name2": f"distangle-{visit.port + 1}",
@@ -131,124 +131,128 @@ def fill(text: str, visit: Visit) -> str:
         "half": token[: len(token) // 2],
         "upper": token.swapcase(),
     }
-    for word, value in words.items():
+    for word, value in values.items():
         text = text.replace(f"{{{word}}}", str(value))
     return text
 
 
-def attacks(running: Visit) -> dict[str, bytes]:
+def attacks(viewer: Visit) -> dict[str, bytes]:
     """Return every attack by its name."""
-    port = running.port
-    good = request("/api/summary", running)
-    named = {f"path {target!r}"[:90]: request(target, running) for target in TRAVERSAL}
-    named |= {f"host {h}": request("/api/summary", running, host=fill(h, running)) for h in HOSTS}
-    named |= {f"host {h} page": request("/", running, host=fill(h, running)) for h in HOSTS[:4]}
-    named |= {
-        "no host": request("/api/summary", running, host=None),
-        "two hosts": request("/api/summary", running, extra="Host: evil.example\r\n"),
+    port = viewer.port
+    good = request("/api/summary", viewer)
+    attack_answers = {f"path {target!r}"[:90]: request(target, viewer) for target in TRAVERSAL}
+    attack_answers |= {f"host {h}": request("/api/summary", viewer, host=fill(h, viewer)) for h in HOSTS}
+    attack_answers |= {f"host {h} page": request("/", viewer, host=fill(h, viewer)) for h in HOSTS[:4]}
+    attack_answers |= {
+        "no host": request("/api/summary", viewer, host=None),
+        "two hosts": request("/api/summary", viewer, extra="Host: evil.example\r\n"),
         "empty host": good.replace(f"Host: 127.0.0.1:{port}".encode(), b"Host: "),
-        "forwarded host": request("/", running, host="evil.example", extra=f"X-Forwarded-Host: 127.0.0.1:{port}\r\n"),
-        "absolute form": request("http://evil.example/api/summary", running),
-        "absolute form of this host": request(f"http://127.0.0.1:{port}/../secret.txt", running),
+        "forwarded host": request("/", viewer, host="evil.example", extra=f"X-Forwarded-Host: 127.0.0.1:{port}\r\n"),
+        "absolute form": request("http://evil.example/api/summary", viewer),
+        "absolute form of this host": request(f"http://127.0.0.1:{port}/../secret.txt", viewer),
     }
-    named |= {f"origin {o!r}": request("/api/summary", running, extra=fill(o, running) + "\r\n") for o in ORIGINS}
-    named |= {
-        f"cookie {c}": request("/api/summary", running, cookie=None if c is None else fill(c, running)) for c in COOKIES
+    attack_answers |= {
+        f"origin {o!r}": request("/api/summary", viewer, extra=fill(o, viewer) + "\r\n") for o in ORIGINS
+    }
+    attack_answers |= {
+        f"cookie {c}": request("/api/summary", viewer, cookie=None if c is None else fill(c, viewer)) for c in COOKIES
     }
     for path in ("/", "/assets/index.html", "/api/sites/0/image", "/api/tables/hits.csv"):
-        named[f"no cookie {path}"] = request(path, running, cookie=None)
-    named |= {f"token {q}": request(fill(q, running), running, cookie=None) for q in QUERY_TOKENS}
-    named |= {f"method {m}": request("/api/summary", running, method=m) for m in METHODS}
+        attack_answers[f"no cookie {path}"] = request(path, viewer, cookie=None)
+    attack_answers |= {f"token {q}": request(fill(q, viewer), viewer, cookie=None) for q in QUERY_TOKENS}
+    attack_answers |= {f"method {m}": request("/api/summary", viewer, method=m) for m in METHODS}
     body = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"
-    named |= {
-        "body": request("/api/summary", running, extra="Content-Length: 5\r\n") + b"hello",
-        "both lengths": request("/api/summary", running, extra=body) + b"0\r\n\r\n",
-        "two lengths": request("/api/summary", running, extra="Content-Length: 0\r\nContent-Length: 5\r\n") + b"hello",
-        "negative length": request("/api/summary", running, extra="Content-Length: -1\r\n"),
-        "chunked": request("/api/summary", running, extra="Transfer-Encoding: chunked\r\n") + b"0\r\n\r\n",
-        "obscured chunked": request("/api/summary", running, extra="Transfer-Encoding: xchunked\r\n"),
-        "space before the colon": request("/api/summary", running, extra="X-Evil : 1\r\n"),
-        "folded header": request("/api/summary", running, extra="X-A: 1\r\n 2\r\n", host="evil.example"),
-        "huge header": request("/api/summary", running, extra=f"X-A: {'a' * 20000}\r\n"),
-        "many headers": request("/api/summary", running, extra="".join(f"X-{k}: 1\r\n" for k in range(200))),
+    attack_answers |= {
+        "body": request("/api/summary", viewer, extra="Content-Length: 5\r\n") + b"hello",
+        "both lengths": request("/api/summary", viewer, extra=body) + b"0\r\n\r\n",
+        "two lengths": request("/api/summary", viewer, extra="Content-Length: 0\r\nContent-Length: 5\r\n") + b"hello",
+        "negative length": request("/api/summary", viewer, extra="Content-Length: -1\r\n"),
+        "chunked": request("/api/summary", viewer, extra="Transfer-Encoding: chunked\r\n") + b"0\r\n\r\n",
+        "obscured chunked": request("/api/summary", viewer, extra="Transfer-Encoding: xchunked\r\n"),
+        "space before the colon": request("/api/summary", viewer, extra="X-Evil : 1\r\n"),
+        "folded header": request("/api/summary", viewer, extra="X-A: 1\r\n 2\r\n", host="evil.example"),
+        "huge header": request("/api/summary", viewer, extra=f"X-A: {'a' * 20000}\r\n"),
+        "many headers": request("/api/summary", viewer, extra="".join(f"X-{k}: 1\r\n" for k in range(200))),
         "version 0.9": b"GET /api/summary\r\n\r\n",
         "version 3.0": good.replace(b"HTTP/1.1", b"HTTP/3.0"),
         "version 1.0 without host": b"GET /api/summary HTTP/1.0\r\n\r\n",
         "no request": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         "zeros": bytes(4096),
-        "carriage return in the path": request("/api\r/summary", running),
-        "space in the path": request("/api /summary", running),
-        "upgrade": request("/nothing", running, extra="Upgrade: websocket\r\nConnection: Upgrade\r\n"),
-        "unknown encoding": request("/nothing", running, extra="Accept-Encoding: ../../secret.txt\r\n"),
-        "second request hidden in a body": request("/", running, method="POST", extra="Content-Length: 60\r\n")
-        + request("/api/summary", running, cookie=None),
+        "carriage return in the path": request("/api\r/summary", viewer),
+        "space in the path": request("/api /summary", viewer),
+        "upgrade": request("/nothing", viewer, extra="Upgrade: websocket\r\nConnection: Upgrade\r\n"),
+        "unknown encoding": request("/nothing", viewer, extra="Accept-Encoding: ../../secret.txt\r\n"),
+        "second request hidden in a body": request("/", viewer, method="POST", extra="Content-Length: 60\r\n")
+        + request("/api/summary", viewer, cookie=None),
     }
-    named |= {f"injection {i!r}": request(i, running) for i in INJECTIONS}
-    named |= {f"resource {r}"[:90]: request(r, running) for r in RESOURCES}
-    return named
+    attack_answers |= {f"injection {i!r}": request(i, viewer) for i in INJECTIONS}
+    attack_answers |= {f"resource {r}"[:90]: request(r, viewer) for r in RESOURCES}
+    return attack_answers
 
 
-def is_alive(running: Visit) -> bool:
-    return running.send(request("/api/summary", running))[0] == 200
+def is_alive(viewer: Visit) -> bool:
+    return viewer.send(request("/api/summary", viewer))[0] == 200
 
 
-def test_more_than_200_attacks_are_refused(victim: tuple[Visit, Made]) -> None:
-    running, made = victim
-    named = attacks(running)
-    assert len(named) >= 200
-    canary = made.run.root.parent.parent / "secret.txt"
+def test_more_than_200_attacks_are_refused(victim: tuple[Visit, PlantedRun]) -> None:
+    viewer, planted_run = victim
+    answers = attacks(viewer)
+    assert len(answers) >= 200
+    canary = planted_run.run.root.parent.parent / "secret.txt"
     before = canary.stat().st_atime_ns
     hits = []
-    for name, content in named.items():
-        status, answer = running.send(content)
-        leaks = [word for word in (CANARY, "root:x:0", "Traceback", str(made.run.root)) if word.encode() in answer]
+    for name, content in answers.items():
+        status, answer = viewer.send(content)
+        leaks = [
+            word for word in (CANARY, "root:x:0", "Traceback", str(planted_run.run.root)) if word.encode() in answer
+        ]
         if status not in REFUSED or leaks or b"X-Evil" in answer or b"Set-Cookie" in answer:
             hits.append(f"{name}: status {status}, {leaks}, {answer[:200]!r}")
     assert hits == []
-    assert is_alive(running)
+    assert is_alive(viewer)
     assert canary.stat().st_atime_ns == before
 
 
-def test_the_same_attacks_by_head_are_refused(victim: tuple[Visit, Made]) -> None:
-    running, _ = victim
+def test_the_same_attacks_by_head_are_refused(victim: tuple[Visit, PlantedRun]) -> None:
+    viewer, _ = victim
     for target in TRAVERSAL[::3]:
-        status, answer = running.send(request(target, running, method="HEAD"))
+        status, answer = viewer.send(request(target, viewer, method="HEAD"))
         assert status in REFUSED, target
         assert status == 0 or answer.partition(b"\r\n\r\n")[2] == b"", target
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_the_names_of_this_machine_are_answered(victim: tuple[Visit, Made], host: str) -> None:
-    running, _ = victim
-    status, _ = running.send(request("/api/summary", running, host=f"{host}:{running.port}"))
+def test_the_names_of_this_machine_are_answered(victim: tuple[Visit, PlantedRun], host: str) -> None:
+    viewer, _ = victim
+    status, _ = viewer.send(request("/api/summary", viewer, host=f"{host}:{viewer.port}"))
     assert status == 200
 
 
-def test_the_token_becomes_a_cookie_and_leaves_the_url(victim: tuple[Visit, Made]) -> None:
-    running, _ = victim
-    status, answer = running.send(request(f"/well/3?token={running.token}&channels=1,2", running, cookie=None))
+def test_the_token_becomes_a_cookie_and_leaves_the_url(victim: tuple[Visit, PlantedRun]) -> None:
+    viewer, _ = victim
+    status, answer = viewer.send(request(f"/well/3?token={viewer.token}&channels=1,2", viewer, cookie=None))
     head = answer.decode().lower()
     assert status == 303
     assert "location: /well/3?channels=1,2\r\n" in head
-    assert f"set-cookie: {running.cookie.lower()}; httponly; path=/; samesite=strict" in head
+    assert f"set-cookie: {viewer.cookie.lower()}; httponly; path=/; samesite=strict" in head
 
 
 @pytest.mark.parametrize("query", ["&a=//evil.example", "&a=%0d%0aX-Evil:1", "&a=b\\..", "&a=https://evil.example"])
-def test_a_redirect_stays_on_its_page(victim: tuple[Visit, Made], query: str) -> None:
-    running, _ = victim
-    _, answer = running.send(request(f"/plates?token={running.token}{query}", running, cookie=None))
+def test_a_redirect_stays_on_its_page(victim: tuple[Visit, PlantedRun], query: str) -> None:
+    viewer, _ = victim
+    _, answer = viewer.send(request(f"/plates?token={viewer.token}{query}", viewer, cookie=None))
     places = [line for line in answer.decode().split("\r\n") if line.lower().startswith("location:")]
     assert len(places) == 1
     assert places[0].partition(" ")[2].startswith("/plates")
     assert b"\r\nX-Evil" not in answer
 
 
-def test_a_navigation_from_another_page_may_open_a_page_but_no_data(victim: tuple[Visit, Made]) -> None:
-    running, _ = victim
+def test_a_navigation_from_another_page_may_open_a_page_but_no_data(victim: tuple[Visit, PlantedRun]) -> None:
+    viewer, _ = victim
     link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n"
-    assert running.send(request("/plates", running, extra=link))[0] == 200
-    assert running.send(request("/api/plates", running, extra=link))[0] == 403
-    assert running.send(request("/assets/index.html", running, extra=link))[0] == 403
+    assert viewer.send(request("/plates", viewer, extra=link))[0] == 200
+    assert viewer.send(request("/api/plates", viewer, extra=link))[0] == 403
+    assert viewer.send(request("/assets/index.html", viewer, extra=link))[0] == 403
 
 
 ROUTES = (
@@ -265,10 +269,10 @@ POLICY = (
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_every_answer_has_the_headers_of_protection(victim: tuple[Visit, Made], path: str) -> None:
-    running, _ = victim
+def test_every_answer_has_the_headers_of_protection(victim: tuple[Visit, PlantedRun], path: str) -> None:
+    viewer, _ = victim
     for cookie in ("", None):  # refused answers too
-        _, answer = running.send(request(path, running, cookie=cookie))
+        _, answer = viewer.send(request(path, viewer, cookie=cookie))
         lines = answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
         headers = {line.partition(":")[0].lower(): line.partition(": ")[2] for line in lines}
         assert len(headers) == len(lines), "a header twice"
@@ -282,8 +286,8 @@ def test_every_answer_has_the_headers_of_protection(victim: tuple[Visit, Made], 
         assert "server" not in headers
 
 
-def test_hostile_names_of_a_screen_are_text_in_every_answer(visited: Visit) -> None:
-    with visited.client() as client:
+def test_hostile_names_of_a_screen_are_text_in_every_answer(running_viewer: Visit) -> None:
+    with running_viewer.client() as client:
         for path in ("/api/plates", "/api/perturbations", "/api/summary", "/api/tables/checks", "/api/wells/0"):
             answer = client.get(path)
             assert answer.headers["content-type"] == "application/json"
@@ -295,40 +299,40 @@ def test_hostile_names_of_a_screen_are_text_in_every_answer(visited: Visit) -> N
         assert HOSTILE in json.dumps(client.get("/api/perturbations").json()).replace('\\"', '"')
 
 
-def test_a_slow_request_is_cut_off(victim: tuple[Visit, Made], monkeypatch: pytest.MonkeyPatch) -> None:
-    running, _ = victim
+def test_a_slow_request_is_cut_off(victim: tuple[Visit, PlantedRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer, _ = victim
     monkeypatch.setattr("distangle.web.protocol.READ_SECONDS", 0.4)
     for start in (b"", b"GET /api/summary HTTP/1.1\r\nHost: "):
-        with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
-            began, received = time.monotonic(), b"?"
+        with socket.create_connection(("127.0.0.1", viewer.port), timeout=10) as connection:
+            start_time, answer = time.monotonic(), b"?"
             with contextlib.suppress(ConnectionError):
                 for letter in start:
                     connection.sendall(bytes([letter]))
                     time.sleep(0.005)
-                received = connection.recv(100)
-            assert received == b"" or b" 400 " in received or received == b"?"
-            assert time.monotonic() - began < 8
-    assert is_alive(running)
+                answer = connection.recv(100)
+            assert answer == b"" or b" 400 " in answer or answer == b"?"
+            assert time.monotonic() - start_time < 8
+    assert is_alive(viewer)
 
 
-def test_a_slow_second_request_is_cut_off(victim: tuple[Visit, Made], monkeypatch: pytest.MonkeyPatch) -> None:
-    running, _ = victim
+def test_a_slow_second_request_is_cut_off(victim: tuple[Visit, PlantedRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer, _ = victim
     monkeypatch.setattr("distangle.web.protocol.READ_SECONDS", 0.4)
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
-        connection.sendall(request("/plates", running).replace(b"Connection: close\r\n", b""))
-        received = b""
-        while b"</html>" not in received:
-            received += connection.recv(65536)
+    with socket.create_connection(("127.0.0.1", viewer.port), timeout=10) as connection:
+        connection.sendall(request("/plates", viewer).replace(b"Connection: close\r\n", b""))
+        answer = b""
+        while b"</html>" not in answer:
+            answer += connection.recv(65536)
         connection.sendall(b"GET / HTTP/1.1\r\n")
         assert connection.recv(100) == b""
 
 
-def test_200_connections_at_once_do_no_harm(victim: tuple[Visit, Made]) -> None:
-    running, _ = victim
+def test_200_connections_at_once_do_no_harm(victim: tuple[Visit, PlantedRun]) -> None:
+    viewer, _ = victim
     statuses: list[int] = []
 
     def ask() -> None:
-        statuses.append(running.send(request("/api/sites/1/thumbnail.png", running), timeout=30)[0])
+        statuses.append(viewer.send(request("/api/sites/1/thumbnail.png", viewer), timeout=30)[0])
 
     threads = [threading.Thread(target=ask) for _ in range(200)]
     for thread in threads:
@@ -336,20 +340,20 @@ def test_200_connections_at_once_do_no_harm(victim: tuple[Visit, Made]) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [200] * 200
-    assert is_alive(running)
+    assert is_alive(viewer)
 
 
 def test_an_unforeseen_error_says_nothing_to_the_client(
-    victim: tuple[Visit, Made], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    victim: tuple[Visit, PlantedRun], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running, _ = victim
+    viewer, _ = victim
     path = Path("/home/somebody/screen")
 
     def fail(*_: object) -> None:
         raise RuntimeError(f"{path} \x1b[2J is gone")
 
     monkeypatch.setattr("distangle.web.app.summarize", fail)
-    status, answer = running.send(request("/api/summary", running))
+    status, answer = viewer.send(request("/api/summary", viewer))
     assert status == 500
     assert b"somebody" not in answer
     assert b"RuntimeError" not in answer

@@ -1,4 +1,4 @@
-"""Mean maps of perturbations and the null of the channel bars, against what was stored."""
+"""Mean maps of perturbations and the null of the channel bars, against the stored values."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,18 +12,18 @@ from distangle.results import Explanation
 from distangle.web.index import build_index
 from distangle.web.perturbations import describe_perturbation
 from distangle.web.source import open_source
-from report_run import Made, Plan
+from report_run import Plan, PlantedRun
 from viewing import make_viewed_run, visit
 
 N_CONTROL_WELLS = 11
 
 
 @pytest.fixture(scope="module")
-def explained(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def explained_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
     """A run with mean maps by perturbation and cell type, two images of a well, and a null of its bars."""
-    made = make_viewed_run(tmp_path_factory.mktemp("maps"), Plan(size=32, explained=9))
+    planted_run = make_viewed_run(tmp_path_factory.mktemp("maps"), Plan(size=32, explained=9))
     rng = np.random.default_rng(5)
-    names = [name for name in made.screen.card.perturbations if name != "EMPTY"][:2]
+    names = [name for name in planted_run.screen.card.perturbations if name != "EMPTY"][:2]
     groups = pd.DataFrame(
         {
             "explained": [names[0], names[0], "EMPTY", names[1]],
@@ -33,39 +33,43 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Made:
             **{f"shapley_{k}": rng.normal(size=4) for k in range(1, 7)},
         }
     )
-    table = made.explanation.table.copy()
+    table = planted_run.explanation.table.copy()
     for k in range(1, 7):
         table[f"shapley_null_low_{k}"] = -0.5 - 0.01 * np.arange(len(table)) - k
         table[f"shapley_null_high_{k}"] = 0.5 + 0.01 * np.arange(len(table)) + k
     wells = table.groupby(["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"], as_index=False).first()
     explanation = replace(
-        made.explanation,
+        planted_run.explanation,
         table=table,
-        settings={**made.explanation.settings, "n_control_wells": N_CONTROL_WELLS},
+        settings={**planted_run.explanation.settings, "n_control_wells": N_CONTROL_WELLS},
         wells=wells[[name for name in wells if "null" not in name]],
         well_maps=np.zeros((len(wells), 4, 4), dtype=np.float32),
         perturbations=groups,
         perturbation_maps=rng.random((4, 20, 24)).astype(np.float32),
     )
-    made.run.record(*explanation.write(made.run.explanations))
-    return replace(made, explanation=explanation)
+    planted_run.run.record(*explanation.write(planted_run.run.explanations))
+    return replace(planted_run, explanation=explanation)
 
 
 @pytest.fixture(scope="module")
-def client(explained: Made) -> Iterator[httpx.Client]:
-    with visit(open_source(explained.run.root)) as running, running.client() as opened:
-        yield opened
+def client(explained_run: PlantedRun) -> Iterator[httpx.Client]:
+    with visit(open_source(explained_run.run.root)) as viewer, viewer.client() as http_client:
+        yield http_client
 
 
-def test_a_perturbation_names_its_mean_maps_and_those_of_controls(client: httpx.Client, explained: Made) -> None:
-    explanation: Explanation = explained.explanation
-    names = explained.screen.card.perturbations
+def test_a_perturbation_names_its_mean_maps_and_those_of_controls(
+    client: httpx.Client, explained_run: PlantedRun
+) -> None:
+    explanation: Explanation = explained_run.explanation
+    names = explained_run.screen.card.perturbations
     groups = explanation.perturbations
     assert groups is not None
     answer = client.get(f"/api/perturbations/{names.index(groups['explained'][0])}").json()
     first, second = answer["maps"]
     assert (first["row"], first["cell_type"], first["sites"], first["wells"]) == (0, "HUVEC", 6, 3)
-    assert [(one["row"], one["perturbation"], one["sites"]) for one in first["controls"]] == [(2, "EMPTY", 9)]
+    assert [(control["row"], control["perturbation"], control["sites"]) for control in first["controls"]] == [
+        (2, "EMPTY", 9)
+    ]
     assert (second["row"], second["cell_type"], second["controls"]) == (1, "RPE", [])  # another cell type
     assert client.get(f"/api/perturbations/{names.index('EMPTY')}").json()["maps"][0]["role"] == "negative_control"
     for row in range(4):
@@ -84,8 +88,8 @@ def test_a_map_that_is_absent_is_named(client: httpx.Client) -> None:
         assert answer.json()["error"].startswith("There is no such mean map")
 
 
-def test_bars_have_the_null_of_control_wells(client: httpx.Client, explained: Made) -> None:
-    table = explained.explanation.table
+def test_bars_have_the_null_of_control_wells(client: httpx.Client, explained_run: PlantedRun) -> None:
+    table = explained_run.explanation.table
     row = table.iloc[3]
     wells = client.get("/api/plates").json()
     column = {name: wells["wells"]["columns"][name] for name in ("plate", "name")}
@@ -100,8 +104,8 @@ def test_bars_have_the_null_of_control_wells(client: httpx.Client, explained: Ma
     assert {bar["null_wells"] for bar in bars} == {N_CONTROL_WELLS}
 
 
-def test_the_effect_by_dose_is_the_mean_length_of_its_profiles(explained: Made) -> None:
-    source = open_source(explained.run.root)
+def test_the_effect_by_dose_is_the_mean_length_of_its_profiles(explained_run: PlantedRun) -> None:
+    source = open_source(explained_run.run.root)
     source.sites["Dose_uM"] = [("0.1", "1", "10", "")[k % 4] for k in range(len(source.sites))]
     index = build_index(source)
     assert source.profiles is not None

@@ -1,4 +1,4 @@
-"""Ports, addresses and the names of hosts."""
+"""Ports, addresses and host names of the viewer."""
 
 import socket
 
@@ -21,7 +21,7 @@ def test_two_viewers_take_two_ports() -> None:
         assert one.port != two.port
         assert one.url == f"http://127.0.0.1:{one.port}/"
         assert one.is_local
-        assert first.proto == socket.IPPROTO_TCP  # else every answer waits 40 ms
+        assert first.proto == socket.IPPROTO_TCP  # otherwise every answer is delayed by 40 ms
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]"])
@@ -31,17 +31,17 @@ def test_every_network_at_once_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "words"),
+    ("host", "port", "message"),
     [
         ("example.org", 0, "expected the number of an address"),
         ("", 0, "expected the number of an address"),
         ("127.0.0.1", 70000, "expected a number from 1 to 65535"),
         ("127.0.0.1", -1, "expected a number from 1 to 65535"),
-        ("203.0.113.9", 0, "cannot be used"),  # of no machine: reserved for documentation
+        ("203.0.113.9", 0, "cannot be used"),  # reserved for documentation; no machine has it
     ],
 )
-def test_an_address_that_cannot_be_is_explained(host: str, port: int, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_an_address_that_cannot_be_is_explained(host: str, port: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         bind(host, port)
 
 

@@ -1,4 +1,4 @@
-"""Vectors that stay on the disk: the same numbers as in memory."""
+"""Vectors that stay on disk give the same numbers as in memory."""
 
 import zipfile
 from pathlib import Path

@@ -26,14 +26,14 @@ CHANNEL_METHODS = {"shapley", "ablation", "eq15", "eq15_inverse", "correlation"}
 
 def test_channels_are_counted_by_site_and_by_well():
     scores = {"one": np.array([[3.0, 1, 0], [0, 2, 1], [0, 5, 1], [0, 0, 1]])}
-    planted = np.array([0, 0, 1, 1])
-    (by_site,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="sites", network="trained")
+    strongest = np.array([0, 0, 1, 1])
+    (by_site,) = channel_rows(scores, strongest, wells=np.array(list("AABB")), unit="sites", network="trained")
     assert (by_site["hits"], by_site["n_total"], by_site["unit"]) == (2, 4, "sites")
     assert by_site["chance"] == pytest.approx(1 / 3)
-    # Answers 0, 1, 1, 2 beside truths 0, 0, 1, 1: a quarter by half, and a half by half.
+    # Answers 0, 1, 1, 2 for truths 0, 0, 1, 1: by chance, answer 0 (1/4) or 1 (1/2) meets a truth of share 1/2.
     assert by_site["swapped"] == pytest.approx(0.25 * 0.5 + 0.5 * 0.5)
     # Wells: mean of the first two is [1.5, 1.5, 0.5] (first of equals: 0, right); of the others [0, 2.5, 1] (1, right).
-    (by_well,) = channel_rows(scores, planted, wells=np.array(list("AABB")), unit="wells", network="trained")
+    (by_well,) = channel_rows(scores, strongest, wells=np.array(list("AABB")), unit="wells", network="trained")
     assert (by_well["hits"], by_well["n_total"], by_well["unit"]) == (2, 2, "wells")
     assert (by_well["low"], by_well["high"]) == (None, None)  # of two wells
 
@@ -54,8 +54,8 @@ def test_regions_are_counted_by_peak_and_by_mass():
         PlantedCircle(2.0, 7.0, 1.0),
         PlantedCircle(7.0, 2.0, 1.0),
     ]  # 5 pixels of 100
-    inside = circle_masks(circles, (10, 10))
-    row = region_row(maps, inside, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
+    masks = circle_masks(circles, (10, 10))
+    row = region_row(maps, masks, wells=np.arange(3), network="trained", method="grad_cam", layer="image")
     assert (row["hits"], row["n_total"]) == (1, 3)
     assert row["mass"] == pytest.approx((1 / 1.5) / 3)
     assert row["area"] == row["chance"] == pytest.approx(0.05)
@@ -124,8 +124,8 @@ def test_several_networks_make_one_row_of_means_over_the_same_sites():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A run of two epochs on a synthetic screen, as if it had predicted all wells correctly but one with an effect."""
+def run_and_screen(tmp_path_factory):
+    """Train two epochs on a synthetic screen; set all predictions to correct except one well with an effect."""
     folder = tmp_path_factory.mktemp("benchmark")
     config = SimulationConfig(
         image_size=48,
@@ -147,24 +147,24 @@ def made(tmp_path_factory):
     run = start_run(screen, folds, settings, folder / "run")
     train(run, advance=no_progress, say=no_progress)
     predict_run(run, screen)
-    planted = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
+    treatment_rows = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
     sites = Predictions.read(run.predictions, level="site", views=1).table
-    wrong, other = sites["Metadata_Well"].iloc[planted[0]], sites["perturbation"].iloc[planted[-1]]
+    wrong_well, other = sites["Metadata_Well"].iloc[treatment_rows[0]], sites["perturbation"].iloc[treatment_rows[-1]]
     for level in ("site", "well"):
         result = Predictions.read(run.predictions, level=level, views=1)
-        right = result.table["perturbation"].where(result.table["Metadata_Well"] != wrong, other)
-        replace(result, table=result.table.assign(predicted=right)).write(run.predictions)
+        predicted_names = result.table["perturbation"].where(result.table["Metadata_Well"] != wrong_well, other)
+        replace(result, table=result.table.assign(predicted=predicted_names)).write(run.predictions)
     return run, screen
 
 
 @pytest.fixture(scope="module")
-def benchmarked(made):
-    run, screen = made
+def benchmark(run_and_screen):
+    run, screen = run_and_screen
     return benchmark_run(run, screen, n_untrained=1)
 
 
 def planted_by_hand(run, screen):
-    """(well, site) of held-out sites to planted channels and whether there is a place, from the tables alone."""
+    """Map (well, site) of held-out sites to planted channels and to whether the effect has a place, from the tables."""
     truth = json.loads((screen.source / "truth.json").read_text())
     table = Predictions.read(run.predictions, level="site", views=1).table
     result = {}
@@ -177,69 +177,71 @@ def planted_by_hand(run, screen):
             & (table["Metadata_Well"] == site["well"])
             & (table["Metadata_Site"] == site["site"])
         ]
-        right = row["predicted"].item() == site["perturbation"]
-        result[site["well"], site["site"]] = (channels, site["place"] is not None, right)
+        is_correct = row["predicted"].item() == site["perturbation"]
+        result[site["well"], site["site"]] = (channels, site["place"] is not None, is_correct)
     return result
 
 
-def test_all_held_out_sites_that_are_correctly_predicted_are_asked_about(made, benchmarked):
-    run, screen = made
+def test_all_held_out_sites_that_are_correctly_predicted_are_asked_about(run_and_screen, benchmark):
+    run, screen = run_and_screen
     result = planted_by_hand(run, screen)
-    single = {key for key, (channels, _, right) in result.items() if len(channels) == 1 and right}
-    placed = [key for key, (_, place, right) in result.items() if place and right]
+    single = {key for key, (channels, _, is_correct) in result.items() if len(channels) == 1 and is_correct}
+    placed = [key for key, (_, place, is_correct) in result.items() if place and is_correct]
     assert placed
-    counted = {(row["network"], row["question"], row["unit"]): set() for row in benchmarked.rows}
-    for row in benchmarked.rows:
-        counted[row["network"], row["question"], row["unit"]].add(row["n_total"])
+    totals = {(row["network"], row["question"], row["unit"]): set() for row in benchmark.rows}
+    for row in benchmark.rows:
+        totals[row["network"], row["question"], row["unit"]].add(row["n_total"])
     for network in ("trained", "untrained"):
-        assert counted[network, "channel", "sites"] == {len(single)}
-        assert counted[network, "channel", "wells"] == {len({well for well, _ in single})}
-        assert counted[network, "region", "sites"] == {len(placed)}
-    assert benchmarked.settings["sites"] == sum(bool(channels) and right for channels, _, right in result.values())
+        assert totals[network, "channel", "sites"] == {len(single)}
+        assert totals[network, "channel", "wells"] == {len({well for well, _ in single})}
+        assert totals[network, "region", "sites"] == {len(placed)}
+    assert benchmark.settings["sites"] == sum(
+        bool(channels) and is_correct for channels, _, is_correct in result.values()
+    )
 
 
-def test_every_method_has_its_rows_beside_the_untrained_network(benchmarked):
+def test_every_method_has_its_rows_beside_the_untrained_network(benchmark):
     for network in ("trained", "untrained"):
-        rows = [row for row in benchmarked.rows if row["network"] == network]
+        rows = [row for row in benchmark.rows if row["network"] == network]
         for unit in ("wells", "sites"):
             of_channels = [row["method"] for row in rows if (row["question"], row["unit"]) == ("channel", unit)]
             assert set(of_channels) == CHANNEL_METHODS
             assert len(of_channels) == len(CHANNEL_METHODS)
         assert [row["method"] for row in rows if row["question"] == "region"] == list(MAP_METHODS)
-    for row in benchmarked.rows:
+    for row in benchmark.rows:
         assert 0 <= row["share"] <= 1
         assert row["low"] is None or 0 <= row["low"] <= row["share"] <= row["high"] <= 1
     trained, untrained = (
-        [row["mass"] for row in benchmarked.rows if row["question"] == "region" and row["network"] == network]
+        [row["mass"] for row in benchmark.rows if row["question"] == "region" and row["network"] == network]
         for network in ("trained", "untrained")
     )
     assert trained != untrained
 
 
-def test_what_was_found_is_written_entered_into_the_manifest_and_read_again(made, benchmarked):
-    run, _ = made
-    repeated = Benchmark.read(run.explanations)
-    assert repeated.rows == [dict(row) for row in benchmarked.rows]
-    assert [aim["aim"] for aim in repeated.aims] == [aim["aim"] for aim in benchmarked.aims]
-    assert repeated.settings["untrained_networks"] == 1
+def test_what_was_found_is_written_entered_into_the_manifest_and_read_again(run_and_screen, benchmark):
+    run, _ = run_and_screen
+    copy = Benchmark.read(run.explanations)
+    assert copy.rows == [dict(row) for row in benchmark.rows]
+    assert [aim["aim"] for aim in copy.aims] == [aim["aim"] for aim in benchmark.aims]
+    assert copy.settings["untrained_networks"] == 1
     assert "explanations/benchmark.json" in json.loads(run.manifest.read_text())["files"]
     assert "NaN" not in (run.explanations / "benchmark.json").read_text()
     with pytest.raises(RunError, match=r"No benchmark at .*Run `distangle explain RUN --benchmark` first"):
         Benchmark.read(run.predictions)
 
 
-def test_scores_are_those_of_the_true_perturbation(made):
-    run, screen = made
+def test_scores_are_those_of_the_true_perturbation(run_and_screen):
+    run, screen = run_and_screen
     rows = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
     context = load_context(run, screen, selection=SiteSelection(rows=rows))
     selected_sites = methods.select_benchmark_sites(
         context, rows, correct_wells=set(methods.wells_of(context.sites.table))
     )
-    # Every well counts as right here: also the one whose sites are predicted to be another.
+    # Every well counts as correct here, even the one whose sites have a wrong prediction.
     assert len(selected_sites.sites) == len(rows)
     assert not selected_sites.site_is_correct.all()
-    named = [selected_sites.sites.perturbations[int(target)] for target in selected_sites.sites.targets]
-    assert named == selected_sites.sites.table["perturbation"].tolist()
+    target_names = [selected_sites.sites.perturbations[int(target)] for target in selected_sites.sites.targets]
+    assert target_names == selected_sites.sites.table["perturbation"].tolist()
     assert selected_sites.rows == rows
     for row, circle in selected_sites.regions.items():
         key = selected_sites.sites.table.iloc[row]
@@ -248,31 +250,31 @@ def test_scores_are_those_of_the_true_perturbation(made):
         assert selected_sites.site_is_correct[row]
 
 
-def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_region_first(made):
-    run, screen = made
+def test_fewer_sites_are_spread_over_the_perturbations_those_with_a_region_first(run_and_screen):
+    run, screen = run_and_screen
     truth = read_truth(screen.source)
     table = Predictions.read(run.predictions, level="site", views=1).table
-    local = {name for name, known in truth.perturbations.items() if known.local}
-    few = table.iloc[methods.planted_rows(run, truth, n_sites=len(local))]["perturbation"].tolist()
-    assert sorted(few) == sorted(local)
-    n_planted = sum(bool(known.channels) for known in truth.perturbations.values())
-    more = table.iloc[methods.planted_rows(run, truth, n_sites=n_planted)]["perturbation"].tolist()
-    assert len(set(more)) == n_planted
+    local = {name for name, effect in truth.perturbations.items() if effect.local}
+    few_names = table.iloc[methods.planted_rows(run, truth, n_sites=len(local))]["perturbation"].tolist()
+    assert sorted(few_names) == sorted(local)
+    n_planted = sum(bool(effect.channels) for effect in truth.perturbations.values())
+    more_names = table.iloc[methods.planted_rows(run, truth, n_sites=n_planted)]["perturbation"].tolist()
+    assert len(set(more_names)) == n_planted
 
 
-def test_a_network_with_random_weights_is_another_network_with_its_own_references(made):
-    run, screen = made
+def test_a_network_with_random_weights_is_another_network_with_its_own_references(run_and_screen):
+    run, screen = run_and_screen
     rows = methods.planted_rows(run, read_truth(screen.source), n_sites=4)
     context = load_context(run, screen, selection=SiteSelection(rows=rows))
     selected_sites = methods.select_benchmark_sites(
         context, rows, correct_wells=set(methods.wells_of(context.sites.table))
     )
-    blank, sites = methods.untrained_copy(context, selected_sites, run, screen, seed=3)
-    repeated, _ = methods.untrained_copy(context, selected_sites, run, screen, seed=3)
-    weights = [dict(model.named_parameters()) for model in (context.model, blank, repeated)]
+    blank_model, sites = methods.untrained_copy(context, selected_sites, run, screen, seed=3)
+    second, _ = methods.untrained_copy(context, selected_sites, run, screen, seed=3)
+    weights = [dict(model.named_parameters()) for model in (context.model, blank_model, second)]
     assert not torch.equal(weights[0]["linear_templates.weight"], weights[1]["linear_templates.weight"])
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
-    assert not blank.training
+    assert not blank_model.training
     assert sites.norms is None
     assert sites.references is None
     model = context.model.config.model_copy(update={"freeze_backbone": True, "correction": Correction(method="center")})
@@ -285,16 +287,18 @@ def test_a_network_with_random_weights_is_another_network_with_its_own_reference
     assert sites.references.abs().max() > 0
 
 
-def test_a_screen_without_a_planted_truth_is_refused(made, tmp_path):
-    run, screen = made
+def test_a_screen_without_a_planted_truth_is_refused(run_and_screen, tmp_path):
+    run, screen = run_and_screen
     (tmp_path / "screen").mkdir()
-    elsewhere = replace(screen, card=screen.card.model_copy(update={"source": "../plates"}), folder=tmp_path / "screen")
+    moved_screen = replace(
+        screen, card=screen.card.model_copy(update={"source": "../plates"}), folder=tmp_path / "screen"
+    )
     with pytest.raises(ScreenError, match=r"plates.* does not exist\. .*real screens have none"):
-        benchmark_run(run, elsewhere)
+        benchmark_run(run, moved_screen)
 
 
-def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
-    run, screen = made
+def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(run_and_screen):
+    run, screen = run_and_screen
     rows = methods.planted_rows(run, read_truth(screen.source), n_sites=None)
     context = load_context(run, screen, selection=SiteSelection(rows=rows))
     with pytest.raises(ExplanationError, match="learned 'cell_type', but the planted truth is about perturbations"):
@@ -303,23 +307,23 @@ def test_a_run_that_knows_nothing_of_what_was_planted_is_refused(made):
             rows,
             correct_wells=set(),
         )
-    wrong = replace(context.sites, table=context.sites.table.assign(predicted="nothing"))
+    wrong_sites = replace(context.sites, table=context.sites.table.assign(predicted="nothing"))
     with pytest.raises(ExplanationError, match=f"predicts none of {len(rows)} held-out sites with a planted effect"):
-        methods.select_benchmark_sites(replace(context, sites=wrong), rows, correct_wells=set())
+        methods.select_benchmark_sites(replace(context, sites=wrong_sites), rows, correct_wells=set())
     with pytest.raises(
         ExplanationError, match=f"1 of {len(rows) + 1} sites with a planted effect can no longer be read"
     ):
         methods.select_benchmark_sites(context, [*rows, 0], correct_wells=set())
     truth = read_truth(screen.source)
-    untouched = {name: known.model_copy(update={"channels": []}) for name, known in truth.perturbations.items()}
+    untouched = {name: effect.model_copy(update={"channels": []}) for name, effect in truth.perturbations.items()}
     with pytest.raises(ExplanationError, match="No held-out site has a planted effect, so there is nothing to find"):
         methods.planted_rows(run, truth.model_copy(update={"perturbations": untouched}), n_sites=None)
 
 
-def test_the_table_fits_a_terminal(benchmarked):
-    lines = benchmark_lines(benchmarked)
-    assert len(lines) == len(benchmarked.rows)
+def test_the_table_fits_a_terminal(benchmark):
+    lines = benchmark_lines(benchmark)
+    assert len(lines) == len(benchmark.rows)
     first = lines[0]
     assert first[:3] == ("trained", "channel, by well", "shapley")
-    assert first[3].endswith(f" of {benchmarked.rows[0]['n_total']}")
+    assert first[3].endswith(f" of {benchmark.rows[0]['n_total']}")
     assert max(sum(len(cell) + 1 for cell in line) for line in lines) < 120

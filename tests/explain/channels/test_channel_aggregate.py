@@ -49,29 +49,29 @@ def maps():
 def test_a_row_per_well_holds_means_and_tests_of_its_sites(table, scores):
     enlarged_maps = maps()
     wells = well_scores(table, enlarged_maps, scores, rng=rng_for(3, "wells"))
-    about = wells.table.set_index(["Metadata_Experiment", "Metadata_Well"])
-    assert list(about.index) == [("E1", "B02"), ("E1", "C03"), ("E2", "B02"), ("E2", "D04")]
-    assert "Metadata_Site" not in about
-    assert about["sites"].tolist() == [2, 1, 2, 1]
-    pair = about.loc[("E2", "B02")]
+    well_table = wells.table.set_index(["Metadata_Experiment", "Metadata_Well"])
+    assert list(well_table.index) == [("E1", "B02"), ("E1", "C03"), ("E2", "B02"), ("E2", "D04")]
+    assert "Metadata_Site" not in well_table
+    assert well_table["sites"].tolist() == [2, 1, 2, 1]
+    pair = well_table.loc[("E2", "B02")]
     assert (pair["perturbation"], pair["predicted"], pair["explained"]) == ("a", "a | b", "a | b")
     assert pair["probability"] == pytest.approx(0.6)
     assert (pair["shapley_1"], pair["shapley_2"], pair["ablation_1"]) == (1.0, 2.0, -1.0)
     # Twice the mean of 0.1 and 0.3; of 0.2 and 0.9 more than 1. A well of one site keeps its own.
     assert (pair["shapley_p_1"], pair["shapley_p_2"]) == (pytest.approx(0.4), 1)
-    assert about.loc[("E1", "C03"), "shapley_p_1"] == 0.04
-    assert "ablation_p_1" not in about  # no control well to compare with
-    assert about.loc[("E1", "B02"), "correlation_p_1"] == 1
-    assert about.loc[("E1", "B02"), "correlation_p_2"] == 1 / 201
+    assert well_table.loc[("E1", "C03"), "shapley_p_1"] == 0.04
+    assert "ablation_p_1" not in well_table  # no control well to compare with
+    assert well_table.loc[("E1", "B02"), "correlation_p_1"] == 1
+    assert well_table.loc[("E1", "B02"), "correlation_p_2"] == 1 / 201
     np.testing.assert_allclose(wells.maps[2], enlarged_maps[[0, 1]].mean(0), atol=1e-6)
-    assert about["edge_share"].notna().all()
+    assert well_table["edge_share"].notna().all()
 
 
 def test_the_mean_of_a_well_is_tested_against_means_of_as_many_random_maps(table, scores):
     # 0.9 lies at 20 % from the top of one map's scores; of the mean of two, uniform in 0.5 to 1, at 8 %.
     scores["eq15"] = np.full((N, CHANNELS), 0.9)
-    about = well_scores(table, maps(), scores, rng=rng_for(3, "wells")).table
-    one, two = (about.loc[about["sites"] == n, "eq15_p_1"].mean() for n in (1, 2))
+    well_table = well_scores(table, maps(), scores, rng=rng_for(3, "wells")).table
+    one, two = (well_table.loc[well_table["sites"] == n, "eq15_p_1"].mean() for n in (1, 2))
     assert one == pytest.approx(0.2, abs=0.06)
     assert two == pytest.approx(0.08, abs=0.04)
 
@@ -82,15 +82,15 @@ def test_a_row_per_perturbation_and_cell_type_holds_an_interval_over_experiments
     assert one[["sites", "wells", "experiments"]].to_numpy().tolist() == [[6, 4, 2]]
     assert one["shapley_1"].item() == pytest.approx(5)
     assert np.isnan(one["shapley_low_1"].item())  # of two experiments
-    many = perturbation_scores(table.assign(Metadata_Experiment=list("ABCDEF")), maps(), scores).table
-    assert many["shapley_low_1"].item() < 5 < many["shapley_high_1"].item()
+    with_six_experiments = perturbation_scores(table.assign(Metadata_Experiment=list("ABCDEF")), maps(), scores).table
+    assert with_six_experiments["shapley_low_1"].item() < 5 < with_six_experiments["shapley_high_1"].item()
 
 
 def test_perturbations_are_kept_apart_by_cell_type_and_one_experiment_has_no_interval(table, scores):
-    about = perturbation_scores(table, maps(), scores).table
-    keys = about[["explained", "Metadata_Cell_Type", "sites"]].to_numpy().tolist()
+    perturbation_table = perturbation_scores(table, maps(), scores).table
+    keys = perturbation_table[["explained", "Metadata_Cell_Type", "sites"]].to_numpy().tolist()
     assert keys == [["a", "RPE", 2], ["a", "U2OS", 1], ["b", "RPE", 1], ["b", "U2OS", 1], ["none", "U2OS", 1]]
-    assert about["shapley_low_1"].isna().all()
+    assert perturbation_table["shapley_low_1"].isna().all()
 
 
 def test_the_summary_tells_cell_types_apart_and_warns_of_control_wells(table, scores):
@@ -104,16 +104,16 @@ def test_the_summary_tells_cell_types_apart_and_warns_of_control_wells(table, sc
     assert len(output["ablation"]["p"]) == len(output["ablation"]["p_family"]) == CHANNELS
     assert output["interactions"]["mean"] == [[1, 1], [1, 1]]
     assert output["interactions"]["interval"] is None  # of two experiments
-    many = summarize(table.assign(Metadata_Experiment=list("ABCDEF")), scores, channels=["w1", "w2"],
+    summary_of_six = summarize(table.assign(Metadata_Experiment=list("ABCDEF")), scores, channels=["w1", "w2"],
                      rng=rng_for(5, "summary"), n_draws=50)  # fmt: skip
-    assert np.shape(many["interactions"]["interval"]) == (CHANNELS, CHANNELS, 2)
+    assert np.shape(summary_of_six["interactions"]["interval"]) == (CHANNELS, CHANNELS, 2)
     assert output["warnings"] == [
         "1 of the explained wells is a control well (E2 1 D04). Their explanation shows what the network uses for its "
         "prediction, not an effect of a perturbation."
     ]
-    treated = summarize(table[:5], {name: of[:5] for name, of in scores.items()}, channels=["w1", "w2"],
+    summary = summarize(table[:5], {name: values[:5] for name, values in scores.items()}, channels=["w1", "w2"],
                         rng=rng_for(5, "summary"), n_draws=50)  # fmt: skip
-    assert treated["warnings"] == []
+    assert summary["warnings"] == []
 
 
 def test_many_control_wells_are_named_in_part(table, scores):

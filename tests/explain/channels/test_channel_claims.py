@@ -1,4 +1,4 @@
-"""What Sec. 5 of the paper says of Eq. (15), taken at its word; where it fails the reason stands beside it."""
+"""Claims of Sec. 5 of the paper on Eq. (15); where one fails, a comment gives the reason."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ EXPERIMENTS = ("HEPG2-01", "HUVEC-01", "RPE-01", "U2OS-01")
 
 
 @pytest.fixture(scope="module")
-def planted():
+def planted_maps():
     """Synthetic wells with an effect in one channel and one region, and a map that shows exactly that region."""
     config = SimulationConfig(
         seed=3, image_size=SIZE, n_treatments=24, local_share=1, plate_groups=False, experiments_per_cell_type=1
@@ -49,23 +49,23 @@ def top(maps, images):
     reason="Claim of Sec. 5: the channel with most attention 'is the most affected by the reagent'. Even for a map "
     "that shows the place of the effect, Eq. (15) names the channel farthest from the map, which is a dim one.",
 )
-def test_paper_claim_the_most_attended_channel_is_the_most_affected(planted):
-    maps, images, stains = planted
+def test_paper_claim_the_most_attended_channel_is_the_most_affected(planted_maps):
+    maps, images, stains = planted_maps
     assert (top(maps, images) == stains).mean() > 0.5
 
 
-def test_the_most_attended_channel_is_a_dim_one_whatever_was_affected(planted):
-    maps, images, stains = planted
+def test_the_most_attended_channel_is_a_dim_one_whatever_was_affected(planted_maps):
+    maps, images, stains = planted_maps
     dimmest = images.mean((2, 3)).argsort(1)[:, :2]
-    named = top(maps, images)
-    assert (named[:, None] == dimmest).any(1).mean() > 0.8  # chance 1 / 3
-    assert (named == stains).mean() < 0.25  # chance 1 / 6
+    top_channels = top(maps, images)
+    assert (top_channels[:, None] == dimmest).any(1).mean() > 0.8  # chance 1 / 3
+    assert (top_channels == stains).mean() < 0.25  # chance 1 / 6
 
 
-def test_read_the_other_way_round_it_names_the_affected_channel_no_better(planted):
-    maps, images, stains = planted
-    named = inverse_attention(channel_attention(maps, images, scaling="raw255")).argmax(1)
-    assert (named == stains).mean() < 0.5
+def test_read_the_other_way_round_it_names_the_affected_channel_no_better(planted_maps):
+    maps, images, stains = planted_maps
+    top_channels = inverse_attention(channel_attention(maps, images, scaling="raw255")).argmax(1)
+    assert (top_channels == stains).mean() < 0.5
 
 
 @pytest.mark.xfail(
@@ -74,8 +74,8 @@ def test_read_the_other_way_round_it_names_the_affected_channel_no_better(plante
     "does not depend on the exposure, Eq. (15) does: at a tenth of its exposure a stain gets the most attention.",
 )
 @pytest.mark.parametrize("channel", range(6))
-def test_paper_claim_concordance_does_not_depend_on_the_exposure_of_a_channel(planted, channel):
-    maps, images, _ = planted
+def test_paper_claim_concordance_does_not_depend_on_the_exposure_of_a_channel(planted_maps, channel):
+    maps, images, _ = planted_maps
     dim = images.copy()
     dim[:, channel] //= 10
     others = top(maps, images) != channel
@@ -90,7 +90,7 @@ def untreated_well(real_data, experiment):
     return read_image(planes, [None] * 6)
 
 
-def attended(image):
+def top_shares(image):
     """How often each channel gets the most attention from 200 random maps."""
     maps = random_smooth_maps(200, grid=(16, 16), size=image.shape[1:], rng=rng_for(4, "maps"))
     tops = null_channel_attention(maps, image[None], scaling="raw255")[0].argmax(1)
@@ -105,10 +105,10 @@ def attended(image):
     "the reagent and ... most crucial in the prediction'. Here is no reagent, and no network drew the maps.",
 )
 def test_paper_claim_without_reagent_and_network_no_channel_stands_out(real_data, experiment):
-    assert attended(untreated_well(real_data, experiment)).max() < 0.5
+    assert top_shares(untreated_well(real_data, experiment)).max() < 0.5
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("experiment", ["HUVEC-01", "U2OS-01"])
 def test_channel_5_of_figure_12_is_what_any_map_names_in_control_wells(real_data, experiment):
-    assert attended(untreated_well(real_data, experiment))[4] > 0.95
+    assert top_shares(untreated_well(real_data, experiment))[4] > 0.95

@@ -12,12 +12,12 @@ def by_hand(by_target, targets, groups, means):
 
     names = sorted(set(groups))
     label = {name: targets[groups.index(name)] for name in names}
-    reached = []
+    exceeds = []
     for order in itertools.permutations(names):
-        given = {name: label[other] for name, other in zip(names, order, strict=True)}
-        draw = [by_target[site, :, given[group]] for site, group in enumerate(groups)]
-        reached.append(np.mean(draw, axis=0) >= means - 1e-12)
-    return np.mean(reached, axis=0)
+        label_of_name = {name: label[other] for name, other in zip(names, order, strict=True)}
+        draw = [by_target[site, :, label_of_name[group]] for site, group in enumerate(groups)]
+        exceeds.append(np.mean(draw, axis=0) >= means - 1e-12)
+    return np.mean(exceeds, axis=0)
 
 
 def test_the_null_of_permuted_labels_is_that_of_every_permutation():
@@ -93,7 +93,7 @@ def test_p_against_control_wells_is_uniform_for_a_control_well_even_when_the_ans
         names = [f"c{k}" for k in range(20)]
         p.append(control_p_value(scores[:1], names[:1], control_scores=scores[1:], control_wells=names[1:])[0, 0])
     result = np.array(p)
-    assert kstest(result - 0.025, "uniform").pvalue > 0.01  # the middle of steps of 1 / 20
+    assert kstest(result - 0.025, "uniform").pvalue > 0.01  # p takes steps of 1 / 20; compare their centers
     assert binomtest(int((result <= 0.05).sum()), 400, 0.05).pvalue > 0.01
 
 
@@ -102,11 +102,11 @@ def test_p_values_of_a_well_are_joined_without_assuming_that_its_sites_are_indep
     np.testing.assert_allclose(combine_p_values(np.array([[0.01, 0.5], [0.03, 0.9]])), [0.04, 1.0])
 
 
-@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
-def test_joined_p_is_valid_for_sites_that_depend_on_each_other(shared):
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_joined_p_is_valid_for_sites_that_depend_on_each_other(share):
     rng = rng_for(8, "joined")
-    own, common = rng.uniform(size=(2000, 2)), rng.uniform(size=(2000, 1))
-    p = np.where(rng.uniform(size=(2000, 1)) < shared, common, own)
-    joined = np.array([combine_p_values(pair[:, None])[0] for pair in p])
+    own_p, common = rng.uniform(size=(2000, 2)), rng.uniform(size=(2000, 1))
+    p = np.where(rng.uniform(size=(2000, 1)) < share, common, own_p)
+    combined = np.array([combine_p_values(pair[:, None])[0] for pair in p])
     for level in (0.05, 0.2):
-        assert (joined <= level).mean() <= level + 0.015
+        assert (combined <= level).mean() <= level + 0.015

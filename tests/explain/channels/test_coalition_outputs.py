@@ -1,4 +1,4 @@
-"""The short way must say what the network itself says of every mixture."""
+"""The fast computation must equal the output of the network for every mixture of channels."""
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ N, SIZE = 3, 32
 TARGETS = torch.zeros(N, dtype=torch.int64)
 
 
-def network(backbone, *, channels=4, **changed):
-    options = {"n_perturbations": 5, "n_cell_types": 2, "embedding_size": 8} | changed
+def network(backbone, *, channels=4, **changes):
+    options = {"n_perturbations": 5, "n_cell_types": 2, "embedding_size": 8} | changes
     model = build_classifier(ModelConfig(backbone=backbone, n_channels=channels, **options), seed=1)
     generator = torch.Generator().manual_seed(1)
     for part in model.modules():
@@ -62,9 +62,9 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
     references = None
     if variant == "centred":
         references = 0.1 * torch.randn(N, model.n_features, generator=torch.Generator().manual_seed(3))
-    given = batch(images, cell_types, TARGETS, references=references, controls=controls)
-    absent, present = baseline_images(given), coalitions(3)
-    result = coalition_outputs(model, given, targets=torch.arange(5), present=present)
+    site_batch = batch(images, cell_types, TARGETS, references=references, controls=controls)
+    absent, present = baseline_images(site_batch), coalitions(3)
+    result = coalition_outputs(model, site_batch, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present, references=references)
     assert expected.std(1).max() > 5e-3
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
@@ -74,10 +74,10 @@ def test_answers_are_those_of_the_whole_network_to_each_mixture(backbone, varian
 def test_answers_do_not_depend_on_how_many_go_together(max_batch_size):
     model = network("densenet_small", handcrafted_features=True)
     images, cell_types = sites()
-    given = batch(images, cell_types, TARGETS, controls=sites(seed=9)[0])
-    absent, present = baseline_images(given, "control"), coalitions(4)[[3, 0, 9, 15, 0, 6]]
+    site_batch = batch(images, cell_types, TARGETS, controls=sites(seed=9)[0])
+    absent, present = baseline_images(site_batch, "control"), coalitions(4)[[3, 0, 9, 15, 0, 6]]
     settings = ShapleySettings(removal="control", max_batch_size=max_batch_size)
-    result = coalition_outputs(model, given, targets=torch.tensor([4, 0]), present=present, settings=settings)
+    result = coalition_outputs(model, site_batch, targets=torch.tensor([4, 0]), present=present, settings=settings)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)[:, :, [4, 0]]
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
@@ -86,35 +86,35 @@ def test_answers_use_the_norms_that_are_lent():
     model = network("resnet_small")
     images, cell_types = sites()
     statistics = collect_statistics(model, lambda: [(images, cell_types)])
-    given = batch(images, cell_types, TARGETS)
-    absent, present = baseline_images(given, "mean"), coalitions(4)
+    site_batch = batch(images, cell_types, TARGETS)
+    absent, present = baseline_images(site_batch, "mean"), coalitions(4)
     with use_statistics(model, statistics):
-        result = coalition_outputs(model, given, targets=torch.arange(5), present=present)
+        result = coalition_outputs(model, site_batch, targets=torch.arange(5), present=present)
         expected = one_by_one(model, images, cell_types, absent=absent, present=present)
-    # The variance of three sites is small: it makes much of rounding.
+    # The variance of three sites is small, so rounding weighs more.
     torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-4)
-    without = coalition_outputs(model, given, targets=torch.arange(5), present=present)
-    assert (result - without).abs().max() > 0.1
+    with_effects = coalition_outputs(model, site_batch, targets=torch.arange(5), present=present)
+    assert (result - with_effects).abs().max() > 0.1
 
 
 def test_images_that_are_not_square_and_not_whole_multiples():
     model = network("densenet_small", handcrafted_features=True)
     images, cell_types = sites(size=50)
     images = images[:, :, :34]
-    given = batch(images, cell_types, TARGETS)
-    absent, present = baseline_images(given, "mean"), coalitions(4)
-    result = coalition_outputs(model, given, targets=torch.arange(5), present=present)
+    site_batch = batch(images, cell_types, TARGETS)
+    absent, present = baseline_images(site_batch, "mean"), coalitions(4)
+    result = coalition_outputs(model, site_batch, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
 
-def counted(model, layer, call):
-    """How many images a layer is shown."""
-    seen = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+def n_forwards(model, layer, call):
+    """Return the number of images that pass a layer."""
+    batch_sizes = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: batch_sizes.append(len(inputs[0])))
     call()
     hook.remove()
-    return sum(seen)
+    return sum(batch_sizes)
 
 
 def test_a_backbone_that_looks_at_channels_one_by_one_looks_twice():
@@ -128,7 +128,7 @@ def test_a_backbone_that_looks_at_channels_one_by_one_looks_twice():
             model, batch(images, cell_types, targets, controls=controls), ShapleySettings(removal="control")
         )
 
-    assert counted(model, layer, explain) == 2 * N * 6  # gray images: 6 of each site, 6 of its control
+    assert n_forwards(model, layer, explain) == 2 * N * 6  # gray images: 6 of each site, 6 of its control
 
 
 def test_the_empty_coalition_is_shared_where_the_stand_in_is():
@@ -142,8 +142,8 @@ def test_the_empty_coalition_is_shared_where_the_stand_in_is():
             model, batch(images, cell_types, targets, controls=baselines), ShapleySettings(removal="control")
         )
 
-    assert counted(model, layer, explain(controls)) == N * 16
-    assert counted(model, layer, explain(controls[:1])) == N * 15 + 1
+    assert n_forwards(model, layer, explain(controls)) == N * 16
+    assert n_forwards(model, layer, explain(controls[:1])) == N * 15 + 1
 
 
 def test_the_values_of_bfloat16_are_within_two_hundredths():
@@ -165,12 +165,12 @@ def test_ablation_is_two_of_the_steps_that_shapley_averages():
     expected = one_by_one(model, images, cell_types, absent=absent, present=coalitions(4))[torch.arange(N), :, targets]
     result = channel_ablation(model, batch(images, cell_types, targets))
     for channel in range(4):
-        without, alone = 15 - 2**channel, 2**channel
+        all_but_one, one_only = 15 - 2**channel, 2**channel
         torch.testing.assert_close(
-            result.values[:, channel], (expected[:, 15] - expected[:, without]).float(), atol=1e-5, rtol=1e-5
+            result.values[:, channel], (expected[:, 15] - expected[:, all_but_one]).float(), atol=1e-5, rtol=1e-5
         )
         torch.testing.assert_close(
-            result.alone[:, channel], (expected[:, alone] - expected[:, 0]).float(), atol=1e-5, rtol=1e-5
+            result.alone[:, channel], (expected[:, one_only] - expected[:, 0]).float(), atol=1e-5, rtol=1e-5
         )
     torch.testing.assert_close(result.with_all, expected[:, 15].float(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(result.with_none, expected[:, 0].float(), atol=1e-5, rtol=1e-5)
@@ -196,9 +196,9 @@ def test_the_bias_of_a_first_convolution_is_counted_once():
     first = model.backbone.features.conv1
     first.bias = nn.Parameter(torch.linspace(-1, 1, first.out_channels))
     images, cell_types = sites()
-    given = batch(images, cell_types, TARGETS)
-    absent, present = baseline_images(given, "mean"), coalitions(4)
-    result = coalition_outputs(model, given, targets=torch.arange(5), present=present)
+    site_batch = batch(images, cell_types, TARGETS)
+    absent, present = baseline_images(site_batch, "mean"), coalitions(4)
+    result = coalition_outputs(model, site_batch, targets=torch.arange(5), present=present)
     expected = one_by_one(model, images, cell_types, absent=absent, present=present)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 

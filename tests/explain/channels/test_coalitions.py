@@ -20,25 +20,25 @@ def random_answers(channels, n=4):
 
 
 def lookup(row, channels):
-    """The answer of a set of channels, found by comparing sets, not bits."""
+    """Look up the output of a set of channels by comparing sets, not bits."""
     table = {frozenset(row_.nonzero()[:, 0].tolist()): k for k, row_ in enumerate(coalitions(channels))}
     return lambda members: row[table[frozenset(members)]].item()
 
 
-def interaction_as_printed(v, i, j, channels):
+def printed_interaction(v, i, j, channels):
     """Grabisch and Roubens (1999), with T of n - 2 others: (n - t - 2)! t! / (n - 1)!."""
     others = [k for k in range(channels) if k not in (i, j)]
     total = 0.0
     for t in range(len(others) + 1):
-        for chosen in itertools.combinations(others, t):
+        for coalition in itertools.combinations(others, t):
             weight = math.factorial(channels - t - 2) * math.factorial(t) / math.factorial(channels - 1)
-            both, first, second, neither = {*chosen, i, j}, {*chosen, i}, {*chosen, j}, {*chosen}
-            total += weight * (v(both) - v(first) - v(second) + v(neither))
+            with_both, first, second, neither = {*coalition, i, j}, {*coalition, i}, {*coalition, j}, {*coalition}
+            total += weight * (v(with_both) - v(first) - v(second) + v(neither))
     return total
 
 
 def interaction_over_orders(v, i, j, channels):
-    """The pair as one player: over every order of pair and others, what the second adds more beside the first."""
+    """Treat the pair as one player: over every order, average how much more the second adds after the first."""
     total, orders = 0.0, 0
     for order in itertools.permutations(["pair", *[k for k in range(channels) if k not in (i, j)]]):
         before = set(order[: order.index("pair")])
@@ -54,7 +54,7 @@ def test_interactions_are_those_of_the_printed_definition_and_of_every_order(cha
     for site, row in enumerate(answers):
         v = lookup(row, channels)
         for i, j in itertools.permutations(range(channels), 2):
-            expected = interaction_as_printed(v, i, j, channels)
+            expected = printed_interaction(v, i, j, channels)
             assert result[site, i, j].item() == pytest.approx(expected, abs=1e-12)
             assert interaction_over_orders(v, i, j, channels) == pytest.approx(expected, abs=1e-12)
 
@@ -64,9 +64,9 @@ def test_interactions_are_symmetric_and_share_out_the_shapley_values(channels):
     answers = random_answers(channels)
     result = interactions_of(answers)
     torch.testing.assert_close(result, result.mT)
-    own = result.diagonal(dim1=1, dim2=2)
-    torch.testing.assert_close(own + (result.sum(2) - own) / 2, shapley_of(answers))
-    torch.testing.assert_close(own.sum(1) + result.triu(1).sum((1, 2)), answers[:, -1] - answers[:, 0])
+    main_effects = result.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(main_effects + (result.sum(2) - main_effects) / 2, shapley_of(answers))
+    torch.testing.assert_close(main_effects.sum(1) + result.triu(1).sum((1, 2)), answers[:, -1] - answers[:, 0])
 
 
 def test_a_product_of_two_channels_is_all_interaction():
@@ -87,7 +87,7 @@ def test_a_sum_of_the_channels_has_no_interaction():
 
 
 def test_two_channels_that_say_the_same_interact_against_each_other():
-    # v = 1 as soon as either is there: ablation sees nothing, each alone gives all, together one too many.
+    # v = 1 if either channel is present: removing one changes nothing, each alone gives 1, the interaction is -1.
     present = coalitions(3)
     answers = (present[:, 0] | present[:, 2]).double()[None]
     assert ablation_of(answers)[0].tolist() == [0, 0, 0]
@@ -101,9 +101,9 @@ def test_ablation_takes_one_away_and_alone_leaves_one(channels):
     answers = random_answers(channels)
     for site, row in enumerate(answers):
         v = lookup(row, channels)
-        everything = set(range(channels))
+        all_channels = set(range(channels))
         for channel in range(channels):
-            expected = v(everything) - v(everything - {channel})
+            expected = v(all_channels) - v(all_channels - {channel})
             assert ablation_of(answers)[site, channel].item() == pytest.approx(expected)
             assert alone_of(answers)[site, channel].item() == pytest.approx(v({channel}) - v(set()))
 
@@ -118,10 +118,10 @@ def test_weights_of_a_pair_average_over_disjoint_steps():
 
 @pytest.mark.parametrize("channels", range(1, 11))
 def test_six_coalitions_show_every_pair_of_channels_in_every_state(channels):
-    tried = covering_coalitions(channels)
-    assert tried.shape == (6, channels)
+    masks = covering_coalitions(channels)
+    assert masks.shape == (6, channels)
     for i, j in itertools.combinations(range(channels), 2):
-        assert {(bool(a), bool(b)) for a, b in tried[:, [i, j]]} == set(itertools.product([False, True], repeat=2))
+        assert {(bool(a), bool(b)) for a, b in masks[:, [i, j]]} == set(itertools.product([False, True], repeat=2))
     for channel in range(channels):
-        assert tried[:, channel].any()
-        assert not tried[:, channel].all()
+        assert masks[:, channel].any()
+        assert not masks[:, channel].all()

@@ -26,15 +26,15 @@ def test_random_maps_are_smooth_and_lie_in_0_to_1_with_their_maximum_at_1():
     np.testing.assert_allclose(enlarged_maps.max((1, 2)), 1, atol=1e-6)
     assert len(np.unique(enlarged_maps.reshape(50, -1), axis=0)) == 50
     for axis in (1, 2):
-        # Between neighboring cells noise steps by 1.41 of its spread; smoothed over one cell by 0.66.
+        # Neighboring cells of noise differ by 1.41 standard deviations; after smoothing over one cell by 0.66.
         assert np.diff(maps.grid, axis=axis).std() < maps.grid.std()
 
 
 def test_random_maps_are_a_pure_function_of_the_generator():
-    first, again, other = (
+    first, second, other = (
         random_smooth_maps(5, grid=(4, 4), size=(16, 16), rng=rng_for(seed, "maps")).enlarged() for seed in (1, 1, 2)
     )
-    assert np.array_equal(first, again)
+    assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
 
 
@@ -106,12 +106,12 @@ def test_the_null_of_the_channels_is_calibrated_and_the_family_wise_one_too():
 
 
 def test_sites_of_a_well_share_one_shuffle():
-    # Two wells of 50 identical sites: 50 copies are no evidence beyond one.
+    # Two wells of 50 identical sites: 50 copies count as one site.
     values = np.repeat(np.array([[3.0, 0, 0, 0, 0, 0], [3.0, 0, 0, 0, 0, 0]]), 50, axis=0)
     wells = ["B02"] * 50 + ["B03"] * 50
-    grouped = shapley_null(values, rng=rng_for(9, "draws"), groups=wells)
-    # Both wells must draw the first channel for its place: 1 / 36.
-    assert grouped.p[0] == pytest.approx(1 / 36, abs=0.012)
+    with_groups = shapley_null(values, rng=rng_for(9, "draws"), groups=wells)
+    # Both wells must draw the first channel first: 1 / 36.
+    assert with_groups.p[0] == pytest.approx(1 / 36, abs=0.012)
     assert shapley_null(values, rng=rng_for(9, "draws")).p[0] == 1 / 1001
 
 
@@ -130,5 +130,5 @@ def test_a_draw_that_adds_the_same_numbers_in_another_order_counts_as_equal():
 
 def test_draws_are_a_pure_function_of_the_generator():
     values = rng_for(5, "values").normal(0, 1, (10, 6))
-    first, again = (shapley_null(values, rng=rng_for(1, "draws"), n_draws=20).null for _ in range(2))
-    assert np.array_equal(first, again)
+    first, second = (shapley_null(values, rng=rng_for(1, "draws"), n_draws=20).null for _ in range(2))
+    assert np.array_equal(first, second)

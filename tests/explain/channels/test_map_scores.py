@@ -16,7 +16,7 @@ from distangle.explain.channels.map_scores import check_sizes, scale_maps, unit_
 from distangle.images import read_image
 
 
-def eq_15_as_printed(activation_map, channels):
+def printed_eq_15(activation_map, channels):
     distances = []
     for channel in channels:
         total = 0.0
@@ -28,7 +28,7 @@ def eq_15_as_printed(activation_map, channels):
 
 
 def images_of_brightness(means, *, sites=1, size=48, seed=1):
-    """Blobs on a dark ground; the mean of each channel is about what was asked for."""
+    """Draw blobs on a dark ground; each channel has about the given mean."""
     maps = random_smooth_maps(sites * len(means), grid=(8, 8), size=(size, size), rng=rng_for(seed, "images"))
     blobs = maps.enlarged().reshape(sites, len(means), size, size) ** 3
     blobs *= np.asarray(means)[None, :, None, None] / blobs.mean((2, 3), keepdims=True)
@@ -54,7 +54,7 @@ def test_equation_15_in_plain_loops(scaling):
             pixels = pixels / 255
         else:
             pixels = np.stack([(plane - plane.min()) / (plane.max() - plane.min()) for plane in pixels])
-        expected = eq_15_as_printed(maps[site].tolist(), pixels.tolist())
+        expected = printed_eq_15(maps[site].tolist(), pixels.tolist())
         np.testing.assert_allclose(result[site], expected, rtol=1e-5)
 
 

@@ -38,41 +38,41 @@ def means(images):
     return images.mean((2, 3), keepdim=True).expand_as(images)
 
 
-def answer(model, images, cell_types, targets, of):
+def answer(model, images, cell_types, targets, output_kind):
     with torch.no_grad():
         logits = model(images, cell_types).logits.double()
-    values = logits if of == "logit" else logits.log_softmax(1)
-    chosen = values.gather(1, targets[:, None])[:, 0]
-    return chosen.exp() if of == "probability" else chosen
+    values = logits if output_kind == "logit" else logits.log_softmax(1)
+    target_values = values.gather(1, targets[:, None])[:, 0]
+    return target_values.exp() if output_kind == "probability" else target_values
 
 
-def by_every_order(model, images, cell_types, targets, *, of, stand_in):
+def by_every_order(model, images, cell_types, targets, *, output_kind, stand_in):
     """The definition: what a channel adds when it joins, averaged over all orders; one forward pass per step."""
     channels = images.shape[1]
     values = torch.zeros(len(images), channels, dtype=torch.float64)
     for order in itertools.permutations(range(channels)):
         mixed = stand_in.clone()
-        before = answer(model, mixed, cell_types, targets, of)
+        before = answer(model, mixed, cell_types, targets, output_kind)
         for channel in order:
             mixed[:, channel] = images[:, channel]
-            after = answer(model, mixed, cell_types, targets, of)
+            after = answer(model, mixed, cell_types, targets, output_kind)
             values[:, channel] += (after - before) / math.factorial(channels)
             before = after
     return values.float()
 
 
-@pytest.mark.parametrize("of", ["log_probability", "logit", "probability"])
+@pytest.mark.parametrize("output_kind", ["log_probability", "logit", "probability"])
 @pytest.mark.parametrize("removal", ["mean", "control", "other_well"])
-def test_values_are_the_mean_over_every_order_of_three_channels(of, removal):
+def test_values_are_the_mean_over_every_order_of_three_channels(output_kind, removal):
     model = network()
     images, cell_types, targets = sites()
     baseline = sites(seed=9)[0]
-    given = {"mean": {}, "control": {"controls": baseline}, "other_well": {"other_wells": baseline}}[removal]
+    baselines = {"mean": {}, "control": {"controls": baseline}, "other_well": {"other_wells": baseline}}[removal]
     stand_in = means(images) if removal == "mean" else baseline
     result = channel_shapley(
-        model, batch(images, cell_types, targets, **given), ShapleySettings(output=of, removal=removal)
+        model, batch(images, cell_types, targets, **baselines), ShapleySettings(output=output_kind, removal=removal)
     )
-    expected = by_every_order(model, images, cell_types, targets, of=of, stand_in=stand_in)
+    expected = by_every_order(model, images, cell_types, targets, output_kind=output_kind, stand_in=stand_in)
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(result.values, expected, atol=1e-5, rtol=1e-4)
 
@@ -91,15 +91,15 @@ def test_values_are_those_of_captum_with_one_feature_per_channel():
     torch.testing.assert_close(result.values, theirs[:, :, 0, 0].detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("of", ["log_probability", "logit", "probability"])
-def test_the_values_of_six_channels_add_up_to_all_minus_none(of):
+@pytest.mark.parametrize("output_kind", ["log_probability", "logit", "probability"])
+def test_the_values_of_six_channels_add_up_to_all_minus_none(output_kind):
     model = network(6)
     images, cell_types, targets = sites(6)
-    result = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(output=of))
+    result = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(output=output_kind))
     torch.testing.assert_close(result.values.sum(1), result.with_all - result.with_none, atol=1e-5, rtol=1e-5)
-    expected = answer(model, images, cell_types, targets, of).float()
+    expected = answer(model, images, cell_types, targets, output_kind).float()
     torch.testing.assert_close(result.with_all, expected, atol=1e-5, rtol=1e-5)
-    expected = answer(model, means(images), cell_types, targets, of).float()
+    expected = answer(model, means(images), cell_types, targets, output_kind).float()
     torch.testing.assert_close(result.with_none, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -142,14 +142,14 @@ def test_no_more_images_at_once_than_asked_for_and_the_same_values():
     images, cell_types, targets = sites()
     sizes = []
     hook = model.backbone.features.layer1.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    few = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=5))
+    in_small_batches = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=5))
     assert sizes == [5, 3, 5, 3, 5, 3]
     sizes.clear()
     channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=17))
     hook.remove()
     assert sizes == [16, 8]
-    many = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=1000))
-    torch.testing.assert_close(few.values, many.values, atol=1e-5, rtol=1e-4)
+    in_one_batch = channel_shapley(model, batch(images, cell_types, targets), ShapleySettings(max_batch_size=1000))
+    torch.testing.assert_close(in_small_batches.values, in_one_batch.values, atol=1e-5, rtol=1e-4)
 
 
 def test_one_control_image_serves_all_sites():
@@ -159,12 +159,12 @@ def test_one_control_image_serves_all_sites():
     one = channel_shapley(
         model, batch(images, cell_types, targets, controls=control), ShapleySettings(removal="control")
     )
-    each = channel_shapley(
+    image_by_image = channel_shapley(
         model,
         batch(images, cell_types, targets, controls=control.repeat(3, 1, 1, 1)),
         ShapleySettings(removal="control"),
     )
-    torch.testing.assert_close(one.values, each.values, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(one.values, image_by_image.values, atol=1e-6, rtol=1e-5)
 
 
 def test_an_image_that_is_its_control_owes_nothing_to_any_channel():

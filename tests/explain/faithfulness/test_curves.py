@@ -26,19 +26,19 @@ def model():
 
 
 def planted_maps(sites, places):
-    """The channel that the target's logit is the mean of."""
+    """Return as map the channel whose mean is the logit of the target."""
     return np.stack([site[target - 1] for site, target in zip(places, sites.targets.tolist(), strict=True)])
 
 
 def on_paper(places, other, order, counts, target):
-    """Take the regions one by one, in plain loops."""
+    """Compute the curves in plain loops, one region at a time."""
     output = []
     for count in counts:
-        left = places.copy()
+        rest = places.copy()
         for region in order[:count]:
             row, column = divmod(int(region), places.shape[2])
-            left[:, row, column] = other[:, row, column]
-        output.append(log_probability(left, target))
+            rest[:, row, column] = other[:, row, column]
+        output.append(log_probability(rest, target))
     return output
 
 
@@ -56,7 +56,7 @@ def test_deletion_and_insertion_are_those_of_a_network_known_on_paper(model, unt
         order = np.argsort(-maps[site].ravel())
         expected = on_paper(places[site], other, order, result.counts, target)
         np.testing.assert_allclose(result.deletion(scale="log_probability")[site], expected, atol=2e-4)
-        # Insertion begins with the control image: what is put back is taken from that one.
+        # Insertion starts with the control image and puts regions of the original back.
         back = on_paper(other, places[site], order, result.counts, target)
         np.testing.assert_allclose(result.insertion(scale="log_probability")[site], back, atol=2e-4)
         np.testing.assert_allclose(result.insertion()[site], np.exp(back), atol=2e-4)
@@ -79,9 +79,11 @@ def test_the_null_is_what_random_smooth_maps_would_have_given_as_maps(model):
     )
     maps_drawn = random_smooth_maps(6, grid=(4, 4), size=(4, 4), rng=rng()).grid.reshape(2, 3, 4, 4)
     for k in range(3):
-        alone = deletion_insertion(model, sites, maps_drawn[:, k], replacement="control", rng=rng(), n_null_maps=1)
-        np.testing.assert_allclose(result.null_area()[:, k], alone.deletion_area(), atol=1e-6)
-        np.testing.assert_allclose(result.log_probability[:, 2 + k], alone.deletion(scale="log_probability"), atol=1e-6)
+        single = deletion_insertion(model, sites, maps_drawn[:, k], replacement="control", rng=rng(), n_null_maps=1)
+        np.testing.assert_allclose(result.null_area()[:, k], single.deletion_area(), atol=1e-6)
+        np.testing.assert_allclose(
+            result.log_probability[:, 2 + k], single.deletion(scale="log_probability"), atol=1e-6
+        )
     np.testing.assert_allclose(result.random(), np.exp(result.log_probability[:, 2:]).mean(1), atol=1e-12)
 
 
@@ -89,7 +91,7 @@ def test_the_null_is_what_random_smooth_maps_would_have_given_as_maps(model):
 def test_a_map_of_the_planted_regions_beats_random_maps_and_its_reverse_does_not(model, replacement):
     sites, places = chosen_sites(6, side=3)
     maps = planted_maps(sites, places)
-    if replacement == "blur":  # the network reads one pixel of a place: detail, which a blur takes away
+    if replacement == "blur":  # the network reads one pixel per region, which a blur removes
         step = torch.zeros(hand_made.CELL, hand_made.CELL)
         step[0, 0] = 1
         sites = dataclasses.replace(sites, images=sites.images * step.repeat(3, 3))
@@ -143,9 +145,9 @@ def test_every_step_of_a_network_with_cell_types_references_and_lent_norms_is_it
     for site in range(3):
         order = np.argsort(-maps[site].ravel())
         for step, count in enumerate(result.counts):
-            gone = np.zeros(16, dtype=bool)
-            gone[order[:count]] = True
-            mask = torch.from_numpy(np.kron(gone.reshape(4, 4), np.ones((16, 16))) > 0)
+            removed_pixels = np.zeros(16, dtype=bool)
+            removed_pixels[order[:count]] = True
+            mask = torch.from_numpy(np.kron(removed_pixels.reshape(4, 4), np.ones((16, 16))) > 0)
             image = torch.where(mask, sites.controls[site], sites.images[site])[None]
             with torch.no_grad(), use_statistics(model, statistics if site == 2 else None):
                 logits = model(image, sites.cell_types[[site]], sites.references[[site]]).logits
@@ -175,7 +177,7 @@ def test_steps_go_from_none_to_all_and_are_the_same_backwards(places, steps):
     assert counts[-1] == places
     assert len(counts) == steps + 1
     mirrored = [places - count for count in reversed(counts)]
-    mirrored[steps // 2] = counts[steps // 2]  # half of an odd number of regions is no number of regions
+    mirrored[steps // 2] = counts[steps // 2]  # an odd number of regions has no half
     assert mirrored == counts
     assert all(a <= b for a, b in zip(counts, counts[1:], strict=False))
     assert max(np.diff(counts)) - min(np.diff(counts)) <= 2
@@ -210,7 +212,7 @@ def test_a_blurred_image_keeps_the_means_of_regions_and_loses_what_is_inside():
 
 def test_p_values_count_draws_as_low_as_the_map():
     assert site_p(np.array([1.0, 5.0]), np.array([[2.0, 3.0, 1.0], [2.0, 3.0, 1.0]])).tolist() == [0.5, 1.0]
-    # Two sites with one random map each: of the four draws only the observed one is as low.
+    # Two sites, one random map each: of the four combinations, only the observed one is as low.
     p = null_p(np.zeros(2), np.ones((2, 1)), rng=rng(), n_draws=4000)
     assert p == pytest.approx(0.25, abs=0.03)
     assert null_p(np.full(3, 0.1), np.full((3, 4), 0.1), rng=rng()) == 1
@@ -223,19 +225,19 @@ def test_maps_on_a_grid_are_means_of_regions():
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changes", "message"),
     [
         ({"maps": np.zeros((2, 4, 4))}, "2 maps for 6 sites. Give one map per site."),
         ({"n_steps": 0}, "5 random maps and 0 steps; expected at least one of each."),
         ({"n_null_maps": 0}, "0 random maps and 10 steps"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(model, changed, words):
+def test_what_cannot_be_drawn_is_refused(model, changes, message):
     sites, places = chosen_sites()
-    given = {"maps": planted_maps(sites, places), "replacement": "control", "rng": rng()} | changed
-    with pytest.raises(ExplanationError) as raised:
-        deletion_insertion(model, sites, given.pop("maps"), **given)
-    assert words in str(raised.value)
+    options = {"maps": planted_maps(sites, places), "replacement": "control", "rng": rng()} | changes
+    with pytest.raises(ExplanationError) as error:
+        deletion_insertion(model, sites, options.pop("maps"), **options)
+    assert message in str(error.value)
 
 
 def test_a_control_that_is_not_there_is_named(model):

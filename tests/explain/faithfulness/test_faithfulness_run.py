@@ -42,7 +42,7 @@ def rng():
 
 
 def brightness(model, site_batch):
-    """A "map" that never looks at the network."""
+    """Return a "map" that ignores the network."""
     return site_batch.images.mean(1)
 
 
@@ -63,17 +63,17 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def given():
+def sites():
     return chosen_sites(side=SIDE)[0]
 
 
 @pytest.fixture(scope="module")
-def maps(model, given):
-    return to_display_size(maps_of(map_method(), model, given, batch_size=6))
+def maps(model, sites):
+    return to_display_size(maps_of(map_method(), model, sites, batch_size=6))
 
 
 class Steps(Progress):
-    """Keeps what a progress is told."""
+    """Record the steps of a progress."""
 
     def __init__(self):
         super().__init__("explain", 0, unit="", n_steps=1, console=Console(quiet=True))
@@ -85,10 +85,10 @@ class Steps(Progress):
 
 
 @pytest.fixture(scope="module")
-def true(model, given, maps):
+def faithfulness(model, sites, maps):
     steps = Steps()
-    result = examine(model, given, maps, rng=rng(), settings=FAST, advance=steps)
-    assert steps.count == f"{len(steps.told)}/{len(steps.told)} test"  # foreseen as many as there were
+    result = examine(model, sites, maps, rng=rng(), settings=FAST, advance=steps)
+    assert steps.count == f"{len(steps.told)}/{len(steps.told)} test"  # announced as many steps as were done
     steps = steps.told
     assert steps == [
         "curves, control",
@@ -101,19 +101,19 @@ def true(model, given, maps):
     return result
 
 
-def test_true_maps_of_a_network_known_on_paper_stand_every_test(true):
-    verdict = true.summary["verdicts"]
+def test_true_maps_of_a_network_known_on_paper_stand_every_test(faithfulness):
+    verdict = faithfulness.summary["verdicts"]
     # Constant regions have no detail: a blur takes little away, so that `control` alone decides.
-    assert true.summary["curves"]["control"]["deletion"]["probability"]["p"] < 0.05
-    assert true.summary["curves"]["control"]["insertion"]["probability"]["p"] < 0.05
+    assert faithfulness.summary["curves"]["control"]["deletion"]["probability"]["p"] < 0.05
+    assert faithfulness.summary["curves"]["control"]["insertion"]["probability"]["p"] < 0.05
     assert verdict["views"] == verdict["targets"] == "passes"
     assert "fails" not in verdict.values()
-    assert true.sentences[-1].startswith("verdict: no test failed")
+    assert faithfulness.sentences[-1].startswith("verdict: no test failed")
 
 
-def test_maps_that_ignore_the_network_are_not_to_be_believed(model, given):
-    maps_drawn = maps_of(brightness, model, given, batch_size=6)
-    result = examine(model, given, to_display_size(maps_drawn), rng=rng(), settings=FAST, method=brightness)
+def test_maps_that_ignore_the_network_are_not_to_be_believed(model, sites):
+    maps_drawn = maps_of(brightness, model, sites, batch_size=6)
+    result = examine(model, sites, to_display_size(maps_drawn), rng=rng(), settings=FAST, method=brightness)
     assert result.summary["verdicts"]["randomization"] == "fails"
     assert result.summary["verdicts"]["targets"] == "fails"
     assert result.summary["randomization"]["stages"][-1]["mean"] == pytest.approx(1)
@@ -124,32 +124,32 @@ def test_maps_that_ignore_the_network_are_not_to_be_believed(model, given):
     assert "layer" not in result.settings
 
 
-def test_random_maps_fail_deletion_and_insertion(model, given):
+def test_random_maps_fail_deletion_and_insertion(model, sites):
     maps_drawn = random_smooth_maps(
         6, grid=(SIDE, SIDE), size=(16 * SIDE, 16 * SIDE), rng=rng_for(2, "random")
     ).enlarged()
-    result = examine(model, given, maps_drawn, rng=rng(), settings=FAST)
+    result = examine(model, sites, maps_drawn, rng=rng(), settings=FAST)
     assert result.summary["verdicts"]["deletion"] == "fails"
     assert result.summary["verdicts"]["insertion"] == "fails"
     assert "DO NOT TRUST THESE MAPS: they fail deletion, insertion" in result.sentences[-1]
 
 
-def test_maps_that_stay_with_the_camera_fail_the_views(model, given, maps):
-    result = examine(model, given, maps, rng=rng(), settings=FAST, method=corner)
+def test_maps_that_stay_with_the_camera_fail_the_views(model, sites, maps):
+    result = examine(model, sites, maps, rng=rng(), settings=FAST, method=corner)
     assert result.summary["verdicts"]["views"] == "fails"
     assert "augmentations" in result.sentences[-1]
 
 
-def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given, maps, true):
-    assert true.table["row"].tolist() == _order_rows(given, n_sites=6, rng=rng())
-    few = examine(
+def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, sites, maps, faithfulness):
+    assert faithfulness.table["row"].tolist() == _order_rows(sites, n_sites=6, rng=rng())
+    short_result = examine(
         model,
-        given,
+        sites,
         maps,
         rng=rng(),
         settings=FAST.model_copy(update={"n_sites": 4, "n_curve_sites": 2, "n_steps": 9}),
     )
-    assert few.table.columns.tolist() == [
+    assert short_result.table.columns.tolist() == [
         "row",
         "deletion_auc",
         "insertion_auc",
@@ -159,38 +159,46 @@ def test_the_table_holds_what_the_tests_gave_for_each_examined_site(model, given
         "after_randomization",
         "other_targets",
     ]
-    assert len(few.table) == 4
-    curves = few.arrays["curves/control/deletion"]
+    assert len(short_result.table) == 4
+    curves = short_result.arrays["curves/control/deletion"]
     assert curves.shape == (2, 10)
-    np.testing.assert_allclose(few.table["deletion_auc"][:2], np.trapezoid(curves, np.linspace(0, 1, 10)), atol=1e-6)
-    insertion = np.trapezoid(few.arrays["curves/control/insertion"], np.linspace(0, 1, 10))
-    np.testing.assert_allclose(few.table["insertion_auc"][:2], insertion, atol=1e-6)
-    assert few.table[["deletion_auc", "deletion_p", "insertion_p"]][2:].isna().all(axis=None)
-    assert few.table["deletion_p"][:2].between(0.25, 1).all()
+    np.testing.assert_allclose(
+        short_result.table["deletion_auc"][:2], np.trapezoid(curves, np.linspace(0, 1, 10)), atol=1e-6
+    )
+    insertion = np.trapezoid(short_result.arrays["curves/control/insertion"], np.linspace(0, 1, 10))
+    np.testing.assert_allclose(short_result.table["insertion_auc"][:2], insertion, atol=1e-6)
+    assert short_result.table[["deletion_auc", "deletion_p", "insertion_p"]][2:].isna().all(axis=None)
+    assert short_result.table["deletion_p"][:2].between(0.25, 1).all()
     # The planted regions first: no random map is as good.
-    assert few.table["deletion_p"][:2].tolist() == few.table["insertion_p"][:2].tolist() == [0.25, 0.25]
-    np.testing.assert_allclose(few.table["stability"], 1, atol=1e-9)
-    assert few.table["after_randomization"].mean() == pytest.approx(few.summary["randomization"]["stages"][-1]["mean"])
-    assert few.table["other_targets"].mean() == pytest.approx(few.summary["targets"]["mean"])
-    joined = few.columns(6)
+    assert (
+        short_result.table["deletion_p"][:2].tolist() == short_result.table["insertion_p"][:2].tolist() == [0.25, 0.25]
+    )
+    np.testing.assert_allclose(short_result.table["stability"], 1, atol=1e-9)
+    assert short_result.table["after_randomization"].mean() == pytest.approx(
+        short_result.summary["randomization"]["stages"][-1]["mean"]
+    )
+    assert short_result.table["other_targets"].mean() == pytest.approx(short_result.summary["targets"]["mean"])
+    joined = short_result.columns(6)
     assert joined.index.tolist() == list(range(6))
     assert joined["stability"].notna().sum() == 4
-    first = int(few.table["row"][0])
-    assert joined["deletion_auc"][first] == few.table["deletion_auc"][0]
+    first = int(short_result.table["row"][0])
+    assert joined["deletion_auc"][first] == short_result.table["deletion_auc"][0]
 
 
-def test_the_summary_has_means_intervals_and_nulls(true):
-    output = true.summary
+def test_the_summary_has_means_intervals_and_nulls(faithfulness):
+    output = faithfulness.summary
     json.dumps(output, allow_nan=False)
     one = output["curves"]["control"]
     deletion = one["deletion"]["probability"]
-    assert deletion["mean"] == pytest.approx(true.table["deletion_auc"].mean())
+    assert deletion["mean"] == pytest.approx(faithfulness.table["deletion_auc"].mean())
     assert deletion["interval"] is None  # of too few experiments
     assert deletion["difference"]["mean"] == pytest.approx(deletion["mean"] - deletion["random"])
-    np.testing.assert_allclose(deletion["curve"], true.arrays["curves/control/deletion"].mean(0), atol=1e-6)
-    np.testing.assert_allclose(deletion["random_curve"], true.arrays["curves/control/random"].mean(0), atol=1e-6)
+    np.testing.assert_allclose(deletion["curve"], faithfulness.arrays["curves/control/deletion"].mean(0), atol=1e-6)
+    np.testing.assert_allclose(
+        deletion["random_curve"], faithfulness.arrays["curves/control/random"].mean(0), atol=1e-6
+    )
     insertion = one["insertion"]["probability"]
-    np.testing.assert_allclose(insertion["curve"], true.arrays["curves/control/insertion"].mean(0), atol=1e-6)
+    np.testing.assert_allclose(insertion["curve"], faithfulness.arrays["curves/control/insertion"].mean(0), atol=1e-6)
     # Both insertion curves begin with the control image and end with the image.
     assert insertion["random_curve"][0] == pytest.approx(insertion["curve"][0])
     assert insertion["random_curve"][-1] == pytest.approx(insertion["curve"][-1])
@@ -215,42 +223,42 @@ def test_the_summary_has_means_intervals_and_nulls(true):
     assert (output["seeds"], output["shuffled"]) == (None, None)
 
 
-def test_what_was_written_is_read_back(true, tmp_path):
-    paths = true.write(tmp_path)
+def test_what_was_written_is_read_back(faithfulness, tmp_path):
+    paths = faithfulness.write(tmp_path)
     assert [path.name for path in paths] == ["faithfulness.json", "faithfulness.npz"]
-    repeated = Faithfulness.read(tmp_path)
-    assert repeated.summary == true.summary
-    assert repeated.settings == true.settings
-    assert repeated.sentences == true.sentences
-    np.testing.assert_allclose(repeated.table, true.table)
-    assert set(repeated.arrays) == set(true.arrays)
-    for name, values in true.arrays.items():
-        np.testing.assert_allclose(repeated.arrays[name], values, atol=1e-7)
+    copy = Faithfulness.read(tmp_path)
+    assert copy.summary == faithfulness.summary
+    assert copy.settings == faithfulness.settings
+    assert copy.sentences == faithfulness.sentences
+    np.testing.assert_allclose(copy.table, faithfulness.table)
+    assert set(copy.arrays) == set(faithfulness.arrays)
+    for name, values in faithfulness.arrays.items():
+        np.testing.assert_allclose(copy.arrays[name], values, atol=1e-7)
 
 
-def test_maps_of_the_network_and_of_an_untrained_one_are_kept_as_they_are_shown(model, given, true):
-    stored = true.arrays["maps/trained"]
-    rows = true.table["row"][:2].tolist()
-    expected = maps_of(map_method(), model, given, batch_size=6)[rows]
-    assert stored.shape == true.arrays["maps/untrained/features.conv1"].shape == (2, 48, 48)
-    assert stored.max() == 1
-    assert stored.min() >= 0
-    for one, regions in zip(stored, expected, strict=True):
+def test_maps_of_the_network_and_of_an_untrained_one_are_kept_as_they_are_shown(model, sites, faithfulness):
+    map_arrays = faithfulness.arrays["maps/trained"]
+    rows = faithfulness.table["row"][:2].tolist()
+    expected = maps_of(map_method(), model, sites, batch_size=6)[rows]
+    assert map_arrays.shape == faithfulness.arrays["maps/untrained/features.conv1"].shape == (2, 48, 48)
+    assert map_arrays.max() == 1
+    assert map_arrays.min() >= 0
+    for one, regions in zip(map_arrays, expected, strict=True):
         middle = one[8::16, 8::16] + one[7::16, 7::16]  # the centres of the regions: the enlarged map is the map there
         assert np.corrcoef(middle.ravel(), regions.ravel())[0, 1] > 0.99
 
 
-def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model, given, maps):
+def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model, sites, maps):
     small = FAST.model_copy(update={"n_sites": 4, "n_curve_sites": 1, "n_channel_sites": 0, "n_networks": 1})
     config = ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=2)
     other = build_classifier(config, seed=4).eval()
     result = examine(
         model,
-        given,
+        sites,
         maps,
         rng=rng(),
         settings=small,
-        other_networks=OtherNetworks(seeds=[NetworkSites(model, given)], shuffled=NetworkSites(other, given)),
+        other_networks=OtherNetworks(seeds=[NetworkSites(model, sites)], shuffled=NetworkSites(other, sites)),
     )
     assert result.summary["seeds"]["similarity"]["mean"] == pytest.approx(1)
     assert result.summary["seeds"]["sites"] == 4
@@ -262,75 +270,75 @@ def test_other_seeds_and_shuffled_labels_are_compared_where_they_are_given(model
     assert "networks of other seeds: rank correlation of the maps 1.00" in result.sentences[3]
     assert "a network trained on shuffled labels: rank correlation of the maps" in result.sentences[3]
     assert "top channel" not in result.sentences[2]
-    same = examine(
-        model, given, maps, rng=rng(), settings=small, other_networks=OtherNetworks(shuffled=NetworkSites(model, given))
+    shuffled_result = examine(
+        model, sites, maps, rng=rng(), settings=small, other_networks=OtherNetworks(shuffled=NetworkSites(model, sites))
     )
-    assert same.summary["verdicts"]["shuffled"] == "fails"
+    assert shuffled_result.summary["verdicts"]["shuffled"] == "fails"
 
 
-def test_equal_generators_give_equal_results(model, given, maps, true):
-    repeated = examine(model, given, maps, rng=rng(), settings=FAST)
-    assert repeated.summary == true.summary
+def test_equal_generators_give_equal_results(model, sites, maps, faithfulness):
+    second = examine(model, sites, maps, rng=rng(), settings=FAST)
+    assert second.summary == faithfulness.summary
 
 
-def test_the_model_is_left_as_it_was_found(given, maps):
+def test_the_model_is_left_as_it_was_found(sites, maps):
     model = network().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    examine(model, given, maps, rng=rng(), settings=FAST.model_copy(update={"n_sites": 1}))
+    examine(model, sites, maps, rng=rng(), settings=FAST.model_copy(update={"n_sites": 1}))
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_sites_are_dealt_over_perturbations_and_control_wells_come_last(given):
-    table = given.table.assign(Metadata_Role=["negative_control", *["treatment"] * 5])
-    sites = dataclasses.replace(given, table=table, targets=torch.tensor([0, 1, 1, 1, 1, 2]))
-    rows = _order_rows(sites, n_sites=4, rng=rng())
+def test_sites_are_dealt_over_perturbations_and_control_wells_come_last(sites):
+    table = sites.table.assign(Metadata_Role=["negative_control", *["treatment"] * 5])
+    with_control = dataclasses.replace(sites, table=table, targets=torch.tensor([0, 1, 1, 1, 1, 2]))
+    rows = _order_rows(with_control, n_sites=4, rng=rng())
     assert len(set(rows)) == 4
     assert 0 not in rows
     assert 5 in rows[:2]
-    assert _order_rows(sites, n_sites=9, rng=rng())[-1] == 0
+    assert _order_rows(with_control, n_sites=9, rng=rng())[-1] == 0
 
 
-def test_a_part_of_the_sites_has_its_own_of_everything(given):
-    sites = dataclasses.replace(
-        given,
+def test_a_part_of_the_sites_has_its_own_of_everything(sites):
+    full_sites = dataclasses.replace(
+        sites,
         cell_types=torch.arange(12.0).reshape(6, 2),
         references=torch.arange(18.0).reshape(6, 3),
-        controls=torch.arange(6.0)[:, None, None, None].expand_as(given.images),
+        controls=torch.arange(6.0)[:, None, None, None].expand_as(sites.images),
         norms=[
             BatchStatistics([5, 1], None),
             BatchStatistics([0, 2], {"a": torch.ones(1)}),
             BatchStatistics([3, 4], None),
         ],
     )
-    taken = sites.take([4, 0, 5])
-    assert isinstance(taken, ExplainedSites)
-    assert taken.table["Metadata_Well"].tolist() == ["B06", "B02", "B07"]
-    assert taken.table.index.tolist() == [0, 1, 2]
-    assert torch.equal(taken.images, given.images[[4, 0, 5]])
-    assert (taken.raw == given.raw[[4, 0, 5]]).all()
-    assert taken.targets.tolist() == [1, 1, 2]
-    assert taken.cell_types.tolist() == [[8, 9], [0, 1], [10, 11]]
-    assert taken.references[:, 0].tolist() == [12, 0, 15]
-    assert taken.controls[:, 0, 0, 0].tolist() == [4, 0, 5]
-    assert [(rows, statistics is None) for rows, statistics in taken.norms] == [([2], True), ([1], False), ([0], True)]
-    assert given.take([2]).controls is given.controls
-    assert given.take([2]).norms is None
+    part = full_sites.take([4, 0, 5])
+    assert isinstance(part, ExplainedSites)
+    assert part.table["Metadata_Well"].tolist() == ["B06", "B02", "B07"]
+    assert part.table.index.tolist() == [0, 1, 2]
+    assert torch.equal(part.images, sites.images[[4, 0, 5]])
+    assert (part.raw == sites.raw[[4, 0, 5]]).all()
+    assert part.targets.tolist() == [1, 1, 2]
+    assert part.cell_types.tolist() == [[8, 9], [0, 1], [10, 11]]
+    assert part.references[:, 0].tolist() == [12, 0, 15]
+    assert part.controls[:, 0, 0, 0].tolist() == [4, 0, 5]
+    assert [(rows, statistics is None) for rows, statistics in part.norms] == [([2], True), ([1], False), ([0], True)]
+    assert sites.take([2]).controls is sites.controls
+    assert sites.take([2]).norms is None
 
 
-def test_maps_of_other_sites_are_refused(model, given, maps):
+def test_maps_of_other_sites_are_refused(model, sites, maps):
     with pytest.raises(ExplanationError, match="5 maps for 6 sites. Give the maps of the same explanation."):
-        examine(model, given, maps[:5], rng=rng(), settings=FAST)
+        examine(model, sites, maps[:5], rng=rng(), settings=FAST)
 
 
-def summary_with(**changed):
-    """A summary in which every test is passed."""
+def summary_with(**changes):
+    """Return a summary that passes every test, with changes."""
     curve = {"curve": [0.9, 0.5, 0.1], "p": 0.001}
-    both = {"deletion": {"probability": curve}, "insertion": {"probability": curve}}
+    metric_curves = {"deletion": {"probability": curve}, "insertion": {"probability": curve}}
     return {
         "grid": [8, 8],
-        "curves": {"control": both, "blur": both},
+        "curves": {"control": metric_curves, "blur": metric_curves},
         "randomization": {
             "before_training": "conv1",
             "stages": [
@@ -342,7 +350,7 @@ def summary_with(**changed):
         "views": {"mean": 0.9},
         "seeds": None,
         "shuffled": None,
-    } | changed
+    } | changes
 
 
 def curve(p, *, end=0.1):
@@ -357,7 +365,7 @@ def stages(neck, last, *, absolute=0.2, before="conv1"):
 
 
 @pytest.mark.parametrize(
-    ("changed", "name", "verdict"),
+    ("changes", "name", "verdict"),
     [
         ({}, "deletion", "passes"),
         ({"curves": {"control": curve(0.2), "blur": curve(0.01)}}, "deletion", "weak"),
@@ -384,8 +392,8 @@ def stages(neck, last, *, absolute=0.2, before="conv1"):
         ({"grid": [3, 3]}, "views", "passes"),
     ],
 )
-def test_verdicts_follow_from_limits_fixed_beforehand(changed, name, verdict):
-    assert verdicts(summary_with(**changed))[name] == verdict
+def test_verdicts_follow_from_limits_fixed_beforehand(changes, name, verdict):
+    assert verdicts(summary_with(**changes))[name] == verdict
 
 
 def test_a_network_of_one_perturbation_has_no_verdict_on_targets():

@@ -30,7 +30,7 @@ def rng(word="randomised"):
 
 
 def brightness(model, site_batch):
-    """A "map" that never looks at the network."""
+    """Return a "map" that ignores the network."""
     return site_batch.images.mean(1)
 
 
@@ -40,7 +40,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def given():
+def sites():
     return chosen_sites()[0]
 
 
@@ -93,20 +93,20 @@ def test_the_cascade_draws_one_part_after_the_other_anew_and_leaves_the_rest(bac
     before = copy.deepcopy(model.state_dict())
     stages = [f"features.{name}" for name in names]
     assert [name for name, _ in stages_of(model)] == ["templates", "neck", *stages]
-    seen, untrained = [], []
+    stage_names, untrained = [], []
     new: set[str] = set()
     for step in cascade(model, seed=5):
-        seen.append(step.stage)
+        stage_names.append(step.stage)
         result = step.model.state_dict()
-        changed = {name for name in result if not torch.equal(result[name], before[name])}
-        assert changed > new
+        changes = {name for name in result if not torch.equal(result[name], before[name])}
+        assert changes > new
         prefix = {"templates": ("linear_templates.", "cosine_templates."), "neck": ("neck.",)}.get(
             step.stage, (f"backbone.{step.stage}.",)
         )
-        assert changed - new == {name for name in before if name.startswith(prefix)}
-        new = changed
+        assert changes - new == {name for name in before if name.startswith(prefix)}
+        new = changes
         untrained += [step.stage] * step.trained_parts
-    assert seen == ["templates", "neck", *stages]
+    assert stage_names == ["templates", "neck", *stages]
     assert new == set(before)
     fresh = build_classifier(config, seed=5).state_dict()
     assert all(torch.equal(result[name], fresh[name]) for name in fresh)
@@ -115,11 +115,11 @@ def test_the_cascade_draws_one_part_after_the_other_anew_and_leaves_the_rest(bac
 
 
 def test_other_seeds_draw_other_networks(model):
-    first, repeated, other = (
+    first, second, other = (
         [step.model.linear_templates.weight.detach().clone() for step in cascade(model, seed=seed)][0]
         for seed in (1, 1, 2)
     )
-    assert torch.equal(first, repeated)
+    assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
@@ -153,9 +153,9 @@ def piece_of(model, sites, *, controls):
     )
 
 
-def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_old_weights(given):
+def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_old_weights(sites):
     model = centred_network()
-    site_batch = piece_of(model, given, controls=given.images[:1] + 1)
+    site_batch = piece_of(model, sites, controls=sites.images[:1] + 1)
     for step in cascade(model, seed=3):
         fitting = step.adapt(site_batch)
         for name, values in fitting.bn_statistics.items():
@@ -164,28 +164,28 @@ def test_a_new_part_takes_neither_the_norm_statistics_nor_the_references_of_the_
             assert (values == (fresh if new else old)).all()
         if step.stage in ("templates", "neck"):
             assert fitting.references is site_batch.references
-    # All is new: a fresh network with fresh norms, asked about the control image.
+    # Everything is random: the network is new, with new norms, and gets the control image.
     fresh = build_classifier(model.config, seed=3).eval()
     with torch.no_grad():
         expected = fresh.image_features(fresh.pool(fresh.feature_maps(site_batch.controls)))
-    torch.testing.assert_close(fitting.references, expected.expand(len(given), -1), atol=1e-4, rtol=1e-4)
-    alone = step.adapt(piece_of(model, given, controls=None))
-    assert (alone.references == 0).all()
+    torch.testing.assert_close(fitting.references, expected.expand(len(sites), -1), atol=1e-4, rtol=1e-4)
+    without_controls = step.adapt(piece_of(model, sites, controls=None))
+    assert (without_controls.references == 0).all()
 
 
-def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them_does_not(model, given):
-    few = given.take(range(2))
-    channel_values = shapley_values(model, few, settings=ShapleySettings())
+def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them_does_not(model, sites):
+    two_sites = sites.take(range(2))
+    channel_values = shapley_values(model, two_sites, settings=ShapleySettings())
     results = {}
     for method in (map_method(), brightness):
-        own = maps_of(method, model, given, batch_size=4)
+        own_maps = maps_of(method, model, sites, batch_size=4)
         results[method] = model_randomization(
             model,
-            given,
-            own,
+            sites,
+            own_maps,
             method=method,
             rng=rng(),
-            shapley=SiteShapley(sites=few, values=channel_values, settings=ShapleySettings()),
+            shapley=SiteShapley(sites=two_sites, values=channel_values, settings=ShapleySettings()),
             n_networks=3,
         )
     true, false = results.values()
@@ -200,95 +200,95 @@ def test_maps_of_the_network_change_with_its_weights_and_a_map_that_ignores_them
     assert true.shapley_similarity["features.conv1"].shape == (2,)
 
 
-def test_the_kept_maps_and_channels_are_those_of_an_untrained_network(model, given):
-    few = given.take([1])
-    channel_values = shapley_values(model, few, settings=ShapleySettings())
-    own = maps_of(map_method(), model, given, batch_size=6)
+def test_the_kept_maps_and_channels_are_those_of_an_untrained_network(model, sites):
+    one_site = sites.take([1])
+    channel_values = shapley_values(model, one_site, settings=ShapleySettings())
+    own_maps = maps_of(map_method(), model, sites, batch_size=6)
     result = model_randomization(
         model,
-        given,
-        own,
+        sites,
+        own_maps,
         method=map_method(),
         rng=rng(),
-        shapley=SiteShapley(sites=few, values=channel_values, settings=ShapleySettings()),
+        shapley=SiteShapley(sites=one_site, values=channel_values, settings=ShapleySettings()),
         n_networks=1,
     )
     seed = int(rng().integers(2**31, size=1)[0])
     fresh = build_classifier(model.config, seed=seed)
-    maps = maps_of(map_method(), fresh, given, batch_size=6)
+    maps = maps_of(map_method(), fresh, sites, batch_size=6)
     np.testing.assert_allclose(result.untrained_maps["features.conv1"], maps, atol=1e-6)
-    np.testing.assert_allclose(result.similarity[-1, 0], similarity(own, maps), atol=1e-9)
-    values = shapley_values(fresh, few, settings=ShapleySettings())
+    np.testing.assert_allclose(result.similarity[-1, 0], similarity(own_maps, maps), atol=1e-9)
+    values = shapley_values(fresh, one_site, settings=ShapleySettings())
     np.testing.assert_allclose(
         result.shapley_similarity["features.conv1"], similarity(channel_values, values), atol=1e-9
     )
     assert result.same_top["features.conv1"].tolist() == [float(channel_values.argmax() == values.argmax())]
 
 
-def test_a_frozen_network_keeps_maps_of_new_trained_parts_and_of_all_new_parts(given):
+def test_a_frozen_network_keeps_maps_of_new_trained_parts_and_of_all_new_parts(sites):
     model = build_classifier(
         ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=3, embedding_size=4, freeze_backbone=True),
         seed=1,
     ).eval()
-    own = maps_of(map_method(), model, given, batch_size=6)
-    result = model_randomization(model, given, own, method=map_method(), rng=rng(), n_networks=1)
+    own_maps = maps_of(map_method(), model, sites, batch_size=6)
+    result = model_randomization(model, sites, own_maps, method=map_method(), rng=rng(), n_networks=1)
     assert result.shapley_similarity == result.same_top == {}
     assert result.stages[result.before_training] == "neck"
     assert list(result.untrained_maps) == ["neck", "features.conv1"]
 
 
-def test_the_map_of_another_target_is_another_map_unless_the_method_ignores_the_target(model, given):
-    own = maps_of(map_method(), model, given, batch_size=6)
-    result = similarity_to_other_targets(model, given, own, method=map_method(), rng=rng(), n_targets=4)
+def test_the_map_of_another_target_is_another_map_unless_the_method_ignores_the_target(model, sites):
+    own_maps = maps_of(map_method(), model, sites, batch_size=6)
+    result = similarity_to_other_targets(model, sites, own_maps, method=map_method(), rng=rng(), n_targets=4)
     assert result.shape == (4, 6)
     # Places of the other channel are drawn by themselves; perturbation 0 has a constant logit, so no map.
     assert abs(result.mean()) < 0.3
     assert (result < 0.9).all()
-    ignoring = maps_of(brightness, model, given, batch_size=6)
-    assert (similarity_to_other_targets(model, given, ignoring, method=brightness, rng=rng()) == 1).all()
+    ignoring = maps_of(brightness, model, sites, batch_size=6)
+    assert (similarity_to_other_targets(model, sites, ignoring, method=brightness, rng=rng()) == 1).all()
 
 
-def test_the_other_target_is_never_the_own_one(model, given):
-    requested = []
+def test_the_other_target_is_never_the_own_one(model, sites):
+    targets_of_calls = []
 
     def method(model, site_batch):
-        requested.append(site_batch.targets.clone())
+        targets_of_calls.append(site_batch.targets.clone())
         return site_batch.images[:, 0]
 
     similarity_to_other_targets(
-        model, given, np.zeros((6, 16, 16)), method=method, rng=rng(), n_targets=20, batch_size=6
+        model, sites, np.zeros((6, 16, 16)), method=method, rng=rng(), n_targets=20, batch_size=6
     )
-    other = torch.stack(requested)
-    assert (other != given.targets).all()
+    other = torch.stack(targets_of_calls)
+    assert (other != sites.targets).all()
     assert set(other[:, 0].tolist()) == {0, 2}
     assert set(other[:, 1].tolist()) == {0, 1}
 
 
-def test_a_network_of_one_perturbation_has_no_other_target(given):
+def test_a_network_of_one_perturbation_has_no_other_target(sites):
     model = build_classifier(ModelConfig(backbone="resnet_small", n_channels=3, n_perturbations=1), seed=1)
-    assert similarity_to_other_targets(model, given, np.zeros((6, 4, 4)), method=map_method(), rng=rng()) is None
+    assert similarity_to_other_targets(model, sites, np.zeros((6, 4, 4)), method=map_method(), rng=rng()) is None
 
 
 def test_the_largest_channel_is_the_same_or_not():
     assert same_top(np.array([[1.0, 2, 0], [5, 1, 1]]), np.array([[0.0, 9, 8], [1, 1, 3]])).tolist() == [1, 0]
 
 
-def test_maps_come_in_the_order_of_the_sites_whatever_the_pieces(model, given):
-    whole = maps_of(map_method(), model, given, batch_size=6)
-    split = given.take(range(6))
+def test_maps_come_in_the_order_of_the_sites_whatever_the_pieces(model, sites):
+    whole_maps = maps_of(map_method(), model, sites, batch_size=6)
+    split = sites.take(range(6))
     object.__setattr__(split, "norms", [BatchStatistics([4, 1], None), BatchStatistics([0, 2, 5, 3], None)])
-    np.testing.assert_allclose(maps_of(map_method(), model, split, batch_size=3), whole, atol=1e-6)
+    np.testing.assert_allclose(maps_of(map_method(), model, split, batch_size=3), whole_maps, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("method", "words"),
+    ("method", "message"),
     [
         (lambda model, site_batch: site_batch.images[:1, 0], "shape (1, 64, 64) for 6 sites. Expected one map"),
         (lambda model, site_batch: site_batch.images, "shape (6, 3, 64, 64) for 6 sites"),
         (lambda model, site_batch: site_batch.images[:, 0] / 0, "of finite numbers per site"),
     ],
 )
-def test_a_method_that_gives_no_maps_is_refused(model, given, method, words):
-    with pytest.raises(ExplanationError) as raised:
-        maps_of(method, model, given, batch_size=6)
-    assert words in str(raised.value)
+def test_a_method_that_gives_no_maps_is_refused(model, sites, method, message):
+    with pytest.raises(ExplanationError) as error:
+        maps_of(method, model, sites, batch_size=6)
+    assert message in str(error.value)

@@ -26,14 +26,14 @@ from distangle.model import ModelConfig, build_classifier
 from distangle.profiles.geometry import cosines
 
 
-def network(backbone="densenet_small", **more):
+def network(backbone="densenet_small", **options):
     return build_classifier(
-        ModelConfig(backbone=backbone, n_channels=2, n_perturbations=3, embedding_size=4, **more), seed=1
+        ModelConfig(backbone=backbone, n_channels=2, n_perturbations=3, embedding_size=4, **options), seed=1
     )
 
 
-def worn(model, seed=2):
-    """Norms as after a training: no gain of 1, no mean of 0."""
+def set_trained_norms(model, seed=2):
+    """Set the norms as after training: gain not 1, mean not 0."""
     rng = rng_for(seed, "norms")
     for part in model.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
@@ -47,23 +47,23 @@ def worn(model, seed=2):
 
 
 def test_the_convolution_of_a_layer_is_the_printed_weighted_average_of_its_channels():
-    model = worn(network()).eval()
+    model = set_trained_norms(network()).eval()
     layer = choose_layers(model, ["features.denseblock2.denselayer2.conv1"])[0]
-    seen = []
-    hook = layer.convolution.register_forward_hook(lambda part, given, made: seen.append((given[0], made)))
+    calls = []
+    hook = layer.convolution.register_forward_hook(lambda part, given, outputs: calls.append((given[0], outputs)))
     with freeze(model), torch.no_grad():
         model(torch.from_numpy(rng_for(3, "images").normal(size=(2, 2, 32, 32))).float())
     hook.remove()
-    maps, made = (tensor.double().numpy() for tensor in seen[0])
-    np.testing.assert_allclose(average_channels(maps, layer.filters), made, atol=1e-5)
+    maps, outputs = (tensor.double().numpy() for tensor in calls[0])
+    np.testing.assert_allclose(average_channels(maps, layer.filters), outputs, atol=1e-5)
     # The sum of Eq. (14) in plain loops, at one region of one image.
     k, row, column = 7, 3, 5
     total = sum(layer.filters[k, i] * maps[1, i, row, column] for i in range(maps.shape[1]))
-    assert made[1, k, row, column] == pytest.approx(total, abs=1e-5)
+    assert outputs[1, k, row, column] == pytest.approx(total, abs=1e-5)
 
 
 def test_folded_filters_are_what_the_layer_does_to_an_input_that_rises():
-    model = worn(network()).eval()
+    model = set_trained_norms(network()).eval()
     layer = choose_layers(model, ["features.denseblock1.denselayer3.conv1"])[0]
     layer.input_norm.bias.data += 100  # every ReLU is open
     x = torch.from_numpy(rng_for(4, "x").normal(size=(1, layer.convolution.in_channels, 1, 1))).double()
@@ -133,9 +133,9 @@ def test_a_layer_that_is_not_there_is_refused_with_the_nearest_names():
     assert choose_layers(model, ["features.denseblock1.denselayer2"])[0].name.endswith("denselayer2.conv1")
     twice = ["features.denseblock1.denselayer2", "features.denseblock1.denselayer2.conv1"]
     assert len(choose_layers(model, twice)) == 1
-    with pytest.raises(ExplanationError) as refused:
+    with pytest.raises(ExplanationError) as error:
         choose_layers(model, ["features.denseblock1.denselayer6.conv1"])
-    output = str(refused.value)
+    output = str(error.value)
     assert output.startswith("'features.denseblock1.denselayer6.conv1' is no layer of densenet_small. Did you mean ")
     assert "'features.denseblock1.denselayer3.conv1'" in output
     with pytest.raises(ExplanationError, match=r"'features\.conv0' is no 1x1 convolution of densenet_small\. "):
@@ -153,7 +153,7 @@ def test_a_filter_near_0_looks_like_one_color_and_is_no_average():
     rng = rng_for(5, "weights")
     filters = rng.normal(size=(20, 50))
     filters[3] = 1.5  # an average
-    filters[4] *= 1e-6  # near 0: weighed differently, and not seen in the figure
+    filters[4] *= 1e-6  # near 0: has almost no weight, and is invisible in the figure
     filters[5] = 1.5 + 0.2 * rng.normal(size=50)  # nearly an average, and not of one color
     assert np.flatnonzero(is_constant_filter(filters, flat=0.1)).tolist() == [3, 4]
     assert np.flatnonzero(coefficient_of_variation(filters) <= 0.25).tolist() == [3, 5]
@@ -176,8 +176,8 @@ def test_effective_rank_by_hand_and_of_the_singular_values_of_numpy():
 
 
 def test_duplicates_join_the_nearest_head_and_small_steps_make_no_chain():
-    at = np.radians([0, 10, 20, 90, 95, 180, 3])
-    filters = np.stack([np.cos(at), np.sin(at)], axis=1) * np.array([[1], [5], [1], [2], [1], [1], [9]])
+    angles = np.radians([0, 10, 20, 90, 95, 180, 3])
+    filters = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array([[1], [5], [1], [2], [1], [1], [9]])
     above = math.cos(math.radians(12))
     # 10 joins 0, 20 is 20 from the head of its group and begins its own; 180 is no duplicate of 0.
     assert duplicate_groups(cosines(filters), above=above).tolist() == [0, 0, 2, 3, 3, 5, 0]
@@ -211,10 +211,10 @@ def test_shuffling_keeps_the_weights_and_nothing_else():
 
 def test_planted_bands_and_blocks_are_significant_and_random_weights_are_not():
     rng = rng_for(10, "weights")
-    planted = rng.normal(size=(24, 40))
-    planted[4:10] = 1.2  # a block of bands
-    planted[14:18] = planted[13]
-    result = compare_with_nulls(planted, Thresholds(), nulls=draws(planted, 39, 11))
+    weights = rng.normal(size=(24, 40))
+    weights[4:10] = 1.2  # a block of bands
+    weights[14:18] = weights[13]
+    result = compare_with_nulls(weights, Thresholds(), nulls=draws(weights, 39, 11))
     for name in (
         "variation",
         "near_constant",

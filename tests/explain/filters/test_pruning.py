@@ -13,14 +13,14 @@ from distangle.explain.filters.similarity import Thresholds
 from distangle.inference import predict_run
 from distangle.model import ModelConfig, build_classifier, load_model, save_model
 from distangle.results import FilterAnalysis, RunFolder
-from tiny_run import go_on, tiny_screen, tiny_start
+from tiny_run import finish_run, tiny_screen, tiny_start
 
 FIRST, SECOND = "features.denseblock1.denselayer3.conv1", "features.denseblock2.denselayer2.conv1"
 FEW = FilterSettings(n_draws=9, n_random=1)
 
 
 def plant(model):
-    """Bands, and duplicates of filter 3, in both shown layers; bands of the weights behind the norm."""
+    """Plant bands, and duplicates of filter 3, in both layers; plant bands of the weights after the norm."""
     with torch.no_grad():
         for name in (FIRST, SECOND):
             layer = choose_layers(model, [name])[0]
@@ -44,7 +44,7 @@ def screen(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(screen):
     run = tiny_start(screen, screen.folder.parent / "run", epochs=2)
-    go_on(run)
+    finish_run(run)
     path = run.checkpoints / "model.safetensors"
     model, card = load_model(path)
     save_model(plant(model), path, card=card)
@@ -61,12 +61,14 @@ def test_planted_duplicates_and_bands_are_suggested_and_nothing_else():
     layers = filter_layers(model)
     result = suggest_candidates(layers, "merge_duplicates", Thresholds())
     for name in (FIRST, SECOND):
-        own = {one.filter: one.into for one in result if one.layer == name}
-        assert {k: into[0] for k, into in own.items() if into[0] == 3} == dict.fromkeys(range(20, 26), 3)
-        assert all(own[k][1] == pytest.approx(0.5) for k in range(20, 26))
-        # Bands of one sign are duplicates of each other; the one turned round is not.
-        assert {k for k, into in own.items() if into[0] == 10} == set(range(12, 20))
-    assert {one.layer for one in result} == {FIRST, SECOND}
+        target_of_filter = {candidate.filter: candidate.into for candidate in result if candidate.layer == name}
+        assert {k: target[0] for k, target in target_of_filter.items() if target[0] == 3} == dict.fromkeys(
+            range(20, 26), 3
+        )
+        assert all(target_of_filter[k][1] == pytest.approx(0.5) for k in range(20, 26))
+        # Bands of one sign are duplicates of each other; a band of the opposite sign is not.
+        assert {k for k, target in target_of_filter.items() if target[0] == 10} == set(range(12, 20))
+    assert {candidate.layer for candidate in result} == {FIRST, SECOND}
     bands = suggest_candidates(layers, "zero_bands", Thresholds())
     assert bands == [PruneCandidate(name, k) for name in (FIRST, SECOND) for k in range(10, 20)]
     assert suggest_candidates(filter_layers(network()), "zero_bands", Thresholds()) == []
@@ -76,18 +78,22 @@ def test_planted_duplicates_and_bands_are_suggested_and_nothing_else():
 def test_a_duplicate_that_gives_the_same_is_merged_without_any_change():
     model = plant(network()).eval()
     images = torch.from_numpy(rng_for(2, "images").normal(size=(3, 2, 24, 24))).float()
-    same = [
-        one for one in suggest_candidates(filter_layers(model), "merge_duplicates", Thresholds()) if one.into[0] == 3
+    candidates = [
+        candidate
+        for candidate in suggest_candidates(filter_layers(model), "merge_duplicates", Thresholds())
+        if candidate.into[0] == 3
     ]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         expected = model(images).logits
-        with pruned_network(model, same):
+        with pruned_network(model, candidates):
             assert torch.allclose(model(images).logits, expected, atol=1e-4)
             for name in (FIRST, SECOND):
                 outgoing = choose_layers(model, [name])[0].next_layers[1].weight
                 assert not outgoing[:, 20:26].any()
-        with pruned_network(model, [PruneCandidate(one.layer, one.filter) for one in same]):  # nobody takes over
+        with pruned_network(
+            model, [PruneCandidate(candidate.layer, candidate.filter) for candidate in candidates]
+        ):  # no filter replaces them
             assert not torch.allclose(model(images).logits, expected, atol=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -99,13 +105,20 @@ def test_the_share_of_a_merged_filter_is_the_best_over_a_normal_map():
     with torch.no_grad():
         layer.convolution.weight[9] = layer.convolution.weight[2]
         norm.weight[2], norm.bias[2], norm.weight[9], norm.bias[9] = 1.0, 0.2, 0.7, -0.5
-    only = [one for one in suggest_candidates([layer], "merge_duplicates", Thresholds()) if one.filter == 9]
+    duplicates = [
+        candidate
+        for candidate in suggest_candidates([layer], "merge_duplicates", Thresholds())
+        if candidate.filter == 9
+    ]
     maps_drawn = rng_for(3, "map").normal(size=400_000)
-    stored, removed = np.maximum(maps_drawn + 0.2, 0), np.maximum(0.7 * maps_drawn - 0.5, 0)
-    assert only[0].into[0] == 2
-    assert only[0].into[1] == pytest.approx((stored @ removed) / (stored @ stored), rel=0.02)
+    inputs, removed = np.maximum(maps_drawn + 0.2, 0), np.maximum(0.7 * maps_drawn - 0.5, 0)
+    assert duplicates[0].into[0] == 2
+    assert duplicates[0].into[1] == pytest.approx((inputs @ removed) / (inputs @ inputs), rel=0.02)
     with torch.no_grad():
-        norm.weight[2], norm.bias[2] = -0.0, -1.0  # what is kept is never open: nothing can stand in
+        norm.weight[2], norm.bias[2] = (
+            -0.0,
+            -1.0,
+        )  # the ReLU of the remaining filter is never active: it can replace nothing
     assert suggest_candidates([layer], "merge_duplicates", Thresholds())[0].into == (2, 0.0)
 
 
@@ -131,12 +144,12 @@ def test_weights_are_put_back_when_something_fails():
 
 def test_random_removals_match_the_layers_and_their_numbers():
     layers = filter_layers(network())
-    wanted = [PruneCandidate(FIRST, 1), PruneCandidate(FIRST, 2), PruneCandidate(SECOND, 3)]
-    result = random_candidates(layers, wanted, rng_for(4, "draw"))
-    assert [one.layer for one in result] == [FIRST, FIRST, SECOND]
-    assert len({(one.layer, one.filter) for one in result}) == 3
-    assert result == random_candidates(layers, wanted, rng_for(4, "draw"))
-    assert result != random_candidates(layers, wanted, rng_for(5, "draw"))
+    candidates = [PruneCandidate(FIRST, 1), PruneCandidate(FIRST, 2), PruneCandidate(SECOND, 3)]
+    result = random_candidates(layers, candidates, rng_for(4, "draw"))
+    assert [candidate.layer for candidate in result] == [FIRST, FIRST, SECOND]
+    assert len({(candidate.layer, candidate.filter) for candidate in result}) == 3
+    assert result == random_candidates(layers, candidates, rng_for(4, "draw"))
+    assert result != random_candidates(layers, candidates, rng_for(5, "draw"))
 
 
 def test_the_effect_is_counted_over_the_held_out_sites(run, screen):
@@ -160,7 +173,7 @@ def test_the_effect_is_counted_over_the_held_out_sites(run, screen):
 
 
 def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
-    """All that the network knows goes through one layer whose filters are all bands: without them, nothing."""
+    """All information passes one layer whose filters are all bands: without them the accuracy is chance."""
     shutil.copytree(run.root, tmp_path / "run")
     copy = RunFolder.open(tmp_path / "run")
     path = copy.checkpoints / "model.safetensors"
@@ -176,8 +189,8 @@ def test_a_filter_that_decides_is_missed(run, screen, tmp_path):
     result = prune_effect(copy, screen, names=[name], n_random=0)[1]
     assert result["filters"] == result["n_total"] == 64
     assert result["random"] == []
-    without = round(result["without"] * 8)
-    assert without in (2, 3)  # one and the same answer for all: 3, 3 and 2 sites of a class
+    n_without = round(result["without"] * 8)
+    assert n_without in (2, 3)  # one and the same answer for all: 3, 3 and 2 sites of a class
     with pytest.raises(ExplanationError, match=r"No 1x1 convolution of these layers is followed by a norm, a ReLU"):
         prune_effect(copy, screen, names=["features.transition1.conv"])
 
@@ -187,17 +200,17 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
     assert result.stored_layers == [FIRST, SECOND]
     assert set(result.weights) == {f"{name}|{kind}" for name in (FIRST, SECOND) for kind in ("printed", "gamma")}
     model, _ = load_model(run.checkpoints / "model.safetensors")
-    printed = choose_layers(model, [SECOND])[0]
-    np.testing.assert_allclose(result.weights[f"{SECOND}|printed"], printed.filters, rtol=1e-6)
-    np.testing.assert_allclose(result.weights[f"{SECOND}|gamma"], printed.folded(), rtol=1e-6)
+    printed_layer = choose_layers(model, [SECOND])[0]
+    np.testing.assert_allclose(result.weights[f"{SECOND}|printed"], printed_layer.filters, rtol=1e-6)
+    np.testing.assert_allclose(result.weights[f"{SECOND}|gamma"], printed_layer.folded(), rtol=1e-6)
     assert [one["layer"] for one in result.layers if one["weights"] == "printed"] == [
         layer.name for layer in filter_layers(model)
     ]  # fmt: skip
-    planted = next(one for one in result.layers if one["layer"] == SECOND and one["weights"] == "gamma")
-    assert (planted["filters"], planted["inputs"], planted["dense"]) == (64, 56, True)
-    assert planted["near_constant"]["value"] == 10 / 64
-    assert planted["duplicates"]["value"] == 14 / 64
-    assert planted["duplicates"]["initial"]["p"] == planted["duplicates"]["shuffled"]["p"] == 1 / 10
+    record = next(one for one in result.layers if one["layer"] == SECOND and one["weights"] == "gamma")
+    assert (record["filters"], record["inputs"], record["dense"]) == (64, 56, True)
+    assert record["near_constant"]["value"] == 10 / 64
+    assert record["duplicates"]["value"] == 14 / 64
+    assert record["duplicates"]["initial"]["p"] == record["duplicates"]["shuffled"]["p"] == 1 / 10
     of_draws = {one["layer"]: one["duplicates"]["shuffled"]["p"] for one in result.layers}
     assert min(p for name, p in of_draws.items() if name not in result.stored_layers) >= 1 / 6  # five draws
     assert result.claim["n_total"] == 9
@@ -211,18 +224,18 @@ def test_what_is_found_in_a_run_names_the_planted_layers(run, screen, tmp_path):
     )
     paths = result.write(tmp_path)
     assert [path.name for path in paths] == ["filters.json", "filters.safetensors"]
-    repeated = FilterAnalysis.read(tmp_path)
-    assert repeated.layers == result.layers
-    assert repeated.claim == result.claim
-    assert repeated.prune == result.prune
-    assert all(np.array_equal(repeated.weights[name], array) for name, array in result.weights.items())
+    copy = FilterAnalysis.read(tmp_path)
+    assert copy.layers == result.layers
+    assert copy.claim == result.claim
+    assert copy.prune == result.prune
+    assert all(np.array_equal(copy.weights[name], array) for name, array in result.weights.items())
     with pytest.raises(RunError, match=r"No filters at .*filters\.json\. Run `distangle explain RUN` first"):
         FilterAnalysis.read(tmp_path / "nowhere")
 
 
 def test_a_network_as_it_was_made_has_nothing_that_stands_out_and_one_without_dense_layers_no_claim(screen, tmp_path):
     run = tiny_start(screen, tmp_path / "run", "network.backbone=resnet_small", epochs=1)
-    go_on(run)
+    finish_run(run)
     result = examine_filters(run, screen=screen, layers=["features.layer3.0.downsample.0"], settings=FEW)
     assert result.claim is None
     assert result.prune == []

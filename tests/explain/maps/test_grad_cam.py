@@ -14,10 +14,10 @@ from site_batches import batch
 SIZE = 40
 
 
-def network(backbone="densenet_small", *, seed=1, **changed):
-    """A small network whose norms have moved: with fresh ones gamma, beta and the statistics would go unseen."""
+def network(backbone="densenet_small", *, seed=1, **changes):
+    """Return a small network with random norms; new norms would hide errors in gamma, beta and statistics."""
     config = ModelConfig(
-        backbone=backbone, n_channels=3, n_perturbations=5, n_cell_types=2, embedding_size=16, **changed
+        backbone=backbone, n_channels=3, n_perturbations=5, n_cell_types=2, embedding_size=16, **changes
     )
     model = build_classifier(config, seed=seed)
     generator = torch.Generator().manual_seed(seed)
@@ -124,12 +124,12 @@ def test_the_closed_form_is_the_gradient(backbone, layer, final_relu, head, monk
     model = network(backbone, final_relu=final_relu)
     layer = last_layer(model) if layer == "the last" else layer
     images, cell_types, targets = sites()
-    closed = closed_form_maps(model, batch(images, cell_types, targets), layer=layer, head=head)
+    closed_form = closed_form_maps(model, batch(images, cell_types, targets), layer=layer, head=head)
     monkeypatch.setattr(room, "_before_pooling", lambda model, layer: None)
     generic = grad_cam_maps(model, batch(images, cell_types, targets), layer=layer, head=head)
-    torch.testing.assert_close(closed.raw, generic.raw, atol=1e-7, rtol=1e-4)
-    torch.testing.assert_close(closed.maps, generic.maps, atol=1e-5, rtol=0)
-    assert closed.maps.amax() == 1
+    torch.testing.assert_close(closed_form.raw, generic.raw, atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(closed_form.maps, generic.maps, atol=1e-5, rtol=0)
+    assert closed_form.maps.amax() == 1
 
 
 def test_the_closed_form_is_chosen_without_a_backward_pass_through_the_backbone(monkeypatch):
@@ -160,12 +160,12 @@ def test_maps_lie_in_0_to_1_with_their_maximum_at_1_at_the_size_asked_for():
 def test_a_map_does_not_depend_on_the_sites_beside_it_even_in_training(layer):
     model = network().train()
     images, cell_types, targets = sites(5)
-    together = grad_cam_maps(model, batch(images, cell_types, targets), layer=layer)
+    batch_maps = grad_cam_maps(model, batch(images, cell_types, targets), layer=layer)
     for site in range(5):
         one = slice(site, site + 1)
-        alone = grad_cam_maps(model, batch(images[one], cell_types[one], targets[one]), layer=layer)
-        torch.testing.assert_close(alone.maps, together.maps[one], atol=1e-5, rtol=0)
-        torch.testing.assert_close(alone.outputs.logits, together.outputs.logits[one], atol=1e-4, rtol=1e-4)
+        single_maps = grad_cam_maps(model, batch(images[one], cell_types[one], targets[one]), layer=layer)
+        torch.testing.assert_close(single_maps.maps, batch_maps.maps[one], atol=1e-5, rtol=0)
+        torch.testing.assert_close(single_maps.outputs.logits, batch_maps.outputs.logits[one], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layer", [None, "features.denseblock1.denselayer1"])
@@ -176,13 +176,13 @@ def test_the_model_is_left_as_it_was_found(layer):
     model.cosine_templates.weight.grad = torch.ones_like(model.cosine_templates.weight)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [part.training for part in model.modules()]
-    asking = [parameter.requires_grad for parameter in model.parameters()]
+    needs_gradient = [parameter.requires_grad for parameter in model.parameters()]
     images, cell_types, targets = sites()
     grad_cam_maps(model, batch(images, cell_types, targets), layer=layer)
     with pytest.raises(ExplanationError):
         grad_cam_maps(model, batch(images, cell_types, torch.tensor([0, 1, 99])), layer=layer)
     assert [part.training for part in model.modules()] == modes
-    assert [parameter.requires_grad for parameter in model.parameters()] == asking
+    assert [parameter.requires_grad for parameter in model.parameters()] == needs_gradient
     assert not any(part._forward_hooks for part in model.modules())
     gradients = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert gradients == {"cosine_templates.weight"}
@@ -295,7 +295,7 @@ def test_a_perturbation_out_of_range_is_refused_by_row():
 
 
 def test_an_unknown_head_is_refused_with_the_nearest_name(monkeypatch):
-    # Where types are checked the annotation refuses it first; plain use must refuse it too.
+    # The type check of these tests refuses it first; without that check it must be refused too.
     with pytest.raises(ExplanationError, match="Unknown head 'softmaks'. Did you mean 'softmax'"):
         layer_gradients.check_head(network(), torch.tensor([0]), "softmaks")
 

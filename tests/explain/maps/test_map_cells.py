@@ -15,7 +15,7 @@ SIZE = 128
 
 
 @pytest.fixture(scope="module")
-def simulated():
+def simulations():
     """Images of four cell types with the cells that were drawn: (image, nuclei, cells, number of nuclei)."""
     config = SimulationConfig(
         image_size=SIZE,
@@ -42,8 +42,8 @@ def simulated():
             density=order.density * order.batch.density * order.effect.factor("density"),
             cell_size=order.effect.factor("cell_size"),
         )
-        covered = cells.owner >= 0
-        result[kind] = (site.image, covered & (cells.rim < 0), covered, site.n_cells)
+        is_cell = cells.owner >= 0
+        result[kind] = (site.image, is_cell & (cells.rim < 0), is_cell, site.n_cells)
     return result
 
 
@@ -52,8 +52,8 @@ def intersection_over_union(first, second):
 
 
 @pytest.mark.parametrize("kind", list(CELL_TYPES))
-def test_nuclei_and_cells_are_where_they_were_drawn(simulated, kind):
-    image, nuclei, cells, n_cells = simulated[kind]
+def test_nuclei_and_cells_are_where_they_were_drawn(simulations, kind):
+    image, nuclei, cells, n_cells = simulations[kind]
     result = segment(image, nuclear=0)
     assert intersection_over_union(result.nuclei > 0, nuclei) > 0.7
     assert intersection_over_union(result.cells, cells) > 0.75
@@ -143,22 +143,22 @@ def test_random_maps_on_the_grid_are_those_at_full_size():
     np.testing.assert_allclose(room._mass_in_masks(maps, masks.astype(np.float64)), expected, rtol=1e-5)
 
 
-def test_maps_on_nuclei_are_told_from_maps_anywhere(simulated):
-    images = np.stack([simulated[kind][0] for kind in CELL_TYPES] * 2)
-    nuclei = np.stack([simulated[kind][1] for kind in CELL_TYPES] * 2)
+def test_maps_on_nuclei_are_told_from_maps_anywhere(simulations):
+    images = np.stack([simulations[kind][0] for kind in CELL_TYPES] * 2)
+    nuclei = np.stack([simulations[kind][1] for kind in CELL_TYPES] * 2)
     rng = np.random.default_rng(3)
     coarse = nuclei.reshape(8, 16, 8, 16, 8).mean((2, 4))
     on_nuclei = (coarse**2).repeat(8, 1).repeat(8, 2).astype(np.float32)
     experiments = list("ABCDABCE")
     ask = {"nuclear": 0, "grid": (16, 16), "experiments": experiments}
-    there = overlap_with_cells(on_nuclei, images, rng=rng, **ask)
-    assert there.summary["nuclei"]["share"] > 1.5 * there.summary["nuclei"]["area"]
-    assert there.summary["nuclei"]["p"] == pytest.approx(1 / 201)
-    assert there.summary["nuclei"]["null"][1] < there.summary["nuclei"]["share"]
-    assert there.summary["background"]["p"] > 0.9
-    assert (there.table["nuclei_p"] < 0.05).all()
-    low, high = there.summary["nuclei"]["interval"]
-    assert low <= there.summary["nuclei"]["share"] <= high
+    result = overlap_with_cells(on_nuclei, images, rng=rng, **ask)
+    assert result.summary["nuclei"]["share"] > 1.5 * result.summary["nuclei"]["area"]
+    assert result.summary["nuclei"]["p"] == pytest.approx(1 / 201)
+    assert result.summary["nuclei"]["null"][1] < result.summary["nuclei"]["share"]
+    assert result.summary["background"]["p"] > 0.9
+    assert (result.table["nuclei_p"] < 0.05).all()
+    low, high = result.summary["nuclei"]["interval"]
+    assert low <= result.summary["nuclei"]["share"] <= high
     anywhere = random_smooth_maps(8, grid=(16, 16), size=(SIZE, SIZE), rng=np.random.default_rng(9)).enlarged()
     assert overlap_with_cells(anywhere, images, rng=rng, **ask).summary["nuclei"]["p"] > 0.01
 
@@ -174,7 +174,7 @@ def test_maps_without_any_place_say_nothing_and_no_nan():
 def test_maps_that_do_not_lie_on_the_images_are_refused():
     raw = np.zeros((2, 3, 16, 16), dtype=np.uint8)
     ask = {"grid": (4, 4), "rng": np.random.default_rng(0)}
-    plain = room.overlap_with_cells  # where types are checked the annotation refuses it first
+    plain = room.overlap_with_cells  # without the type check, which would refuse it first
     while hasattr(plain, "__wrapped__"):
         plain = plain.__wrapped__
     with pytest.raises(

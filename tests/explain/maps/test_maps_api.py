@@ -1,4 +1,4 @@
-"""Every method behind the door of place: equal to captum, to the printed sums, to plain loops."""
+"""Every method of attribution maps: equal to captum, to the printed sums, and to plain loops."""
 
 import gc
 import sys
@@ -21,11 +21,11 @@ DEEP = "features.denseblock4.denselayer24"
 QUICK = {"pixels": PixelAttributionSettings(steps=4, window=8, stride=8)}
 
 
-def network(backbone="densenet_small", *, seed=1, **changed):
-    """A small network whose norms have moved: with fresh ones gamma, beta and the statistics would go unseen."""
+def network(backbone="densenet_small", *, seed=1, **changes):
+    """Return a small network with random norms; new norms would hide errors in gamma, beta and statistics."""
     config = ModelConfig(
         **{"backbone": backbone, "n_channels": 3, "n_perturbations": 5, "n_cell_types": 2, "embedding_size": 16}
-        | changed
+        | changes
     )
     model = build_classifier(config, seed=seed)
     generator = torch.Generator().manual_seed(seed)
@@ -64,41 +64,41 @@ def value(model, images, cell_types, targets, *, head="softmax", references=None
 
 
 @pytest.fixture(scope="module")
-def deep():
-    """DenseNet-161 as the paper has it, but for its number of perturbations: two-input, recomputing, in training."""
+def densenet161():
+    """Return the DenseNet-161 of the paper with 7 perturbations, activation checkpointing, in training mode."""
     return network("densenet161", n_channels=6, n_perturbations=7, activation_checkpointing=True).train()
 
 
 @pytest.mark.parametrize("head", ["softmax", "arc"])
-def test_grad_cam_of_figure_12s_layer_is_captums(deep, head):
+def test_grad_cam_of_figure_12s_layer_is_captums(densenet161, head):
     images, cell_types, targets = sites(2, size=64, channels=6)
-    result = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, head=head)
-    assert deep.training
-    expected = captum_maps(deep.eval(), DEEP, images, cell_types, targets, head=head)
-    deep.train()
+    result = attribution_map(densenet161, batch(images, cell_types, targets), layer=DEEP, head=head)
+    assert densenet161.training
+    expected = captum_maps(densenet161.eval(), DEEP, images, cell_types, targets, head=head)
+    densenet161.train()
     assert result.raw.shape == (2, 2, 2)
     assert expected.amax() == 1
     torch.testing.assert_close(result.maps, expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
-def test_the_products_work_at_figure_12s_layer(deep, method):
+def test_the_products_work_at_figure_12s_layer(densenet161, method):
     images, cell_types, targets = sites(2, size=64, channels=6)
-    result = attribution_map(deep, batch(images, cell_types, targets), layer=DEEP, method=method)
+    result = attribution_map(densenet161, batch(images, cell_types, targets), layer=DEEP, method=method)
     assert (result.layer, result.method, result.raw.shape) == (DEEP, method, (2, 2, 2))
     assert result.raw.abs().amax() > 0
 
 
 def by_loops(model, layer, images, cell_types, targets, *, positive_gradients):
-    """Gradient times activation in loops over sites, features, rows and columns; a full backward pass, own hook."""
-    stored = []
-    hook = find_layer(model, layer).register_forward_hook(lambda _module, _inputs, out: stored.append(out))
+    """Multiply gradient and activation in loops over sites, features, rows and columns, after a full backward pass."""
+    activations = []
+    hook = find_layer(model, layer).register_forward_hook(lambda _module, _inputs, out: activations.append(out))
     logits = model(images.clone().requires_grad_(), cell_types).logits
     hook.remove()
     maps = []
     for site, target in enumerate(targets.tolist()):
-        (gradient,) = torch.autograd.grad(logits[site, target], stored[0], retain_graph=True)
-        activation, slope = stored[0][site].detach().numpy(), gradient[site].numpy()
+        (gradient,) = torch.autograd.grad(logits[site, target], activations[0], retain_graph=True)
+        activation, slope = activations[0][site].detach().numpy(), gradient[site].numpy()
         total = np.zeros(activation.shape[1:])
         for feature in range(activation.shape[0]):
             for row in range(activation.shape[1]):
@@ -150,8 +150,10 @@ def test_integrated_gradients_sum_to_what_the_image_adds(head):
         )
         test_images = torch.zeros_like(images) if start is None else start.expand_as(images)
         with_image = value(model, images, cell_types, targets, head=head)
-        added = with_image - value(model, test_images, cell_types, targets, head=head)
-        torch.testing.assert_close(result.raw.sum((1, 2)), added, atol=0.02 * float(added.abs().max()), rtol=0.02)
+        difference = with_image - value(model, test_images, cell_types, targets, head=head)
+        torch.testing.assert_close(
+            result.raw.sum((1, 2)), difference, atol=0.02 * float(difference.abs().max()), rtol=0.02
+        )
         assert result.layer == "image"
         assert result.raw.shape == images.shape[:1] + images.shape[2:]
 
@@ -163,9 +165,9 @@ def test_integrated_gradients_are_a_sum_over_the_channels_in_plain_loops():
     total = torch.zeros_like(images)
     steps = 150
     for step in range(steps):
-        at = (images * (step + 0.5) / steps).requires_grad_()
-        model(at, cell_types).logits[0, targets[0]].backward()
-        total += at.grad / steps
+        inputs = (images * (step + 0.5) / steps).requires_grad_()
+        model(inputs, cell_types).logits[0, targets[0]].backward()
+        total += inputs.grad / steps
     expected = (total * images).sum(1)
     result = attribution_map(
         model,
@@ -192,7 +194,7 @@ def test_occlusion_is_the_mean_fall_over_the_squares_of_a_region(window, stride,
         pixels=PixelAttributionSettings(window=window, stride=stride, baseline=test_images, max_batch_size=5),
     )
     whole = value(model, images, cell_types, targets, head=head)
-    falls, covered = torch.zeros(2, SIZE, SIZE), torch.zeros(SIZE, SIZE)
+    sum_of_falls, n_windows = torch.zeros(2, SIZE, SIZE), torch.zeros(SIZE, SIZE)
     n_squares = -(-(SIZE - window) // stride) + 1
     for i in range(n_squares):
         for j in range(n_squares):
@@ -200,33 +202,33 @@ def test_occlusion_is_the_mean_fall_over_the_squares_of_a_region(window, stride,
             mixed = images.clone()
             mixed[:, :, rows, columns] = test_images[:, :, rows, columns]
             fall = whole - value(model, mixed, cell_types, targets, head=head)
-            falls[:, rows, columns] += fall[:, None, None]
-            covered[rows, columns] += 1
-    torch.testing.assert_close(result.raw, falls / covered, atol=1e-5, rtol=1e-4)
+            sum_of_falls[:, rows, columns] += fall[:, None, None]
+            n_windows[rows, columns] += 1
+    torch.testing.assert_close(result.raw, sum_of_falls / n_windows, atol=1e-5, rtol=1e-4)
 
 
 def test_the_window_of_occlusion_is_an_eighth_of_the_side_by_itself():
     model = network("resnet_small")
-    requested = attribution_map(
+    with_target = attribution_map(
         model, batch(*sites(1)), method="occlusion", pixels=PixelAttributionSettings(window=3, stride=1)
     )
-    assert torch.equal(attribution_map(model, batch(*sites(1)), method="occlusion").raw, requested.raw)
+    assert torch.equal(attribution_map(model, batch(*sites(1)), method="occlusion").raw, with_target.raw)
 
 
 @pytest.mark.parametrize("method", MAP_METHODS)
 def test_a_map_does_not_depend_on_its_batch_mates_and_comes_out_the_same_twice(method):
     model = network("resnet_small").train()
     images, cell_types, targets = sites(4)
-    together = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
-    repeated = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
-    assert torch.equal(together.maps, repeated.maps)
-    assert together.method == method
-    assert together.maps.amax((1, 2)).tolist() == [1, 1, 1, 1]
-    assert together.maps.min() >= 0
+    batch_maps = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
+    second = attribution_map(model, batch(images, cell_types, targets), method=method, **QUICK)
+    assert torch.equal(batch_maps.maps, second.maps)
+    assert batch_maps.method == method
+    assert batch_maps.maps.amax((1, 2)).tolist() == [1, 1, 1, 1]
+    assert batch_maps.maps.min() >= 0
     for site in range(4):
         one = slice(site, site + 1)
-        alone = attribution_map(model, batch(images[one], cell_types[one], targets[one]), method=method, **QUICK)
-        torch.testing.assert_close(alone.maps, together.maps[one], atol=1e-5, rtol=0)
+        single_maps = attribution_map(model, batch(images[one], cell_types[one], targets[one]), method=method, **QUICK)
+        torch.testing.assert_close(single_maps.maps, batch_maps.maps[one], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("method", MAP_METHODS)
@@ -247,11 +249,11 @@ def test_a_centred_network_is_explained_with_its_references(method):
     images, cell_types, targets = sites(2)
     references = 0.1 * torch.randn(2, model.n_features, generator=torch.Generator().manual_seed(3))
     result = attribution_map(model, batch(images, cell_types, targets, references=references), method=method, **QUICK)
-    moved = attribution_map(
+    other = attribution_map(
         model, batch(images, cell_types, targets, references=100 * references), method=method, **QUICK
     )
     assert result.maps.amax() == 1
-    assert not torch.allclose(result.raw, moved.raw)
+    assert not torch.allclose(result.raw, other.raw)
     if method == "grad_cam":
         layer = "features.layer2"
         result = attribution_map(model, batch(images, cell_types, targets, references=references), layer=layer)
@@ -279,7 +281,7 @@ def test_a_thousand_calls_leave_no_hook_and_no_memory():
 
     def tensors():
         gc.collect()
-        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+        return sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
 
     def call(number):
         method = MAP_METHODS[number % len(MAP_METHODS)]
@@ -329,7 +331,7 @@ def test_what_is_not_there_is_refused_with_the_nearest_names():
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_name():
-    # Where types are checked the annotation refuses it first; plain use must refuse it too.
+    # The type check of these tests refuses it first; without that check it must be refused too.
     plain = api.attribution_map
     while hasattr(plain, "__wrapped__"):
         plain = plain.__wrapped__
@@ -346,7 +348,7 @@ def test_an_image_with_nan_is_refused_by_row():
 
 
 @pytest.mark.parametrize(
-    ("chosen", "words"),
+    ("options", "message"),
     [
         (
             {"method": "occlusion", "pixels": PixelAttributionSettings(window=25)},
@@ -370,6 +372,6 @@ def test_an_image_with_nan_is_refused_by_row():
         ),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(chosen, words):
-    with pytest.raises(ExplanationError, match=words):
-        attribution_map(network("resnet_small"), batch(*sites(3)), **chosen)
+def test_settings_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ExplanationError, match=message):
+        attribution_map(network("resnet_small"), batch(*sites(3)), **options)

@@ -15,7 +15,7 @@ from distangle.profiles.geometry import cosines, nearest, silhouettes
 from distangle.results import Predictions, RunFolder, TemplateComparison
 from distangle.screen import hold_out
 from distangle.training import resolve_config, start_run
-from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+from tiny_run import TRAINING, finish_run, tiny_screen, tiny_start
 
 FEW = TemplateSettings(seeds=(0,), perplexities=(5,), n_draws=39, n_random=20)
 KNOWN = ["DMSO", "nocodazole", "taxol"]
@@ -28,18 +28,18 @@ def screen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(screen):
-    """Without pseudo labels and three unused classes, and with them and two."""
-    without = tiny_start(screen, screen.folder.parent / "without", "network.extra_outputs=3", epochs=1)
+    """Train two runs: without pseudo labels and with three unused classes, and with pseudo labels and two."""
+    plain = tiny_start(screen, screen.folder.parent / "without", "network.extra_outputs=3", epochs=1)
     folds = hold_out(screen, column="experiment", values=["E3"])
     hidden = folds.table.assign(fold=folds.table["fold"].where(folds.table["experiment"] != "E2", "unlabelled"))
     folds = dataclasses.replace(folds, table=hidden, unlabelled="experiment=E2")
     changes = [*TRAINING, "network.extra_outputs=2", "pseudo_labels.strategy=progressive", "pseudo_labels.from_epoch=1"]
     config = resolve_config("scratch", changes, epochs=2)
     pseudo = start_run(screen, folds, config, screen.folder.parent / "pseudo")
-    for run in (without, pseudo):
-        go_on(run)
+    for run in (plain, pseudo):
+        finish_run(run)
         predict_run(run, screen)
-    return without, pseudo
+    return plain, pseudo
 
 
 @pytest.fixture(scope="module")
@@ -99,21 +99,21 @@ def test_the_numbers_are_of_the_trained_outputs_and_of_the_unused_classes_beside
     model, _ = open_model(runs[0])
     weight = model.linear_templates.weight.detach().double().numpy()
     bias = model.linear_templates.bias.detach().double().numpy()
-    own = numbers["templates"]["without"]
-    assert own["softmax"]["n"] == 3
-    assert own["softmax"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
+    own_numbers = numbers["templates"]["without"]
+    assert own_numbers["softmax"]["n"] == 3
+    assert own_numbers["softmax"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
         nearest(cosines(weight[:3])).angle_deg.mean()
     )
     with_bias = np.concatenate([weight, bias[:, None]], axis=1)[:3]
-    assert own["softmax with bias"]["dimension"] == 9
-    assert own["softmax with bias"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
+    assert own_numbers["softmax with bias"]["dimension"] == 9
+    assert own_numbers["softmax with bias"]["nearest_angle_deg_mean"]["value"] == pytest.approx(
         nearest(cosines(with_bias)).angle_deg.mean()
     )
     assert numbers["unused"]["without"]["outputs"] == ["unused 1", "unused 2", "unused 3"]
     for name, n in (("without", 3), ("pseudo", 2)):
         for head in ("softmax", "arc"):
-            for when in ("trained", "first_values"):
-                assert numbers["unused"][name][head][when]["n_unused"] == n
+            for state in ("trained", "first_values"):
+                assert numbers["unused"][name][head][state]["n_unused"] == n
     first = numbers["unused"]["without"]["softmax"]
     assert first["trained"]["cosine_unused_unused"] == pytest.approx(cosines(weight[3:])[np.triu_indices(3, 1)].mean())
     assert first["trained"] != first["first_values"]
@@ -147,31 +147,31 @@ def test_the_embeddings_are_those_of_the_held_out_sites(result, runs, screen):
 def test_what_was_found_is_written_and_read_again(result, tmp_path):
     paths = result.write(tmp_path)
     assert [path.name for path in paths] == ["templates.parquet", "embeddings.parquet", "templates.json"]
-    repeated = TemplateComparison.read(tmp_path)
-    pd.testing.assert_frame_equal(repeated.templates, result.templates, check_dtype=False)
-    pd.testing.assert_frame_equal(repeated.embeddings, result.embeddings, check_dtype=False)
-    assert repeated.maps == list(result.maps)
-    assert repeated.numbers == json.loads(json.dumps(result.numbers))
+    copy = TemplateComparison.read(tmp_path)
+    pd.testing.assert_frame_equal(copy.templates, result.templates, check_dtype=False)
+    pd.testing.assert_frame_equal(copy.embeddings, result.embeddings, check_dtype=False)
+    assert copy.maps == list(result.maps)
+    assert copy.numbers == json.loads(json.dumps(result.numbers))
     with pytest.raises(RunError, match=r"No templates at .*templates\.json\. Run `distangle explain RUN` first"):
         TemplateComparison.read(tmp_path / "nowhere")
 
 
 def test_the_same_runs_give_the_same_bytes_and_one_run_needs_no_other(result, runs, tmp_path):
-    repeated = compare_templates(runs[0], other_run=runs[1], settings=FEW)
-    for first, second in zip(result.write(tmp_path / "a"), repeated.write(tmp_path / "b"), strict=True):
+    repeat = compare_templates(runs[0], other_run=runs[1], settings=FEW)
+    for first, second in zip(result.write(tmp_path / "a"), repeat.write(tmp_path / "b"), strict=True):
         assert first.read_bytes() == second.read_bytes()
-    alone = compare_templates(
+    single_comparison = compare_templates(
         runs[0], perturbations=["taxol", "DMSO"], settings=FEW.model_copy(update={"methods": ("pca",)})
     )
-    assert alone.numbers["perturbations"]["names"] == ("taxol", "DMSO")
-    assert "difference" not in alone.numbers["embeddings"]
-    assert [one["name"] for one in alone.maps] == ["pca", "pca"]
-    assert not any("in without" in message for message in alone.numbers["sentences"])
+    assert single_comparison.numbers["perturbations"]["names"] == ("taxol", "DMSO")
+    assert "difference" not in single_comparison.numbers["embeddings"]
+    assert [one["name"] for one in single_comparison.maps] == ["pca", "pca"]
+    assert not any("in without" in message for message in single_comparison.numbers["sentences"])
 
 
 def test_a_run_without_unused_classes_says_how_to_make_some(screen, tmp_path):
     run = tiny_start(screen, tmp_path / "run", "network.embedding_size=12", epochs=1)
-    go_on(run)
+    finish_run(run)
     predict_run(run, screen)
     result = compare_templates(run, settings=FEW.model_copy(update={"methods": ("pca",)}))
     assert result.numbers["unused"]["run"] == {
@@ -186,7 +186,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):
     wide = tiny_start(screen, tmp_path / "wide", "network.embedding_size=12", epochs=1)
     with pytest.raises(RunError, match=r"wide has no final weights yet"):
         compare_templates(runs[0], other_run=wide, settings=FEW)
-    go_on(wide)
+    finish_run(wide)
     with pytest.raises(
         ExplanationError,
         match=r"embeddings of different sizes \(without: 8, wide: 12\), so they have no common projection",
@@ -194,18 +194,18 @@ def test_runs_that_cannot_be_compared_are_refused(runs, screen, tmp_path):
         compare_templates(runs[0], other_run=wide, settings=FEW)
     with pytest.raises(RunError, match=r"No predictions at"):
         compare_templates(wide, settings=FEW)
-    renamed = dataclasses.replace(screen, sites=screen.sites.assign(perturbation="other"))
+    other_screen = dataclasses.replace(screen, sites=screen.sites.assign(perturbation="other"))
     with pytest.raises(RunError, match=r"learned DMSO, nocodazole, taxol and others, none of which is in .*screen"):
-        compare_templates(runs[0], screen=renamed, settings=FEW)
+        compare_templates(runs[0], screen=other_screen, settings=FEW)
 
 
 def test_two_runs_of_one_name_are_told_apart_by_their_folders(runs, tmp_path):
     shutil.copytree(runs[0].root, tmp_path / "without")
-    few = FEW.model_copy(update={"methods": ("pca",)})
+    pca_only = FEW.model_copy(update={"methods": ("pca",)})
     from distangle.screen import read_screen
 
     copy = RunFolder.open(tmp_path / "without")
-    result = compare_templates(runs[0], screen=read_screen(runs[0].screen_folder()), other_run=copy, settings=few)
+    result = compare_templates(runs[0], screen=read_screen(runs[0].screen_folder()), other_run=copy, settings=pca_only)
     assert result.templates["run"].nunique() == 2
     assert result.numbers["embeddings"]["difference"]["silhouette"]["value"] == 0
 
@@ -223,10 +223,10 @@ def test_the_most_frequent_are_counted_in_wells_and_ties_are_broken_by_name():
     wells = [("p10", "E1", "A1", 1), ("p10", "E1", "A1", 2), ("p10", "E1", "A1", 3), ("p2", "E1", "B1", 1),
              ("p2", "E1", "B2", 1), ("p1", "E1", "C1", 1), ("", "E1", "D1", 1), ("", "E1", "D2", 1)]  # fmt: skip
     table = pd.concat([table_of(*wells), table_of(("seen", "E2", "A1", 1), fold="train")], ignore_index=True)
-    chosen = choose_perturbations(table, max_names=2)
-    assert (chosen.names, chosen.wells, chosen.tied) == (("p2", "p1"), (2, 1), ("p10",))
-    more = pd.concat([table, table_of(("p9", "E1", "F1", 1))], ignore_index=True)
-    assert choose_perturbations(more, max_names=2).tied == ("p9", "p10")  # as people count
+    choice = choose_perturbations(table, max_names=2)
+    assert (choice.names, choice.wells, choice.tied) == (("p2", "p1"), (2, 1), ("p10",))
+    longer_table = pd.concat([table, table_of(("p9", "E1", "F1", 1))], ignore_index=True)
+    assert choose_perturbations(longer_table, max_names=2).tied == ("p9", "p10")  # in natural order
     assert choose_perturbations(table, perturbations=["p10", "p2", "p10"]).names == ("p10", "p2")
     with pytest.raises(ExplanationError, match=r"No site of the screen has the perturbation 'p3'\. Did you mean 'p"):
         choose_perturbations(table, perturbations=["p1", "p3"])
@@ -256,9 +256,9 @@ def test_two_runs_show_the_same_sites_in_one_order():
         shared_sites([pair[0], unread], ["a"], max_sites=10, rng=rng_for(1, "sites"))
 
 
-def sites_of_wells(n_wells=12, each=3):
+def sites_of_wells(n_wells=12, n_sites=3):
     return table_of(
-        *[(f"p{well % 3}", f"E{well % 2}", f"A{well:02d}", site) for well in range(n_wells) for site in range(each)]
+        *[(f"p{well % 3}", f"E{well % 2}", f"A{well:02d}", site) for well in range(n_wells) for site in range(n_sites)]
     )
 
 
@@ -274,12 +274,12 @@ def test_perturbations_that_lie_together_are_found_and_noise_of_whole_wells_is_n
     assert result.summary["silhouette"]["value"] > result.summary["silhouette"]["random_range"][1]
     assert result.summary["silhouette"]["interval"] is None
     assert (result.summary["sites"], result.summary["wells"], result.summary["k"]) == (36, 12, 3)
-    # Every well has a look of its own and the labels say nothing: sites of a well lie together all the same.
+    # Labels are random, but sites of a well are similar: neighbors in the same well must not count.
     p_values, purities = [], []
     for trial in range(60):
         rng = rng_for(7, "wells", trial)
-        looks = np.repeat(rng.normal(size=(12, 8)), 3, axis=0) + 0.1 * rng.normal(size=(36, 8))
-        output = clustering(looks, table, k=3, rng=rng_for(8, "d", trial), n_draws=19).summary
+        embeddings = np.repeat(rng.normal(size=(12, 8)), 3, axis=0) + 0.1 * rng.normal(size=(36, 8))
+        output = clustering(embeddings, table, k=3, rng=rng_for(8, "d", trial), n_draws=19).summary
         p_values.append((output["silhouette"]["p"], output["purity"]["p"]))
         purities.append(output["purity"]["value"])
     assert ((np.array(p_values) <= 0.1).mean(axis=0) < 0.25).all()

@@ -44,7 +44,7 @@ def test_records_of_two_workers_are_those_of_one_process(folder: Path, tmp_path:
     assert_same_pack(tmp_path / "here", tmp_path / "ray")
 
 
-def dying(orders: Path) -> Callable[[object], Callable[[Sequence[int]], object]]:
+def open_function(orders: Path) -> Callable[[object], Callable[[Sequence[int]], object]]:
     """Return an `_open` whose work dies once before E1, and fails for E3 while a file says so."""
 
     def open_dying(open_writer: object) -> Callable[[Sequence[int]], object]:
@@ -70,7 +70,7 @@ def test_a_plate_that_fails_is_named_and_the_same_command_packs_it(
 ) -> None:
     pack_screen(read_screen(folder / "screen"), tmp_path / "here")
     (tmp_path / "fail").touch()
-    monkeypatch.setattr(pack_workers, "_open", dying(tmp_path))
+    monkeypatch.setattr(pack_workers, "_open", open_function(tmp_path))
     command = ["pack", str(folder / "screen"), "--out", str(tmp_path / "ray"), "--on", "ray", "--workers", "2"]
     with pytest.raises(SystemExit, match="1"):
         main(command)
@@ -80,14 +80,14 @@ def test_a_plate_that_fails_is_named_and_the_same_command_packs_it(
     assert not (tmp_path / "ray/screen.json").exists()
     (tmp_path / "fail").unlink()
     main(command)
-    captured = capsys.readouterr()
-    assert "packed and verified 8 images, kept 15 from before" in captured.out
-    assert "1 image(s) could not be read and were refused" in captured.err
+    output = capsys.readouterr()
+    assert "packed and verified 8 images, kept 15 from before" in output.out
+    assert "1 image(s) could not be read and were refused" in output.err
     assert_same_pack(tmp_path / "here", tmp_path / "ray")
 
 
 def test_a_full_disk_ends_all(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*inputs: object, **words: object) -> Iterator[Outcome[object]]:
+    def full(*inputs: object, **_options: object) -> Iterator[Outcome[object]]:
         try:
             yield Outcome(number=0, error=StorageError("the disk is full."))
             raise AssertionError("went on")

@@ -1,4 +1,4 @@
-"""Decoders that hang or crash: the file is named with well and channel, every other site is checked, nothing waits."""
+"""Decoders that hang or crash: file, well and channel are named, all other sites are checked, nothing hangs."""
 
 import time
 from collections.abc import Sequence
@@ -26,24 +26,24 @@ def lab(folder: Path, suffixes: Sequence[str] = (), n: int = 8) -> Screen:
     folder.mkdir(exist_ok=True)
     lines = ["plate,well,perturbation,dna,actin"]
     for k in range(n):
-        named = {"dna": f"{k}_dna.png", "actin": f"{k}_actin_{suffixes[k] if k < len(suffixes) else ''}.png"}
-        for seed, name in enumerate(named.values()):
+        file_of_channel = {"dna": f"{k}_dna.png", "actin": f"{k}_actin_{suffixes[k] if k < len(suffixes) else ''}.png"}
+        for seed, name in enumerate(file_of_channel.values()):
             pixels = np.random.default_rng([k, seed]).integers(1, 200, (40, 48)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name)
-        lines.append(f"P1,B{k + 2:02d},a,{named['dna']},{named['actin']}")
+        lines.append(f"P1,B{k + 2:02d},a,{file_of_channel['dna']},{file_of_channel['actin']}")
     (folder / "wells.csv").write_text("\n".join(lines) + "\n")
     return index(folder / "wells.csv", layout="table", channels=list(CHANNELS), probe=probe_image)
 
 
 def unreadable(screen: Screen, *, limit: float = 60.0) -> list[Problem]:
-    checked, surveyed = check_pixels(
-        screen, range(len(screen.sites)), limit=limit, read=stub_readers.treacherous, hash_files=False
+    report, survey = check_pixels(
+        screen, range(len(screen.sites)), limit=limit, read=stub_readers.crash_or_read, hash_files=False
     )
-    assert all(law.holds for law in checked.invariants)
-    good = surveyed.readable
+    assert all(law.holds for law in report.invariants)
+    good = survey.readable
     assert (good["mean"] > 50).all()
-    assert len(good) + (surveyed.planes["reason"] != "").sum() == 2 * len(screen.sites)
-    return [one for one in checked.findings if one.kind == "unreadable image"]
+    assert len(good) + (survey.planes["reason"] != "").sum() == 2 * len(screen.sites)
+    return [finding for finding in report.findings if finding.kind == "unreadable image"]
 
 
 @pytest.mark.parametrize(
@@ -75,23 +75,23 @@ def test_a_decoder_that_dies_costs_one_plane_named_with_file_well_channel_and_fi
 
 def test_a_decoder_that_hangs_is_stopped_and_its_siblings_are_read(tmp_path: Path) -> None:
     screen = lab(tmp_path, ["", "sleep", "", "abort"])
-    began = time.monotonic()
+    start = time.monotonic()
     hung, crashed = unreadable(screen, limit=2.0)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - start < 60
     assert (hung.well, hung.channel) == ("B03", "actin")
     assert hung.what == f"{tmp_path}/1_actin_sleep.png: its decoder did not come to an end in 2 s and was stopped"
     assert (crashed.well, crashed.channel) == ("B05", "actin")
 
 
 def test_what_processes_measure_is_what_this_one_does_to_the_last_bit(tmp_path: Path) -> None:
-    screen = lab(tmp_path, ["chatty"])  # what a library prints is no reply
+    screen = lab(tmp_path, ["chatty"])  # output of a library must not be taken for a reply
     paths, pages = screen.image_paths(0), screen.pages(0)
-    here = measure_site(read_image, paths, pages, grid=(16, 16))
-    with DecodePool(stub_readers.treacherous) as decoders:
+    direct = measure_site(read_image, paths, pages, grid=(16, 16))
+    with DecodePool(stub_readers.crash_or_read) as decoders:
         decoders.measure_sites([(paths, pages)], grid=(16, 16))
-        (there,) = decoders.measure_sites([(paths, pages)], grid=(16, 16))
+        (pooled_measurements,) = decoders.measure_sites([(paths, pages)], grid=(16, 16))
         assert len(decoders._decoders) == 1  # one process serves again
-    for one, other in zip(here, there, strict=True):
+    for one, other in zip(direct, pooled_measurements, strict=True):
         assert one.measures == other.measures
         assert one.profile is not None
         assert other.profile is not None
@@ -101,19 +101,19 @@ def test_what_processes_measure_is_what_this_one_does_to_the_last_bit(tmp_path: 
 
 def test_many_files_that_hang_get_less_time_each(tmp_path: Path) -> None:
     screen = lab(tmp_path, n=4)
-    began = time.monotonic()
-    with DecodePool(stub_readers.never, limit=1.2) as decoders:
+    start = time.monotonic()
+    with DecodePool(stub_readers.hang, limit=1.2) as decoders:
         sites = [(screen.image_paths(row), screen.pages(row)) for row in range(4)]
         planes = [plane for site in decoders.measure_sites(sites, grid=(8, 8)) for plane in site]
     assert ["in 1.2 s" in plane.reason for plane in planes] == [True] * 5 + [False] * 3
     assert all("in 0.2 s and was stopped" in plane.reason for plane in planes[5:])
-    assert time.monotonic() - began < 90
+    assert time.monotonic() - start < 90
 
 
 def test_of_a_file_that_hangs_no_other_page_is_tried(tmp_path: Path) -> None:
     path = tmp_path / "abort.png"
     Image.fromarray(np.ones((8, 8), np.uint8)).save(path)
-    with DecodePool(stub_readers.treacherous) as decoders:
+    with DecodePool(stub_readers.crash_or_read) as decoders:
         (planes,) = decoders.measure_sites([([path] * 6, list(range(6)))], grid=(8, 8))
         assert len({plane.reason for plane in planes}) == 1
         assert len(decoders._decoders) == 2  # for the site, and for its first page
@@ -121,7 +121,7 @@ def test_of_a_file_that_hangs_no_other_page_is_tried(tmp_path: Path) -> None:
 
 def test_a_shortage_of_memory_is_not_blamed_on_a_file(tmp_path: Path) -> None:
     with pytest.raises(MemoryError, match=r"0_actin_shortage\.png"):
-        measure_planes(lab(tmp_path, ["shortage"]), range(8), read=stub_readers.treacherous)
+        measure_planes(lab(tmp_path, ["shortage"]), range(8), read=stub_readers.crash_or_read)
 
 
 def test_processes_that_cannot_start_and_readers_that_cannot_be_imported_say_so(
@@ -139,18 +139,18 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     with DecodePool() as decoders:
         screen = lab(tmp_path)
         decoders.measure_sites([(screen.image_paths(0), screen.pages(0))], grid=(8, 8))
-        (started,) = decoders._decoders
-        assert started._process.poll() is None
-    assert started._process.poll() is not None
+        (decoder,) = decoders._decoders
+        assert decoder._process.poll() is None
+    assert decoder._process.poll() is not None
 
 
 def test_retried_reads_are_counted_over_all_processes_and_reported(tmp_path: Path) -> None:
     screen = lab(tmp_path)
-    checked, surveyed = check_pixels(screen, range(8), read=stub_readers.stale)
-    assert surveyed.n_retries == checked.scope["reads_tried_again"] == 16
-    (problem,) = [one for one in checked.findings if one.kind == "reads tried again"]
+    report, survey = check_pixels(screen, range(8), read=stub_readers.fail_twice)
+    assert survey.n_retries == report.scope["reads_tried_again"] == 16
+    (problem,) = [finding for finding in report.findings if finding.kind == "reads tried again"]
     assert (problem.severity, problem.count) == ("note", 16)
     assert "16 reads failed with a transient error" in problem.what
-    checked, _ = check_pixels(screen, range(8))
-    assert checked.scope["reads_tried_again"] == 0
-    assert "reads tried again" not in {one.kind for one in checked.findings}
+    report, _ = check_pixels(screen, range(8))
+    assert report.scope["reads_tried_again"] == 0
+    assert "reads tried again" not in {finding.kind for finding in report.findings}

@@ -1,4 +1,4 @@
-"""Variance between experiments, plates, wells and sites, and borders of plates: planted, and as the textbook has it."""
+"""Variance between experiments, plates, wells and sites, and edge effects: planted, and from a textbook."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from distangle.core.stats import LEVELS, variance_components
 from distangle.images.quality.plate_effects import edge_effect, median_plate, wells_of
 
 
-def nested(
+def nested_values(
     rng: np.random.Generator,
     spreads: tuple[float, float, float, float],
     *,
@@ -31,17 +31,20 @@ def nested(
 
 @pytest.mark.parametrize("holes", [0.0, 0.4])
 def test_planted_components_come_back_on_average_also_from_groups_of_any_size(holes: float) -> None:
-    rng, planted = np.random.default_rng(0), (2.0, 1.0, 0.5, 1.5)
+    rng, variances = np.random.default_rng(0), (2.0, 1.0, 0.5, 1.5)
     components = np.array(
-        [list(variance_components(*nested(rng, planted, n=(8, 3, 6, 3), holes=holes)).values()) for _ in range(120)],
+        [
+            list(variance_components(*nested_values(rng, variances, n=(8, 3, 6, 3), holes=holes)).values())
+            for _ in range(120)
+        ],
         dtype=float,
     )
     error = components.std(axis=0, ddof=1) / np.sqrt(len(components))
-    assert np.all(np.abs(components.mean(axis=0) - np.square(planted)) < 4 * error + 0.01), components.mean(axis=0)
+    assert np.all(np.abs(components.mean(axis=0) - np.square(variances)) < 4 * error + 0.01), components.mean(axis=0)
 
 
 def test_a_balanced_screen_gives_the_mean_squares_of_the_textbook() -> None:
-    values, places = nested(np.random.default_rng(1), (3, 2, 1, 1), n=(4, 3, 5, 2))
+    values, places = nested_values(np.random.default_rng(1), (3, 2, 1, 1), n=(4, 3, 5, 2))
     y = values.reshape(4, 3, 5, 2)
     by_well, by_plate, by_experiment = y.mean(3), y.mean((2, 3)), y.mean((1, 2, 3))
     ms_site = ((y - by_well[..., None]) ** 2).sum() / (4 * 3 * 5)
@@ -60,7 +63,7 @@ def test_a_balanced_screen_gives_the_mean_squares_of_the_textbook() -> None:
 
 
 def test_an_inestimable_component_is_none_and_part_of_the_finer_level() -> None:
-    values, places = nested(np.random.default_rng(2), (0, 0, 1, 1), n=(1, 2, 30, 1))
+    values, places = nested_values(np.random.default_rng(2), (0, 0, 1, 1), n=(1, 2, 30, 1))
     components = variance_components(values, places)
     assert components["experiment"] is None
     assert components["site"] is None

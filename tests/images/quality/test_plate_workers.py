@@ -33,9 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def check(folder: Path, out: Path, *words: str) -> int:
+def check(folder: Path, out: Path, *flags: str) -> int:
     try:
-        main(["check", str(folder / "screen"), "--sample", "0", "--out", str(out), *words])
+        main(["check", str(folder / "screen"), "--sample", "0", "--out", str(out), *flags])
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
@@ -54,10 +54,10 @@ def test_the_files_of_two_workers_are_those_of_one_process(folder: Path, tmp_pat
     assert "same pixels at two places" in kinds
 
 
-def dying(orders: Path) -> Callable[..., Callable[[Screen], object]]:
+def open_function(orders: Path) -> Callable[..., Callable[[Screen], object]]:
     """Return an `_open` whose work dies once before E1, and fails for E3."""
 
-    def open_dying(**words: object) -> Callable[[Screen], object]:
+    def open_dying(**options: object) -> Callable[[Screen], object]:
         from distangle.images.quality import plate_workers
 
         def work(plate: Screen) -> object:
@@ -67,7 +67,7 @@ def dying(orders: Path) -> Callable[..., Callable[[Screen], object]]:
                 os.kill(os.getpid(), signal.SIGKILL)
             if experiment == "E3":
                 raise OSError(5, "Input/output error")
-            return plate_workers._read_plate(plate, **words)  # type: ignore[arg-type]
+            return plate_workers._read_plate(plate, **options)  # type: ignore[arg-type]
 
         return work
 
@@ -77,11 +77,11 @@ def dying(orders: Path) -> Callable[..., Callable[[Screen], object]]:
 def test_a_plate_that_fails_is_a_finding_and_the_others_are_checked(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(plate_workers, "_open", dying(tmp_path))
+    monkeypatch.setattr(plate_workers, "_open", open_function(tmp_path))
     assert check(folder, tmp_path / "ray", "--on", "ray", "--workers", "2") == 1
     assert (tmp_path / "died").exists()
-    captured = capsys.readouterr()
-    text = " ".join((captured.out + captured.err).split())
+    output = capsys.readouterr()
+    text = " ".join((output.out + output.err).split())
     assert "plate not checked: E3" in text
     assert "8 sites were not read: [Errno 5] Input/output error." in text
     assert "then run the same command again" in text
@@ -92,13 +92,13 @@ def test_a_plate_that_fails_is_a_finding_and_the_others_are_checked(
 
 def test_a_sample_is_that_of_one_process(folder: Path) -> None:
     screen = read_screen(folder / "screen")
-    here, ray = (check_pixels(screen, [1, 9, 10, 20], workers=workers) for workers in (2, RayWorkers(n=2)))
-    pd.testing.assert_frame_equal(here[1].planes, ray[1].planes)
-    assert here[0] == ray[0]
+    local, ray = (check_pixels(screen, [1, 9, 10, 20], workers=workers) for workers in (2, RayWorkers(n=2)))
+    pd.testing.assert_frame_equal(local[1].planes, ray[1].planes)
+    assert local[0] == ray[0]
 
 
 def test_all_plates_may_fail(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_failing(**words: object) -> Callable[[Screen], object]:
+    def open_failing(**_options: object) -> Callable[[Screen], object]:
         def work(plate: Screen) -> object:
             raise OSError(5, "Input/output error")
 

@@ -67,16 +67,16 @@ class Lab:
             tifffile.imwrite(path, plane)
 
 
-def checked(screen: Screen, **more: Any) -> CheckReport:
-    return check_pixels(screen, range(len(screen.sites)), **more)[0]
+def check_all(screen: Screen, **options: Any) -> CheckReport:
+    return check_pixels(screen, range(len(screen.sites)), **options)[0]
 
 
-def only(report: CheckReport, kind: str | None = None) -> Problem:
-    (one,) = [finding for finding in report.findings if kind in (None, finding.kind)]
-    return one
+def single_problem(report: CheckReport, kind: str | None = None) -> Problem:
+    (problem,) = [finding for finding in report.findings if kind in (None, finding.kind)]
+    return problem
 
 
-def blurred(plane: np.ndarray) -> np.ndarray:
+def blur(plane: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(5)
     return np.clip(gaussian_filter(plane.astype(float), 3) + rng.normal(0, 1.0, plane.shape), 0, 255).astype(np.uint8)
 
@@ -85,7 +85,7 @@ def empty(plane: np.ndarray) -> np.ndarray:
     return np.random.default_rng(5).normal(10, 1.0, plane.shape).clip(0, 255).astype(plane.dtype)
 
 
-def saturated(plane: np.ndarray) -> np.ndarray:
+def saturate(plane: np.ndarray) -> np.ndarray:
     return np.minimum(plane.astype(int) * 12, 255).astype(np.uint8)
 
 
@@ -100,7 +100,7 @@ def hole(plane: np.ndarray) -> np.ndarray:
 
 
 def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_path: Path) -> None:
-    report = checked(Lab(tmp_path).write())
+    report = check_all(Lab(tmp_path).write())
     assert report.findings == ()
     assert report.invariants[0].equation == "planes 32 = read 32 + unreadable 0 + not looked at 0"
     assert report.scope["planes_compared_with_their_like"] == 32
@@ -116,7 +116,7 @@ def test_a_clean_screen_has_no_findings_and_every_plane_is_accounted_for(tmp_pat
         (tail, "actin", "constant tail", ("error", "the last 16 rows have one value")),
         (hole, "actin", "run of one value", ("error", "2100 pixels from pixel 1000 on have one value")),
         (lambda plane: np.full_like(plane, 7), "dna", "constant plane", ("error", "every pixel is 7")),
-        (saturated, "dna", "saturated", ("warning", "at 255")),
+        (saturate, "dna", "saturated", ("warning", "at 255")),
         (empty, "dna", "empty field", ("warning", "above the median")),
     ],
 )
@@ -125,21 +125,21 @@ def test_a_planted_fault_of_one_plane_is_found_there_and_nowhere_else(
 ) -> None:
     lab = Lab(tmp_path)
     lab.edits["2B05", channel] = edit
-    report = checked(lab.write())
-    one = only(report, kind)
-    assert (one.severity, one.plate, one.well, one.channel) == (expected[0], "2", "B05", channel)
-    assert one.file == f"2_B05_{channel}.png"
-    assert expected[1] in one.what
+    report = check_all(lab.write())
+    problem = single_problem(report, kind)
+    assert (problem.severity, problem.plate, problem.well, problem.channel) == (expected[0], "2", "B05", channel)
+    assert problem.file == f"2_B05_{channel}.png"
+    assert expected[1] in problem.what
     assert {(other.plate, other.well) for other in report.findings} == {("2", "B05")}
 
 
 def test_a_field_out_of_focus_differs_from_one_channel_without_structure(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
-    lab.edits["1B06", ""] = blurred
-    lab.edits["2B02", "actin"] = blurred
-    report = checked(lab.write())
+    lab.edits["1B06", ""] = blur
+    lab.edits["2B02", "actin"] = blur
+    report = check_all(lab.write())
     assert {finding.kind for finding in report.findings} == {"out of focus", "little fine structure in a channel"}
-    field, stain = only(report, "out of focus"), only(report, "little fine structure in a channel")
+    field, stain = single_problem(report, "out of focus"), single_problem(report, "little fine structure in a channel")
     assert (field.severity, field.plate, field.well, field.channel) == ("warning", "1", "B06", "dna, actin")
     assert (stain.severity, stain.plate, stain.well, stain.channel) == ("note", "2", "B02", "actin")
 
@@ -150,9 +150,9 @@ def test_one_truncated_file_is_named_and_its_siblings_are_measured(tmp_path: Pat
     path = lab.path(1, "B03", "actin")
     path.write_bytes(path.read_bytes()[:-400])
     report, measurements = check_pixels(screen, range(16))
-    one = only(report, "unreadable image")
-    assert (one.well, one.channel, one.file) == ("B03", "actin", "1_B03_actin.png")
-    assert "damaged or truncated" in one.what
+    problem = single_problem(report, "unreadable image")
+    assert (problem.well, problem.channel, problem.file) == ("B03", "actin", "1_B03_actin.png")
+    assert "damaged or truncated" in problem.what
     row = measurements.planes[(measurements.planes["well"] == "B03") & (measurements.planes["plate"] == "1")]
     assert row["reason"].eq("").tolist() == [True, False]
     assert report.invariants[0].equation == "planes 32 = read 31 + unreadable 1 + not looked at 0"
@@ -164,32 +164,32 @@ def test_files_changed_since_indexing_are_named_by_size_by_hash_and_by_time(tmp_
     path = lab.path(1, "B03", "dna")
     blob = bytearray(path.read_bytes())
     blob[-1000] ^= 4
-    path.write_bytes(blob)  # a bit in raw pixels: no decoder sees it
-    one = only(checked(screen))
-    assert (one.severity, one.kind, one.well) == ("error", "file changed since indexing", "B03")
-    assert "1_B03_dna.tif" in one.file
-    assert "the SHA-256 of its 2 files differs from the index" in one.what
+    path.write_bytes(blob)  # one bit of the raw pixels, which no decoder detects
+    problem = single_problem(check_all(screen))
+    assert (problem.severity, problem.kind, problem.well) == ("error", "file changed since indexing", "B03")
+    assert "1_B03_dna.tif" in problem.file
+    assert "the SHA-256 of its 2 files differs from the index" in problem.what
     screen.sites.loc[2, "mtime"] -= 60
-    by_time = only(checked(screen, hash_files=False))
+    by_time = single_problem(check_all(screen, hash_files=False))
     assert by_time.severity == "warning"
     assert "with the same size" in by_time.what
     path.write_bytes(blob + b"\x00")
-    assert "bytes now" in only(checked(screen, hash_files=False)).what
+    assert "bytes now" in single_problem(check_all(screen, hash_files=False)).what
 
 
 def test_a_copied_folder_has_new_times_and_is_not_changed(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab")
     screen = lab.write()
     screen.sites["mtime"] -= 100
-    assert checked(screen).findings == ()
+    assert check_all(screen).findings == ()
 
 
 def test_a_file_that_is_gone_is_named_once(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     screen = lab.write()
     lab.path(2, "B08", "dna").unlink()
-    one = only(checked(screen))
-    assert (one.kind, one.well, one.channel) == ("unreadable image", "B08", "dna")
+    problem = single_problem(check_all(screen))
+    assert (problem.kind, problem.well, problem.channel) == ("unreadable image", "B08", "dna")
 
 
 def test_a_nearly_empty_plane_is_not_reported_as_rescaled(tmp_path: Path) -> None:
@@ -197,9 +197,9 @@ def test_a_nearly_empty_plane_is_not_reported_as_rescaled(tmp_path: Path) -> Non
     hot, two = np.full((96, 96), 3, np.uint8), np.zeros((96, 96), np.uint8)
     hot[40, 40], two[::2] = 44, 5
     lab.edits["1B04", "dna"], lab.edits["1B05", "dna"] = (lambda _: hot), (lambda _: two)
-    assert "planes rescaled" not in {one.kind for one in checked(lab.write()).findings}
+    assert "planes rescaled" not in {finding.kind for finding in check_all(lab.write()).findings}
     lab.edits["1B05", "dna"] = lambda plane: plane // 8 * 8
-    assert only(checked(lab.write()), "planes rescaled").well == "B05"
+    assert single_problem(check_all(lab.write()), "planes rescaled").well == "B05"
 
 
 def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) -> None:
@@ -208,21 +208,21 @@ def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) 
     tifffile.imwrite(lab.path(2, "B07", "dna"), np.asarray(Image.open(lab.path(1, "B04", "dna"))), compression="zlib")
     shutil.copy(lab.path(1, "B02", "dna"), lab.path(1, "B02", "actin"))
     screen = lab.index()
-    report = checked(screen)
-    away = only(report, "same pixels at two places")
-    assert away.severity == "warning"
-    assert "plate 1 well B04 site 1 dna = " in away.what
-    assert "plate 2 well B07 site 1 dna" in away.what
-    here = only(report, "two channels with the same pixels")
-    assert (here.severity, here.well) == ("error", "B02")
+    report = check_all(screen)
+    copy_problem = single_problem(report, "same pixels at two places")
+    assert copy_problem.severity == "warning"
+    assert "plate 1 well B04 site 1 dna = " in copy_problem.what
+    assert "plate 2 well B07 site 1 dna" in copy_problem.what
+    channel_problem = single_problem(report, "two channels with the same pixels")
+    assert (channel_problem.severity, channel_problem.well) == ("error", "B02")
     screen.sites["split"] = ["train" if plate == "1" else "test" for plate in screen.sites["plate"]]
-    assert only(checked(screen), "same pixels on both sides of the split").severity == "error"
+    assert single_problem(check_all(screen), "same pixels on both sides of the split").severity == "error"
     screen.sites["split"] = ""
-    apart = hold_out(screen, column="plate", values=["2"])
-    crossed = only(checked(screen, folds=apart), "same pixels on both sides of the folds")
-    assert (crossed.severity, crossed.fix) == ("error", "Index without the copy, or hold out both.")
-    together = hold_out(screen, column="well", values=["B03"], force=True)
-    assert only(checked(screen, folds=together), "same pixels at two places").severity == "warning"
+    folds_by_plate = hold_out(screen, column="plate", values=["2"])
+    leak_problem = single_problem(check_all(screen, folds=folds_by_plate), "same pixels on both sides of the folds")
+    assert (leak_problem.severity, leak_problem.fix) == ("error", "Index without the copy, or hold out both.")
+    folds_by_well = hold_out(screen, column="well", values=["B03"], force=True)
+    assert single_problem(check_all(screen, folds=folds_by_well), "same pixels at two places").severity == "warning"
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,9 @@ def test_the_same_pixels_in_another_format_or_channel_are_found(tmp_path: Path) 
 def test_planes_written_with_another_depth_are_named(tmp_path: Path, edit: Edit, kind: str, text: str) -> None:
     lab = Lab(tmp_path, suffix="tif", dtype="uint16")
     lab.edits["2B05", "dna"] = edit
-    one = only(checked(lab.write()), kind)
-    assert (one.severity, one.plate, one.well, one.channel) == ("error", "2", "B05", "dna")
-    assert text in one.what
+    problem = single_problem(check_all(lab.write()), kind)
+    assert (problem.severity, problem.plate, problem.well, problem.channel) == ("error", "2", "B05", "dna")
+    assert text in problem.what
 
 
 def test_masked_images_are_reported_once_and_not_as_damaged(tmp_path: Path) -> None:
@@ -254,21 +254,21 @@ def test_masked_images_are_reported_once_and_not_as_damaged(tmp_path: Path) -> N
     for plate in (1, 2):
         for column in range(1, 9):
             lab.edits[f"{plate}B{column:02d}", "dna"] = tail
-    one = only(checked(lab.write()))
-    assert (one.severity, one.kind, one.count) == ("note", "constant tail in many planes", 16)
+    problem = single_problem(check_all(lab.write()))
+    assert (problem.severity, problem.kind, problem.count) == ("note", "constant tail in many planes", 16)
 
 
 def test_the_measures_of_a_plane_are_those_of_numpy() -> None:
     rng = np.random.default_rng(0)
     for dtype, top in (("uint8", 256), ("uint16", 65536)):
         plane = rng.integers(0, top, (40, 30)).astype(dtype)
-        measured = measure_plane(plane)
-        assert measured.mean == pytest.approx(plane.mean(), rel=1e-12)
-        assert measured.std == pytest.approx(plane.std(), rel=1e-12)
-        assert (measured.min, measured.max) == (plane.min(), plane.max())
-        assert measured.median == np.quantile(plane, 0.5, method="inverted_cdf")
-        assert measured.p1 == np.quantile(plane, 0.01, method="inverted_cdf")
-        assert measured.p99_9 == np.quantile(plane, 0.999, method="inverted_cdf")
+        measurements = measure_plane(plane)
+        assert measurements.mean == pytest.approx(plane.mean(), rel=1e-12)
+        assert measurements.std == pytest.approx(plane.std(), rel=1e-12)
+        assert (measurements.min, measurements.max) == (plane.min(), plane.max())
+        assert measurements.median == np.quantile(plane, 0.5, method="inverted_cdf")
+        assert measurements.p1 == np.quantile(plane, 0.01, method="inverted_cdf")
+        assert measurements.p99_9 == np.quantile(plane, 0.999, method="inverted_cdf")
     steps = measure_plane(np.array([[3, 6], [9, 15]], dtype=np.uint8))
     assert (steps.value_step, steps.longest_constant_run, steps.tail_rows, steps.clipped) == (3, 1, 0, 0.0)
     flat = measure_plane(np.array([[1, 2, 2], [2, 5, 5], [5, 5, 5]], dtype=np.uint8))
@@ -278,9 +278,9 @@ def test_the_measures_of_a_plane_are_those_of_numpy() -> None:
 
 def test_a_large_bright_plane_does_not_overflow_its_measures() -> None:
     plane = np.random.default_rng(0).integers(20_000, 65_535, (1200, 1080), dtype=np.uint16)
-    measured = measure_plane(plane)
-    assert measured.mean == pytest.approx(plane.mean(), rel=1e-12)
-    assert measured.std == pytest.approx(plane.std(dtype=np.float64), rel=1e-9)
+    measurements = measure_plane(plane)
+    assert measurements.mean == pytest.approx(plane.mean(), rel=1e-12)
+    assert measurements.std == pytest.approx(plane.std(dtype=np.float64), rel=1e-9)
 
 
 def test_sharpness_falls_with_blur_and_does_not_rise_with_brightness() -> None:
@@ -343,12 +343,12 @@ def test_without_images_there_are_no_pixels_to_check(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_the_real_images_are_undamaged_and_too_few_of_a_kind_to_compare(real_data: Path, tmp_path: Path) -> None:
     complete = pd.read_csv(real_data / "rxrx1_kaggle/v2_current/train_controls.csv", dtype=str, keep_default_na=False)
-    chosen = complete["experiment"].str.endswith("-01") & (complete["well"] == "B02") & (complete["plate"] != "4")
-    complete[chosen].to_csv(tmp_path / "train_controls.csv", index=False)
+    in_copy = complete["experiment"].str.endswith("-01") & (complete["well"] == "B02") & (complete["plate"] != "4")
+    complete[in_copy].to_csv(tmp_path / "train_controls.csv", index=False)
     screen = index(real_data / "rxrx1_images", layout="rxrx1", tables=tmp_path, probe=probe_image)
-    report = checked(screen)
+    report = check_all(screen)
     assert report.scope["planes_without_enough_like_them"] == 72
     # Mitochondria of HEPG2-01 plate 2 are the one plane where more than a percent of the pixels are at 255.
-    assert [(one.kind, one.experiment, one.plate, one.channel) for one in report.findings] == [
+    assert [(finding.kind, finding.experiment, finding.plate, finding.channel) for finding in report.findings] == [
         ("saturated", "HEPG2-01", "2", "mitochondria")
     ]

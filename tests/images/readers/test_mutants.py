@@ -1,4 +1,4 @@
-"""Thousands of damaged files: none crashes or hangs the reader, and no compressed or PNG file gives other pixels."""
+"""Thousands of damaged files: none crashes or hangs the reader; no compressed file or PNG gives wrong pixels."""
 
 import struct
 import time
@@ -17,7 +17,7 @@ from distangle.images.readers.read import MAX_PIXELS, probe_image, read_image
 
 HANG_S = 5.0
 KINDS = ("truncated", "zero tail", "bit", "header bit", "tail bit", "hole", "bytes", "doubled")
-# Formats whose checksum sees any change of a pixel, and those that have none.
+# Formats with a checksum over all pixels, and formats without.
 CHECKED, UNCHECKED = ("png", "zlib"), ("raw", "lzw")
 
 
@@ -28,33 +28,33 @@ def plane(dtype: str) -> np.ndarray:
 
 
 def whole_files(folder: Path) -> dict[str, tuple[bytes, np.ndarray]]:
-    made = {}
+    files = {}
     for dtype in ("uint8", "uint16"):
         pixels, path = plane(dtype), folder / "whole"
         Image.fromarray(pixels).save(path, format="png")
-        made[f"png {dtype}"] = path.read_bytes(), pixels
+        files[f"png {dtype}"] = path.read_bytes(), pixels
         for name, compression in (("raw", None), ("zlib", "zlib")):
             tifffile.imwrite(path, pixels, compression=compression, rowsperstrip=16)
-            made[f"{name} {dtype}"] = path.read_bytes(), pixels
+            files[f"{name} {dtype}"] = path.read_bytes(), pixels
         Image.fromarray(pixels).save(path, format="tiff", compression="tiff_lzw")
-        made[f"lzw {dtype}"] = path.read_bytes(), pixels
-    return made
+        files[f"lzw {dtype}"] = path.read_bytes(), pixels
+    return files
 
 
-def mutate(whole: bytes, kind: str, rng: np.random.Generator) -> bytes:
-    blob, n = bytearray(whole), len(whole)
-    at = int(rng.integers(8, n))
+def mutate(content: bytes, kind: str, rng: np.random.Generator) -> bytes:
+    blob, n = bytearray(content), len(content)
+    offset = int(rng.integers(8, n))
     if kind == "truncated":
         return bytes(blob[: int(rng.integers(0, n))])
     if kind == "zero tail":
-        blob[at:] = bytes(n - at)
+        blob[offset:] = bytes(n - offset)
     elif kind == "hole":
-        blob[at : at + 256] = bytes(len(blob[at : at + 256]))
+        blob[offset : offset + 256] = bytes(len(blob[offset : offset + 256]))
     elif kind == "bytes":
         for k in rng.integers(0, n, 8).tolist():
             blob[k] = int(rng.integers(256))
     elif kind == "doubled":
-        return bytes(blob[:at] + blob[at : at + 64] + blob[at:])
+        return bytes(blob[:offset] + blob[offset : offset + 64] + blob[offset:])
     else:
         first, last = {"bit": (0, n), "header bit": (0, 300), "tail bit": (n - 400, n)}[kind]
         blob[int(rng.integers(first, last))] ^= 1 << int(rng.integers(8))
@@ -71,30 +71,30 @@ def is_alike(image: np.ndarray, pixels: np.ndarray) -> bool:
 
 def outcomes(folder: Path, n: int) -> tuple[Counter[tuple[str, str]], float]:
     """Read n mutants; count by format and outcome (refused, same, silent), and give the longest time."""
-    made, rng, counts, longest = whole_files(folder), np.random.default_rng(1), Counter[tuple[str, str]](), 0.0
-    names = list(made)
+    files, rng, counts, longest = whole_files(folder), np.random.default_rng(1), Counter[tuple[str, str]](), 0.0
+    names = list(files)
     for k in range(n):
         name = names[k % len(names)]
-        whole, pixels = made[name]
+        content, pixels = files[name]
         path = folder / f"mutant.{'png' if name.startswith('png') else 'tif'}"
-        path.write_bytes(mutate(whole, KINDS[k // len(names) % len(KINDS)], rng))
-        began = time.monotonic()
+        path.write_bytes(mutate(content, KINDS[k // len(names) % len(KINDS)], rng))
+        start = time.monotonic()
         try:
             image = read_image([path], [None])[0]
         except ImageError:
             outcome = "refused"
         else:
             outcome = "same" if is_alike(image, pixels) else "silent"
-            # The tags of a TIFF have no checksum either: one bit of two of them turns the whole image round.
+            # TIFF tags have no checksum: one changed bit in two of them flips or inverts the whole image.
             top = np.iinfo(pixels.dtype).max
-            turned = [np.rot90(p, k) for p in (pixels, pixels[::-1]) for k in range(4)] + [top - pixels]
-            outcome = "turned" if outcome == "silent" and any(is_alike(image, p) for p in turned) else outcome
-        longest = max(longest, time.monotonic() - began)
+            orientations = [np.rot90(p, k) for p in (pixels, pixels[::-1]) for k in range(4)] + [top - pixels]
+            outcome = "turned" if outcome == "silent" and any(is_alike(image, p) for p in orientations) else outcome
+        longest = max(longest, time.monotonic() - start)
         counts[name.split()[0], outcome] += 1
     return counts, longest
 
 
-@pytest.mark.filterwarnings("ignore")  # what decoders say of a mutant is no matter
+@pytest.mark.filterwarnings("ignore")  # warnings of decoders do not matter here
 @pytest.mark.parametrize("patient", [False, True])
 def test_two_thousand_mutants_crash_nothing_and_pass_in_silence_only_without_a_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, patient: bool
@@ -107,7 +107,7 @@ def test_two_thousand_mutants_crash_nothing_and_pass_in_silence_only_without_a_c
         assert counts[name, "silent"] == 0, counts
         assert counts[name, "turned"] <= 0.005 * n_of(counts, name), counts
         assert counts[name, "refused"] > 0.8 * n_of(counts, name)
-    # The stated limit: these have no checksum, so what changed before they were indexed cannot be seen.
+    # The documented limit: without a checksum, changes before indexing are not detected.
     assert counts["raw", "silent"] > 0
     assert counts["lzw", "silent"] > 0
 
@@ -115,21 +115,21 @@ def test_two_thousand_mutants_crash_nothing_and_pass_in_silence_only_without_a_c
 def test_raw_tiff_that_was_cut_short_is_refused_all_the_same(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "raw.tif", plane("uint16"), rowsperstrip=16)
     whole = (tmp_path / "raw.tif").read_bytes()
-    for cut in np.random.default_rng(0).integers(0, len(whole), 60).tolist():
-        (tmp_path / "raw.tif").write_bytes(whole[:cut])
+    for n_bytes in np.random.default_rng(0).integers(0, len(whole), 60).tolist():
+        (tmp_path / "raw.tif").write_bytes(whole[:n_bytes])
         with pytest.raises(ImageError, match=r"raw\.tif"):
             read_image([tmp_path / "raw.tif"], [None])
 
 
-def claiming(whole: bytes, height: int, width: int) -> bytes:
-    """A TIFF file whose ImageWidth and ImageLength are others."""
-    blob = bytearray(whole)
+def with_size(content: bytes, height: int, width: int) -> bytes:
+    """Return a TIFF file with another ImageWidth and ImageLength."""
+    blob = bytearray(content)
     offset = struct.unpack_from("<I", blob, 4)[0]
     for k in range(struct.unpack_from("<H", blob, offset)[0]):
-        at = offset + 2 + 12 * k
-        tag = struct.unpack_from("<H", blob, at)[0]
+        place = offset + 2 + 12 * k
+        tag = struct.unpack_from("<H", blob, place)[0]
         if tag in (256, 257):
-            struct.pack_into("<HHII", blob, at, tag, 4, 1, width if tag == 256 else height)
+            struct.pack_into("<HHII", blob, place, tag, 4, 1, width if tag == 256 else height)
     return bytes(blob)
 
 
@@ -149,7 +149,7 @@ def test_strips_of_another_length_or_number_than_the_size_asks_for_are_refused(
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     tifffile.imwrite(path, pixels, compression="zlib", rowsperstrip=4)
     assert np.array_equal(read_image([path], [None])[0], pixels)
-    path.write_bytes(claiming(path.read_bytes(), height, width))
+    path.write_bytes(with_size(path.read_bytes(), height, width))
     with pytest.raises(ImageError, match=rf"other\.tif is damaged or truncated .*{message}"):
         read_image([path], [None])
 
@@ -157,21 +157,21 @@ def test_strips_of_another_length_or_number_than_the_size_asks_for_are_refused(
 def test_raw_strips_of_another_length_than_the_size_asks_for_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.tif"
     tifffile.imwrite(path, np.zeros((16, 16), np.uint8), rowsperstrip=4)
-    path.write_bytes(claiming(path.read_bytes(), 16, 8))
+    path.write_bytes(with_size(path.read_bytes(), 16, 8))
     with pytest.raises(ImageError, match="has 256 bytes of pixels; its size requires 128"):
         read_image([path], [None])
 
 
 def with_strip(path: Path, strip: bytes, *, compression: int) -> None:
-    """Give a file of one strip another one, of any length."""
+    """Replace the strip of a file that has one strip."""
     whole = bytearray(path.read_bytes())
     offset = struct.unpack_from("<I", whole, 4)[0]
     for k in range(struct.unpack_from("<H", whole, offset)[0]):
-        at = offset + 2 + 12 * k
-        tag = struct.unpack_from("<H", whole, at)[0]
+        place = offset + 2 + 12 * k
+        tag = struct.unpack_from("<H", whole, place)[0]
         for code, value in ((259, compression), (273, len(whole)), (279, len(strip))):
             if tag == code:
-                struct.pack_into("<HHII", whole, at, tag, 4, 1, value)
+                struct.pack_into("<HHII", whole, place, tag, 4, 1, value)
     path.write_bytes(bytes(whole) + strip)
 
 
@@ -186,7 +186,7 @@ def with_strip(path: Path, strip: bytes, *, compression: int) -> None:
         (b"\x0f" + bytes(range(15)), False),
         (b"\xf2\x07", False),
         (b"\x81\x07", False),
-        (b"\x81\x07" * 500_000, False),  # a megabyte that is 64
+        (b"\x81\x07" * 500_000, False),  # one megabyte that unpacks to 64
         (b"\xf1\x07" + bytes(1000), True),
         (b"\xf1\x07" + bytes(1030), False),  # too much behind its end
     ],
@@ -195,21 +195,21 @@ def test_packbits_hold_just_the_bytes_that_the_size_asks_for(tmp_path: Path, str
     path = tmp_path / "packed.tif"
     tifffile.imwrite(path, np.zeros((4, 4), np.uint8))
     with_strip(path, strip, compression=32773)
-    began = time.monotonic()
+    start = time.monotonic()
     if is_whole:
         expected = {15: [*range(16)], 241: [7] * 16, 128: [7] * 8 + [*range(8)]}[strip[0]]
         assert read_image([path], [None]).ravel().tolist() == expected
     else:
         with pytest.raises(ImageError, match=r"packed\.tif is damaged or truncated"):
             read_image([path], [None])
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - start < 1
 
 
 def test_a_strip_of_lzw_is_no_longer_than_its_plane_may_need(tmp_path: Path) -> None:
     path = tmp_path / "packed.tif"
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
     Image.fromarray(pixels).save(path, compression="tiff_lzw")
-    np.testing.assert_array_equal(read_image([path], [None])[0], pixels)  # noise grows by half
+    np.testing.assert_array_equal(read_image([path], [None])[0], pixels)  # compression makes noise larger
     with_strip(path, bytes(3_000_000), compression=5)
     with pytest.raises(ImageError, match="page 0 has 3000000 bytes of packed pixels for a plane of 4096"):
         read_image([path], [None])
@@ -223,14 +223,17 @@ def test_a_plane_without_the_predictor_that_it_was_packed_with_is_refused(tmp_pa
     whole = path.read_bytes()
     offset = struct.unpack_from("<I", whole, 4)[0]
     places = [offset + 2 + 12 * k for k in range(struct.unpack_from("<H", whole, offset)[0])]
-    [at] = [place for place in places if struct.unpack_from("<H", whole, place)[0] == 317]
-    for where, value, message in ((at + 2, 4096, "its tag 317 cannot be read"), (at, 61, "are not in order")):
-        changed = bytearray(whole)
-        struct.pack_into("<H", changed, where, value)
-        path.write_bytes(changed)
-        for read in (lambda: read_image([path], [None]), lambda: probe_image(path)):
+    [place_of_tag] = [place for place in places if struct.unpack_from("<H", whole, place)[0] == 317]
+    for offset_of_value, value, message in (
+        (place_of_tag + 2, 4096, "its tag 317 cannot be read"),
+        (place_of_tag, 61, "are not in order"),
+    ):
+        mutant = bytearray(whole)
+        struct.pack_into("<H", mutant, offset_of_value, value)
+        path.write_bytes(mutant)
+        for reader in (lambda: read_image([path], [None]), lambda: probe_image(path)):
             with pytest.raises(ImageError, match=message):
-                read()
+                reader()
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "second page", "deflated"])
@@ -247,25 +250,25 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, kind: str) -> No
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     elif kind == "deflated":  # one strip of 16 rows holds a gigabyte of zeros
         tifffile.imwrite(path, np.zeros((16, 4096), np.uint8), compression="zlib")
-        packed = zlib.compressobj(9)
-        strip = b"".join(packed.compress(bytes(1 << 20)) for _ in range(256)) + packed.flush()
+        compressor = zlib.compressobj(9)
+        strip = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(256)) + compressor.flush()
         with_strip(path, strip, compression=8)
     elif kind == "tiff":
         tifffile.imwrite(path, np.zeros((16, 16), np.uint8), compression="zlib")
-        path.write_bytes(claiming(path.read_bytes(), side, side))
+        path.write_bytes(with_size(path.read_bytes(), side, side))
     else:
-        with tifffile.TiffWriter(path) as written:
-            written.write(np.zeros((16, 16), np.uint8))
-            written.write(np.zeros((9000, 9000), np.uint8), compression="zlib")
+        with tifffile.TiffWriter(path) as writer:
+            writer.write(np.zeros((16, 16), np.uint8))
+            writer.write(np.zeros((9000, 9000), np.uint8), compression="zlib")
         page = 1
     assert path.stat().st_size < 1 << 20
     tracemalloc.start()
-    began = time.monotonic()
-    with pytest.raises(ImageError, match="bomb") as refused:
+    start_time = time.monotonic()
+    with pytest.raises(ImageError, match="bomb") as error:
         read_image([path], [page])
-    took, (_, peak) = time.monotonic() - began, tracemalloc.get_traced_memory()
+    seconds, (_, peak) = time.monotonic() - start_time, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert took < 1
+    assert seconds < 1
     assert peak < 50 << 20
     if kind != "deflated":
-        assert f"the limit is {MAX_PIXELS} per plane" in str(refused.value)
+        assert f"the limit is {MAX_PIXELS} per plane" in str(error.value)

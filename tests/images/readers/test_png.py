@@ -31,27 +31,29 @@ def paeth(a: int, b: int, c: int) -> int:
     return (a, b, c)[min(distances)[1]]
 
 
-def filtered(plane: np.ndarray, kinds: list[int]) -> bytes:
+def filter_lines(plane: np.ndarray, kinds: list[int]) -> bytes:
     """The rows of a plane, filtered as the specification says, byte by byte."""
     step = plane.itemsize
     rows = [list(line.astype(line.dtype.newbyteorder(">")).tobytes()) for line in plane]
-    made = bytearray()
+    lines = bytearray()
     for r, (row, kind) in enumerate(zip(rows, itertools.cycle(kinds))):
         above = rows[r - 1] if r else [0] * len(row)
-        made.append(kind)
+        lines.append(kind)
         for k, value in enumerate(row):
             a, b = row[k - step] if k >= step else 0, above[k]
             c = above[k - step] if k >= step else 0
-            made.append((value - (0, a, b, (a + b) // 2, paeth(a, b, c))[kind]) % 256)
-    return bytes(made)
+            lines.append((value - (0, a, b, (a + b) // 2, paeth(a, b, c))[kind]) % 256)
+    return bytes(lines)
 
 
-def png_file(plane: np.ndarray, kinds: list[int], *, header: dict[int, int] | None = None, cut: int = 10**9) -> bytes:
+def png_file(
+    plane: np.ndarray, kinds: list[int], *, header: dict[int, int] | None = None, n_block_bytes: int = 10**9
+) -> bytes:
     fields = [plane.shape[1], plane.shape[0], 8 * plane.itemsize, 0, 0, 0, 0]
     for place, value in (header or {}).items():
         fields[place] = value
-    stream = zlib.compress(filtered(plane, kinds))
-    parts = [stream[k : k + cut] for k in range(0, len(stream), cut)]
+    stream = zlib.compress(filter_lines(plane, kinds))
+    parts = [stream[k : k + n_block_bytes] for k in range(0, len(stream), n_block_bytes)]
     ihdr = chunk(b"IHDR", struct.pack(">IIBBBBB", *fields))
     return png.SIGNATURE + ihdr + b"".join(chunk(b"IDAT", part) for part in parts) + chunk(b"IEND", b"")
 
@@ -76,14 +78,16 @@ def inflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     kinds=st.lists(st.sampled_from([0, 1, 2, 3, 4, 4, 4]), min_size=1, max_size=6),
     wide=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
-    cut=st.integers(1, 60),
+    n_block_bytes=st.integers(1, 60),
 )
-def test_every_filter_at_every_edge(shape: tuple[int, int], kinds: list[int], wide: bool, seed: int, cut: int) -> None:
+def test_every_filter_at_every_edge(
+    shape: tuple[int, int], kinds: list[int], wide: bool, seed: int, n_block_bytes: int
+) -> None:
     dtype = np.uint16 if wide else np.uint8
     plane = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "any.png"
-        path.write_bytes(png_file(plane, kinds, cut=cut))
+        path.write_bytes(png_file(plane, kinds, n_block_bytes=n_block_bytes))
         image = png.read_pngs([path, path])
     assert image is not None
     assert image.dtype == dtype
@@ -97,8 +101,8 @@ def test_the_same_pixels_as_pillow_and_opencv(tmp_path: Path, dtype: str, kinds:
     path.write_bytes(png_file(a_plane(dtype, (61, 53)), kinds))
     image = png.read_pngs([path])
     assert image is not None
-    with Image.open(path) as opened:
-        np.testing.assert_array_equal(image[0], np.asarray(opened))
+    with Image.open(path) as file:
+        np.testing.assert_array_equal(image[0], np.asarray(file))
     try:
         import cv2
     except ImportError:
@@ -112,8 +116,8 @@ def test_files_of_the_field_are_read_quickly_and_right(real_data: Path) -> None:
     assert image is not None
     assert image.shape == (6, 512, 512)
     for plane, path in zip(image, paths, strict=True):
-        with Image.open(path) as opened:
-            np.testing.assert_array_equal(plane, np.asarray(opened))
+        with Image.open(path) as file:
+            np.testing.assert_array_equal(plane, np.asarray(file))
 
 
 def test_ancillary_text_is_ignored(tmp_path: Path) -> None:
@@ -127,23 +131,23 @@ def test_ancillary_text_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def compile_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distangle.images.readers.read.JIT_THRESHOLD", JitThreshold(0))
 
 
 def test_the_quick_reader_begins_when_its_start_has_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, quick = tmp_path / "plane.png", []
+    path, fast_reads = tmp_path / "plane.png", []
     path.write_bytes(png_file(a_plane("uint8", (10, 10)), [1]))
     monkeypatch.setattr("distangle.images.readers.read.JIT_THRESHOLD", JitThreshold(600))
-    monkeypatch.setattr("distangle.images.readers.read.read_pngs", lambda paths: quick.append(paths))
+    monkeypatch.setattr("distangle.images.readers.read.read_pngs", lambda paths: fast_reads.append(paths))
     for _ in range(5):
         read_image([path, path, path], [None, None, None])
-    assert len(quick) == 3  # after twice 300 pixels
+    assert len(fast_reads) == 3  # after twice 300 pixels
 
 
 def slowly(path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray | str:
-    with monkeypatch.context() as patched:
-        patched.setattr("distangle.images.readers.read.read_pngs", lambda paths: None)
+    with monkeypatch.context() as patch:
+        patch.setattr("distangle.images.readers.read.read_pngs", lambda paths: None)
         return answer(path)
 
 
@@ -155,36 +159,36 @@ def answer(path: Path) -> np.ndarray | str:
 
 
 def test_no_damage_is_read_that_the_general_reader_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inflate: None, at_once: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inflate: None, compile_at_once: None
 ) -> None:
     plane, path = a_plane("uint8", (11, 13)), tmp_path / "damaged.png"
-    whole = png_file(plane, [4, 1, 3], cut=70)
+    content = png_file(plane, [4, 1, 3], n_block_bytes=70)
     rng = np.random.default_rng(5)
-    changes = [whole[:place] for place in range(0, len(whole))]
-    for place in range(len(whole)):
-        changed = bytearray(whole)
-        changed[place] ^= 1 << int(rng.integers(8))
-        changes.append(bytes(changed))
-    refused = 0
-    for changed in changes:
-        path.write_bytes(changed)
+    changes = [content[:place] for place in range(0, len(content))]
+    for place in range(len(content)):
+        mutant = bytearray(content)
+        mutant[place] ^= 1 << int(rng.integers(8))
+        changes.append(bytes(mutant))
+    n_refused = 0
+    for mutant in changes:
+        path.write_bytes(mutant)
         assert png.read_pngs([path]) is None, "every byte is under a checksum"
         image, expected = answer(path), slowly(path, monkeypatch)
         assert type(image) is type(expected)
         assert np.array_equal(image, expected)
-        refused += isinstance(image, str)
-    assert refused > len(changes) - 15  # Pillow does not look at the checksum of the end
+        n_refused += isinstance(image, str)
+    assert n_refused > len(changes) - 15  # Pillow does not look at the checksum of the end
 
 
 def odd(name: str, plane: np.ndarray) -> bytes:
     whole, idat = png_file(plane, [2]), 33
-    stream, end = zlib.compress(filtered(plane, [2])), chunk(b"IEND", b"")
+    stream, end = zlib.compress(filter_lines(plane, [2])), chunk(b"IEND", b"")
     ihdr = whole[:idat]
     return {
         "interlaced": png_file(plane, [2], header={6: 1}),
         "unknown deflate": png_file(plane, [2], header={4: 1}),
         "unknown filters": png_file(plane, [2], header={5: 1}),
-        "a sixth filter": ihdr + chunk(b"IDAT", zlib.compress(b"\5" + filtered(plane, [2])[1:])) + end,
+        "a sixth filter": ihdr + chunk(b"IDAT", zlib.compress(b"\5" + filter_lines(plane, [2])[1:])) + end,
         "palette": ihdr + chunk(b"PLTE", bytes(6)) + whole[idat:],
         "transparent": ihdr + chunk(b"tRNS", bytes(2)) + whole[idat:],
         "a chunk unheard of": ihdr + chunk(b"ABCD", b"") + whole[idat:],
@@ -196,9 +200,9 @@ def odd(name: str, plane: np.ndarray) -> bytes:
         "no pixels": ihdr + end,
         "no end": whole[: -len(end)],
         "an end that says more": whole[: -len(end)] + chunk(b"IEND", b"more"),
-        "a row too few": ihdr + chunk(b"IDAT", zlib.compress(filtered(plane[1:], [2]))) + end,
-        "a row too many": ihdr + chunk(b"IDAT", zlib.compress(filtered(plane, [2]) + bytes(14))) + end,
-        "a byte too many": ihdr + chunk(b"IDAT", zlib.compress(filtered(plane, [2]) + b"\0")) + end,
+        "a row too few": ihdr + chunk(b"IDAT", zlib.compress(filter_lines(plane[1:], [2]))) + end,
+        "a row too many": ihdr + chunk(b"IDAT", zlib.compress(filter_lines(plane, [2]) + bytes(14))) + end,
+        "a byte too many": ihdr + chunk(b"IDAT", zlib.compress(filter_lines(plane, [2]) + b"\0")) + end,
         "a stream that goes on": ihdr + chunk(b"IDAT", stream + b"more") + end,
         "a stream without checksum": ihdr + chunk(b"IDAT", stream[:-4]) + end,
         "a wrong checksum": ihdr + chunk(b"IDAT", stream[:-1] + bytes([stream[-1] ^ 1])) + end,
@@ -216,7 +220,7 @@ ODD = (
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_odd_is_left_to_the_general_reader(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inflate: None, at_once: None
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inflate: None, compile_at_once: None
 ) -> None:
     path = tmp_path / "odd.png"
     path.write_bytes(odd(name, a_plane("uint8", (12, 13))))
@@ -271,7 +275,7 @@ def test_an_interlaced_image_is_read_and_a_short_one_refused(
                 read_image([path], [None])
 
 
-def test_channels_that_disagree_are_left_to_the_reader_that_says_so(tmp_path: Path, at_once: None) -> None:
+def test_channels_that_disagree_are_left_to_the_reader_that_says_so(tmp_path: Path, compile_at_once: None) -> None:
     for name, plane in (
         ("a", a_plane("uint8", (5, 6))),
         ("b", a_plane("uint16", (5, 6))),

@@ -89,8 +89,8 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, kind: str, share: f
         Image.fromarray(noise).save(path, format="png")
     else:
         tifffile.imwrite(path, noise, compression="zlib" if kind == "zlib" else None)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ImageError, match=r"cut\.\w+ (is damaged or truncated|has a damaged header)"):
         read_image([path], [None])
 
@@ -99,13 +99,13 @@ def test_a_zeroed_tail_of_a_png_is_refused_where_pillow_alone_is_silent(tmp_path
     dim = np.clip(np.random.default_rng(2).normal(20, 6, (128, 128)), 0, 255).astype(np.uint8)
     path = tmp_path / "tail.png"
     Image.fromarray(dim).save(path)
-    whole, silent = path.read_bytes(), 0
+    content, silent = path.read_bytes(), 0
     for share in (0.5, 0.7, 0.9, 0.97):
-        cut = int(len(whole) * share)
-        path.write_bytes(whole[:cut] + bytes(len(whole) - cut))
+        n_bytes = int(len(content) * share)
+        path.write_bytes(content[:n_bytes] + bytes(len(content) - n_bytes))
         try:
-            with Image.open(path) as opened:
-                silent += not np.array_equal(np.asarray(opened), dim)
+            with Image.open(path) as file:
+                silent += not np.array_equal(np.asarray(file), dim)
         except (OSError, SyntaxError):
             pass
         with pytest.raises(ImageError, match="tail.png is damaged or truncated"):
@@ -124,10 +124,10 @@ def test_a_zeroed_tail_of_a_png_is_refused_where_pillow_alone_is_silent(tmp_path
 def test_a_file_of_another_format_is_named_by_its_bytes(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "plane.png"
     path.write_bytes(content)
-    with pytest.raises(ImageError) as refused:
+    with pytest.raises(ImageError) as error:
         probe_image(path)
-    assert message in str(refused.value)
-    assert "expected a PNG or TIFF file" in str(refused.value)
+    assert message in str(error.value)
+    assert "expected a PNG or TIFF file" in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

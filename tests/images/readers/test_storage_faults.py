@@ -1,4 +1,4 @@
-"""Storage that fails for a moment, or for good; and files that become others between index and read."""
+"""Storage that fails for a moment or for good, and files that change between index and read."""
 
 import errno
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_a_file_rewritten_after_indexing_is_refused_by_well_when_it_is_read(tmp_
     store.close()
 
 
-def failing(times: int, number: int, tries: list[int], *, path: Path) -> np.ndarray:
+def fail_to_read(times: int, number: int, tries: list[int], *, path: Path) -> np.ndarray:
     tries.append(1)
     if len(tries) <= times:
         error = OSError(number, "Stale file handle")
@@ -52,7 +52,7 @@ def failing(times: int, number: int, tries: list[int], *, path: Path) -> np.ndar
 def test_a_transient_error_is_retried_and_the_image_is_complete(tmp_path: Path, number: int, n_tries: int) -> None:
     lab(tmp_path)
     tries: list[int] = []
-    image = retry_io(lambda: failing(2, number, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
+    image = retry_io(lambda: fail_to_read(2, number, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
     assert len(tries) == n_tries
     assert image.shape == (1, 32, 32)
 
@@ -62,44 +62,44 @@ def test_a_lasting_fault_ends_after_a_bounded_number_of_tries_and_names_the_file
     with pytest.raises(
         ImageError, match=r"B01\.png cannot be opened.*The storage failed 4 times; check the network file system"
     ):
-        retry_io(lambda: failing(99, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
+        retry_io(lambda: fail_to_read(99, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
     assert len(tries) == 4
 
 
 def test_a_permanent_error_is_not_retried(tmp_path: Path) -> None:
     tries: list[int] = []
     with pytest.raises(ImageError, match="cannot be opened"):
-        retry_io(lambda: failing(99, errno.ENOENT, tries, path=tmp_path / "gone.png"), pauses=(9.0,))
+        retry_io(lambda: fail_to_read(99, errno.ENOENT, tries, path=tmp_path / "gone.png"), pauses=(9.0,))
     assert len(tries) == 1
 
 
 def test_the_reader_itself_retries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab(tmp_path)
-    opened, real = [], Path.open
+    opened_paths, real = [], Path.open
 
-    def stale(self: Path, *args: object, **more: object) -> object:
-        opened.append(self.name)
-        if len(opened) == 1:
+    def raise_stale(self: Path, *args: object, **options: object) -> object:
+        opened_paths.append(self.name)
+        if len(opened_paths) == 1:
             raise OSError(errno.ESTALE, "Stale file handle")
-        return real(self, *args, **more)  # type: ignore[call-overload]
+        return real(self, *args, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(Path, "open", stale)
+    monkeypatch.setattr(Path, "open", raise_stale)
     assert read_image([tmp_path / "B01.png"], [None]).shape == (1, 32, 32)
-    assert len(opened) > 1
+    assert len(opened_paths) > 1
 
 
 def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited_rows(tmp_path: Path) -> None:
     screen = lab(tmp_path / "in")
     write_screen(screen, tmp_path / "screen")
     pack_screen(read_screen(tmp_path / "screen"), tmp_path / "packed")
-    packed = read_screen(tmp_path / "packed")
-    assert packed.card.provenance["tables"][0]["path"] == "../in/wells.csv"
-    assert list(check_provenance(packed)) == []
-    with (tmp_path / "in" / "wells.csv").open("a") as opened:
-        opened.write("P1,B04,a,B04.png\n")
-    edited, added = check_provenance(packed)
-    assert (edited.kind, edited.file) == ("table changed since indexing", "../in/wells.csv")
-    assert (added.kind, added.well, added.what) == (
+    pack = read_screen(tmp_path / "packed")
+    assert pack.card.provenance["tables"][0]["path"] == "../in/wells.csv"
+    assert list(check_provenance(pack)) == []
+    with (tmp_path / "in" / "wells.csv").open("a") as table_file:
+        table_file.write("P1,B04,a,B04.png\n")
+    edit, addition = check_provenance(pack)
+    assert (edit.kind, edit.file) == ("table changed since indexing", "../in/wells.csv")
+    assert (addition.kind, addition.well, addition.what) == (
         "row added since indexing",
         "B04",
         "was missing, is 'a' (treatment)",
@@ -111,7 +111,7 @@ def test_retried_reads_are_counted_and_reported(tmp_path: Path) -> None:
     before = n_retries()
     assert retry_summary(since=before) == []
     tries: list[int] = []
-    retry_io(lambda: failing(2, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
+    retry_io(lambda: fail_to_read(2, errno.EIO, tries, path=tmp_path / "B01.png"), pauses=(0.0, 0.0, 0.0))
     assert n_retries() - before == 2
     message = "Retried reads: 2, after transient storage errors. Check the network file system."
     assert retry_summary(since=before) == [message]

@@ -1,4 +1,4 @@
-"""Raw TIFF whose end was zeroed: put aside at indexing with its rows; what may well be so is not."""
+"""Raw TIFF files with zeroed ends are refused at indexing with their rows; plausible zeros are accepted."""
 
 import itertools
 from pathlib import Path
@@ -21,10 +21,10 @@ def plane(dtype: str = "uint16", seed: int = 0, shape: tuple[int, int] = SHAPE) 
     return np.random.default_rng(seed).integers(least, most, shape).astype(dtype)
 
 
-def cut(path: Path, at: int) -> None:
+def zero_end(path: Path, offset: int) -> None:
     """Zero the file from a byte on: the writer puts its list of strips before the pixels."""
     blob = path.read_bytes()
-    path.write_bytes(blob[:at] + bytes(len(blob) - at))
+    path.write_bytes(blob[:offset] + bytes(len(blob) - offset))
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_the_rows_that_were_zeroed_are_named_wherever_the_copy_stopped(
     row_bytes = SHAPE[1] * pixels.itemsize
     for zeroed in (0, 4095, 4096, 4097, 4096 + row_bytes, 6000, SHAPE[0] * row_bytes - row_bytes):
         tifffile.imwrite(path, pixels, rowsperstrip=rowsperstrip, byteorder=byteorder, bigtiff=bigtiff)
-        with tifffile.TiffFile(path) as opened:
-            page = opened.pages.first
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
             end = page.dataoffsets[-1] + page.databytecounts[-1]
-        cut(path, end - zeroed)
-        read = tifffile.imread(path)
-        dark = np.flatnonzero((read == 0).all(axis=1)) + 1
+        zero_end(path, end - zeroed)
+        image = tifffile.imread(path)
+        dark = np.flatnonzero((image == 0).all(axis=1)) + 1
         expected = {0: (int(dark[0]), SHAPE[0])} if zeroed >= 4096 else {}
         assert find_zeroed_rows(path) == expected, zeroed
 
@@ -56,7 +56,7 @@ def test_only_the_page_that_ends_in_zeros_is_named(tmp_path: Path) -> None:
 
 
 def test_wide_rows_and_strips_in_any_order_in_the_file(tmp_path: Path) -> None:
-    """The last strip of the image is the first in the file: where the file ends in zeros says nothing."""
+    """The last strip of the image is the first in the file, so zeros at the end of the file prove nothing."""
     path, wide = tmp_path / "a.tif", plane(shape=(8, 4000))
     wide[6, :2000] = 5
     wide[6, 2000:] = 0
@@ -70,8 +70,8 @@ def test_wide_rows_and_strips_in_any_order_in_the_file(tmp_path: Path) -> None:
 
 def test_black_masked_compressed_tiled_and_other_files_have_no_zeroed_tail(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    ended = plane()
-    ended[40:] = 0
+    plane_with_end = plane()
+    plane_with_end[40:] = 0
     tifffile.imwrite(path, np.zeros(SHAPE, np.uint16))
     assert find_zeroed_rows(path) == {}
     rows, columns = np.indices(SHAPE)
@@ -82,9 +82,9 @@ def test_black_masked_compressed_tiled_and_other_files_have_no_zeroed_tail(tmp_p
     sparse[40:] = 0
     tifffile.imwrite(path, sparse)
     assert find_zeroed_rows(path) == {}
-    tifffile.imwrite(path, ended, compression="zlib")
+    tifffile.imwrite(path, plane_with_end, compression="zlib")
     assert find_zeroed_rows(path) == {}
-    tifffile.imwrite(path, ended, tile=(16, 16))
+    tifffile.imwrite(path, plane_with_end, tile=(16, 16))
     assert find_zeroed_rows(path) == {}
     path.write_bytes(b"II*\x00 and no more")
     assert find_zeroed_rows(path) == {}
@@ -97,24 +97,24 @@ def test_twelve_bits_are_counted_in_their_packed_rows(tmp_path: Path) -> None:
     pixels = plane(shape=(64, 101))
     pixels[30:] = 0
     row_bytes = (101 * 12 + 7) // 8
-    packed = np.zeros((64, row_bytes), np.uint8)
+    bytes_of_rows = np.zeros((64, row_bytes), np.uint8)
     bits = np.unpackbits(pixels.astype(">u2").view(np.uint8).reshape(64, 101, 2), axis=2)[:, :, 4:].reshape(64, -1)
-    packed[:] = np.packbits(np.pad(bits, ((0, 0), (0, row_bytes * 8 - bits.shape[1]))), axis=1)
-    write_twelve_bits(path, packed, height=64, width=101)
-    with tifffile.TiffFile(path) as opened:
-        assert opened.pages.first.bitspersample == 12
+    bytes_of_rows[:] = np.packbits(np.pad(bits, ((0, 0), (0, row_bytes * 8 - bits.shape[1]))), axis=1)
+    write_twelve_bits(path, bytes_of_rows, height=64, width=101)
+    with tifffile.TiffFile(path) as file:
+        assert file.pages.first.bitspersample == 12
     assert probe_image(path)[:3] == ("uint16", (64, 101), 1)
     assert find_zeroed_rows(path) == {0: (31, 64)}
 
 
-def write_twelve_bits(path: Path, packed: np.ndarray, *, height: int, width: int) -> None:
+def write_twelve_bits(path: Path, row_bytes: np.ndarray, *, height: int, width: int) -> None:
     tags = [(256, 4, width), (257, 4, height), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 0)]
-    tags += [(277, 3, 1), (278, 4, height), (279, 4, packed.size)]
-    at = 8 + 2 + 12 * len(tags) + 4
+    tags += [(277, 3, 1), (278, 4, height), (279, 4, row_bytes.size)]
+    offset = 8 + 2 + 12 * len(tags) + 4
     entries = [tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + (1).to_bytes(4, "little")
-               + (at if tag == 273 else value).to_bytes(4, "little") for tag, kind, value in tags]  # fmt: skip
+               + (offset if tag == 273 else value).to_bytes(4, "little") for tag, kind, value in tags]  # fmt: skip
     head = b"II*\x00" + (8).to_bytes(4, "little") + len(tags).to_bytes(2, "little")
-    path.write_bytes(head + b"".join(entries) + bytes(4) + packed.tobytes())
+    path.write_bytes(head + b"".join(entries) + bytes(4) + row_bytes.tobytes())
 
 
 def lab(folder: Path, *, keep: bool = False, hash_files: bool = True) -> Screen:
@@ -124,7 +124,7 @@ def lab(folder: Path, *, keep: bool = False, hash_files: bool = True) -> Screen:
         for channel in ("dna", "actin"):
             tifffile.imwrite(folder / f"B0{k}_{channel}.tif", plane(seed=10 * k + (channel == "dna")), rowsperstrip=8)
         lines.append(f"P1,B0{k},a,B0{k}_dna.tif,B0{k}_actin.tif")
-    cut(folder / "B03_actin.tif", (folder / "B03_actin.tif").stat().st_size - 60 * SHAPE[1])
+    zero_end(folder / "B03_actin.tif", (folder / "B03_actin.tif").stat().st_size - 60 * SHAPE[1])
     (folder / "wells.csv").write_text("\n".join(lines) + "\n")
     return index(
         folder / "wells.csv",
@@ -170,18 +170,18 @@ def test_no_real_image_is_put_aside_and_every_copy_of_one_that_stopped_is(real_d
     assert {path: find_zeroed_rows(path) for path in files if find_zeroed_rows(path)} == {}
     rng, counts = np.random.default_rng(0), pd.Series(0, index=["raw", "named", "unreadable"])
     for path in files:
-        with tifffile.TiffFile(path) as opened:
-            page = opened.pages.first
-            if page.compression != 1 or page.is_tiled or len(page.shape) != 2 or len(opened.pages) > 1:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            if page.compression != 1 or page.is_tiled or len(page.shape) != 2 or len(file.pages) > 1:
                 continue
             row_bytes = page.shape[1] * page.dtype.itemsize
             first, end = page.dataoffsets[0], page.dataoffsets[-1] + page.databytecounts[-1]
         copy, blob = tmp_path / "copy.tif", path.read_bytes()
         for share in rng.uniform(0.02, 0.98, 4):
-            at = int(first + share * (end - first))
-            if end - at < 4096 + row_bytes:
+            offset = int(first + share * (end - first))
+            if end - offset < 4096 + row_bytes:
                 continue
-            copy.write_bytes(blob[:at] + bytes(len(blob) - at))
+            copy.write_bytes(blob[:offset] + bytes(len(blob) - offset))
             counts["raw"] += 1
             try:
                 probe_image(copy)
@@ -196,8 +196,8 @@ def test_no_real_image_is_put_aside_and_every_copy_of_one_that_stopped_is(real_d
 def test_strips_are_joined_across_their_borders(tmp_path: Path) -> None:
     blob = bytes(range(100))
     strips = [(50, 10), (10, 20), (80, 5)]
-    joined = b"".join(blob[at : at + n] for at, n in strips)
+    all_bytes = b"".join(blob[offset : offset + n] for offset, n in strips)
     (tmp_path / "a").write_bytes(blob)
-    with (tmp_path / "a").open("rb") as opened:
+    with (tmp_path / "a").open("rb") as file:
         for start, end in itertools.combinations(range(36), 2):
-            assert _read_bytes(opened, strips, start, end) == joined[start:end]
+            assert _read_bytes(file, strips, start, end) == all_bytes[start:end]

@@ -9,7 +9,7 @@ TINY = DenseNetShape(growth=4, blocks=(2, 3, 2), stem_features=8)
 
 
 def with_random_values(network: torch.nn.Module) -> torch.nn.Module:
-    """Norms that do something: a network fresh from its seed has the identity there."""
+    """Set random norms; those of a new network are the identity."""
     randomness = torch.Generator().manual_seed(5)
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var") or ("norm" in name and name.endswith(".weight")):
@@ -59,9 +59,9 @@ def test_maps_and_gradients_are_those_of_the_printed_network(training: bool, rec
     output = network(images)
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
 
-    towards = torch.randn(output.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    (output * towards).sum().backward()
-    (expected * towards).sum().backward()
+    cotangent = torch.randn(output.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (output * cotangent).sum().backward()
+    (expected * cotangent).sum().backward()
     for name, parameter in network.features.named_parameters():
         torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-8, atol=1e-8, msg=name)
 
@@ -164,8 +164,8 @@ def test_no_later_step_writes_over_what_a_hook_holds(training: bool) -> None:
     maps = network(torch.randn(2, 2, 64, 64))
     functional.relu(maps)
     assert len(outputs) > 30
-    for name, now, then in outputs:
-        assert torch.equal(now, then), name
+    for name, result, expected in outputs:
+        assert torch.equal(result, expected), name
 
 
 def test_the_small_one_halves_a_64_pixel_image_three_times() -> None:

@@ -1,4 +1,4 @@
-"""Published filters, stain by stain: the numbers of an independent implementation, and what a stain must not see."""
+"""Pretrained filters per channel: numbers of an independent implementation, and channels that must not mix."""
 
 import copy
 from collections import Counter
@@ -15,7 +15,7 @@ from distangle.model.backbones.efficientnet import InvertedBottleneck, PerChanne
 from distangle.model.classifier import PerturbationClassifier
 
 
-def built(n_channels: int = 1, **changes: object) -> PerturbationClassifier:
+def build(n_channels: int = 1, **changes: object) -> PerturbationClassifier:
     config = ModelConfig(backbone="efficientnet_lite0", n_channels=n_channels, n_perturbations=3, **changes)
     model = build_classifier(config, seed=0)
     load_published_weights(model, published_weights("efficientnet_lite0", say=no_progress))
@@ -31,7 +31,7 @@ def test_the_maps_are_those_of_the_package_that_published_the_weights() -> None:
     # efficientnet-lite-pytorch 0.1.0, blocks 0 to 10, on the pattern at mean 0 and spread 0.7 in all three colors.
     expected = [5.8413982, 7.3978815, -4.6492138, -3.0150137, -1.6076713, 3.1377618, -10.0929508]
     with torch.no_grad():
-        maps = built().eval().backbone(pattern())
+        maps = build().eval().backbone(pattern())
     assert maps.shape == (1, 112, 4, 4)
     assert maps[0, ::16, 1, 2].tolist() == pytest.approx(expected, abs=2e-4)
     assert float(maps.abs().mean()) == pytest.approx(4.8122253, abs=1e-4)
@@ -47,13 +47,13 @@ def test_every_key_of_the_file_is_accounted_for() -> None:
 
 
 def test_a_stain_sees_neither_the_other_stains_nor_its_own_brightness() -> None:
-    model, generator = built(3).eval(), torch.Generator().manual_seed(0)
+    model, generator = build(3).eval(), torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, 48, 48, generator=generator)
-    changed = images.clone()
-    changed[:, 1] = torch.randn(2, 48, 48, generator=generator)
-    changed[:, 2] = 40 * images[:, 2] + 7
+    altered = images.clone()
+    altered[:, 1] = torch.randn(2, 48, 48, generator=generator)
+    altered[:, 2] = 40 * images[:, 2] + 7
     with torch.no_grad():
-        before, after = model.backbone(images), model.backbone(changed)
+        before, after = model.backbone(images), model.backbone(altered)
     torch.testing.assert_close(after[:, :112], before[:, :112])
     assert not torch.allclose(after[:, 112:224], before[:, 112:224], atol=0.1)
     torch.testing.assert_close(after[:, 224:], before[:, 224:], atol=2e-4, rtol=1e-4)
@@ -61,19 +61,19 @@ def test_a_stain_sees_neither_the_other_stains_nor_its_own_brightness() -> None:
 
 def test_an_empty_stain_gives_finite_maps() -> None:
     with torch.no_grad():
-        assert bool(torch.isfinite(built().eval().backbone(torch.zeros(1, 1, 32, 32))).all())
+        assert bool(torch.isfinite(build().eval().backbone(torch.zeros(1, 1, 32, 32))).all())
 
 
 def test_a_frozen_backbone_stands_still_while_the_neck_learns() -> None:
-    model = built(freeze_backbone=True).train()
+    model = build(freeze_backbone=True).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.SGD(moving, lr=0.1)
     model(torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(1))).logits.square().mean().backward()
     optimiser.step()
     for name, tensor in model.state_dict().items():
-        same = torch.equal(tensor, before[name])
-        assert same == name.startswith("backbone.") or name == "cosine_templates.weight", name
+        is_same = torch.equal(tensor, before[name])
+        assert is_same == name.startswith("backbone.") or name == "cosine_templates.weight", name
 
 
 def test_a_package_that_is_absent_or_changed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +88,8 @@ def test_a_package_that_is_absent_or_changed_is_named(monkeypatch: pytest.Monkey
         published_weights("efficientnet_lite0", say=no_progress)
 
 
-def moved(n_channels: int = 3) -> PerChannelEfficientNet:
-    """A backbone whose norms do something, in evaluation mode."""
+def with_random_norms(n_channels: int = 3) -> PerChannelEfficientNet:
+    """Return a backbone with random norms, in evaluation mode."""
     generator = torch.Generator().manual_seed(2)
     backbone = PerChannelEfficientNet(n_channels=n_channels)
     for part in backbone.modules():
@@ -104,7 +104,7 @@ def moved(n_channels: int = 3) -> PerChannelEfficientNet:
 
 
 def layer_by_layer(backbone: PerChannelEfficientNet, images: torch.Tensor) -> torch.Tensor:
-    """The same from the convolutions, norms and ReLUs themselves, each after the other."""
+    """Compute the same with single convolutions, norms and ReLUs."""
     features = backbone.features
     maps = images - images.mean((2, 3), keepdim=True)
     maps = maps * (0.7 / images.std((2, 3), correction=0, keepdim=True).clamp_min(1e-3))
@@ -116,7 +116,7 @@ def layer_by_layer(backbone: PerChannelEfficientNet, images: torch.Tensor) -> to
 
 
 class Operations(TorchDispatchMode):
-    """Counts what torch is asked to do, by name, and convolutions whose maps are not channels last."""
+    """Count operations of torch by name, and convolutions whose maps are not channels last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,8 +143,8 @@ def test_folded_norms_give_the_maps_of_the_layers_one_by_one(
     images = torch.randn(5, 3, *size, generator=torch.Generator().manual_seed(3)).to(memory_format=memory_format)
     before = images.clone()
     with torch.no_grad():
-        expected = layer_by_layer(moved(), images)
-        backbone = moved().to(memory_format=memory_format)
+        expected = layer_by_layer(with_random_norms(), images)
+        backbone = with_random_norms().to(memory_format=memory_format)
         assert relative(backbone(images), expected) < 1e-5
         monkeypatch.setattr(
             "distangle.model.backbones.efficientnet.AT_ONCE_PX", 4 * size[0] * size[1]
@@ -159,25 +159,25 @@ def test_folded_norms_give_the_maps_of_the_layers_one_by_one(
 def test_without_gradients_no_pass_over_memory_is_left_beside_convolutions_and_one_per_relu(
     memory_format: torch.memory_format,
 ) -> None:
-    backbone = moved().to(memory_format=memory_format)
+    backbone = with_random_norms().to(memory_format=memory_format)
     images = torch.randn(2, 3, 48, 48).to(memory_format=memory_format)
-    with torch.no_grad(), Operations() as folded:
+    with torch.no_grad(), Operations() as counter:
         backbone(images)
     with Operations() as one_by_one:
         backbone(images)
-    assert folded.counted["convolution"] == one_by_one.counted["convolution"] == 33
+    assert counter.counted["convolution"] == one_by_one.counted["convolution"] == 33
     assert one_by_one.counted["native_batch_norm"] + one_by_one.counted["cudnn_batch_norm"] == 33
-    assert not any("batch_norm" in name for name in folded.counted)
+    assert not any("batch_norm" in name for name in counter.counted)
     # Around the stem, and around the first block, which does not widen; three uneven borders come with the ReLU.
-    assert folded.counted["constant_pad_nd"] == 2
-    assert folded.counted["clamp"] == 3
-    assert folded.counted["clamp_"] == 1 + 11 + 10 - 3
-    assert folded.counted["add_"] == 6
-    assert folded.counted["slow convolution"] == 0
+    assert counter.counted["constant_pad_nd"] == 2
+    assert counter.counted["clamp"] == 3
+    assert counter.counted["clamp_"] == 1 + 11 + 10 - 3
+    assert counter.counted["add_"] == 6
+    assert counter.counted["slow convolution"] == 0
 
 
 def test_gradients_of_images_are_those_of_the_layers_one_by_one() -> None:
-    backbone = moved().requires_grad_(False)
+    backbone = with_random_norms().requires_grad_(False)
     images = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(4), requires_grad=True)
     weight = torch.randn(2, 336, 2, 2, generator=torch.Generator().manual_seed(5))
     (output,) = torch.autograd.grad((backbone(images) * weight).sum(), images)
@@ -187,52 +187,54 @@ def test_gradients_of_images_are_those_of_the_layers_one_by_one() -> None:
 
 
 def test_weights_and_statistics_that_change_are_seen_by_the_next_call() -> None:
-    backbone, images = moved(), torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(6))
+    backbone, images = with_random_norms(), torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(6))
     block = backbone.features.blocks[3]
     assert isinstance(block, InvertedBottleneck)
     with torch.no_grad():
         outputs = [backbone(images)]
-        block.depthwise_conv.weight.data.mul_(0.5)  # moves no version counter
+        block.depthwise_conv.weight.data.mul_(0.5)  # leaves the version counter unchanged
         outputs.append(backbone(images))
-        block.bn1.running_mean = torch.zeros_like(block.bn1.running_mean)  # another tensor, as a lent statistic
+        block.bn1.running_mean = torch.zeros_like(
+            block.bn1.running_mean
+        )  # another tensor, like temporary plate statistics
         outputs.append(backbone(images))
-        backbone.load_state_dict(copy.deepcopy(moved().state_dict()))
+        backbone.load_state_dict(copy.deepcopy(with_random_norms().state_dict()))
         outputs.append(backbone(images))
     assert torch.equal(outputs[3], outputs[0])
     assert min(relative(outputs[1], outputs[0]), relative(outputs[2], outputs[1])) > 1e-3
 
 
 def test_a_hook_sees_every_layer() -> None:
-    backbone, images = moved(), torch.randn(2, 3, 32, 32)
+    backbone, images = with_random_norms(), torch.randn(2, 3, 32, 32)
     for name, part in backbone.named_modules():
         if name.startswith("features.") and name != "features.blocks":
-            called = []
+            called_places = []
             for place in (part.register_forward_hook, part.register_forward_pre_hook):
-                hook = place(lambda *call, called=called, place=place: called.append(place))
+                hook = place(lambda *call, called_places=called_places, place=place: called_places.append(place))
                 with torch.no_grad():
                     backbone(images)
                 hook.remove()
-            assert called == [part.register_forward_hook, part.register_forward_pre_hook], name
-    called = []
-    hook = nn.modules.module.register_module_forward_hook(lambda part, *call: called.append(type(part)))
+            assert called_places == [part.register_forward_hook, part.register_forward_pre_hook], name
+    called_places = []
+    hook = nn.modules.module.register_module_forward_hook(lambda part, *call: called_places.append(type(part)))
     with torch.no_grad():
         backbone(images)
     hook.remove()
-    assert called.count(nn.BatchNorm2d) == 33
+    assert called_places.count(nn.BatchNorm2d) == 33
 
 
 def test_a_norm_in_training_mode_normalizes_by_the_batch() -> None:
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(7))
-    backbone, reference = moved(), moved()
+    backbone, reference = with_random_norms(), with_random_norms()
     for one in (backbone, reference):
         one.features.blocks[2].bn1.train()
     with torch.no_grad():
         assert relative(backbone(images), layer_by_layer(reference, images)) < 1e-5
-        assert relative(backbone(images), moved()(images)) > 1e-2
+        assert relative(backbone(images), with_random_norms()(images)) > 1e-2
 
 
 def test_under_bfloat16_the_maps_are_as_near_as_those_of_the_layers_one_by_one() -> None:
-    backbone, images = moved(), torch.randn(4, 3, 48, 48, generator=torch.Generator().manual_seed(8))
+    backbone, images = with_random_norms(), torch.randn(4, 3, 48, 48, generator=torch.Generator().manual_seed(8))
     with torch.no_grad():
         expected = backbone(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -54,9 +54,9 @@ def test_a_step_and_its_gradients_are_those_of_eq_1(
     expected = printed_step(state, maps, stride=stride, bottleneck=bottleneck)
     output = block(maps)
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
-    towards = torch.randn(output.shape, dtype=torch.float64)
-    (output * towards).sum().backward()
-    (expected * towards).sum().backward()
+    cotangent = torch.randn(output.shape, dtype=torch.float64)
+    (output * cotangent).sum().backward()
+    (expected * cotangent).sum().backward()
     for name, parameter in block.named_parameters():
         torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-8, atol=1e-8, msg=name)
 
@@ -93,5 +93,5 @@ def test_the_maps_have_no_negatives_and_nothing_is_written_over() -> None:
         part.register_forward_hook(lambda _module, _inputs, maps, name=name: outputs.append((name, maps, maps.clone())))
     maps = network(torch.randn(2, 2, 32, 32))
     assert maps.min() >= 0
-    for name, now, then in outputs:
-        assert torch.equal(now, then), name
+    for name, result, expected in outputs:
+        assert torch.equal(result, expected), name

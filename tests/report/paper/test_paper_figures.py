@@ -13,20 +13,20 @@ from distangle.images import read_image
 from distangle.report import build_report, draw_figures
 from distangle.report.paper.figure import row_of
 from distangle.report.site_renderer import site_key
-from report_run import Made, Plan, make_run
+from report_run import Plan, PlantedRun, make_run
 
 
 @pytest.fixture(scope="module")
-def own_run(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def own_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
     return make_run(tmp_path_factory.mktemp("figures"), Plan())
 
 
 @pytest.fixture(scope="module")
-def entries(own_run: Made) -> dict:
+def entries(own_run: PlantedRun) -> dict:
     return draw_figures(own_run.run, own_run.screen)
 
 
-def test_figure_1_says_the_means_of_the_image_it_shows(own_run: Made, entries: dict) -> None:
+def test_figure_1_says_the_means_of_the_image_it_shows(own_run: PlantedRun, entries: dict) -> None:
     entry = entries["1"]["numbers"]
     experiment, plate, well = entry["site"].split(", ")[:3]
     sites = own_run.screen.sites
@@ -47,12 +47,12 @@ def test_figure_1_says_the_means_of_the_image_it_shows(own_run: Made, entries: d
 
 def test_the_label_of_figure_5_is_the_area_that_was_covered(entries: dict) -> None:
     entry = entries["5"]["numbers"]
-    top, left, bottom, right = entry["box"]
-    assert entry["lambda"] == pytest.approx(1 - (bottom - top) * (right - left) / 48**2)
+    top, first_column, bottom, last_column = entry["box"]
+    assert entry["lambda"] == pytest.approx(1 - (bottom - top) * (last_column - first_column) / 48**2)
     assert f"{entry['lambda']:.3f} of A and {1 - entry['lambda']:.3f} of B" in entries["5"]["caption"]
 
 
-def test_figure_11_shows_sites_that_were_predicted_rightly_and_have_a_map(own_run: Made, entries: dict) -> None:
+def test_figure_11_shows_sites_that_were_predicted_rightly_and_have_a_map(own_run: PlantedRun, entries: dict) -> None:
     table, maps = own_run.explanation.table, own_run.explanation.maps
     keys = [" ".join(map(str, site_key(entry))) for entry in table.to_dict("records")]
     for site in entries["11"]["numbers"]["sites"]:
@@ -69,10 +69,10 @@ def test_figure_11_shows_the_mean_map_of_what_was_explained(tmp_path: Path) -> N
         name: {"share": share, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
         for name, share in (("nuclei", 0.44), ("cells", 0.81), ("background", 0.19))
     }}  # fmt: skip
-    whole = dataclasses.replace(run_data.explanation, summary={**run_data.explanation.summary, "cells": cells})
-    wells, perturbations = (mean_maps(whole.table, whole.maps, by=by) for by in (WELL, PERTURBATION))
+    with_cells = dataclasses.replace(run_data.explanation, summary={**run_data.explanation.summary, "cells": cells})
+    wells, perturbations = (mean_maps(with_cells.table, with_cells.maps, by=by) for by in (WELL, PERTURBATION))
     dataclasses.replace(
-        whole,
+        with_cells,
         wells=wells.table,
         well_maps=wells.maps,
         perturbations=perturbations.table,
@@ -84,16 +84,16 @@ def test_figure_11_shows_the_mean_map_of_what_was_explained(tmp_path: Path) -> N
         assert picture.height > picture.width * 0.9  # three rows
 
 
-def test_figure_12_says_what_the_summary_counts(own_run: Made, entries: dict) -> None:
+def test_figure_12_says_what_the_summary_counts(own_run: PlantedRun, entries: dict) -> None:
     summary, entry = own_run.explanation.summary, entries["12"]["numbers"]
     assert entry["eq15_top_sites"] == max(summary["eq15_top_channel"].values())
     assert entry["shapley_top"] == summary["top_channel"]
-    # One p for one number: the page has the same, corrected for having looked at all stains.
+    # The page has the same p, corrected for testing all channels.
     assert entry["shapley_top_p"] == own_run.explanation.p_of_top == min(summary["shapley"]["p_family"])
     assert f"on top in {entry['eq15_top_sites']} of them" in entries["12"]["caption"]
 
 
-def test_every_figure_is_a_picture_that_is_not_blank_and_in_the_manifest(own_run: Made, entries: dict) -> None:
+def test_every_figure_is_a_picture_that_is_not_blank_and_in_the_manifest(own_run: PlantedRun, entries: dict) -> None:
     folder = own_run.run.explanations / "figures"
     manifest = json.loads(own_run.run.manifest.read_text())["files"]
     assert json.loads((folder / "figures.json").read_text()) == entries
@@ -106,14 +106,14 @@ def test_every_figure_is_a_picture_that_is_not_blank_and_in_the_manifest(own_run
                 assert min(pixels.shape) > 300
 
 
-def test_the_same_run_gives_the_same_bytes(own_run: Made, entries: dict) -> None:
+def test_the_same_run_gives_the_same_bytes(own_run: PlantedRun, entries: dict) -> None:
     folder = own_run.run.explanations / "figures"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     draw_figures(own_run.run, own_run.screen, only=(1, 12))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_report_shows_what_was_drawn(own_run: Made, entries: dict) -> None:
+def test_the_report_shows_what_was_drawn(own_run: PlantedRun, entries: dict) -> None:
     page = build_report(own_run.run, own_run.screen).with_name("method.html").read_text()
     assert 'src="figures/figure-12.png"' in page
     assert "Figure 5. CutMix" in page
@@ -152,19 +152,19 @@ def test_an_image_that_cannot_be_read_spoils_its_own_figures_only(tmp_path: Path
     assert "files" in entry["12"]
 
 
-def test_a_site_that_is_not_in_the_screen_is_named(run_data: Made) -> None:
+def test_a_site_that_is_not_in_the_screen_is_named(run_data: PlantedRun) -> None:
     from distangle.report.data import load
 
     with pytest.raises(Exception, match="Site HUVEC-99 1 B02 1 is not in this screen"):
         row_of(load(run_data.run, run_data.screen), ("HUVEC-99", "1", "B02", 1))
 
 
-def test_a_number_that_is_no_such_figure_is_refused(run_data: Made) -> None:
+def test_a_number_that_is_no_such_figure_is_refused(run_data: PlantedRun) -> None:
     with pytest.raises(RunError, match=r"no figure 6 to draw from a run.*`distangle ablate`"):
         draw_figures(run_data.run, run_data.screen, only=(6,))
 
 
-def test_the_verb_prints_captions_and_what_is_missing(own_run: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_prints_captions_and_what_is_missing(own_run: PlantedRun, capsys: pytest.CaptureFixture[str]) -> None:
     main(["figures", str(own_run.run.root), "--only", "5", "--screen", str(own_run.run.screen_folder())])
     out = capsys.readouterr().out
     assert "Figure 5. CutMix. A: " in out

@@ -1,4 +1,4 @@
-"""Figures 7 to 10 of a small run and of one with pseudo labels beside it: what they say is what the full space says."""
+"""Figures 7 to 10 of a small run and of one with pseudo labels: their numbers are those of the full space."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ from distangle.report.paper.panels import center, group_by_run, half_span, main_
 from distangle.results import FilterAnalysis, RunFolder, TemplateComparison
 from distangle.screen import Screen, hold_out
 from distangle.training import resolve_config, start_run
-from tiny_run import TRAINING, go_on, tiny_screen, tiny_start
+from tiny_run import TRAINING, finish_run, tiny_screen, tiny_start
 
 PCA = TemplateSettings(methods=("pca",), n_draws=19, n_random=9)
 
@@ -31,7 +31,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 
 @pytest.fixture(scope="module")
 def run(screen: Screen) -> RunFolder:
-    """A run with pseudo labels, beside it one without: the figures show the latter first."""
+    """A run with pseudo labels and one without; the figures show the latter first."""
     folder = screen.folder.parent
     folds = hold_out(screen, column="experiment", values=["E3"])
     hidden = folds.table.assign(fold=folds.table["fold"].where(folds.table["experiment"] != "E2", "unlabelled"))
@@ -41,7 +41,7 @@ def run(screen: Screen) -> RunFolder:
     pseudo = start_run(screen, folds, resolve_config("scratch", changes, epochs=2), folder / "pseudo")
     plain = tiny_start(screen, folder / "plain", extra, epochs=1)
     for one in (pseudo, plain):
-        go_on(one)
+        finish_run(one)
         predict_run(one, screen)
     pseudo.record(*compare_templates(pseudo, other_run=plain, settings=PCA).write(pseudo.explanations))
     bands = examine_filters(pseudo, settings=FilterSettings(n_draws=5))
@@ -77,8 +77,8 @@ def test_the_panels_of_figures_7_and_8_show_the_templates_of_their_head_in_one_s
     ]  # fmt: skip
     for index, name in enumerate(("plain", "pseudo")):
         rows = comparison.templates[(comparison.templates["run"] == name) & (comparison.templates["head"] == head)]
-        for marker, unused in (("o", False), ("D", True)):
-            expected = rows.loc[rows["unused"] == unused, ["pca_x", "pca_y"]].to_numpy()
+        for marker, is_unused in (("o", False), ("D", True)):
+            expected = rows.loc[rows["unused"] == is_unused, ["pca_x", "pca_y"]].to_numpy()
             np.testing.assert_allclose(marker_points(paper_figure.figure, index, marker)[0], expected)
     sides = [np.diff(axes.get_xlim())[0] for axes in panels[:2]] + [np.diff(axes.get_ylim())[0] for axes in panels[:2]]
     np.testing.assert_allclose(sides, sides[0])
@@ -92,16 +92,16 @@ def test_figures_7_and_8_say_the_numbers_of_the_full_space(
     paper_figure = draw_figure(run, screen, figure_7_8.draw_softmax)
     for name in ("plain", "pseudo"):
         angle = comparison.numbers["templates"][name]["softmax"]["nearest_angle_deg_mean"]["value"]
-        unused = comparison.numbers["unused"][name]["softmax"]["trained"]
-        assert paper_figure.numbers[name]["unused"] == unused
+        unused_numbers = comparison.numbers["unused"][name]["softmax"]["trained"]
+        assert paper_figure.numbers[name]["unused"] == unused_numbers
         assert f"{angle:.1f}° to the nearest other trained template on average" in paper_figure.caption
         assert (
-            f"3 unused classes separated from the 3 others with AUROC {unused['auroc_mean_cosine']:.2f} by mean"
+            f"3 unused classes separated from the 3 others with AUROC {unused_numbers['auroc_mean_cosine']:.2f} by mean"
             in paper_figure.caption
         )
     assert "so unused classes fall together with and without pseudo" in paper_figure.caption
     assert "its distances have no meaning, so read the numbers" in paper_figure.caption
-    # The strip beside the maps shows what the line is the mean of.
+    # The strip next to the maps shows the values behind the mean.
     strip = paper_figure.figure.axes[2]
     angles = np.sort(np.concatenate([line.get_ydata() for line in strip.lines if line.get_marker() == "o"][:1]))
     rows = comparison.templates.query("run == 'plain' and head == 'softmax' and not unused")["nearest_alike_angle_deg"]
@@ -127,13 +127,13 @@ def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
     means = comparison.embeddings.groupby("run")["silhouette"].mean()
     gain = means["plain"] - means["pseudo"]
     assert f"Silhouette of plain minus that of pseudo: {gain:+.2f} (too few experiments)" in paper_figure.caption
-    # The caption counts the wells that are drawn, which are the held-out ones, and not all of the screen.
-    drawn = comparison.embeddings[comparison.embeddings["run"] == "plain"]
-    wells = drawn.groupby("perturbation")[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].apply(
+    # The caption counts the drawn wells, which are the held-out ones.
+    plain = comparison.embeddings[comparison.embeddings["run"] == "plain"]
+    wells = plain.groupby("perturbation")[["Metadata_Experiment", "Metadata_Plate", "Metadata_Well"]].apply(
         lambda rows: len({tuple(row) for row in rows.to_numpy()})
     )
-    listed = ", ".join(f"{name} ({wells[name]} held-out wells)" for name in names)
-    assert f" Drawn: {listed}." in paper_figure.caption
+    names_text = ", ".join(f"{name} ({wells[name]} held-out wells)" for name in names)
+    assert f" Drawn: {names_text}." in paper_figure.caption
     assert len(names) == len(screen.card.perturbations) == 3
     assert paper_figure.caption.startswith("All 3 perturbations of the screen. Drawn: ")
     card = screen.card.model_copy(update={"perturbations": [*screen.card.perturbations, "a", "b"]})
@@ -167,32 +167,32 @@ def test_all_four_are_drawn_and_one_run_without_unused_classes_has_fewer_panels(
         png = run.explanations / "figures" / entries[number]["files"][0]
         pixels = np.asarray(Image.open(png).convert("L"))
         assert pixels.std() > 10
-    alone = tiny_start(screen, tmp_path / "alone", "network.backbone=resnet_small", epochs=1)
+    plain_run = tiny_start(screen, tmp_path / "alone", "network.backbone=resnet_small", epochs=1)
     for draw, title, reason in (
         (figure_7_8.draw_arc, "Templates of the arc-margin head", "The templates have not been compared."),
         (figure_9.draw, "Embeddings of the held-out sites", "The embeddings have not been compared."),
         (figure_10.draw, "1x1 filters", "The filters have not been analyzed."),
     ):
-        missing = UnavailableFigure(title=title, reason=reason, command=f"distangle explain {alone.root}")
-        assert draw(load(alone, screen)) == missing
-    go_on(alone)
-    predict_run(alone, screen)
-    compare_templates(alone, settings=PCA).write(alone.explanations)
-    examine_filters(alone, settings=FilterSettings(n_draws=5)).write(alone.explanations)
-    paper_figure = draw_figure(alone, screen, figure_7_8.draw_arc)
+        missing = UnavailableFigure(title=title, reason=reason, command=f"distangle explain {plain_run.root}")
+        assert draw(load(plain_run, screen)) == missing
+    finish_run(plain_run)
+    predict_run(plain_run, screen)
+    compare_templates(plain_run, settings=PCA).write(plain_run.explanations)
+    examine_filters(plain_run, settings=FilterSettings(n_draws=5)).write(plain_run.explanations)
+    paper_figure = draw_figure(plain_run, screen, figure_7_8.draw_arc)
     assert len(paper_figure.figure.axes) == 2
     assert "Every output has training wells, so there is no unused class." in paper_figure.caption
     # A single run is not compared: its name is the title, and every point has the name of its perturbation.
     points, angles = paper_figure.figure.axes
-    assert points.get_title(loc="left") == alone.root.name
-    named = [text.get_text() for text in points.texts]
-    assert sorted(named) == sorted(
-        TemplateComparison.read(alone.explanations).templates.query("head == 'arc'")["perturbation"]
+    assert points.get_title(loc="left") == plain_run.root.name
+    labels = [text.get_text() for text in points.texts]
+    assert sorted(labels) == sorted(
+        TemplateComparison.read(plain_run.explanations).templates.query("head == 'arc'")["perturbation"]
     )
     assert angles.get_xticklabels() == []
-    assert set(text.get_text() for text in angles.texts) <= set(named)
-    assert len(draw_figure(alone, screen, figure_9.draw).figure.axes) == 2
-    assert len([axes for axes in draw_figure(alone, screen, figure_10.draw).figure.axes if axes.images]) == 2
+    assert set(text.get_text() for text in angles.texts) <= set(labels)
+    assert len(draw_figure(plain_run, screen, figure_9.draw).figure.axes) == 2
+    assert len([axes for axes in draw_figure(plain_run, screen, figure_10.draw).figure.axes if axes.images]) == 2
 
 
 def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
@@ -213,9 +213,9 @@ def test_the_map_shown_large_is_the_widest_t_sne_of_the_first_seed() -> None:
 
 
 def test_panels_of_one_scale_hold_every_set_around_its_own_middle() -> None:
-    near, far = np.array([[0.0, 0], [2, 1]]), np.array([[100.0, 100], [104, 100], [101, 103]])
-    assert center(far).tolist() == [102, 101.5]
-    assert half_span([near, far]) == pytest.approx(1.08 * 2)
+    near, far_points = np.array([[0.0, 0], [2, 1]]), np.array([[100.0, 100], [104, 100], [101, 103]])
+    assert center(far_points).tolist() == [102, 101.5]
+    assert half_span([near, far_points]) == pytest.approx(1.08 * 2)
     assert half_span([np.zeros((3, 2))]) == 1
 
 

@@ -11,10 +11,10 @@ def text_of(benchmark: Benchmark) -> str:
     return "" if content is None else str(content.__html__())
 
 
-def row(network: str, question: str, method: str, hits: float, of: int) -> dict[str, object]:
-    share = hits / of if of else None
+def row(network: str, question: str, method: str, hits: float, n_total: int) -> dict[str, object]:
+    share = hits / n_total if n_total else None
     return {"network": network, "question": question, "unit": "wells" if question == "channel" else "sites",
-            "method": method, "hits": hits, "n_total": of, "share": share, "low": share, "high": share,
+            "method": method, "hits": hits, "n_total": n_total, "share": share, "low": share, "high": share,
             "chance": 0.25}  # fmt: skip
 
 

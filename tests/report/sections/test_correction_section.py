@@ -13,7 +13,7 @@ import pytest
 from distangle.errors import RunError
 from distangle.report import build_report
 from distangle.results import RunFolder
-from report_run import Made
+from report_run import PlantedRun
 
 NONE = {"method": "none", "group": "experiment", "wells": "controls"}
 CENTRE = {"method": "center", "group": "plate", "wells": "controls"}
@@ -36,13 +36,13 @@ PLAN = {"n_folds": 4, "group": "plate", "expect": "plates", "why": "as was asked
 
 
 @pytest.fixture
-def run(run_data: Made, tmp_path: Path) -> RunFolder:
+def run(run_data: PlantedRun, tmp_path: Path) -> RunFolder:
     shutil.copytree(run_data.run.root, tmp_path / "run")
     return RunFolder(tmp_path / "run")
 
 
-def describe(run: RunFolder, **more: object) -> None:
-    run.run.write_text(json.dumps({**run.describe(), **more}))
+def describe(run: RunFolder, **fields: object) -> None:
+    run.run.write_text(json.dumps({**run.describe(), **fields}))
 
 
 def text_of(index: Path, *names: str) -> str:
@@ -52,7 +52,9 @@ def text_of(index: Path, *names: str) -> str:
     return " ".join(html.unescape(plain).split())
 
 
-def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(run_data: Made, run: RunFolder) -> None:
+def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(
+    run_data: PlantedRun, run: RunFolder
+) -> None:
     run.correction.write_text(json.dumps(CORRECTION))
     page = build_report(run, run_data.screen, one_file=True).with_name("method.html")
     text = text_of(page, "method")
@@ -68,7 +70,7 @@ def test_what_was_chosen_stands_with_its_reason_beside_all_that_was_compared(run
 
 
 def test_a_run_that_chose_nothing_has_no_such_section_and_one_that_could_not_compare_no_table(
-    run_data: Made, run: RunFolder
+    run_data: PlantedRun, run: RunFolder
 ) -> None:
     assert "Batch correction" not in text_of(build_report(run, run_data.screen))
     reason = "Nothing could be compared: the training wells are of one plate."
@@ -79,13 +81,13 @@ def test_a_run_that_chose_nothing_has_no_such_section_and_one_that_could_not_com
     assert "one-sided t test" not in text
 
 
-def test_a_damaged_choice_is_named(run_data: Made, run: RunFolder) -> None:
+def test_a_damaged_choice_is_named(run_data: PlantedRun, run: RunFolder) -> None:
     run.correction.write_text("{")
     with pytest.raises(RunError, match=r"correction\.json is damaged: .* train the run again"):
         build_report(run, run_data.screen)
 
 
-def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(run_data: Made, run: RunFolder) -> None:
+def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(run_data: PlantedRun, run: RunFolder) -> None:
     describe(run, cross_validation=PLAN, held_out="cross-validation over 4 sets of whole plates")
     run.correction.write_text(json.dumps(CORRECTION))
     for k, choice in enumerate((NONE, CENTRE, NONE, NONE), start=1):
@@ -103,12 +105,12 @@ def test_scores_of_a_cross_validation_are_said_to_be_out_of_fold(run_data: Made,
     assert "distangle train SCREEN --epochs 12 --cross-validate 4" in text.replace("--preset small ", "")
 
 
-@pytest.mark.parametrize("predicted", [True, False])
+@pytest.mark.parametrize("has_prediction", [True, False])
 def test_a_run_that_held_nothing_out_says_so_in_every_section(
-    run_data: Made, run: RunFolder, *, predicted: bool
+    run_data: PlantedRun, run: RunFolder, *, has_prediction: bool
 ) -> None:
     describe(run, held_out="nothing")
-    if predicted:
+    if has_prediction:
         note = "Nothing was held out, so nothing is scored."
         empty = {"perturbations": [], "counts": []}
         run_data.scores.model_copy(
@@ -124,14 +126,14 @@ def test_a_run_that_held_nothing_out_says_so_in_every_section(
     assert "Nothing was held out, so there is no held-out curve." in text
     assert "--hold-out none" in text
     assert "There is no score yet" not in text
-    if predicted:
+    if has_prediction:
         assert text.count("Nothing was held out, so nothing is scored.") == 1
         assert "no error can be counted" in text
         assert "No well is held out, so there is no plate to show." in text
         assert "Nothing was held out, so the controls could not be checked (Sec. 2.2)." in text
 
 
-def test_held_out_wells_without_a_known_label_are_no_missing_prediction(run_data: Made, run: RunFolder) -> None:
+def test_held_out_wells_without_a_known_label_are_no_missing_prediction(run_data: PlantedRun, run: RunFolder) -> None:
     run_data.scores.model_copy(update={"rows": ()}).write(run.scores)
     text = text_of(build_report(run, run_data.screen))
     assert text.count("Nothing could be scored: no held-out well has a known and trained perturbation.") == 2

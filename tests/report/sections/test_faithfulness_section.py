@@ -7,10 +7,10 @@ import pytest
 
 from distangle.report import build_report
 from distangle.results import Faithfulness
-from report_run import Made, Plan, make_run
+from report_run import Plan, PlantedRun, make_run
 
 
-def alike(mean: float) -> dict:
+def similarity(mean: float) -> dict:
     return {"mean": mean, "interval": None, "absolute": abs(mean), "null": [-0.1, 0.1], "null_absolute": 0.2}
 
 
@@ -22,7 +22,7 @@ def curve(mean: float, p: float, values: list[float]) -> dict:
     }  # fmt: skip
 
 
-def examined(verdicts: dict[str, str]) -> Faithfulness:
+def faithfulness_of(verdicts: dict[str, str]) -> Faithfulness:
     stages = ["templates", "neck", "features.conv1"]
     summary = {
         "sites": 7,
@@ -36,10 +36,10 @@ def examined(verdicts: dict[str, str]) -> Faithfulness:
         },
         "randomization": {
             "networks": 2, "before_training": "features.conv1", "channels": {},
-            "stages": [{"stage": stage, **alike(0.05)} for stage in stages],
+            "stages": [{"stage": stage, **similarity(0.05)} for stage in stages],
         },
-        "targets": alike(-0.02),
-        "views": {**alike(0.91), "channels": None},
+        "targets": similarity(-0.02),
+        "views": {**similarity(0.91), "channels": None},
         "seeds": None,
         "shuffled": None,
         "verdicts": verdicts,
@@ -55,13 +55,13 @@ def examined(verdicts: dict[str, str]) -> Faithfulness:
 
 
 @pytest.fixture
-def own_run(tmp_path: Path) -> Made:
+def own_run(tmp_path: Path) -> PlantedRun:
     return make_run(tmp_path, Plan(explained=4))
 
 
-def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: Made) -> None:
-    passed = dict.fromkeys(("deletion", "insertion", "randomization", "targets", "views"), "passes")
-    examined(passed).write(own_run.run.explanations)
+def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: PlantedRun) -> None:
+    verdicts = dict.fromkeys(("deletion", "insertion", "randomization", "targets", "views"), "passes")
+    faithfulness_of(verdicts).write(own_run.run.explanations)
     page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
     assert "Tests of the attribution maps on 7 sites" in page
     assert "replaced by the blurred image: mean probability 0.21, random maps 0.50, p = 0.003" in page
@@ -73,29 +73,31 @@ def test_the_page_says_which_tests_were_passed_and_what_was_found(own_run: Made)
         assert f'src="figures/{name}"' in page
 
 
-def test_a_failed_test_stands_above_all_else(own_run: Made) -> None:
-    examined({"deletion": "passes", "randomization": "fails", "views": "cannot say"}).write(own_run.run.explanations)
+def test_a_failed_test_stands_above_all_else(own_run: PlantedRun) -> None:
+    faithfulness_of({"deletion": "passes", "randomization": "fails", "views": "cannot say"}).write(
+        own_run.run.explanations
+    )
     page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
     assert "Do not rely on these maps: they fail randomization." in page
     assert 'class="verdict fails"' in page
 
 
-def test_without_tests_the_page_says_what_makes_them(own_run: Made) -> None:
+def test_without_tests_the_page_says_what_makes_them(own_run: PlantedRun) -> None:
     page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
     assert "The maps have not been tested." in page
     assert f"distangle explain {own_run.run.root}" in page
 
 
-def test_tests_that_need_other_runs_are_named_with_their_command(own_run: Made) -> None:
-    passed = dict.fromkeys(("deletion", "views"), "passes")
-    examined(passed).write(own_run.run.explanations)
+def test_tests_that_need_other_runs_are_named_with_their_command(own_run: PlantedRun) -> None:
+    verdicts = dict.fromkeys(("deletion", "views"), "passes")
+    faithfulness_of(verdicts).write(own_run.run.explanations)
     page = build_report(own_run.run, own_run.screen).with_name("checks.html").read_text()
     assert f"distangle explain {own_run.run.root} --seeds OTHER_RUN" in page
     assert f"distangle explain {own_run.run.root} --shuffled RUN" in page
 
 
-def test_the_page_says_how_much_of_the_maps_lies_on_cells_or_why_not(own_run: Made) -> None:
-    examined({"views": "passes"}).write(own_run.run.explanations)
+def test_the_page_says_how_much_of_the_maps_lies_on_cells_or_why_not(own_run: PlantedRun) -> None:
+    faithfulness_of({"views": "passes"}).write(own_run.run.explanations)
     entry = {"share": 0.44, "interval": None, "area": 0.3, "null": [0.2, 0.4], "p": 0.012}
     cells = {
         "sites": 9,

@@ -7,7 +7,7 @@ import pytest
 from distangle.report.data import load
 from distangle.report.sections import mean_maps as section
 from distangle.report.sections.mean_maps import ALL, map_groups, mean_maps, place_p_value
-from report_run import Made
+from report_run import PlantedRun
 
 
 def spots(places: list[tuple[int, int]], *, size: int = 64) -> np.ndarray:
@@ -20,22 +20,22 @@ def random_places(rng: np.random.Generator, n: int) -> list[tuple[int, int]]:
     return [(int(row), int(column)) for row, column in rng.integers(8, 56, size=(n, 2))]
 
 
-def table_of(perturbations: list[str], *, plates: list[str] | None = None, wrong: int = 0) -> pd.DataFrame:
-    predicted = [*perturbations]
-    predicted[:wrong] = ["other"] * wrong
+def table_of(perturbations: list[str], *, plates: list[str] | None = None, n_wrong: int = 0) -> pd.DataFrame:
+    predictions = [*perturbations]
+    predictions[:n_wrong] = ["other"] * n_wrong
     roles = ["negative_control" if name == "EMPTY" else "treatment" for name in perturbations]
     return pd.DataFrame({
         "Metadata_Experiment": "E", "Metadata_Plate": plates or ["1"] * len(perturbations), "Metadata_Role": roles,
-        "perturbation": perturbations, "predicted": predicted,
+        "perturbation": perturbations, "predicted": predictions,
     })  # fmt: skip
 
 
 def test_maps_at_one_place_have_the_smallest_p_and_maps_anywhere_have_none() -> None:
     rng = np.random.default_rng(3)
-    same = spots([(20, 40)] * 5)
-    assert place_p_value(same, rng=rng, n_draws=199) == pytest.approx(1 / 200)
+    equal_maps = spots([(20, 40)] * 5)
+    assert place_p_value(equal_maps, rng=rng, n_draws=199) == pytest.approx(1 / 200)
     values = [place_p_value(spots(random_places(rng, 5)), rng=rng, n_draws=99) for _ in range(20)]
-    # Spots keep from the edge, which is a weak habit of place: p is uniform or a little smaller.
+    # Spots avoid the edge, a weak preference of position: p is uniform or slightly smaller.
     assert 0.2 < np.mean(values) < 0.7
     assert np.mean(np.array(values) <= 0.05) < 0.2
 
@@ -53,8 +53,8 @@ def test_p_is_uniform_if_places_are_uniform() -> None:
 
 def test_a_shift_of_all_maps_together_changes_nothing() -> None:
     maps = spots([(20, 20), (22, 20), (40, 44)])
-    moved = np.roll(maps, (16, 8), (1, 2))
-    p = [place_p_value(one, rng=np.random.default_rng(0), n_draws=499) for one in (maps, moved)]
+    shifted = np.roll(maps, (16, 8), (1, 2))
+    p = [place_p_value(one, rng=np.random.default_rng(0), n_draws=499) for one in (maps, shifted)]
     assert p[0] == pytest.approx(p[1], abs=0.06)
 
 
@@ -64,9 +64,9 @@ def test_only_correct_sites_with_a_map_count_and_controls_share_their_plates() -
     maps = spots([(20, 20)] * len(names))
     maps[1] = 0  # an empty map
     maps[8] = 0
-    everything, a = map_groups(table_of(names, plates=plates, wrong=1), maps)
-    assert (everything.name, everything.rows.tolist()) == (ALL, [2, 3, 4, 5, 6])
-    assert everything.controls.tolist() == [7, 9, 10]
+    all_wells, a = map_groups(table_of(names, plates=plates, n_wrong=1), maps)
+    assert (all_wells.name, all_wells.rows.tolist()) == (ALL, [2, 3, 4, 5, 6])
+    assert all_wells.controls.tolist() == [7, 9, 10]
     assert (a.name, a.rows.tolist(), a.controls.tolist()) == ("a", [2, 3, 4], [7, 9])  # b has two sites only
 
 
@@ -77,9 +77,9 @@ def test_the_largest_perturbations_are_tested_in_natural_order(monkeypatch: pyte
     assert [group.name for group in groups] == [ALL, "g2", "g10"]
 
 
-def shown(made: Made, names: list[str], maps: np.ndarray) -> tuple[str, dict[str, np.ndarray]]:
+def section_of(planted_run: PlantedRun, names: list[str], maps: np.ndarray) -> tuple[str, dict[str, np.ndarray]]:
     """Return HTML and pictures of the section for some sites."""
-    data = load(made.run, made.screen)
+    data = load(planted_run.run, planted_run.screen)
     assert data.explanation is not None
     object.__setattr__(data.explanation, "table", table_of(names))
     object.__setattr__(data.explanation, "maps", maps)
@@ -93,12 +93,12 @@ def shown(made: Made, names: list[str], maps: np.ndarray) -> tuple[str, dict[str
     return ("" if content is None else str(content.__html__())), pictures
 
 
-def test_a_perturbation_whose_maps_favor_a_place_is_drawn_beside_its_controls(run_data: Made) -> None:
+def test_a_perturbation_whose_maps_favor_a_place_is_drawn_beside_its_controls(run_data: PlantedRun) -> None:
     rng = np.random.default_rng(1)
     names = ["here"] * 6 + ["anywhere"] * 6 + ["EMPTY"] * 4
     places = [(16, 48)] * 6 + random_places(rng, 10)
     maps = spots(places)
-    html, pictures = shown(run_data, names, maps)
+    html, pictures = section_of(run_data, names, maps)
     assert "1 of 2 perturbations favor a place (p at most 0.05) and are drawn: here." in html
     assert set(pictures) == {f"mean-map-0{k}-{kind}.png" for k in (1, 2) for kind in ("own", "control")}
     assert html.count("<figcaption>Mean of 4 control sites of the same plates, p = ") == 2
@@ -111,21 +111,21 @@ def test_a_perturbation_whose_maps_favor_a_place_is_drawn_beside_its_controls(ru
     assert html.count(f"brightest color: {mean.max():.2f}</figcaption>") == 2
 
 
-def test_noise_is_not_drawn(run_data: Made) -> None:
+def test_noise_is_not_drawn(run_data: PlantedRun) -> None:
     names = ["a"] * 5 + ["b"] * 5
-    html, pictures = shown(run_data, names, spots(random_places(np.random.default_rng(2), 10)))
+    html, pictures = section_of(run_data, names, spots(random_places(np.random.default_rng(2), 10)))
     assert "None of 2 perturbations favors a place" in html
     assert "All 10 treated sites together: p = " in html
     assert pictures == {}
     assert "<figure>" not in html
 
 
-def test_a_group_without_controls_says_so(run_data: Made) -> None:
-    html, pictures = shown(run_data, ["a"] * 5 + ["EMPTY"] * 2, spots([(20, 20)] * 7))
+def test_a_group_without_controls_says_so(run_data: PlantedRun) -> None:
+    html, pictures = section_of(run_data, ["a"] * 5 + ["EMPTY"] * 2, spots([(20, 20)] * 7))
     assert set(pictures) == {"mean-map-01-own.png", "mean-map-02-own.png"}
     assert html.count("fewer than 3 explained control sites") == 2
 
 
-def test_too_few_sites_have_no_section(run_data: Made) -> None:
-    assert shown(run_data, ["a", "b", "EMPTY", "EMPTY"], spots([(20, 20)] * 4)) == ("", {})
-    assert shown(run_data, ["a"] * 4, np.zeros((4, 64, 64))) == ("", {})
+def test_too_few_sites_have_no_section(run_data: PlantedRun) -> None:
+    assert section_of(run_data, ["a", "b", "EMPTY", "EMPTY"], spots([(20, 20)] * 4)) == ("", {})
+    assert section_of(run_data, ["a"] * 4, np.zeros((4, 64, 64))) == ("", {})

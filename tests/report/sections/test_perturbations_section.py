@@ -17,11 +17,11 @@ from distangle.results import RunFolder
 from distangle.results.profile_result import ProfileResult
 from distangle.screen import Channel, channel_labels
 from profile_results import profile_result
-from report_run import Made
+from report_run import PlantedRun
 
 
 @pytest.fixture
-def data(run_data: Made) -> ReportData:
+def data(run_data: PlantedRun) -> ReportData:
     return load(run_data.run, run_data.screen)
 
 
@@ -51,7 +51,10 @@ def test_wells_right_and_confidence_are_counted_over_the_held_out_wells(data: Re
     assert set(table["perturbation"]) == set(expected)
     for entry in table.to_dict("records"):
         wells = expected[entry["perturbation"]]
-        assert (entry["wells_correct"], entry["wells_scored"]) == (sum(right for right, _ in wells), len(wells))
+        assert (entry["wells_correct"], entry["wells_scored"]) == (
+            sum(is_correct for is_correct, _ in wells),
+            len(wells),
+        )
         assert entry["mean_confidence"] == pytest.approx(np.mean([confidence for _, confidence in wells]))
     # Without profiles the most often recognised come first, negative controls last.
     shares = (table["wells_correct"] / table["wells_scored"]).tolist()[:-1]
@@ -66,8 +69,10 @@ def test_the_channel_is_named_only_if_its_p_allows_it(data: ReportData) -> None:
     p = {"a": [1, 0.01, 1, 1, 1, 1], "b": [1, 1, 0.06, 1, 1, 1]}
     summary = {name: {"shapley": {"mean": mean, "p_family": p.get(name)}} for name, mean in means.items()}
     explanation = dataclasses.replace(data.explanation, summary={**data.explanation.summary, "perturbations": summary})
-    own = with_profiles(dataclasses.replace(data, explanation=explanation), ["a", "b", "c"], n_hits=1, n_untested=1)
-    html = str(perturbations(own, perturbation_table(own), pictures={"a": "site-02"}).__html__())
+    page_data = with_profiles(
+        dataclasses.replace(data, explanation=explanation), ["a", "b", "c"], n_hits=1, n_untested=1
+    )
+    html = str(perturbations(page_data, perturbation_table(page_data), pictures={"a": "site-02"}).__html__())
     rows = {row[0]: row for row in cells_of(html)}
     assert "endoplasmic reticulum (ConA), p = 0.01" in rows["a"]
     assert "none stands out (p = 0.06)" in rows["b"]
@@ -81,8 +86,8 @@ def test_the_channel_is_named_only_if_its_p_allows_it(data: ReportData) -> None:
 
 def test_the_answers_name_what_acts_how_sure_and_what_is_missing(data: ReportData) -> None:
     names = [f"gene_{k}" for k in range(12)]
-    own = with_profiles(data, names, n_hits=10, n_untested=2)
-    pairs = dict(answers(own, perturbation_table(own), explanation="Actin."))
+    page_data = with_profiles(data, names, n_hits=10, n_untested=2)
+    pairs = dict(answers(page_data, perturbation_table(page_data), explanation="Actin."))
     assert list(pairs) == [
         "Which perturbations act?", "How sure is that?", "In which channel?", "What is batch, not biology?",
         "What is missing?",
@@ -112,8 +117,8 @@ def test_batch_is_what_rules_without_cells_reach_and_what_profiles_tell_of_plate
         else row
         for row in data.scores.rows
     ]
-    own = dataclasses.replace(data, scores=data.scores.model_copy(update={"rows": tuple(rows)}))
-    first, second = batch_sentences(own)
+    page_data = dataclasses.replace(data, scores=data.scores.model_copy(update={"rows": tuple(rows)}))
+    first, second = batch_sentences(page_data)
     assert "90.0\u202f% from the plate, 20.0\u202f% from the position of the well, each alone" in first
     assert second == "So the network shows nothing that this does not."
     effects = pd.DataFrame(
@@ -135,11 +140,11 @@ def test_a_thousand_perturbations_are_folded_and_all_are_in_the_file(
     data: ReportData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"g{k}" for k in range(150)]
-    own = with_profiles(data, names, n_hits=3)
-    table = perturbation_table(own)
+    page_data = with_profiles(data, names, n_hits=3)
+    table = perturbation_table(page_data)
     assert table["perturbation"].tolist()[:150] == names
     monkeypatch.setattr(section, "MAX_FOLDED", 100)
-    html = str(perturbations(own, table, pictures={}).__html__())
+    html = str(perturbations(page_data, table, pictures={}).__html__())
     assert html.count("<tr>") == 2 + 100  # two headings
     assert f"<summary>{100 - section.MAX_ROWS} more perturbations</summary>" in html
     assert f"All {len(table)} perturbations with all columns as CSV" in html
@@ -152,10 +157,10 @@ def test_genes_and_doses_of_the_hit_list_are_columns(data: ReportData) -> None:
     hits = result.hits.assign(
         Metadata_Gene=["KIF11", None], Metadata_Dose=["1 uM", "2 uM"], Metadata_Empty=[None, None]
     )
-    own = dataclasses.replace(data, profiles=dataclasses.replace(result, hits=hits))
-    table = perturbation_table(own)
+    page_data = dataclasses.replace(data, profiles=dataclasses.replace(result, hits=hits))
+    table = perturbation_table(page_data)
     assert section.annotation_columns(table) == ["Gene", "Dose"]
-    rows = cells_of(str(perturbations(own, table, pictures={}).__html__()))
+    rows = cells_of(str(perturbations(page_data, table, pictures={}).__html__()))
     assert rows[0][:3] == ["a", "KIF11", "1 uM"]
     assert rows[1][:3] == ["b", "–", "2 uM"]
 

@@ -47,7 +47,7 @@ def page(result: ProfileResult) -> str:
 
 
 def test_the_sentences_count_hits_and_what_cannot_be_tested(page: str) -> None:
-    words = words_of(page)
+    text = words_of(page)
     for sentence in (
         "4 of 5 perturbations were tested against the negative controls of the same plates. 2 are hits at q ≤ 0.05.",
         "1 perturbation cannot be tested: It has one well; a test needs two.",
@@ -56,7 +56,7 @@ def test_the_sentences_count_hits_and_what_cannot_be_tested(page: str) -> None:
         "1 row of the source was refused.",
         "Read this first The network was trained on these wells: activity is optimistic.",
     ):
-        assert sentence in words
+        assert sentence in text
 
 
 @pytest.mark.parametrize(
@@ -197,12 +197,12 @@ def test_biology_against_batch_has_a_point_per_alignment(result: ProfileResult) 
 
 def test_the_silhouette_replaces_a_probe_without_a_value(result: ProfileResult) -> None:
     table = result.batch_effects
-    without = table.assign(value=table["value"].where(table["name"] != "probe accuracy"))
-    stages, batch = trade_off(without)
+    no_probe = table.assign(value=table["value"].where(table["name"] != "probe accuracy"))
+    stages, batch = trade_off(no_probe)
     assert batch == "1 − BRAS of the experiment"
     assert [stage.batch for stage in stages] == pytest.approx([1 - 0.288, 1 - 0.54, 1 - 0.657])
     assert stages[0].batch_interval is None
-    assert trade_off(without[without["name"] != "mAP"]) == ([], "")
+    assert trade_off(no_probe[no_probe["name"] != "mAP"]) == ([], "")
 
 
 def test_the_front_by_hand() -> None:
@@ -263,19 +263,19 @@ def test_without_profiles_the_report_names_the_command() -> None:
 
 
 def test_the_report_of_a_run_has_the_section_and_refuses_damaged_profiles(tmp_path: Path) -> None:
-    made = make_run(tmp_path, Plan(explained=4))
-    index = build_report(made.run, made.screen)
+    planted_run = make_run(tmp_path, Plan(explained=4))
+    index = build_report(planted_run.run, planted_run.screen)
     for name in ("index.html", "profiles.html"):
-        assert f"distangle profile {made.run.root}" in index.with_name(name).read_text()
-    profile_result(NAMES).write(made.run.profiles)
-    page = build_report(made.run, made.screen, one_file=True).read_text()
+        assert f"distangle profile {planted_run.run.root}" in index.with_name(name).read_text()
+    profile_result(NAMES).write(planted_run.run.profiles)
+    page = build_report(planted_run.run, planted_run.screen, one_file=True).read_text()
     assert page.index('<section id="profiles"') < page.index('<section id="controls"')
     assert page.index('<section id="controls"') < page.index('id="faithfulness"')
     assert "2 are hits at q ≤ 0.05." in index.read_text()
     assert "Map of the wells" in index.with_name("profiles.html").read_text()
-    (made.run.profiles / "hits.parquet").write_bytes(b"no parquet")
+    (planted_run.run.profiles / "hits.parquet").write_bytes(b"no parquet")
     with pytest.raises(RunError, match=r"hits\.parquet is damaged"):
-        build_report(made.run, made.screen)
+        build_report(planted_run.run, planted_run.screen)
 
 
 def test_the_matrix_shows_alike_and_opposite_perturbations() -> None:

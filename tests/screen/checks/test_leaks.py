@@ -1,4 +1,4 @@
-"""What leaks between the sides of a division, planted and found; and that clean layouts raise no alarm."""
+"""Planted leaks between folds are found, and clean layouts raise no alarm."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from check_plates import indexed
+from check_plates import index_plates
 from distangle.errors import FoldError
 from distangle.screen import (
     Folds,
@@ -40,14 +40,16 @@ def layout(seed: int, names: list[str]) -> dict[str, str]:
     return {WELLS[k]: names[n % len(names)] for n, k in enumerate(order)}
 
 
-def screen_of(folder: Path, plates: dict[tuple[str, str], dict[str, str]], *, sites: int = 1, **more: str) -> Screen:
+def screen_of(
+    folder: Path, plates: dict[tuple[str, str], dict[str, str]], *, sites: int = 1, **cell_lines: str
+) -> Screen:
     rows = []
     for (experiment, plate), wells in plates.items():
         for well, name in wells.items():
             role = "positive_control" if name.startswith("pos") else "treatment"
             for site in range(1, sites + 1):
-                rows.append((experiment, plate, well, name, role, str(site), more.get(experiment, ""), "HUVEC"))
-    return indexed(folder, rows, HEADER)
+                rows.append((experiment, plate, well, name, role, str(site), cell_lines.get(experiment, ""), "HUVEC"))
+    return index_plates(folder, rows, HEADER)
 
 
 NAMES = [f"t{k}" for k in range(25)]
@@ -65,30 +67,32 @@ def test_two_experiments_of_one_layout_are_twins_whatever_their_plates_are_calle
     assert (twins.experiments, twins.share, twins.by) == (("E1", "E3"), 1.0, "treatment")
     assert twins.plates == ("E1 plate 1 = E3 plate 2", "E1 plate 2 = E3 plate 1")
     assert kinds(screen)["layout twins"] == "note"
-    apart = hold_out(screen, values=["E3"])
-    assert kinds(screen, apart)["layout twins on both sides of the folds"] == "warning"
-    together = hold_out(screen, values=["E1", "E3"])
-    assert "layout twins on both sides of the folds" not in kinds(screen, together)
+    folds = hold_out(screen, values=["E3"])
+    assert kinds(screen, folds)["layout twins on both sides of the folds"] == "warning"
+    folds_by_layout = hold_out(screen, values=["E1", "E3"])
+    assert "layout twins on both sides of the folds" not in kinds(screen, folds_by_layout)
 
 
 def test_an_experiment_without_known_treatments_is_a_twin_by_its_positive_controls(tmp_path: Path) -> None:
     plates: dict[tuple[str, str], dict[str, str]] = {}
     for e in range(8):
-        own = layout(e, NAMES)
-        controls = {well: f"pos{k}" for k, well in enumerate(list(own)[:10])}
-        plates[f"E{e}", "1"] = {**own, **controls}
+        plate_map = layout(e, NAMES)
+        controls = {well: f"pos{k}" for k, well in enumerate(list(plate_map)[:10])}
+        plates[f"E{e}", "1"] = {**plate_map, **controls}
     plates["E7", "1"] = {w: name if name.startswith("pos") else "" for w, name in plates["E2", "1"].items()}
     (twins,) = shared_layouts(screen_of(tmp_path, plates))
     assert (twins.experiments, twins.by) == (("E2", "E7"), "positive_control")
-    fixed = {well: f"pos{k}" for k, well in enumerate(WELLS[:10])}  # the same wells everywhere say nothing
-    plates = {(f"E{e}", "1"): {**({} if e == 7 else layout(e, NAMES)), **fixed} for e in range(8)}
+    fixed_controls = {
+        well: f"pos{k}" for k, well in enumerate(WELLS[:10])
+    }  # wells with the same content on all plates carry no information
+    plates = {(f"E{e}", "1"): {**({} if e == 7 else layout(e, NAMES)), **fixed_controls} for e in range(8)}
     assert shared_layouts(screen_of(tmp_path / "fixed", plates)) == []
 
 
 def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
-    fixed = {(f"E{e}", "1"): layout(7, NAMES) for e in range(4)}
-    screen = screen_of(tmp_path / "fixed", fixed)
-    findings = {one.kind: one for one in find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))}
+    fixed_plates = {(f"E{e}", "1"): layout(7, NAMES) for e in range(4)}
+    screen = screen_of(tmp_path / "fixed", fixed_plates)
+    findings = {leak.kind: leak for leak in find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))}
     assert findings["position predicts the label"].severity == "warning"
     assert "100.0% of 200 treated wells" in findings["position predicts the label"].what
     assert "position alone 100.0%" in findings["place predicts the label"].what
@@ -96,20 +100,20 @@ def test_a_fixed_layout_is_told_and_a_random_one_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "guessed", "n", "told"),
+    ("share", "hit_share", "n", "is_predictive"),
     [
         (0.30, 0.10, 400, True),  # thrice as often
         (0.70, 0.413, 300, True),  # half of its errors
         (1.0, 0.5, 40, True),
-        (0.52, 0.50, 100_000, False),  # sure, and next to nothing
+        (0.52, 0.50, 100_000, False),  # significant, but tiny
         (0.59, 0.50, 100_000, False),
         (0.61, 0.50, 100_000, True),  # a fifth of its errors
         (0.02, 0.011, 100_000, False),
-        (0.3, 0.1, 20, False),  # may be chance
+        (0.3, 0.1, 20, False),  # not significant
     ],
 )
-def test_a_place_tells_where_it_is_sure_and_much(share: float, guessed: float, n: int, told: bool) -> None:
-    assert _is_predictive(share, guessed, n) is told
+def test_a_place_tells_where_it_is_sure_and_much(share: float, hit_share: float, n: int, is_predictive: bool) -> None:
+    assert _is_predictive(share, hit_share, n) is is_predictive
 
 
 @pytest.mark.parametrize("n_names", [2, 3, 5])
@@ -119,8 +123,10 @@ def test_a_fixed_layout_of_few_treatments_is_told_though_guessing_is_often_right
     result = kinds(screen, folds_by_experiment(screen, n_folds=4, fold=0, seed=0))
     assert (result["position predicts the label"], result["place predicts the label"]) == ("warning", "warning")
     for seed in range(20):
-        dealt = screen_of(tmp_path / str(seed), {(f"E{e}", "1"): layout(10 * seed + e, names) for e in range(4)})
-        assert set(kinds(dealt, folds_by_experiment(dealt, n_folds=4, fold=0, seed=0))) == {
+        shuffled_screen = screen_of(
+            tmp_path / str(seed), {(f"E{e}", "1"): layout(10 * seed + e, names) for e in range(4)}
+        )
+        assert set(kinds(shuffled_screen, folds_by_experiment(shuffled_screen, n_folds=4, fold=0, seed=0))) == {
             "accuracy without looking"
         }, seed
 
@@ -130,7 +136,7 @@ def test_fifty_clean_layouts_raise_no_alarm(tmp_path: Path) -> None:
         plates = {(f"E{e}", str(p)): layout(1000 * seed + 10 * e + p, NAMES) for e in range(4) for p in (1, 2)}
         screen = screen_of(tmp_path / str(seed), plates)
         findings = find_leaks(screen, folds_by_experiment(screen, n_folds=4, fold=seed % 4, seed=seed))
-        assert [one.kind for one in findings] == ["accuracy without looking"], seed
+        assert [finding.kind for finding in findings] == ["accuracy without looking"], seed
 
 
 def test_plates_of_four_groups_are_named_with_their_sizes(tmp_path: Path) -> None:
@@ -138,7 +144,7 @@ def test_plates_of_four_groups_are_named_with_their_sizes(tmp_path: Path) -> Non
     plates = {(f"E{e}", str(g)): layout(10 * e + g, groups[(e + g) % 4]) for e in range(3) for g in range(4)}
     screen = screen_of(tmp_path, plates)
     assert plate_groups(screen) == [(10, 3)] * 4
-    (finding,) = [one for one in find_leaks(screen) if one.kind == "plate groups"]
+    (finding,) = [leak for leak in find_leaks(screen) if leak.kind == "plate groups"]
     assert "10 on 3, 10 on 3, 10 on 3, 10 on 3" in finding.what
     assert plate_groups(screen_of(tmp_path / "all", {key: layout(1, NAMES) for key in plates})) == []
 
@@ -159,16 +165,16 @@ def test_groups_stay_whole_and_labels_are_spread(tmp_path: Path) -> None:
     plates = {(f"E{e}", str(p)): layout(10 * e + p, NAMES) for e in range(5) for p in (1, 2)}
     screen = screen_of(tmp_path, plates, sites=2)
     for group, keys in (("plate", ["experiment", "plate"]), ("well", ["experiment", "plate", "well"])):
-        seen: Counter[tuple[str, ...]] = Counter()
+        counts: Counter[tuple[str, ...]] = Counter()
         for k in range(5):
             folds = folds_from_options(screen, group=group, n_folds=5, fold=k, seed=3, force=group == "well")  # type: ignore[arg-type]
-            held = folds.table[folds.table["fold"] == "held_out"]
-            seen.update({tuple(map(str, row)) for row in held[keys].itertuples(index=False)})
+            held_out = folds.table[folds.table["fold"] == "held_out"]
+            counts.update({tuple(map(str, row)) for row in held_out[keys].itertuples(index=False)})
             n = screen.sites.loc[(folds.of(screen) == "held_out"), "perturbation"].value_counts()
             assert (n.min(), n.max()) == (8, 8), (group, k)
             assert folds.forced is (group == "well")
-        assert set(seen.values()) == {1}
-        assert len(seen) == len(screen.sites[keys].drop_duplicates())
+        assert set(counts.values()) == {1}
+        assert len(counts) == len(screen.sites[keys].drop_duplicates())
     with pytest.raises(FoldError, match=r"10 of 10 plates would be on both sides \(E0 plate 1"):
         stratified_group_folds(screen, group="well", n_folds=5, fold=0, seed=0)
     with pytest.raises(FoldError, match="11 folds of 10 plates: expected from 2"):
@@ -189,9 +195,9 @@ def test_a_well_whose_other_site_is_trained_on_is_refused_by_name(tmp_path: Path
         FoldError, match=r"100 wells would be on both sides, the same cells in another field \(E1 plate 1"
     ):
         hold_out(screen, column="site", values=["2"])
-    forced = hold_out(screen, column="site", values=["2"], force=True)
-    errors = [one.what for one in find_leaks(screen, forced) if one.severity == "error"]
-    assert [what.split(" are ")[0] for what in errors] == ["2 of 2 plates", "100 wells"]
+    folds_by_site = hold_out(screen, column="site", values=["2"], force=True)
+    errors = [leak.what for leak in find_leaks(screen, folds_by_site) if leak.severity == "error"]
+    assert [message.split(" are ")[0] for message in errors] == ["2 of 2 plates", "100 wells"]
 
 
 def test_two_hundred_planted_copies_across_the_sides_are_all_found(tmp_path: Path) -> None:
@@ -200,16 +206,16 @@ def test_two_hundred_planted_copies_across_the_sides_are_all_found(tmp_path: Pat
     side = folds.of(screen)
     hashes = np.array([hashlib.sha256(str(k).encode()).hexdigest() for k in range(len(side))], dtype=object)
     rng = np.random.default_rng(0)
-    held, train = (rng.permutation(np.flatnonzero(side == name))[:200] for name in ("held_out", "train"))
-    hashes[held] = hashes[train]
-    planted = dataclasses.replace(screen, sites=screen.sites.assign(sha256=hashes))
+    copies, train = (rng.permutation(np.flatnonzero(side == name))[:200] for name in ("held_out", "train"))
+    hashes[copies] = hashes[train]
+    screen_with_copies = dataclasses.replace(screen, sites=screen.sites.assign(sha256=hashes))
     with pytest.raises(FoldError, match="200 pictures would be on both sides, byte for byte"):
-        hold_out(planted, values=["E0", "E1", "E2", "E3"])
-    assert any("200 pictures are on both sides" in one.what for one in find_leaks(planted, folds))
+        hold_out(screen_with_copies, values=["E0", "E1", "E2", "E3"])
+    assert any("200 pictures are on both sides" in leak.what for leak in find_leaks(screen_with_copies, folds))
 
 
 def like_rxrx1(folder: Path) -> Screen:
-    """The structure of RxRx1's tables of 2019: its experiments and splits, its numbers of wells, two sites a well."""
+    """Make a screen like RxRx1's tables of 2019: experiments, splits, numbers of wells, two sites per well."""
     train = {f"{cell}-{k:02d}": 1231 for cell, n in (("HEPG2", 7), ("HUVEC", 16), ("RPE", 7), ("U2OS", 3))
              for k in range(1, n + 1)}  # fmt: skip
     train["HEPG2-01"] -= 33 * 1231 - SIZES["train"]
@@ -237,7 +243,7 @@ def test_the_split_of_wilds_has_its_published_sizes(tmp_path: Path) -> None:
     folds = folds_from_options(screen, by="wilds=test")
     assert folds.table["fold"].value_counts().to_dict() == {"aside": 50_466, "train": 40_612, "held_out": 34_432}
     assert not folds.forced
-    assert validate_folds(screen, folds) is folds  # the other site of a well is aside, on neither side
+    assert validate_folds(screen, folds) is folds  # the other site of a well is excluded
     assert set(screen.sites.loc[folds.of(screen) == "train", "site"]) == {1}
     assert set(screen.sites.loc[by_wilds(screen, part="val").of(screen) == "held_out", "experiment"]) == set(VALIDATION)
     with pytest.raises(FoldError, match="40612 wells would be on both sides"):
@@ -251,10 +257,10 @@ def test_the_split_of_wilds_has_its_published_sizes(tmp_path: Path) -> None:
 def test_controls_in_their_columns_say_nothing_of_the_layout_of_treatments(tmp_path: Path) -> None:
     plates = {}
     for e in range(4):
-        own = layout(e, NAMES)
-        plates[f"E{e}", "1"] = {**own, **{well: "pos" for well in WELLS if well[1:] in ("02", "11")}}
+        plate_map = layout(e, NAMES)
+        plates[f"E{e}", "1"] = {**plate_map, **{well: "pos" for well in WELLS if well[1:] in ("02", "11")}}
     screen = screen_of(tmp_path, plates)
-    findings = {one.kind: one for one in find_leaks(screen, hold_out(screen, values=["E3"]))}
+    findings = {leak.kind: leak for leak in find_leaks(screen, hold_out(screen, values=["E3"]))}
     assert set(findings) == {"accuracy without looking"}
     assert "of 40 held-out sites of treatments" in findings["accuracy without looking"].what
 
@@ -264,36 +270,38 @@ def test_a_plate_that_comes_again_is_part_of_a_layout_and_no_fixed_one(tmp_path:
     for p in (0, 1):
         plates["E2", str(p)] = plates["E0", str(p)]
     screen = screen_of(tmp_path, plates)
-    (text,) = [one.what for one in find_leaks(screen) if one.kind == "position predicts the label"]
+    (text,) = [leak.what for leak in find_leaks(screen) if leak.kind == "position predicts the label"]
     assert text.endswith("part of the layout repeats")
 
 
 def test_replicate_plates_of_one_layout_are_told_where_every_experiment_has_its_own(tmp_path: Path) -> None:
     plates = {(f"E{e}", f"E{e}-{r}"): layout(e, NAMES) for e in range(5) for r in range(3)}
     screen = screen_of(tmp_path, plates)
-    findings = {one.kind: one for one in find_leaks(screen)}
+    findings = {leak.kind: leak for leak in find_leaks(screen)}
     assert (findings["plates of one layout"].severity, findings["plates of one layout"].count) == ("note", 750)
     assert "gives 100.0% of 750 treated wells, guessing 4.0%" in findings["plates of one layout"].what
     assert "position predicts the label" not in findings  # experiments differ
     folds = hold_out(screen, column="plate", values=[f"E{e}-0" for e in range(5)])
-    (place,) = [one for one in find_leaks(screen, folds) if one.kind == "place predicts the label"]
+    (place,) = [leak for leak in find_leaks(screen, folds) if leak.kind == "place predicts the label"]
     assert place.severity == "warning"
     assert "position alone 100.0%" in place.what
-    apart = hold_out(screen, values=["E0"])
-    assert "place predicts the label" not in kinds(screen, apart)
+    folds_of_e0 = hold_out(screen, values=["E0"])
+    assert "place predicts the label" not in kinds(screen, folds_of_e0)
 
 
 def test_another_rxrx1_than_that_of_wilds_is_said_to_be_another(tmp_path: Path) -> None:
     screen = like_rxrx1(tmp_path)
     assert "other sizes than WILDS" not in kinds(screen, folds_from_options(screen, by="wilds=test"))
-    few = dataclasses.replace(screen, sites=screen.sites[screen.sites["experiment"] != "HUVEC-20"])
+    fewer_sites = dataclasses.replace(screen, sites=screen.sites[screen.sites["experiment"] != "HUVEC-20"])
     (finding,) = [
-        one for one in find_leaks(few, folds_from_options(few, by="wilds=test")) if one.kind == "other sizes than WILDS"
+        leak
+        for leak in find_leaks(fewer_sites, folds_from_options(fewer_sites, by="wilds=test"))
+        if leak.kind == "other sizes than WILDS"
     ]
     assert (finding.severity, finding.what) == ("warning", "here are 31,968 sites of test (published: 34,432)")
     last = screen.sites.iloc[-1:].assign(well="P24")  # as today's tables have more wells than those of 2019
-    many = dataclasses.replace(screen, sites=pd.concat([screen.sites, last], ignore_index=True))
-    assert kinds(many, folds_from_options(many, by="wilds=test"))["other sizes than WILDS"] == "warning"
+    more_sites = dataclasses.replace(screen, sites=pd.concat([screen.sites, last], ignore_index=True))
+    assert kinds(more_sites, folds_from_options(more_sites, by="wilds=test"))["other sizes than WILDS"] == "warning"
 
 
 def test_another_screen_has_no_split_of_wilds(tmp_path: Path) -> None:
@@ -311,9 +319,9 @@ def test_the_real_rxrx1_has_a_layout_triple_and_four_groups_of_277(real_data: Pa
     assert plate_groups(screen) == [(277, 33)] * 4
     assert "position predicts the label" not in kinds(screen)
     write_screen(screen, tmp_path / "screen")
-    read = read_screen(tmp_path / "screen")
-    folds = hold_out(read, values=["RPE-03"])
-    assert kinds(read, folds)["layout twins on both sides of the folds"] == "warning"
+    stored_screen = read_screen(tmp_path / "screen")
+    folds = hold_out(stored_screen, values=["RPE-03"])
+    assert kinds(stored_screen, folds)["layout twins on both sides of the folds"] == "warning"
 
 
 @pytest.mark.real
@@ -329,5 +337,5 @@ def test_the_split_of_wilds_of_the_real_tables_has_its_published_sizes(
     real_data: Path, tables: str, sizes: dict[str, int]
 ) -> None:
     wells = index(real_data / "rxrx1_kaggle" / tables, layout="rxrx1", tables_only=True)
-    both = pd.concat([wells.sites.assign(site=1), wells.sites.assign(site=2)], ignore_index=True)
-    assert Counter(wilds_parts(dataclasses.replace(wells, sites=both))) == sizes
+    two_sites_each = pd.concat([wells.sites.assign(site=1), wells.sites.assign(site=2)], ignore_index=True)
+    assert Counter(wilds_parts(dataclasses.replace(wells, sites=two_sites_each))) == sizes

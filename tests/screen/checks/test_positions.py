@@ -18,17 +18,17 @@ def first_of_most(labels: list[str]) -> str:
 def by_loops(wells: pd.DataFrame, labels: np.ndarray, training: np.ndarray) -> dict[str, list[str]]:
     """The same rule, one row at a time: the first key that training rows have."""
     rows = [(e, p, split_well(w) or w) for e, p, w in wells.itertuples(index=False)]
-    known = [k for k in range(len(rows)) if training[k]]
+    training_rows = [k for k in range(len(rows)) if training[k]]
 
     def predict(matches: list[list[int]]) -> str:
-        first = next((match for match in matches if match), known)
+        first = next((match for match in matches if match), training_rows)
         return first_of_most([labels[k] for k in first])
 
     position, plate = [], []
     for experiment, name, well in rows:
-        in_experiment = [k for k in known if rows[k][0] == experiment]
-        on_plate = [k for k in known if rows[k][1] == name]
-        at_well = [k for k in known if rows[k][2] == well]
+        in_experiment = [k for k in training_rows if rows[k][0] == experiment]
+        on_plate = [k for k in training_rows if rows[k][1] == name]
+        at_well = [k for k in training_rows if rows[k][2] == well]
         position.append(
             predict([[k for k in in_experiment if k in at_well], [k for k in on_plate if k in at_well], at_well])
         )
@@ -49,18 +49,18 @@ def test_position_and_plate_are_those_of_loops(seed: int) -> None:
     )
     labels = rng.choice(["x", "y", "z", ""], n).astype(object)
     training = rng.random(n) < 0.6
-    predicted = predict_from_position(wells, labels, training)
+    predictions = predict_from_position(wells, labels, training)
     if not training.any():
-        assert predicted == {}
+        assert predictions == {}
         return
-    assert {name: column.tolist() for name, column in predicted.items()} == by_loops(wells, labels, training)
+    assert {name: column.tolist() for name, column in predictions.items()} == by_loops(wells, labels, training)
 
 
 def test_ties_go_to_the_label_of_the_first_training_row_of_the_key() -> None:
     wells = pd.DataFrame({"experiment": ["E"] * 5, "plate": ["1"] * 5, "well": ["A01", "B01", "B01", "A01", "B01"]})
     labels = np.array(["x", "y", "x", "y", ""], dtype=object)
-    predicted = predict_from_position(wells, labels, np.array([True, True, True, True, False]))
-    assert predicted["position"].tolist() == ["x", "y", "y", "x", "y"]
+    predictions = predict_from_position(wells, labels, np.array([True, True, True, True, False]))
+    assert predictions["position"].tolist() == ["x", "y", "y", "x", "y"]
 
 
 def modes_by_loops(place: np.ndarray, batch: np.ndarray, code: np.ndarray) -> list[int]:

@@ -1,4 +1,4 @@
-"""Experiments on both sides of a division: each side estimates by itself, few controls are told, shared ones named."""
+"""Experiments on both sides of the folds: each side has its own estimates; few or shared controls are named."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tiny_run import tiny_screen
 
 @pytest.fixture(scope="module")
 def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
-    """Three experiments of one plate with eight wells; here each is two plates, of four wells, controls in three."""
+    """Three experiments of two plates with four wells, three of them controls."""
     folder = tiny_screen(tmp_path_factory.mktemp("references"))
     late = folder.sites["well"].isin(["B06", "B07", "B08", "B09"])
     sites = folder.sites.assign(plate=np.where(late, "2", "1"))
@@ -50,10 +50,10 @@ def test_control_wells_on_both_sides_are_refused_by_experiment_and_stamped_when_
 
     two = pd.concat([screen.sites.assign(site=1), screen.sites.assign(site=2)], ignore_index=True)
     doubled = Screen(card=screen.card, sites=two, folder=screen.folder, problems=screen.problems)
-    held = ((two["site"] == 2) & (two["experiment"] == "E2")).to_numpy()
+    held_out = ((two["site"] == 2) & (two["experiment"] == "E2")).to_numpy()
     with pytest.raises(FoldError, match="controls of E2 would be used on both sides"):
-        build_folds(doubled, held, "site 2 of E2")
-    forced = build_folds(doubled, held, "site 2 of E2", force=True)
-    assert "controls of E2 would be used on both sides" in forced.notes
-    findings = [one.what for one in find_leaks(doubled, forced) if one.severity == "error"]
+        build_folds(doubled, held_out, "site 2 of E2")
+    folds_by_site = build_folds(doubled, held_out, "site 2 of E2", force=True)
+    assert "controls of E2 would be used on both sides" in folds_by_site.notes
+    findings = [leak.what for leak in find_leaks(doubled, folds_by_site) if leak.severity == "error"]
     assert "controls of E2 are used on both sides" in findings

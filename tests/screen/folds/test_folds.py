@@ -62,9 +62,9 @@ def test_plates_and_cell_types_may_be_held_out(screen: Screen) -> None:
 def test_a_column_that_divides_plates_is_refused_unless_forced(screen: Screen, column: str, value: str) -> None:
     if column == "row":
         screen.sites.loc[screen.sites["well"] == "B03", "row"] = 2
-    with pytest.raises(FoldError) as caught:
+    with pytest.raises(FoldError) as error:
         hold_out(screen, column=column, values=[value])
-    message = str(caught.value)
+    message = str(error.value)
     assert f"Refused to hold out {column}={value}: 8 of 8 plates would be on both sides (HUVEC-01 plate 1, " in message
     assert "and 3 more" in message
     assert "Hold out whole experiments instead, or add --force-split" in message
@@ -82,11 +82,11 @@ def test_force_on_sound_folds_stamps_nothing(screen: Screen) -> None:
 def test_the_same_picture_on_both_sides_is_refused_by_pairs(screen: Screen) -> None:
     screen.sites.loc[15, "sha256"] = screen.sites.loc[2, "sha256"]
     screen.sites.loc[14, "sha256"] = screen.sites.loc[13, "sha256"]  # both on one side: no leak
-    with pytest.raises(FoldError) as caught:
+    with pytest.raises(FoldError) as error:
         hold_out(screen, values=["HUVEC-01"])
-    assert "1 picture would be on both sides, byte for byte (" in str(caught.value)
-    assert "HUVEC-02 plate 2 well B03 site 2 = HUVEC-01 plate 1 well B03 site 1" in str(caught.value)
-    assert "Index without the copies, or hold out both, or add --force-split" in str(caught.value)
+    assert "1 picture would be on both sides, byte for byte (" in str(error.value)
+    assert "HUVEC-02 plate 2 well B03 site 2 = HUVEC-01 plate 1 well B03 site 1" in str(error.value)
+    assert "Index without the copies, or hold out both, or add --force-split" in str(error.value)
     assert hold_out(screen, values=["HUVEC-01"], force=True).forced
     with pytest.raises(FoldError, match=r"plates would be .* 2 pictures would be .*Hold out whole experiments instead"):
         hold_out(screen, column="site", values=["2"])
@@ -98,7 +98,7 @@ def test_sites_without_a_hash_are_no_pair(screen: Screen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "said"),
+    ("column", "values", "message"),
     [
         ("experimnt", ["RPE-01"], "No column 'experimnt' to hold out by. Did you mean 'experiment'?"),
         ("experiment", ["RPE-1"], "No site has experiment='RPE-1'. Did you mean 'RPE-0"),
@@ -107,18 +107,18 @@ def test_sites_without_a_hash_are_no_pair(screen: Screen) -> None:
     ],
 )
 def test_what_cannot_be_held_out_is_said_with_what_can(
-    screen: Screen, column: str, values: list[str], said: str
+    screen: Screen, column: str, values: list[str], message: str
 ) -> None:
-    with pytest.raises(FoldError) as caught:
+    with pytest.raises(FoldError) as error:
         hold_out(screen, column=column, values=values)
-    assert said in str(caught.value)
+    assert message in str(error.value)
 
 
 def test_a_missing_value_to_hold_out_by_is_refused_as_missing_and_not_as_leakage(screen: Screen) -> None:
     screen.sites.loc[screen.sites["experiment"] == "RPE-01", "cell_type"] = ""
-    with pytest.raises(FoldError) as caught:
+    with pytest.raises(FoldError) as error:
         hold_out(screen, column="cell_type", values=["HUVEC"])
-    message = str(caught.value)
+    message = str(error.value)
     assert "8 of 32 sites have no cell_type, so their fold is unknown. Expected a value for every site." in message
     assert "Fill in the cell_type of these sites and index again, or hold out by a column without missing" in message
     assert "too good" not in message
@@ -135,10 +135,10 @@ def test_sites_with_a_missing_value_are_trained_on_when_forced_and_noted(screen:
 
 
 def test_columns_about_files_are_none_to_divide_by(screen: Screen) -> None:
-    known = fold_columns(screen)
-    assert known[:3] == ["experiment", "plate", "well"]
-    assert "id_code" in known
-    assert not {"path_1", "page_6", "size", "mtime", "sha256"} & set(known)
+    columns = fold_columns(screen)
+    assert columns[:3] == ["experiment", "plate", "well"]
+    assert "id_code" in columns
+    assert not {"path_1", "page_6", "size", "mtime", "sha256"} & set(columns)
 
 
 def test_every_experiment_is_held_out_once_and_cell_types_are_dealt_out(screen: Screen) -> None:
@@ -149,16 +149,18 @@ def test_every_experiment_is_held_out_once_and_cell_types_are_dealt_out(screen: 
 
 
 def test_the_seed_decides_and_decides_alone(screen: Screen) -> None:
-    drawn = {folds_by_experiment(screen, n_folds=2, fold=0, seed=seed).description.split(" ")[0] for seed in range(12)}
-    assert len(drawn) == 4  # two cell types, two experiments each
+    experiments = {
+        folds_by_experiment(screen, n_folds=2, fold=0, seed=seed).description.split(" ")[0] for seed in range(12)
+    }
+    assert len(experiments) == 4  # two cell types, two experiments each
     shuffled = Screen(card=screen.card, sites=screen.sites.sample(frac=1, random_state=0), problems=screen.problems)
-    folds, again = (folds_by_experiment(each, n_folds=2, fold=1, seed=5) for each in (screen, shuffled))
-    assert folds.description == again.description
-    assert folds.of(shuffled).tolist() == again.of(shuffled).tolist()
+    folds, second = (folds_by_experiment(one_screen, n_folds=2, fold=1, seed=5) for one_screen in (screen, shuffled))
+    assert folds.description == second.description
+    assert folds.of(shuffled).tolist() == second.of(shuffled).tolist()
 
 
 @pytest.mark.parametrize(
-    ("n_folds", "fold", "said"),
+    ("n_folds", "fold", "message"),
     [
         (5, 0, "5 folds of 4 experiments (HUVEC-01, "),
         (1, 0, "expected from 2 to as many folds"),
@@ -166,24 +168,24 @@ def test_the_seed_decides_and_decides_alone(screen: Screen) -> None:
         (2, -1, "No fold -1 of 2"),
     ],
 )
-def test_folds_that_cannot_be_are_refused(screen: Screen, n_folds: int, fold: int, said: str) -> None:
-    with pytest.raises(FoldError) as caught:
+def test_folds_that_cannot_be_are_refused(screen: Screen, n_folds: int, fold: int, message: str) -> None:
+    with pytest.raises(FoldError) as error:
         folds_by_experiment(screen, n_folds=n_folds, fold=fold, seed=0)
-    assert said in str(caught.value)
+    assert message in str(error.value)
 
 
 def test_folds_are_read_as_written_and_know_when_they_were_changed(screen: Screen, tmp_path: Path) -> None:
     folds = hold_out(screen, column="site", values=["1"], force=True)
     path = folds.write(tmp_path / "run" / "folds.parquet")
-    read = Folds.read(path)
-    pd.testing.assert_frame_equal(read.table, folds.table)
-    assert (read.description, read.forced, read.notes) == (folds.description, True, folds.notes)
-    assert read.sha256 == folds.sha256
+    copy = Folds.read(path)
+    pd.testing.assert_frame_equal(copy.table, folds.table)
+    assert (copy.description, copy.forced, copy.notes) == (folds.description, True, folds.notes)
+    assert copy.sha256 == folds.sha256
     table = pq.read_table(path)
     column = table.column("fold").to_pylist()
-    changed = table.set_column(4, "fold", [["train", *column[1:]]])
+    damaged_table = table.set_column(4, "fold", [["train", *column[1:]]])
     assert column[0] == "held_out"
-    pq.write_table(changed, path)
+    pq.write_table(damaged_table, path)
     with pytest.raises(FoldError, match="was changed: its rows do not match their hash"):
         Folds.read(path)
 
@@ -230,7 +232,7 @@ def test_folds_that_somebody_else_made_are_looked_at_before_they_are_used(screen
     forced = validate_folds(screen, leaking, force=True)
     assert forced.forced
     assert [note.split(" would")[0] for note in forced.notes] == ["1 of 8 plates", "1 wells"]
-    assert validate_folds(screen, forced) is forced  # as it was forced when it was made
+    assert validate_folds(screen, forced) is forced  # a forced division stays valid
     before = Folds(table=table, description="mine", forced=True, notes=("something else",))
     assert validate_folds(screen, before).notes == ("something else", *forced.notes)
 
@@ -241,11 +243,11 @@ def test_folds_of_another_screen_that_knows_the_same_wells_are_refused(screen: S
         folds = Folds(table=table, description="theirs")
         with pytest.raises(FoldError, match=f"No site of this screen is {name} by the folds of theirs: they were made"):
             validate_folds(screen, folds, force=True)
-        findings = {one.kind: one for one in find_leaks(screen, folds)}
+        findings = {leak.kind: leak for leak in find_leaks(screen, folds)}
         assert findings["an empty side of the folds"].what == f"no site of this screen is {name} by theirs"
         assert findings["an empty side of the folds"].severity == "error"
     part = Screen(card=screen.card, sites=screen.sites.iloc[2:].reset_index(drop=True), problems=screen.problems)
-    findings = {one.kind: one for one in find_leaks(part, hold_out(screen, values=["RPE-02"]))}
+    findings = {leak.kind: leak for leak in find_leaks(part, hold_out(screen, values=["RPE-02"]))}
     assert findings["folds of a larger screen"].what == "2 of 32 sites of the folds are not in this screen"
     assert validate_folds(part, hold_out(screen, values=["RPE-02"])).forced is False
 
@@ -256,18 +258,18 @@ def test_one_file_of_a_site_on_both_sides_is_warned_of(tmp_path: Path) -> None:
     for k in range(3):
         for well in ("B02", "B03"):
             lab.site(f"images/E-{k}/Plate1", well, 1)
-    copied, shown = ("images/E-2/Plate1/B03_s1_w4.png", "images/E-0/Plate1/B02_s1_w4.png")
-    (lab.root / copied).write_bytes((lab.root / shown).read_bytes())
+    copy, original = ("images/E-2/Plate1/B03_s1_w4.png", "images/E-0/Plate1/B02_s1_w4.png")
+    (lab.root / copy).write_bytes((lab.root / original).read_bytes())
     screen = index(lab.root, layout="rxrx1")
     (finding,) = [one for one in find_leaks(screen, hold_out(screen, values=["E-2"])) if one.severity == "warning"]
     assert finding.kind == "a file on both sides of the folds"
-    assert finding.what == f"{shown} = {copied}, byte for byte"
+    assert finding.what == f"{original} = {copy}, byte for byte"
     assert (finding.experiment, finding.well, finding.count) == ("E-0", "B02", 2)
     for one_side in (["E-0", "E-2"], ["E-1"]):
         assert not [one for one in find_leaks(screen, hold_out(screen, values=one_side)) if one.severity == "warning"]
     for channel in range(1, 7):  # the whole site is one error, not a warning for each of its files too
-        there = lab.root / f"images/E-0/Plate1/B02_s1_w{channel}.png"
-        (lab.root / f"images/E-2/Plate1/B03_s1_w{channel}.png").write_bytes(there.read_bytes())
+        file = lab.root / f"images/E-0/Plate1/B02_s1_w{channel}.png"
+        (lab.root / f"images/E-2/Plate1/B03_s1_w{channel}.png").write_bytes(file.read_bytes())
     copied_site = index(lab.root, layout="rxrx1")
     text = find_leaks(copied_site, hold_out(copied_site, values=["E-2"], force=True))
     assert [one.kind for one in text if one.severity != "note"] == ["on both sides of the folds"]
@@ -307,26 +309,26 @@ def test_hidden_labels_are_a_third_fold_that_survives_writing(screen: Screen, tm
     assert folds.table["fold"].tolist() == [expected[name] for name in screen.sites["experiment"]]
     assert (folds.description, folds.unlabelled) == ("experiment=HUVEC-02", "experiment=RPE-01,RPE-02")
     assert folds.sha256 != two.sha256
-    read = Folds.read(folds.write(tmp_path / "folds.parquet"))
-    assert read.unlabelled == folds.unlabelled
-    assert read.sha256 == folds.sha256
+    copy = Folds.read(folds.write(tmp_path / "folds.parquet"))
+    assert copy.unlabelled == folds.unlabelled
+    assert copy.sha256 == folds.sha256
     report = class_coverage(screen, folds)
     assert dict(zip(report.classes, report.n_train, strict=True)) == {"sirna_1": 4, "sirna_2": 4}
 
 
 def test_hiding_twice_adds_up(screen: Screen) -> None:
     folds = hide_labels(screen, hold_out(screen, values=["HUVEC-02"]), values=["RPE-01"])
-    again = hide_labels(screen, folds, values=["RPE-02"])
-    assert again.unlabelled == "experiment=RPE-01; experiment=RPE-02"
-    assert (again.table["fold"] == "unlabelled").sum() == 16
+    second = hide_labels(screen, folds, values=["RPE-02"])
+    assert second.unlabelled == "experiment=RPE-01; experiment=RPE-02"
+    assert (second.table["fold"] == "unlabelled").sum() == 16
 
 
 def test_the_reported_fold_is_never_pseudo_labelled(screen: Screen) -> None:
     folds = hold_out(screen, values=["HUVEC-02"])
-    with pytest.raises(FoldError) as refused:
+    with pytest.raises(FoldError) as error:
         hide_labels(screen, folds, values=["HUVEC-02", "RPE-01"])
-    assert "8 sites of HUVEC-02 are held out (experiment=HUVEC-02) and would get pseudo labels" in str(refused.value)
-    assert "Hold out other experiments than those with hidden labels" in str(refused.value)
+    assert "8 sites of HUVEC-02 are held out (experiment=HUVEC-02) and would get pseudo labels" in str(error.value)
+    assert "Hold out other experiments than those with hidden labels" in str(error.value)
     with pytest.raises(FoldError, match="1 sites of HUVEC-02"):
         refuse_reported(screen, folds, [0, screen.sites.index[screen.sites["experiment"] == "HUVEC-02"][0]])
     refuse_reported(screen, folds, [0])

@@ -1,4 +1,4 @@
-"""Labels that differ within a well: how the index keeps them, what of a leak they can tell, what cannot be learnt."""
+"""Labels that differ within a well: how they are indexed, which leaks they show, what cannot be learned."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ SIRNA = {"B02": "si1", "B03": "si2", "B04": "DMSO", "B05": "si1"}
 HEADER = ("experiment", "plate", "well", "cell", "phenotype", "siRNA", "gene", "row", "batch", "id_code")
 
 
-def cells(**more: str) -> list[dict[str, str]]:
-    """Three experiments of a plate with four wells of three cells, each of another phenotype."""
+def cells(**columns: str) -> list[dict[str, str]]:
+    """Return rows of three experiments: one plate, four wells, three cells of different phenotypes."""
     return [
         {
             "experiment": experiment,
@@ -35,7 +35,7 @@ def cells(**more: str) -> list[dict[str, str]]:
             "batch": f"of {experiment}",
             "id_code": f"{experiment}_{well}_{k}",
             "well_id": f"{experiment}_{well}",
-            **more,
+            **columns,
         }
         for experiment in ("E1", "E2", "E3")
         for well, name in SIRNA.items()
@@ -43,24 +43,24 @@ def cells(**more: str) -> list[dict[str, str]]:
     ]
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, str]], *, without: Sequence[str] = ()) -> Path:
-    names = [name for name in rows[0] if name not in without]
-    with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, names, extrasaction="ignore")
+def write(folder: Path, rows: Sequence[Mapping[str, str]], *, missing: Sequence[str] = ()) -> Path:
+    names = [name for name in rows[0] if name not in missing]
+    with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
     return folder / "cells.csv"
 
 
-def indexed(table: Path, **mapping: str) -> Screen:
+def index_cells(table: Path, **mapping: str) -> Screen:
     return index(table, layout="table", tables_only=True, mapping={"site": "cell", **mapping})
 
 
 def refusal(table: Path, **mapping: str) -> str:
-    with pytest.raises(ScreenError, match="36 x well contradicts itself") as caught:
-        indexed(table, **mapping)
-    message = str(caught.value)
-    assert message.count(CORRECT) == 1  # though three rows are told
+    with pytest.raises(ScreenError, match="36 x well contradicts itself") as error:
+        index_cells(table, **mapping)
+    message = str(error.value)
+    assert message.count(CORRECT) == 1  # though the message covers three rows
     return message[message.index(CORRECT) :]
 
 
@@ -71,7 +71,7 @@ def test_the_refusal_names_the_treatments_the_label_and_how_to_learn_it(tmp_path
         "treatment, `--map perturbation=siRNA` (or gene): 'phenotype' then becomes an extra column, and "
         "`distangle train SCREEN --target phenotype` learns it."
     )
-    screen = indexed(tmp_path / "cells.csv", perturbation="siRNA")
+    screen = index_cells(tmp_path / "cells.csv", perturbation="siRNA")
     assert screen.card.indexed == 36
     assert screen.card.perturbations == ("DMSO", "si1", "si2")
     assert screen.sites["phenotype"].tolist() == [*KINDS] * 12
@@ -80,18 +80,18 @@ def test_the_refusal_names_the_treatments_the_label_and_how_to_learn_it(tmp_path
 
 def test_a_treatment_in_a_column_of_our_name_is_offered_by_the_name_it_has(tmp_path: Path) -> None:
     rows = [{**row, "size": row["siRNA"]} for row in cells()]
-    table = write(tmp_path, rows, without=["siRNA", "gene"])
+    table = write(tmp_path, rows, missing=["siRNA", "gene"])
     assert "`--map perturbation=size`: 'phenotype'" in refusal(table, perturbation="phenotype")
-    assert indexed(table, perturbation="size").card.perturbations == ("DMSO", "si1", "si2")
+    assert index_cells(table, perturbation="size").card.perturbations == ("DMSO", "si1", "si2")
 
 
 def test_where_a_table_has_no_treatments_there_is_a_way_too(tmp_path: Path) -> None:
-    table = write(tmp_path, cells(), without=["siRNA", "gene"])
+    table = write(tmp_path, cells(), missing=["siRNA", "gene"])
     assert (
         "map the well's treatment, `--map perturbation=COLUMN`, or `--map perturbation=` where there is none: "
         "'phenotype' then becomes"
     ) in refusal(table, perturbation="phenotype")
-    screen = indexed(table, perturbation="")
+    screen = index_cells(table, perturbation="")
     assert (screen.card.indexed, screen.card.refused, screen.card.perturbations) == (36, 0, ())
     assert set(screen.sites["perturbation"]) == {""}
     assert set(screen.sites["role"]) == {"unknown"}
@@ -103,7 +103,7 @@ def test_a_label_in_a_column_of_our_name_is_learnt_by_the_name_it_gets(tmp_path:
     table = write(tmp_path, rows)
     assert "`distangle train SCREEN --target table_perturbation` learns it" in refusal(table)
     for treatment in ("siRNA", ""):
-        assert indexed(table, perturbation=treatment).sites["table_perturbation"].tolist() == [*KINDS] * 12
+        assert index_cells(table, perturbation=treatment).sites["table_perturbation"].tolist() == [*KINDS] * 12
 
 
 def test_wells_of_one_perturbation_in_two_roles_are_no_label_of_sites(tmp_path: Path) -> None:
@@ -119,9 +119,10 @@ def test_the_command_line_says_the_way_out_once_for_all_rows(
     main([*details, "--map", "site=cell,perturbation=phenotype"])
     output = capsys.readouterr()
     assert "found 36 = indexed 9 + refused 27" in output.out
-    accepted = tmp_path / "screen" / "problems.csv"
+    problems_file = tmp_path / "screen" / "problems.csv"
     assert (
-        f"refused: well contradicts itself: 27 (27 rows in {accepted}). {CORRECT} If column 'phenotype'" in output.err
+        f"refused: well contradicts itself: 27 (27 rows in {problems_file}). {CORRECT} If column 'phenotype'"
+        in output.err
     )
     assert output.err.count("--target phenotype") == 1
     main([*details, "--map", "site=cell", "--map", "perturbation="])
@@ -129,7 +130,7 @@ def test_the_command_line_says_the_way_out_once_for_all_rows(
 
 
 @pytest.mark.parametrize(
-    ("labels", "counted"),
+    ("labels", "counts"),
     [
         (["a", "a", "b", "b", "a", "a"], WellLabels(n_labeled=3, n_ambiguous=0, n_partial=0)),
         (["a", "b", "b", "b", "", ""], WellLabels(n_labeled=2, n_ambiguous=1, n_partial=0)),
@@ -137,10 +138,10 @@ def test_the_command_line_says_the_way_out_once_for_all_rows(
         (["", "", "", "", "", ""], WellLabels(n_labeled=0, n_ambiguous=0, n_partial=0)),
     ],
 )
-def test_wells_of_several_labels_are_counted_by_hand(labels: list[str], counted: WellLabels) -> None:
+def test_wells_of_several_labels_are_counted_by_hand(labels: list[str], counts: WellLabels) -> None:
     wells = pd.DataFrame({"plate": ["1", "1", "1", "1", "2", "2"], "well": ["B02", "B02", "B03", "B03", "B02", "B02"]})
-    assert count_well_labels(wells, labels) == counted
-    assert counted.single == (counted.n_ambiguous == counted.n_partial == 0)
+    assert count_well_labels(wells, labels) == counts
+    assert counts.single == (counts.n_ambiguous == counts.n_partial == 0)
 
 
 # --- Leaks -------------------------------------------------------------------------------------------------------
@@ -148,28 +149,30 @@ def test_wells_of_several_labels_are_counted_by_hand(labels: list[str], counted:
 WELLS = [f"{row}{column:02d}" for row in "BCDEFG" for column in range(2, 12)]
 
 
-def planted(folder: Path, *, by_place: bool) -> Screen:
-    """Three experiments of 60 wells of five cells; the first cell of a well always says what its place says.
+def planted_screen(folder: Path, *, by_place: bool) -> Screen:
+    """Plant three experiments of 60 wells of five cells; position predicts the first cell of each well.
 
-    By place, two more of its cells do; else the four others are alike in every well, whose majority says nothing.
+    With `by_place` it predicts two more cells; otherwise the four other cells are the same in every well.
     """
     rows = []
     for experiment in ("E1", "E2", "E3"):
         for place, well in enumerate(WELLS):
-            own = KINDS[place % 3]
+            main_label = KINDS[place % 3]
             others = (
-                [own, own, "mitosis", "apoptosis"] if by_place else ["interphase", "interphase", "mitosis", "mitosis"]
+                [main_label, main_label, "mitosis", "apoptosis"]
+                if by_place
+                else ["interphase", "interphase", "mitosis", "mitosis"]
             )
-            for k, name in enumerate([own, *others]):
+            for k, name in enumerate([main_label, *others]):
                 rows.append(dict(zip(HEADER[:5], (experiment, "1", well, str(k), name), strict=True)))
-    return indexed(write(folder, rows), perturbation="")
+    return index_cells(write(folder, rows), perturbation="")
 
 
 def test_the_first_cell_of_a_well_is_not_its_label(tmp_path: Path) -> None:
-    screen = planted(tmp_path, by_place=False)
+    screen = planted_screen(tmp_path, by_place=False)
     # Most cells of a place: interphase where the first is, mitosis where it is; of two and two the first by name.
-    share, guessed, n = position_baseline_share(screen, label="phenotype")
-    assert (share, guessed, n) == (1.0, pytest.approx(2 / 3), 180)
+    share, hit_share, n = position_baseline_share(screen, label="phenotype")
+    assert (share, hit_share, n) == (1.0, pytest.approx(2 / 3), 180)
     assert shared_layouts(screen, label="phenotype") == []
     assert plate_groups(screen, label="phenotype") == []
     kinds = {finding.kind for finding in find_leaks(screen, hold_out(screen, values=["E3"]), label="phenotype")}
@@ -177,9 +180,9 @@ def test_the_first_cell_of_a_well_is_not_its_label(tmp_path: Path) -> None:
 
 
 def test_a_place_that_tells_what_most_cells_of_a_well_hold_is_told_by_wells(tmp_path: Path) -> None:
-    screen = planted(tmp_path, by_place=True)
+    screen = planted_screen(tmp_path, by_place=True)
     assert position_baseline_share(screen, label="phenotype") == (1.0, pytest.approx(1 / 3), 180)
-    findings = {one.kind: one.what for one in find_leaks(screen, hold_out(screen, values=["E3"]), label="phenotype")}
+    findings = {leak.kind: leak.what for leak in find_leaks(screen, hold_out(screen, values=["E3"]), label="phenotype")}
     assert findings["position predicts the label"] == (
         "the well's name alone gives the label of most sites for 100.0% of 180 wells, guessing 33.3%: the "
         "layout is nearly fixed"
@@ -197,11 +200,11 @@ def test_twins_and_groups_of_a_label_of_sites_are_those_of_the_treatments(tmp_pa
             for cell, kind in enumerate(KINDS[:2] if k < 2 else KINDS[1::-1]):
                 place_of = {"experiment": experiment, "plate": "1", "well": well, "cell": str(cell)}
                 rows.append({**place_of, "phenotype": kind, "siRNA": treatment})
-    screen = indexed(write(tmp_path, rows), perturbation="siRNA")
+    screen = index_cells(write(tmp_path, rows), perturbation="siRNA")
     assert shared_layouts(screen, label="phenotype") == shared_layouts(screen) == []
     assert plate_groups(screen, label="phenotype") == plate_groups(screen) == []
     (tmp_path / "alike").mkdir()
-    alike = indexed(write(tmp_path / "alike", cells()), perturbation="siRNA")
+    alike = index_cells(write(tmp_path / "alike", cells()), perturbation="siRNA")
     assert [twins.experiments for twins in shared_layouts(alike, label="phenotype")] == [("E1", "E2", "E3")]
 
 
@@ -210,7 +213,7 @@ def test_twins_and_groups_of_a_label_of_sites_are_those_of_the_treatments(tmp_pa
 
 @pytest.fixture
 def screen(tmp_path: Path) -> Screen:
-    return indexed(write(tmp_path, cells()), perturbation="siRNA")
+    return index_cells(write(tmp_path, cells()), perturbation="siRNA")
 
 
 def test_a_column_that_is_not_there_is_refused_with_the_nearest(screen: Screen) -> None:
@@ -219,29 +222,29 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest(screen: Screen) 
     for group in (None, "experiment"):
         with pytest.raises(FoldError, match=message):
             folds_from_options(screen, group=group, label="Phenotype")
-    for asked in (
+    for call in (
         lambda: find_leaks(screen, folds, label="Phenotype"),
         lambda: class_coverage(screen, folds, "Phenotype"),
     ):
         with pytest.raises(FoldError, match=message):
-            asked()
-    with pytest.raises(FoldError) as caught:
+            call()
+    with pytest.raises(FoldError) as error:
         class_coverage(screen, folds, "nosuch")
-    assert "Known: batch, cell_type, gene, id_code, perturbation, phenotype" in str(caught.value)
+    assert "Known: batch, cell_type, gene, id_code, perturbation, phenotype" in str(error.value)
 
 
 def test_names_of_rows_are_no_labels(screen: Screen) -> None:
     folds = hold_out(screen, values=["E3"])
-    with pytest.raises(FoldError) as caught:
+    with pytest.raises(FoldError) as error:
         class_coverage(screen, folds, "id_code")
-    assert str(caught.value) == (
+    assert str(error.value) == (
         "No label of column 'id_code' is on both sides of experiment=E3: 24 labels are for training and 12 others held "
         "out; each occurs once, like the name of a row. None could be scored. Predict another column (`--target "
         "perturbation`; or phenotype, gene), or hold out groups whose labels are trained on elsewhere."
     )
-    with pytest.raises(FoldError) as caught:
+    with pytest.raises(FoldError) as error:
         class_coverage(screen, folds, "batch")
-    assert "2 labels are for training and 1 others held out. None could be scored" in str(caught.value)
+    assert "2 labels are for training and 1 others held out. None could be scored" in str(error.value)
 
 
 def test_one_label_on_both_sides_is_enough_and_an_unlabelled_side_is_no_fault(screen: Screen) -> None:

@@ -1,4 +1,4 @@
-"""The table of bad input names tests that there are; and the faults that no other room tests."""
+"""The table of bad input names existing tests; and faults that no other file tests."""
 
 import os
 import re
@@ -24,9 +24,9 @@ def test_every_row_of_the_catalogue_has_tests_that_there_are() -> None:
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if re.match(r"\| [ABEL][0-9]", line)}
     assert list(rows) == ROWS
     for row, line in rows.items():
-        named = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", line)
-        assert named, row
-        for file, name in named:
+        tests = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", line)
+        assert tests, row
+        for file, name in tests:
             source = (REPOSITORY / file).read_text(encoding="utf-8")
             assert f"def {name}(" in source if name else "def test_" in source, (row, file, name)
 
@@ -37,8 +37,8 @@ def test_a_pipe_under_the_name_of_an_image_is_refused_and_never_waited_for(tmp_p
     (tmp_path / "wells.csv").write_text("plate,well,perturbation,dna\n1,B02,x,a.png\n1,B03,y,b.png\n")
     screen = index(tmp_path / "wells.csv", layout="table", channels=["dna"], probe=probe_image)
     assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
-    refused = screen.problems[screen.problems["severity"] == "refused"].iloc[0]
-    assert refused["well"] == "B03"
-    assert "not a regular file" in refused["found"]
-    assert "b.png" in f"{refused['file']} {refused['found']}"
-    assert refused["fix"]
+    refusal = screen.problems[screen.problems["severity"] == "refused"].iloc[0]
+    assert refusal["well"] == "B03"
+    assert "not a regular file" in refusal["found"]
+    assert "b.png" in f"{refusal['file']} {refusal['found']}"
+    assert refusal["fix"]

@@ -1,4 +1,4 @@
-"""Files are read by several threads only if that is sooner."""
+"""Files are read by several threads only if that is faster."""
 
 import hashlib
 import threading
@@ -46,14 +46,14 @@ def test_the_result_does_not_depend_on_threads(
         SiteRecord(experiment="E", plate="1", well="B02", site=k, paths=(name,), pages=(-1,))
         for k, name in enumerate(names)
     ]
-    done: list[int] = []
+    counts: list[int] = []
     monkeypatch.setattr(files, "need_threads", lambda *_, **__: answer)
     result = inspect_files(
         entries, named_channels(["DNA"]), source=tmp_path, find_zeroed_rows=find_zeroed_rows,
-        progress=lambda n, _: done.append(n),
+        progress=lambda n, _: counts.append(n),
     )  # fmt: skip
     assert [entry.paths for entry in result.entries] == [(name,) for name in names]
     hashes = [hashlib.sha256(f"content {k}".encode()).hexdigest() for k in range(200)]
-    assert [one.sha256 for one in result.files] == [site_sha256([digest], [-1]) for digest in hashes]
-    assert done == list(range(1, 201))
+    assert [file.sha256 for file in result.files] == [site_sha256([digest], [-1]) for digest in hashes]
+    assert counts == list(range(1, 201))
     assert readers == ({True, False} if answer else {True})

@@ -33,10 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def index(folder: Path, out: Path, *words: str) -> int:
+def index(folder: Path, out: Path, *flags: str) -> int:
     command = ["index", str(folder / "plates"), "--layout", "table", "--channels", "DNA,actin", "--out", str(out)]
     try:
-        main([*command, *words])
+        main([*command, *flags])
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
@@ -48,19 +48,19 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_workers, "FILES_PER_PART", 10)
 
 
-@pytest.mark.parametrize("words", [(), ("--no-hash-files",)])
+@pytest.mark.parametrize("flags", [(), ("--no-hash-files",)])
 def test_the_files_of_two_workers_are_those_of_one_process(
-    folder: Path, tmp_path: Path, words: tuple[str, ...]
+    folder: Path, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
-    assert index(folder, tmp_path / "here", *words) == 0
-    assert index(folder, tmp_path / "ray", "--on", "ray", "--workers", "2", *words) == 0
+    assert index(folder, tmp_path / "here", *flags) == 0
+    assert index(folder, tmp_path / "ray", "--on", "ray", "--workers", "2", *flags) == 0
     for name in ("screen.json", "sites.parquet", "problems.csv"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes(), name
-    assert read_screen(tmp_path / "ray").card.refused == (4 if not words else 3)
+    assert read_screen(tmp_path / "ray").card.refused == (4 if not flags else 3)
 
 
-def dying(orders: Path) -> Callable[[object], Callable[[Sequence[str]], object]]:
-    """Return an `_open` whose work dies once, and fails for the last files while a file says so."""
+def open_function(orders: Path) -> Callable[[object], Callable[[Sequence[str]], object]]:
+    """Return an `_open` whose work dies once, and fails for the last files while a file orders it."""
 
     def open_dying(job: object) -> Callable[[Sequence[str]], object]:
         from distangle.screen.indexing import file_workers
@@ -82,7 +82,7 @@ def test_files_that_no_worker_reads_are_named_and_no_screen_is_written(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "fail").touch()
-    monkeypatch.setattr(file_workers, "_open", dying(tmp_path))
+    monkeypatch.setattr(file_workers, "_open", open_function(tmp_path))
     assert index(folder, tmp_path / "ray", "--on", "ray", "--workers", "2") == 1
     assert (tmp_path / "died").exists()
     text = " ".join(capsys.readouterr().err.split())
@@ -96,14 +96,14 @@ def test_files_that_no_worker_reads_are_named_and_no_screen_is_written(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("flags", "message"),
     [
         (("--on", "ray", "--tables-only"), "Workers read files, and there are none."),
         (("--workers", "2"), "This process decides how many threads read files."),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
 ) -> None:
-    assert index(folder, tmp_path / "none", *words) == 1
+    assert index(folder, tmp_path / "none", *flags) == 1
     assert message in " ".join(capsys.readouterr().err.split())

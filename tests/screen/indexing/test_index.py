@@ -28,7 +28,7 @@ def plain(path: Path) -> Header:
     return "uint8", (512, 512), 1
 
 
-def indexed(lab: RxRx1Lab, probe: Callable[[Path], Header] | None = plain, **options: object) -> Screen:
+def index_lab(lab: RxRx1Lab, probe: Callable[[Path], Header] | None = plain, **options: object) -> Screen:
     return index(lab.root, layout="rxrx1", probe=probe, **options)  # type: ignore[arg-type]
 
 
@@ -36,7 +36,7 @@ def indexed(lab: RxRx1Lab, probe: Callable[[Path], Header] | None = plain, **opt
 
 
 def index_or_reason(root: Path, **options: object) -> Screen | None:
-    """None when nothing at all can be indexed; any other error, such as a broken law, goes up."""
+    """Return None if nothing can be indexed; pass on any other error, such as a broken conservation law."""
     try:
         return index(root, **options)  # type: ignore[arg-type]
     except ScreenError as error:
@@ -63,11 +63,11 @@ KAGGLE_FILE = st.tuples(
 
 
 def count_by_hand(rows: list[tuple[str, ...]], root: Path) -> tuple[int, int]:
-    """Sites seen in the folders, and rows in the table: the two kinds of things that may be found."""
+    """Count the sites in the folders and the rows of the table."""
     sites = set()
     for split, experiment, plate in itertools.product(("train", "images", "."), ("HUVEC-01", "RPE-02"), "123"):
-        for spelled in (f"Plate{plate}", f"plate{plate}"):
-            folder = root / split / experiment / spelled
+        for folder_name in (f"Plate{plate}", f"plate{plate}"):
+            folder = root / split / experiment / folder_name
             for path in folder.glob("*.png") if folder.is_dir() else ():
                 parts = path.stem.split("_")
                 if len(parts) == 3 and parts[0] != "bad" and parts[1] != "s0" and parts[2] != "w7":
@@ -94,8 +94,8 @@ def test_found_is_indexed_plus_refused_on_any_rxrx1_folder(
         lines = [("experiment", "plate", "well", "sirna", "well_type")]
         for *row, more in rows:
             lines.append((*row, "x") if more > 0 else tuple(row[: 5 + more]))
-        with (root / "train.csv").open("w", newline="") as opened:
-            csv.writer(opened).writerows(lines)
+        with (root / "train.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(lines)
         for split, place, well, site, channels in files:
             (root / split / place).mkdir(parents=True, exist_ok=True)
             for channel in channels:
@@ -104,13 +104,13 @@ def test_found_is_indexed_plus_refused_on_any_rxrx1_folder(
         screen = index_or_reason(root, layout="rxrx1", tables_only=tables_only, hash_files=False)
         if screen is None:
             return
-        refused = screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum()
-        assert screen.card.found == len(screen.sites) + refused
+        n_refused = screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum()
+        assert screen.card.found == len(screen.sites) + n_refused
         assert not screen.sites.duplicated(["experiment", "plate", "well", "site"]).any()
         if tables_only:
             assert screen.card.found == n_rows
         else:
-            # Every site is an entry, and so is every row that is no indexed or refused site's.
+            # Every site is an entry, and so is every row without an indexed or refused site.
             assert n_sites <= screen.card.found <= n_sites + n_rows
             assert len(screen.sites) <= n_sites
 
@@ -140,17 +140,17 @@ def test_found_is_indexed_plus_refused_on_any_table(
             (root / name).write_text(name)
         (root / "empty.tif").touch()
         lines = [(*row[:6], "x") if row[6] > 0 else row[: 6 + row[6]] for row in rows]
-        with (root / "wells.csv").open("w", newline="") as opened:
-            writer = csv.writer(opened, delimiter=delimiter)
+        with (root / "wells.csv").open("w", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter)
             writer.writerow(("plate", "well", "site", "perturbation", "role", "DAPI"))
             writer.writerows(lines)
         screen = index_or_reason(root, layout="table", channels=["DAPI"], probe=odd_header, well_base=1)
         if screen is None:
             return
-        refused = screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum()
+        n_refused = screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum()
         n_rows = sum(any(field.strip() for field in line) for line in lines)
-        assert screen.card.found == n_rows == len(screen.sites) + refused
-        assert conservation_line(screen) == f"found {n_rows} = indexed {len(screen.sites)} + refused {refused}"
+        assert screen.card.found == n_rows == len(screen.sites) + n_refused
+        assert conservation_line(screen) == f"found {n_rows} = indexed {len(screen.sites)} + refused {n_refused}"
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_sizes_and_bit_depths_of_most_sites_are_the_screens(rxrx1: RxRx1Lab) -> 
             return "uint16", (512, 512), 1
         return "uint8", (512, 256) if path.name.startswith("B04_s2") else (512, 512), 1
 
-    screen = indexed(rxrx1, probe)
+    screen = index_lab(rxrx1, probe)
     assert conservation_line(screen) == "found 6 = indexed 4 + refused 2"
     assert (screen.card.dtype, screen.card.shape) == ("uint8", (512, 512))
     rows = screen.problems
@@ -201,22 +201,22 @@ def test_without_a_majority_the_counts_are_listed(rxrx1: RxRx1Lab) -> None:
     def probe(path: Path) -> Header:
         return "uint8", (512, 512 if path.name[:3] in {"B02", "B03"} and "_s1_" in path.name else int(path.name[2])), 1
 
-    with pytest.raises(ScreenError) as caught:
-        indexed(rxrx1, probe)
-    assert "shared by more than half of the sites: 2 sites uint8 512 x 512, 2 sites uint8 512 x 4" in str(caught.value)
+    with pytest.raises(ScreenError) as error:
+        index_lab(rxrx1, probe)
+    assert "shared by more than half of the sites: 2 sites uint8 512 x 512, 2 sites uint8 512 x 4" in str(error.value)
 
     def half(path: Path) -> Header:
         return "uint8", (512, 512) if "_s1_" in path.name else (256, 256), 1
 
     with pytest.raises(ScreenError, match="3 sites uint8 512 x 512, 3 sites uint8 256 x 256"):
-        indexed(rxrx1, half)
+        index_lab(rxrx1, half)
 
 
 def test_channels_of_a_site_that_differ_refuse_the_site(rxrx1: RxRx1Lab) -> None:
     def probe(path: Path) -> Header:
         return "uint16" if path.name == "B04_s1_w5.png" else "uint8", (512, 512), 1
 
-    row = indexed(rxrx1, probe).problems.iloc[0]
+    row = index_lab(rxrx1, probe).problems.iloc[0]
     assert row[["kind", "well", "site"]].tolist() == ["channels differ", "B04", "1"]
     assert "RNA uint8 512 x 512; mitochondria uint16 512 x 512" in row["found"]
 
@@ -230,7 +230,7 @@ def test_what_the_header_reader_refuses_is_refused_by_name(rxrx1: RxRx1Lab) -> N
             raise PermissionError(13, os.strerror(13), str(path))
         return plain(path)
 
-    screen = indexed(rxrx1, probe)
+    screen = index_lab(rxrx1, probe)
     rows = screen.problems
     assert conservation_line(screen) == "found 6 = indexed 4 + refused 2"
     assert rows["kind"].tolist() == ["unreadable file"] * 2
@@ -243,16 +243,16 @@ def test_what_the_header_reader_refuses_is_refused_by_name(rxrx1: RxRx1Lab) -> N
 def test_a_whole_file_of_another_kind_is_to_be_exported_otherwise_not_copied_again(rxrx1: RxRx1Lab) -> None:
     color = rxrx1.root / PLATE / "B02_s2_w3.png"
     Image.new("RGB", (512, 512)).save(color)
-    row = indexed(rxrx1, lambda path: probe_image(path) if path == color else plain(path)).problems.iloc[0]
+    row = index_lab(rxrx1, lambda path: probe_image(path) if path == color else plain(path)).problems.iloc[0]
     assert row["found"] == f"{PLATE}/B02_s2_w3.png: is RGB of 8 bit; expected one gray channel of 8 or 16 bit per file."
     assert row["fix"] == "Export gray planes of 8 or 16 bit: a file per channel."
 
 
 def test_every_damaged_channel_of_a_site_is_named_at_once(rxrx1: RxRx1Lab) -> None:
-    """Nobody mends one file, indexes again, and finds the next."""
+    """Otherwise each repaired file would reveal the next only after indexing again."""
     for name in ("B03_s1_w2.png", "B03_s1_w5.png"):
         (rxrx1.root / PLATE / name).write_bytes(b"")
-    screen = indexed(rxrx1, None)
+    screen = index_lab(rxrx1, None)
     row = screen.problems.iloc[0]
     assert len(screen.problems) == 1
     assert row["channel"] == f"{screen.card.channels[1].name}, {screen.card.channels[4].name}"
@@ -262,18 +262,18 @@ def test_every_damaged_channel_of_a_site_is_named_at_once(rxrx1: RxRx1Lab) -> No
 
 def test_empty_files_are_refused_even_without_a_header_reader(rxrx1: RxRx1Lab) -> None:
     (rxrx1.root / PLATE / "B03_s1_w2.png").write_bytes(b"")
-    row = indexed(rxrx1, None).problems.iloc[0]
+    row = index_lab(rxrx1, None).problems.iloc[0]
     assert row[["kind", "found"]].tolist() == ["unreadable file", f"{PLATE}/B03_s1_w2.png: 0 bytes"]
 
 
 def test_hashes_sizes_and_times_are_those_of_the_files(rxrx1: RxRx1Lab) -> None:
     files = sorted((rxrx1.root / PLATE).glob("B03_s2_*"))
     os.utime(files[4], (2e9, 2e9))
-    row = indexed(rxrx1).sites.iloc[3]
+    row = index_lab(rxrx1).sites.iloc[3]
     assert row["sha256"] == site_sha256([sha256_of(path) for path in files], [-1] * 6)
     assert row["size"] == sum(path.stat().st_size for path in files)
     assert row["mtime"] == 2e9
-    assert indexed(rxrx1, hash_files=False).sites["sha256"].unique().tolist() == [""]
+    assert index_lab(rxrx1, hash_files=False).sites["sha256"].unique().tolist() == [""]
 
 
 def test_the_hash_of_a_site_sees_the_order_of_channels_and_the_page() -> None:
@@ -284,7 +284,7 @@ def test_the_hash_of_a_site_sees_the_order_of_channels_and_the_page() -> None:
 
 def test_the_same_bytes_under_two_names_are_remarked_on_in_pairs(rxrx1: RxRx1Lab) -> None:
     (rxrx1.root / PLATE / "B04_s1_w2.png").write_bytes((rxrx1.root / PLATE / "B03_s2_w2.png").read_bytes())
-    screen = indexed(rxrx1)
+    screen = index_lab(rxrx1)
     assert conservation_line(screen) == "found 6 = indexed 6 + refused 0"
     row = screen.problems.iloc[0]
     assert row[["severity", "kind", "count"]].tolist() == ["warning", "same bytes", 2]
@@ -293,7 +293,7 @@ def test_the_same_bytes_under_two_names_are_remarked_on_in_pairs(rxrx1: RxRx1Lab
 
 def test_progress_counts_every_file_once(rxrx1: RxRx1Lab) -> None:
     message: list[tuple[int, int]] = []
-    indexed(rxrx1, progress=lambda done, total: message.append((done, total)))
+    index_lab(rxrx1, progress=lambda n_done, total: message.append((n_done, total)))
     assert message == [(k, 36) for k in range(1, 37)]
 
 
@@ -301,7 +301,7 @@ def test_sites_are_sorted_as_people_count(tmp_path: Path) -> None:
     lab = RxRx1Lab(tmp_path / "lab")
     wells = [("HUVEC-10", "1", "B03"), ("HUVEC-2", "10", "B03"), ("HUVEC-2", "2", "C01"), ("HUVEC-2", "2", "B10")]
     lab.table("train.csv", [(*well, "sirna_1") for well in wells])
-    sites = indexed(lab, tables_only=True).sites
+    sites = index_lab(lab, tables_only=True).sites
     assert list(zip(sites["experiment"], sites["plate"], sites["well"], strict=True)) == wells[::-1]
 
 
@@ -314,9 +314,9 @@ def entries(*wells: str) -> list[SiteRecord]:
 
 def test_a_plate_grows_only_when_a_well_needs_it_and_says_so() -> None:
     assert assign_well_positions(entries("A01", "P24"), None)[1:] == ((16, 24), [])
-    accepted, plate, problems = assign_well_positions(entries("A01", "q1", "ZZ99"), None)
+    placed_wells, plate, problems = assign_well_positions(entries("A01", "q1", "ZZ99"), None)
     assert plate == (32, 48)
-    assert [entry.well for entry in accepted] == ["A01", "Q01"]
+    assert [entry.well for entry in placed_wells] == ["A01", "Q01"]
     assert [problem.kind for problem in problems] == ["well off the plate", "larger plate assumed"]
     assert problems[0].expected == "a well from A01 to AF48"
     assert problems[1].found == "Q01 and 0 more outside 16 x 24 wells"
@@ -324,8 +324,8 @@ def test_a_plate_grows_only_when_a_well_needs_it_and_says_so() -> None:
 
 
 def test_a_plate_that_was_given_stays() -> None:
-    accepted, plate, problems = assign_well_positions(entries("H12", "A13", "I01"), (8, 12))
+    placed_wells, plate, problems = assign_well_positions(entries("H12", "A13", "I01"), (8, 12))
     assert plate == (8, 12)
-    assert [entry.well for entry in accepted] == ["H12"]
+    assert [entry.well for entry in placed_wells] == ["H12"]
     assert [problem.found for problem in problems] == ["'A13'", "'I01'"]
     assert assign_well_positions(entries("AF48"), (32, 48))[2] == []

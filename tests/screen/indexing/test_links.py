@@ -1,4 +1,4 @@
-"""Images that are links out of their source, and what a refusal tells of a file."""
+"""Images that are links out of their source, and what refusals reveal of a file."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ def lab(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def indexed(lab: Path) -> Screen:
+def index_lab(lab: Path) -> Screen:
     return index(lab / "plates" / "table.csv", layout="table", channels=("DNA", "actin"), probe=probe_image)
 
 
-def linked(lab: Path, *names: str) -> None:
+def link_images(lab: Path, *names: str) -> None:
     """Move images elsewhere, and leave links in their place."""
     (lab / "archive").mkdir()
     for name in names:
@@ -31,9 +31,9 @@ def linked(lab: Path, *names: str) -> None:
 
 
 def test_links_out_of_the_source_are_taken_and_said_once(lab: Path) -> None:
-    assert "links_out" not in indexed(lab).card.provenance
-    linked(lab, "E1_0_0.png", "E1_0_1.png", "E2_1_0.png")
-    screen = indexed(lab)
+    assert "links_out" not in index_lab(lab).card.provenance
+    link_images(lab, "E1_0_0.png", "E1_0_1.png", "E2_1_0.png")
+    screen = index_lab(lab)
     assert len(screen.sites) == 9
     message = screen.problems[screen.problems["kind"] == "links out of the source"]
     assert message["found"].tolist() == ["3 image file(s) are reached over a link that leads out of the source"]
@@ -44,30 +44,30 @@ def test_links_out_of_the_source_are_taken_and_said_once(lab: Path) -> None:
 def test_a_folder_that_is_a_link_counts_for_all_its_files(lab: Path) -> None:
     (lab / "plates" / "images").rename(lab / "archive")
     (lab / "plates" / "images").symlink_to(lab / "archive", target_is_directory=True)
-    assert indexed(lab).card.provenance["links_out"] == 18
+    assert index_lab(lab).card.provenance["links_out"] == 18
 
 
 def test_links_inside_the_source_are_no_matter(lab: Path) -> None:
     (lab / "plates" / "images").rename(lab / "plates" / "moved")
     (lab / "plates" / "images").symlink_to("moved", target_is_directory=True)
-    assert "links_out" not in indexed(lab).card.provenance
+    assert "links_out" not in index_lab(lab).card.provenance
     assert links_leading_out(lab / "plates", ["images/E1_0_0.png", "table.csv"]) == []
 
 
 def test_who_indexed_links_reads_them_and_who_got_the_screen_does_not(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    linked(lab, "E1_0_0.png")
+    link_images(lab, "E1_0_0.png")
     monkeypatch.setenv("DISTANGLE_CACHE", str(lab / "own cache"))
-    write_screen(indexed(lab), lab / "screen")
-    mine = allowed_sources(read_screen(lab / "screen"))
-    assert mine.image_paths(0)[0].exists()
+    write_screen(index_lab(lab), lab / "screen")
+    own_screen = allowed_sources(read_screen(lab / "screen"))
+    assert own_screen.image_paths(0)[0].exists()
     monkeypatch.setenv("DISTANGLE_CACHE", str(lab / "cache of a colleague"))
-    theirs = allowed_sources(read_screen(lab / "screen"))
+    other_screen = allowed_sources(read_screen(lab / "screen"))
     with pytest.raises(ScreenError, match=r"lies behind a link out of the screen's source.*distangle trust"):
-        theirs.image_paths(0)
-    assert theirs.image_paths(1)[0].exists()
-    allow_source(theirs)
+        other_screen.image_paths(0)
+    assert other_screen.image_paths(1)[0].exists()
+    allow_source(other_screen)
     assert allowed_sources(read_screen(lab / "screen")).image_paths(0)[0].exists()
 
 
@@ -79,7 +79,7 @@ def test_no_byte_of_a_file_that_is_no_image_is_quoted(lab: Path, content: bytes)
     image = lab / "plates" / "images" / "E1_0_0.png"
     image.unlink()
     image.symlink_to(lab / "secret")
-    screen = indexed(lab)
+    screen = index_lab(lab)
     message = " ".join(screen.problems.astype(str).to_numpy().ravel())
     assert "does not start like an image" in message
     assert not any(word in message for word in ("root:", "BEGIN", "secret'", "b'", "\\x"))
@@ -89,7 +89,7 @@ def test_a_screen_whose_images_lie_elsewhere_is_read_by_who_indexed_it(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISTANGLE_CACHE", str(lab / "own cache"))
-    write_screen(indexed(lab), lab / "deep" / "er" / "screen")
+    write_screen(index_lab(lab), lab / "deep" / "er" / "screen")
     assert allowed_sources(read_screen(lab / "deep" / "er" / "screen")).confined is False
     monkeypatch.setenv("DISTANGLE_CACHE", str(lab / "cache of a colleague"))
     with pytest.raises(ScreenError, match="Nothing was read or downloaded from there.*`distangle trust"):

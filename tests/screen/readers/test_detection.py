@@ -1,4 +1,4 @@
-"""Where nobody names a layout, the source tells it; where nothing tells, the refusal says what was looked for."""
+"""Without --layout the layout is detected; if that fails, the error says what was looked for."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def test_the_files_of_a_folder_tell_its_layout(tmp_path: Path) -> None:
-    made = {
+    tables = {
         ("rxrx1", "train.csv"): write(tmp_path / "a", train_csv=RXRX1),
         ("rxrx1", "metadata.csv"): write(tmp_path / "b", metadata_csv=OFFICIAL),
         ("cellpainting", "load_data.csv"): write(tmp_path / "c", load_data_csv="x\n", other_csv="y\n"),
@@ -35,7 +35,7 @@ def test_the_files_of_a_folder_tell_its_layout(tmp_path: Path) -> None:
         ("ome-zarr", "P1.zarr"): write(tmp_path / "d", **{"P1.zarr__zarr.json": "{}"}),
         ("table", "wells.csv"): write(tmp_path / "e", wells_csv=WELLS),
     }
-    for expected, folder in made.items():
+    for expected, folder in tables.items():
         assert detect_layout(IndexOptions(source=folder)) == expected
     # Tables of another kind under the names of RxRx1's are tables.
     assert detect_layout(IndexOptions(source=write(tmp_path / "f", metadata_csv=WELLS))) == ("table", "metadata.csv")
@@ -48,21 +48,21 @@ def test_options_leave_the_layouts_that_know_them(tmp_path: Path) -> None:
     assert detect_layout(IndexOptions(source=folder))[0] == "rxrx1"
     assert detect_layout(IndexOptions(source=folder, pages="File"))[0] == "table"
     assert detect_layout(IndexOptions(source=write(tmp_path / "only"), pattern="{well}.png")) == ("folder", "--pattern")
-    elsewhere = write(tmp_path / "images", note="no table here")
-    assert detect_layout(IndexOptions(source=elsewhere, tables=folder)) == ("rxrx1", "train.csv")
-    beside = write(tmp_path / "copied", files_csv=WELLS)  # whatever lies beside the images, such as a list of them
-    assert detect_layout(IndexOptions(source=beside, tables=folder)) == ("rxrx1", "train.csv")
+    other_folder = write(tmp_path / "images", note="no table here")
+    assert detect_layout(IndexOptions(source=other_folder, tables=folder)) == ("rxrx1", "train.csv")
+    copy_folder = write(tmp_path / "copied", files_csv=WELLS)  # a list of the images next to them does not matter
+    assert detect_layout(IndexOptions(source=copy_folder, tables=folder)) == ("rxrx1", "train.csv")
 
 
 def test_an_index_without_a_layout_is_that_of_the_layout_and_says_what_told_it(tmp_path: Path) -> None:
     write(tmp_path, wells_csv=WELLS)
     Image.fromarray(np.arange(1024, dtype=np.uint8).reshape(32, 32)).save(tmp_path / "x.png")
-    named = index(tmp_path / "wells.csv", layout="table", channels=["dna"], probe=probe_image)
-    told = index(tmp_path / "wells.csv", channels=["dna"], probe=probe_image)
-    assert told.sites.equals(named.sites)
-    assert told.card.layout == "table"
-    assert told.card.provenance["recognised_by"] == "wells.csv"
-    assert "recognised_by" not in named.card.provenance
+    with_layout = index(tmp_path / "wells.csv", layout="table", channels=["dna"], probe=probe_image)
+    detected_screen = index(tmp_path / "wells.csv", channels=["dna"], probe=probe_image)
+    assert detected_screen.sites.equals(with_layout.sites)
+    assert detected_screen.card.layout == "table"
+    assert detected_screen.card.provenance["recognised_by"] == "wells.csv"
+    assert "recognised_by" not in with_layout.card.provenance
 
 
 def test_where_nothing_tells_the_refusal_says_what_was_looked_for(tmp_path: Path) -> None:

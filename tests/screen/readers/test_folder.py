@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +11,11 @@ from hypothesis import strategies as st
 
 from distangle.errors import ScreenError
 from distangle.images.readers.read import probe_image
-from distangle.screen import Screen, conservation_line, index
+from distangle.screen import conservation_line, index
 from distangle.screen.readers import LAYOUTS, looks_like
 from distangle.screen.readers.filenames.pattern import parse_pattern
 from distangle.screen.readers.filenames.plates import plates_of
-from distangle.screen.readers.wells.shift import detect_shift
-
-PLAIN = "{well}_s{site}_w{channel}.tif"
-
-
-def put(folder: Path, names: Iterable[str]) -> Path:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name, encoding="utf-8")
-    return folder
-
-
-def sites_of(*wells: str, sites: Iterable[int] = (1,), channels: str = "12", below: str = "p1") -> list[str]:
-    return [f"{below}/{well}_s{site}_w{c}.tif" for well in wells for site in sites for c in channels]
-
-
-def indexed(folder: Path, *, pattern: str | None = PLAIN, **options: Any) -> Screen:
-    return index(folder, layout="folder", pattern=pattern, **options)
-
-
-def refusals(screen: Screen) -> list[tuple[str, str]]:
-    refused = screen.problems[screen.problems["severity"] == "refused"]
-    return list(zip(refused["kind"], refused["well"], strict=True))
+from image_folders import PLAIN, index_folder, index_with_wells, put, refusals, sites_of
 
 
 @pytest.mark.parametrize(
@@ -81,7 +57,7 @@ def test_a_pattern_reads_names(pattern: str, path: str, expected: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "said"),
+    ("pattern", "message"),
     [
         ("harmoni", "Did you mean 'harmony'? Known: arrayscan, cellvoyager, cq1, harmony, imagexpress"),
         ("{wel}_{site}.tif", "has no field for the well. Expected {well}, or {row} and {column}. Did you"),
@@ -98,22 +74,22 @@ def test_a_pattern_reads_names(pattern: str, path: str, expected: dict[str, str]
         ("{well}{site=2}{site}.tif", "site is both fixed and read"),
     ],
 )
-def test_a_pattern_that_cannot_be_read_is_an_error_with_the_next_step(pattern: str, said: str) -> None:
-    with pytest.raises(ScreenError) as caught:
+def test_a_pattern_that_cannot_be_read_is_an_error_with_the_next_step(pattern: str, message: str) -> None:
+    with pytest.raises(ScreenError) as error:
         parse_pattern(pattern)
-    assert said in str(caught.value)
-    assert f"--pattern {pattern!r}" in str(caught.value)
+    assert message in str(error.value)
+    assert f"--pattern {pattern!r}" in str(error.value)
 
 
 def test_plates_are_named_by_the_folders_that_have_names() -> None:
     folders = ["", "BR1__2020-11-08T18_18_43-Measurement1/Images", "a/images", "b/images/orig", "c/x", "d/x"]
-    named = {"": "lab", folders[1]: "BR1", "a/images": "a", "b/images/orig": "b", "c/x": "c/x", "d/x": "d/x"}
-    assert plates_of(folders, root="lab") == named
+    plate_names = {"": "lab", folders[1]: "BR1", "a/images": "a", "b/images/orig": "b", "c/x": "c/x", "d/x": "d/x"}
+    assert plates_of(folders, root="lab") == plate_names
 
 
 def test_a_folder_without_a_table_becomes_sites_of_unknown_wells(tmp_path: Path) -> None:
     put(tmp_path, [*sites_of("b3", "A01", sites=(2, 1)), *sites_of("AA2", below="q/images")])
-    screen = indexed(tmp_path, channels=["DNA=2", "actin=1"])
+    screen = index_folder(tmp_path, channels=["DNA=2", "actin=1"])
     assert conservation_line(screen) == "found 5 = indexed 5 + refused 0"
     sites = screen.sites
     assert sites[["experiment", "plate", "well", "site"]].to_numpy().tolist() == [
@@ -132,7 +108,7 @@ def test_a_folder_without_a_table_becomes_sites_of_unknown_wells(tmp_path: Path)
 
 def test_folders_name_experiment_plate_and_cell_type_and_the_rest_becomes_columns(tmp_path: Path) -> None:
     put(tmp_path, ["raw/E1/HUVEC-P7/d3/B02-DAPI.png", "raw/E1/HUVEC-P7/d3/B02-GFP.png"])
-    screen = indexed(tmp_path, pattern="{experiment}/{cell_type}-{plate}/{day}/{well}-{channel}.png")
+    screen = index_folder(tmp_path, pattern="{experiment}/{cell_type}-{plate}/{day}/{well}-{channel}.png")
     row = screen.sites.iloc[0]
     assert (row["experiment"], row["cell_type"], row["plate"], row["day"], row["site"]) == (
         "E1",
@@ -146,27 +122,30 @@ def test_folders_name_experiment_plate_and_cell_type_and_the_rest_becomes_column
 
 def test_files_of_many_pages_have_their_channels_named(tmp_path: Path) -> None:
     put(tmp_path, ["A01.tif", "A02.tif"])
-    screen = indexed(tmp_path, pattern="{well}.tif", channels=["DNA", "actin"])
+    screen = index_folder(tmp_path, pattern="{well}.tif", channels=["DNA", "actin"])
     assert screen.pages(0) == [0, 1]
-    assert indexed(tmp_path, pattern="{well}.tif", channels=["DNA"]).pages(1) == [None]
+    assert index_folder(tmp_path, pattern="{well}.tif", channels=["DNA"]).pages(1) == [None]
     with pytest.raises(ScreenError, match="has no {channel}, so each file contains all channels. Name its pages"):
-        indexed(tmp_path, pattern="{well}.tif")
+        index_folder(tmp_path, pattern="{well}.tif")
 
 
 def test_faults_in_files_are_refused_by_well_and_move_no_other(tmp_path: Path) -> None:
     names = sites_of("C10", "C11", "C15", "C16", sites=(1, 2))  # C12-C14 were never taken
-    lost = {"p1/C10_s1_w2.tif", "p1/C16_s2_w1.tif", "p1/C16_s2_w2.tif"}
-    put(tmp_path, [name for name in names if name not in lost] + ["p1/C011_s2_w1.tif", "p1/notes.png", "p1/R99.tif"])
+    missing_names = {"p1/C10_s1_w2.tif", "p1/C16_s2_w1.tif", "p1/C16_s2_w2.tif"}
+    put(
+        tmp_path,
+        [name for name in names if name not in missing_names] + ["p1/C011_s2_w1.tif", "p1/notes.png", "p1/R99.tif"],
+    )
     (tmp_path / "p1" / "C15_s1_w1.tif").write_bytes(b"")
-    screen = indexed(tmp_path)
+    screen = index_folder(tmp_path)
     assert conservation_line(screen) == "found 7 = indexed 4 + refused 3"
     assert sorted(refusals(screen)) == [
         ("missing channel", "C10"),
         ("two files for a channel", "C011"),
         ("unreadable file", "C15"),
     ]
-    kept = screen.sites[["well", "site", "path_1"]].to_numpy().tolist()
-    assert kept == [[w, s, f"p1/{w}_s{s}_w1.tif"] for w, s in [("C10", 2), ("C11", 1), ("C15", 2), ("C16", 1)]]
+    indexed_rows = screen.sites[["well", "site", "path_1"]].to_numpy().tolist()
+    assert indexed_rows == [[w, s, f"p1/{w}_s{s}_w1.tif"] for w, s in [("C10", 2), ("C11", 1), ("C15", 2), ("C16", 1)]]
     remark = screen.problems[screen.problems["kind"] == "name not recognized"].iloc[0]
     assert (remark["file"], remark["found"], remark["count"]) == ("p1", "R99.tif, notes.png", 2)
     missing = screen.problems[screen.problems["kind"] == "missing channel"].iloc[0]
@@ -177,29 +156,29 @@ def test_faults_in_files_are_refused_by_well_and_move_no_other(tmp_path: Path) -
 def test_planes_are_never_chosen_in_silence(tmp_path: Path) -> None:
     put(tmp_path, [f"r01c01f01p{plane:02d}-ch{c}sk1fk1fl1.tiff" for plane in (1, 2) for c in (1, 2)])
     put(tmp_path, [f"r01c02f01p01-ch{c}sk1fk1fl1.tiff" for c in (1, 2)])
-    screen = indexed(tmp_path, pattern="harmony")
+    screen = index_folder(tmp_path, pattern="harmony")
     assert refusals(screen) == [("several planes or times", "A01")]
     assert screen.problems.iloc[0]["found"] == "plane 01; plane 02"
     assert screen.problems.iloc[0]["fix"].startswith(
         "Select one, such as --plane 01 (a plane per channel: --plane DNA=3"
     )
-    assert indexed(tmp_path, pattern="harmony", planes=["1"]).sites["well"].tolist() == ["A01", "A02"]
-    second = indexed(tmp_path, pattern="r{row}c{column}f{site}p02-ch{channel}sk1fk1fl1.tiff")
+    assert index_folder(tmp_path, pattern="harmony", planes=["1"]).sites["well"].tolist() == ["A01", "A02"]
+    second = index_folder(tmp_path, pattern="r{row}c{column}f{site}p02-ch{channel}sk1fk1fl1.tiff")
     assert second.sites["path_1"].tolist() == ["r01c01f01p02-ch1sk1fk1fl1.tiff"]
 
 
 def test_a_channel_that_few_sites_have_has_to_be_chosen(tmp_path: Path) -> None:
     put(tmp_path, [*sites_of("A01", "A02", "A03"), "p1/A01_s1_w7.tif"])
     with pytest.raises(ScreenError, match=r"sites have the channel '7' \(1 in 3, 2 in 3, 7 in 1\).*--channels 1,2"):
-        indexed(tmp_path)
-    screen = indexed(tmp_path, channels=["1", "DNA=02"])
+        index_folder(tmp_path)
+    screen = index_folder(tmp_path, channels=["1", "DNA=02"])
     assert conservation_line(screen) == "found 3 = indexed 3 + refused 0"
     remark = screen.problems.iloc[0]
     assert (remark["severity"], remark["kind"], remark["channel"]) == ("warning", "channel not selected", "7")
     with pytest.raises(ScreenError, match="no file has the channel '3'. Known: 1, 2, 7"):
-        indexed(tmp_path, channels=["3"])
+        index_folder(tmp_path, channels=["3"])
     with pytest.raises(ScreenError, match="every channel once"):
-        indexed(tmp_path, channels=["a=1", "b=1"])
+        index_folder(tmp_path, channels=["a=1", "b=1"])
 
 
 def test_strange_folders_and_names_neither_hang_nor_get_in(tmp_path: Path) -> None:
@@ -212,7 +191,7 @@ def test_strange_folders_and_names_neither_hang_nor_get_in(tmp_path: Path) -> No
     os.mkfifo(plate / "A04_s1_w1.tif")
     put(plate, ["A04_s1_w2.tif", "=cmd_s1_w1.tif", "A05\n_s1_w1.tif"])
     Path(os.fsdecode(os.fsencode(plate) + b"/A06\xff_s1_w1.tif")).write_bytes(b"x")
-    screen = indexed(tmp_path)
+    screen = index_folder(tmp_path)
     assert conservation_line(screen) == "found 4 = indexed 2 + refused 2"
     assert sorted(refusals(screen)) == [("no image", "A03"), ("unreadable file", "A04")]
     names = screen.problems.loc[screen.problems["kind"] == "name not recognized", "found"].tolist()
@@ -220,187 +199,8 @@ def test_strange_folders_and_names_neither_hang_nor_get_in(tmp_path: Path) -> No
     assert (screen.problems["kind"] == "folder not listed").sum() == 1
 
 
-WELLS = "well,perturbation,role,dose\n"
-
-
-def labelled(folder: Path, text: str, **options: Any) -> Screen:
-    table = folder / "wells.csv"
-    table.write_bytes(text.encode() if isinstance(text, str) else text)
-    return indexed(folder, tables=table, **options)
-
-
-def test_a_table_of_wells_says_what_was_done(tmp_path: Path) -> None:
-    put(tmp_path, sites_of("A1", "B02", sites=(1, 2)))
-    text = "\ufeffplate;Well;Perturbation;Metadata_role;dose\r\np1;a01;0012;;1E05\r\np1;B2;NA;negcon;MARCH1\r\n"
-    screen = labelled(tmp_path, text)
-    assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
-    assert screen.sites[["well", "perturbation", "role", "dose"]].drop_duplicates().to_numpy().tolist() == [
-        ["A01", "0012", "treatment", "1E05"],
-        ["B02", "", "negative_control", "MARCH1"],  # NA is no name
-    ]
-    assert screen.card.provenance["columns"]["perturbation"] == "Perturbation"
-    assert screen.card.provenance["tables"][0]["path"] == "wells.csv"
-
-
-def test_one_table_without_plates_holds_for_all_and_controls_can_be_named(tmp_path: Path) -> None:
-    put(tmp_path, [*sites_of("A01", "A02"), *sites_of("A01", below="p2")])
-    screen = labelled(tmp_path, WELLS + "A01,DMSO,,0\nA02,x,,1\n", controls={"negative_control": ["DMSO"]})
-    assert conservation_line(screen) == "found 3 = indexed 3 + refused 0"
-    assert screen.sites[["plate", "well", "role"]].to_numpy().tolist() == [
-        ["p1", "A01", "negative_control"],
-        ["p1", "A02", "treatment"],
-        ["p2", "A01", "negative_control"],
-    ]
-
-
-def test_the_folder_of_a_plate_takes_the_rows_of_that_plate_only(tmp_path: Path) -> None:
-    put(tmp_path, sites_of("A01", "A02", below="P1"))
-    screen = labelled(tmp_path, "plate,well,perturbation\nP1,A01,x\nP2,A02,y\n")
-    assert conservation_line(screen) == "found 3 = indexed 1 + refused 2"
-    assert screen.sites[["plate", "well", "perturbation"]].to_numpy().tolist() == [["P1", "A01", "x"]]
-    assert sorted(refusals(screen)) == [("no image", ""), ("no table row", "A02")]
-    screen = labelled(tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n")
-    assert conservation_line(screen) == "found 4 = indexed 2 + refused 2"
-    assert screen.sites["perturbation"].tolist() == ["x", "y"]
-
-
-def test_one_plate_in_two_batches_is_told_by_its_folders(tmp_path: Path) -> None:
-    put(tmp_path, [f"{batch}/P1/A01_s1_w1.tif" for batch in ("B1", "B2")] + ["B1/P1/A02_s1_w1.tif"])
-    screen = indexed(tmp_path, pattern="{plate}/{well}_s{site}_w{channel}.tif")
-    wrong = screen.problems.iloc[0]
-    assert wrong["found"] == "B1/P1/A01_s1_w1.tif, B2/P1/A01_s1_w1.tif"
-    assert wrong["fix"].endswith("with {plate} and {experiment} in --pattern.")
-    whole = indexed(tmp_path, pattern="{experiment}/{plate}/{well}_s{site}_w{channel}.tif")
-    assert conservation_line(whole) == "found 3 = indexed 3 + refused 0"
-
-
-def test_a_cell_type_must_not_be_two(tmp_path: Path) -> None:
-    put(tmp_path, ["U2OS_A01_s1_w1.tif", "U2OS_A02_s1_w1.tif"])
-    pattern = "{cell_type}_{well}_s{site}_w{channel}.tif"
-    screen = labelled(tmp_path, "well,perturbation,cell_type\nA01,x,HUVEC\nA02,y,\n", pattern=pattern)
-    assert conservation_line(screen) == "found 2 = indexed 1 + refused 1"
-    wrong = screen.problems.iloc[0]
-    assert wrong[["kind", "well", "found"]].tolist() == [
-        *("two cell types", "A01", "U2OS in the name, HUVEC in wells.csv line 2")
-    ]
-    plain = labelled(
-        tmp_path, "well,perturbation,cell_type\nA01,x,HUVEC\nA02,y,\n", pattern="{}_{well}_s{}_w{channel}.tif"
-    )
-    assert plain.sites["cell_type"].tolist() == ["HUVEC", ""]
-
-
-def test_imagexpress_keeps_planes_and_times_in_folders_that_are_no_plates(tmp_path: Path) -> None:
-    names = [f"exp_{well}_s1_w1{'0' * 36}.tif" for well in ("A01", "A02")]
-    put(tmp_path, [f"{plate}/TimePoint_1/{name}" for plate in ("P1", "P2") for name in names])
-    screen = labelled(
-        tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n", pattern="imagexpress"
-    )
-    assert screen.sites[["plate", "perturbation"]].to_numpy().tolist() == [
-        ["P1", "x"],
-        ["P1", "y"],
-        ["P2", "z"],
-        ["P2", "w"],
-    ]
-    put(tmp_path, [f"P1/TimePoint_1/ZStep_{k}/{names[0]}" for k in (1, 2)] + [f"P2/TimePoint_2/{names[0]}"])
-    screen = labelled(
-        tmp_path, "plate,well,perturbation\nP1,A01,x\nP1,A02,y\nP2,A01,z\nP2,A02,w\n", pattern="imagexpress"
-    )
-    assert refusals(screen) == [("several planes or times", "A01")] * 2
-    chosen = indexed(tmp_path / "P1", pattern="ZStep_2/{}_{well}_s{site}_w{channel:1}{:36}.tif")
-    assert chosen.sites["path_1"].tolist() == [f"TimePoint_1/ZStep_2/{names[0]}"]
-
-
-def test_its_wells_may_be_rows_and_columns(tmp_path: Path) -> None:
-    put(tmp_path, sites_of("A01", "B02"))
-    screen = labelled(tmp_path, "row,col,perturbation\nA,1,x\n2,2,y\n")
-    assert screen.sites[["well", "perturbation"]].to_numpy().tolist() == [["A01", "x"], ["B02", "y"]]
-
-
-def test_what_only_the_table_knows_is_taken_from_it(tmp_path: Path) -> None:
-    put(tmp_path, ["A01_s1_w1.tif", "A02_s1_w1.tif"])
-    screen = labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P9,A02,y\n")
-    assert set(screen.sites["plate"]) == {"P9"}
-    assert set(screen.sites["experiment"]) == {"E5"}
-    remark = screen.problems.iloc[0]
-    assert remark[["severity", "kind", "plate"]].tolist() == ["warning", "plate name taken from table", "P9"]
-    with pytest.raises(
-        ScreenError, match=r"wells.csv names 2 plates \(P8, P9\).*Fix the plate.*\{plate=P8\} in --pattern"
-    ):
-        labelled(tmp_path, "experiment,plate,well,perturbation\nE5,P9,A01,x\nE5,P8,A01,y\nE5,P9,A02,x\nE5,P8,A02,y\n")
-
-
-def test_rows_and_images_that_do_not_meet_are_refused_by_name(tmp_path: Path) -> None:
-    put(tmp_path, [*sites_of("A01", "A02", "A04", "A05"), "p1/A06_s1_w1.tif"])
-    rows = "A01,x,,\nA03,y,,\nA04,x,,1\nA04,z,,2\nA05,x,bad,\nA06,x,,\nA0,q,,\nA07,too,,many,fields\nA01,x,,\n"
-    screen = labelled(tmp_path, WELLS + rows, well_base=1)
-    # 5 sites; of 9 rows those of A01 and A06 have met theirs.
-    assert conservation_line(screen) == "found 12 = indexed 1 + refused 11"
-    assert sorted(refusals(screen)) == sorted(
-        [
-            *[("no table row", "A02"), ("no image", "A03"), ("conflicting rows", "A04"), ("conflicting rows", "A04")],
-            *[("no table row", "A04"), ("bad role", "A05"), ("no table row", "A05"), ("missing channel", "A06")],
-            *[("bad well", "A0"), ("ragged row", ""), ("duplicate row", "A01")],
-        ]
-    )
-    said = screen.problems.set_index(["kind", "well"]).sort_index()
-    assert said.loc[[("conflicting rows", "A04")], "row"].tolist() == ["4", "5"]
-    assert "wells.csv line 5" in said.loc[[("conflicting rows", "A04")], "found"].iloc[0]
-    assert said.loc[[("no table row", "A04")], "fix"].iloc[0] == "Correct the rows of this well."
-    assert said.loc[[("no table row", "A02")], "fix"].iloc[0].startswith("Add the row that names this well")
-    assert said.loc[[("no image", "A03")], ["file", "row"]].iloc[0].tolist() == ["wells.csv", "3"]
-
-
-def test_a_turned_or_shifted_table_is_told_how_to_mend_it(tmp_path: Path) -> None:
-    put(tmp_path, sites_of("B03", "B04", "C07"))
-    with pytest.raises(ScreenError, match="match with rows and columns swapped"):
-        labelled(tmp_path, WELLS + "C02,x,,\nD02,y,,\nG03,z,,\n")
-    with pytest.raises(ScreenError, match="plate map were shifted by 1 row on and 2 columns back"):
-        labelled(tmp_path, WELLS + "A05,x,,\nA06,y,,\nB09,z,,\n")
-
-
-def test_moves_are_suggested_only_where_they_make_all_wells_meet() -> None:
-    found = {(1, 2), (1, 3), (5, 6)}
-    assert not detect_shift(found, found | {(0, 0)})
-    assert not detect_shift(found, {(2, 1), (3, 1), (0, 0)})
-    moved = detect_shift(found, {(row + 1, column) for row, column in found})
-    assert moved.advice.endswith("shifted by 1 row back: correct it.")
-    assert not moved.is_certain  # three wells may meet by chance
-    assert not detect_shift({(0, 1)}, {(1, 0)})
-
-
-def test_wells_that_meet_the_rows_of_their_neighbors_are_refused_with_the_plate(tmp_path: Path) -> None:
-    wells = [(row, column) for row in "ABC" for column in range(1, 5)]
-    put(tmp_path, sites_of(*(f"{row}{column:02d}" for row, column in wells)))
-    put(tmp_path, sites_of("A01", "B07", below="p2"))
-    rows = [f"p1,{row}{column + 2:02d},{row}{column}" for row, column in wells]
-    table = tmp_path / "wells.csv"
-    table.write_text("\n".join(["plate,well,perturbation", *rows, "p2,A01,x", "p2,B07,y", ""]))
-    screen = indexed(tmp_path, tables=table)
-    assert screen.sites[["plate", "well", "perturbation"]].to_numpy().tolist() == [
-        ["p2", "A01", "x"],
-        ["p2", "B07", "y"],
-    ]
-    beside = screen.problems[screen.problems["kind"] == "plate map shifted"]
-    assert sorted(beside["well"]) == [f"{row}0{column}" for row in "ABC" for column in (3, 4)]
-    assert beside["found"].tolist()[0] == "'A1' in wells.csv line 2"
-    assert set(beside["fix"]) == {"All wells would match if the plate map were shifted by 2 columns back: correct it."}
-    assert conservation_line(screen) == "found 20 = indexed 2 + refused 18"
-    # A well more in the table, and the move is advice alone: images may be missing too.
-    table.write_text(table.read_text() + "p1,H12,z\n")
-    assert len(indexed(tmp_path, tables=table).sites) == 2 + 6
-
-
-@pytest.mark.parametrize("more", [0, 1])
-def test_a_move_is_certain_where_every_row_and_every_well_meets(more: int) -> None:
-    found = {(1, 2), (1, 3), (5, 6), (6, 6)}
-    told = {(row, column + 1) for row, column in found} | {(9, k) for k in range(more)}
-    assert detect_shift(found, told).is_certain is (more == 0)
-    turned = {(column, row) for row, column in found} | {(9, k) for k in range(more)}
-    assert detect_shift(found, turned).is_certain is (more == 0)
-
-
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"pattern": None}, "2 of 2 names match --pattern harmony"),
         (
@@ -413,17 +213,11 @@ def test_a_move_is_certain_where_every_row_and_every_well_meets(more: int) -> No
         ({"pattern": "harmony", "controls": {"negative_control": ["DMSO"]}}, "no row has the perturbation 'DMSO'"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_an_error(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+def test_a_request_that_makes_no_sense_is_an_error(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     put(tmp_path, [f"p1/r01c01f01p01-ch{c}sk1fk1fl1.tiff" for c in (1, 2)])
-    with pytest.raises(ScreenError) as caught:
-        indexed(tmp_path, **options)
-    assert said in str(caught.value)
-
-
-def test_a_table_with_a_row_per_site_belongs_to_another_layout(tmp_path: Path) -> None:
-    put(tmp_path, sites_of("A01"))
-    with pytest.raises(ScreenError, match="has a row per site .'s'.. Use --layout table"):
-        labelled(tmp_path, "well,s,perturbation\nA01,1,x\n", mapping={"site": "s"})
+    with pytest.raises(ScreenError) as error:
+        index_folder(tmp_path, **options)
+    assert message in str(error.value)
 
 
 def test_a_folder_of_another_layout_is_told_which(tmp_path: Path) -> None:
@@ -432,7 +226,7 @@ def test_a_folder_of_another_layout_is_told_which(tmp_path: Path) -> None:
         index(tmp_path, layout="rxrx1")
     (tmp_path / "train.csv").write_text("experiment,plate,well,sirna\n")
     with pytest.raises(ScreenError, match=r"It looks like --layout rxrx1 \(train.csv\)"):
-        indexed(tmp_path, pattern="{well}.png")
+        index_folder(tmp_path, pattern="{well}.png")
     assert looks_like(tmp_path / "gone") == ""
     assert all(layout.name == name for name, layout in LAYOUTS.items())
 
@@ -455,7 +249,7 @@ def test_nothing_is_ever_lost(files: list[tuple[str, int, str]], rows: list[tupl
             {f"p/{well}_s{site}_w{c}.tif" for well, site, c in files} | {"p/C03_s1_w1.tif", "p/C03_s1_w2.tif"},
         )
         text = "well,perturbation\nC03,x\n" + "".join(f"{w},{p}{',' * extra}\n" for w, p, extra in rows)
-        screen = labelled(Path(folder), text, channels=["1", "2"], well_base=1)
+        screen = index_with_wells(Path(folder), text, channels=["1", "2"], well_base=1)
         card = screen.card
         assert card.found == card.indexed + card.refused
         wells = {(w.upper().replace("0", ""), s) for w, s, _ in files} | {("C3", 1)}
@@ -502,7 +296,7 @@ def test_nothing_is_ever_lost(files: list[tuple[str, int, str]], rows: list[tupl
 def test_real_folders_index_with_one_pattern_each(
     real_data: Path, folder: str, options: dict[str, Any], line: str, shape: tuple[int, int] | None
 ) -> None:
-    screen = indexed(real_data / "fixtures" / folder, probe=probe_image, **options)
+    screen = index_folder(real_data / "fixtures" / folder, probe=probe_image, **options)
     assert conservation_line(screen) == line
     assert shape is None or screen.card.shape == shape
     assert set(screen.problems["severity"]) <= {"refused"}

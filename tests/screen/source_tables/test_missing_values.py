@@ -21,7 +21,7 @@ def table(write: Write, *cells: tuple[str, str, str, str]) -> Path:
     return write([HEADER, *rows])
 
 
-def indexed(path: Path, **options: Any) -> Screen:
+def index_table(path: Path, **options: Any) -> Screen:
     return index(path, layout="table", tables_only=True, **options)
 
 
@@ -51,11 +51,11 @@ def indexed(path: Path, **options: Any) -> Screen:
 )
 def test_a_word_for_nothing_is_no_class_in_any_column(lab_table: Write, word: str) -> None:
     cells = [("x", word, "Eg5", "U2OS"), (word, "treatment", word, word), ("y", "", "Aurora", "")]
-    screen = indexed(table(lab_table, *cells))
+    screen = index_table(table(lab_table, *cells))
     assert screen.card.perturbations == ("x", "y")
     assert screen.sites["moa"].tolist() == ["Eg5", "", "Aurora"] * 2
     assert screen.sites["cell_type"].tolist() == ["U2OS", "", ""] * 2
-    assert screen.sites["role"].tolist() == ["treatment"] * 6  # of a row that says so itself, and by its name
+    assert screen.sites["role"].tolist() == ["treatment"] * 6  # from its own column, or by its name
     folds = hold_out(screen, column="experiment", values=["E2"])
     report = class_coverage(screen, folds, "moa")
     assert (report.classes, report.n_unknown_train, report.n_unknown_held_out) == (("Aurora", "Eg5"), 1, 1)
@@ -71,7 +71,7 @@ def test_a_word_for_nothing_is_no_class_in_any_column(lab_table: Write, word: st
 
 @pytest.mark.parametrize("word", ["Na", "NAP", "nano", "unknown", "0", "none of these", "?", "N", "A-"])
 def test_other_words_are_names(lab_table: Write, word: str) -> None:
-    screen = indexed(table(lab_table, ("x", "", word, ""), (word, "", "Eg5", "")))
+    screen = index_table(table(lab_table, ("x", "", word, ""), (word, "", "Eg5", "")))
     assert screen.card.perturbations == tuple(sorted(("x", word)))
     assert word in set(screen.sites["moa"])
     assert "missing values" not in set(screen.problems["kind"])
@@ -79,33 +79,33 @@ def test_other_words_are_names(lab_table: Write, word: str) -> None:
 
 def test_a_compound_that_is_called_so_is_kept_by_naming_the_words_that_are_none(lab_table: Write) -> None:
     path = table(lab_table, ("NA", "", "nan", ""), ("x", "", "Eg5", ""), ("None", "", "-", ""))
-    assert indexed(path).card.perturbations == ("x",)
-    some = indexed(path, missing=["nan", "-"])
-    assert some.card.perturbations == ("NA", "None", "x")
-    assert set(some.sites["moa"]) == {"", "Eg5"}
-    assert set(indexed(path, missing=[]).sites["moa"]) == {"nan", "Eg5", "-"}
+    assert index_table(path).card.perturbations == ("x",)
+    with_missing = index_table(path, missing=["nan", "-"])
+    assert with_missing.card.perturbations == ("NA", "None", "x")
+    assert set(with_missing.sites["moa"]) == {"", "Eg5"}
+    assert set(index_table(path, missing=[]).sites["moa"]) == {"nan", "Eg5", "-"}
 
 
 def test_a_control_that_is_named_is_never_missing(lab_table: Write) -> None:
     path = table(lab_table, ("None", "", "nan", ""), ("x", "", "Eg5", ""))
-    screen = indexed(path, controls={"negative_control": ["None"]})
+    screen = index_table(path, controls={"negative_control": ["None"]})
     assert screen.sites["role"].tolist() == ["negative_control", "treatment"] * 2
     assert (screen.card.perturbations, set(screen.sites["moa"])) == (("None", "x"), {"", "Eg5"})
 
 
 def test_a_plate_or_experiment_that_is_missing_refuses_its_row(lab_table: Write) -> None:
     rows = [("E1", "P1", "A01", "x"), ("E1", "nan", "A02", "y"), ("NA", "P1", "A03", "y"), ("E1", "P1", "#N/A", "y")]
-    screen = indexed(lab_table([HEADER[:4], *rows]))
+    screen = index_table(lab_table([HEADER[:4], *rows]))
     assert conservation_line(screen) == "found 4 = indexed 1 + refused 3"
-    refused = screen.problems[screen.problems["severity"] == "refused"]
-    assert sorted(refused["kind"]) == ["bad well", "no experiment", "no plate"]
+    refusals = screen.problems[screen.problems["severity"] == "refused"]
+    assert sorted(refusals["kind"]) == ["bad well", "no experiment", "no plate"]
 
 
 def test_a_screen_is_read_again_with_the_words_of_its_index(lab_table: Write, tmp_path: Path) -> None:
     path = table(lab_table, ("NA", "", "nan", ""), ("x", "", "Eg5", ""))
-    where = [str(path), "--layout", "table", "--tables-only"]
+    source_flags = [str(path), "--layout", "table", "--tables-only"]
     for details, names in (([], {"", "x"}), (["--missing", "nan"], {"NA", "x"}), (["--missing="], {"NA", "x"})):
-        main(["index", *where, *details, "--out", str(tmp_path / "screen")])
+        main(["index", *source_flags, *details, "--out", str(tmp_path / "screen")])
         screen = read_screen(tmp_path / "screen")
         assert set(screen.sites["perturbation"]) == names
         entries = reread_source(screen).entries

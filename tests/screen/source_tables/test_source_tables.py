@@ -10,14 +10,14 @@ from distangle.errors import ScreenError
 from distangle.screen.source_tables import read_table, require_columns
 
 
-def written(folder: Path, blob: bytes) -> Path:
+def source_file(folder: Path, blob: bytes) -> Path:
     path = folder / "wells.csv"
     path.write_bytes(blob)
     return path
 
 
 def test_all_is_text_nothing_is_guessed(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, b"plate,gene,day\n0012,NA,MARCH1\n1E05,None,nan\n"))
+    table = read_table(source_file(tmp_path, b"plate,gene,day\n0012,NA,MARCH1\n1E05,None,nan\n"))
     assert table.rows == (("0012", "NA", "MARCH1"), ("1E05", "None", "nan"))
     assert table.lines == (2, 3)
 
@@ -25,19 +25,19 @@ def test_all_is_text_nothing_is_guessed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_the_delimiter_is_found_whatever_the_line_ends_and_the_byte_order_mark(tmp_path: Path, delimiter: str) -> None:
     text = delimiter.join(("plate", "well")) + "\r\n" + delimiter.join(("1", "B03")) + "\r\n"
-    table = read_table(written(tmp_path, b"\xef\xbb\xbf" + text.encode()))
+    table = read_table(source_file(tmp_path, b"\xef\xbb\xbf" + text.encode()))
     assert table.columns == ("plate", "well")
     assert table.rows == (("1", "B03"),)
 
 
 def test_commas_inside_names_do_not_outvote_the_semicolon(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, b'plate;well;"dose, uM"\n1;B03;0,5\n'))
+    table = read_table(source_file(tmp_path, b'plate;well;"dose, uM"\n1;B03;0,5\n'))
     assert table.columns == ("plate", "well", "dose, uM")
     assert table.rows == (("1", "B03", "0,5"),)
 
 
 def test_ragged_rows_are_set_apart_with_their_lines_and_shift_nothing(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, b"plate,well,name\n1,B03,a\n1,B04,b,\n\n1,B05\n1,B06,c\n"))
+    table = read_table(source_file(tmp_path, b"plate,well,name\n1,B03,a\n1,B04,b,\n\n1,B05\n1,B06,c\n"))
     assert table.rows == (("1", "B03", "a"), ("1", "B06", "c"))
     assert table.lines == (2, 6)
     assert table.ragged == ((3, 4), (5, 2))
@@ -48,24 +48,24 @@ def test_ragged_rows_are_set_apart_with_their_lines_and_shift_nothing(tmp_path: 
 
 
 def test_a_value_over_two_lines_counts_from_its_first_line(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, b'well,note\nB03,"two\nlines"\nB04,one\n'))
+    table = read_table(source_file(tmp_path, b'well,note\nB03,"two\nlines"\nB04,one\n'))
     assert table.rows[0] == ("B03", "two\nlines")
     assert table.lines == (2, 4)
 
 
 def test_form_feeds_and_unicode_line_separators_break_no_row(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, "well,note\nB03,a\x0cb\u2028c\nB04,d\n".encode()))
+    table = read_table(source_file(tmp_path, "well,note\nB03,a\x0cb\u2028c\nB04,d\n".encode()))
     assert table.rows == (("B03", "a\x0cb\u2028c"), ("B04", "d"))
     assert table.lines == (2, 3)
 
 
 def test_rows_of_empty_fields_as_spreadsheets_leave_them_are_no_rows(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, b"plate,well\n1,B03\n,\n , \n,,,\n"))
+    table = read_table(source_file(tmp_path, b"plate,well\n1,B03\n,\n , \n,,,\n"))
     assert table.n_rows == 1
 
 
 @pytest.mark.parametrize(
-    ("blob", "said"),
+    ("blob", "message"),
     [
         (b"", "is empty"),
         (b"\n\n", "is empty"),
@@ -80,11 +80,11 @@ def test_rows_of_empty_fields_as_spreadsheets_leave_them_are_no_rows(tmp_path: P
         (b'plate,well\n1,B03\n2,"B"04\n', "line 3: ',' expected after '\"'"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_as_a_whole(tmp_path: Path, blob: bytes, said: str) -> None:
-    with pytest.raises(ScreenError) as caught:
-        read_table(written(tmp_path, blob))
-    assert said in str(caught.value)
-    assert "wells.csv" in str(caught.value)
+def test_a_file_that_is_no_table_is_refused_as_a_whole(tmp_path: Path, blob: bytes, message: str) -> None:
+    with pytest.raises(ScreenError) as error:
+        read_table(source_file(tmp_path, blob))
+    assert message in str(error.value)
+    assert "wells.csv" in str(error.value)
 
 
 def test_an_absent_table_is_named(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_absent_table_is_named(tmp_path: Path) -> None:
 
 
 def test_all_missing_columns_are_named_at_once_with_the_nearest(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, b"Plate_,site\n1,1\n"))
+    table = read_table(source_file(tmp_path, b"Plate_,site\n1,1\n"))
     with pytest.raises(ScreenError, match="lacks the columns 'plate', 'well'. Did you mean 'Plate_'"):
         require_columns(table, ("plate", "well"))
     with pytest.raises(ScreenError, match="has no column 'sit'. Did you mean 'site'"):
@@ -102,7 +102,7 @@ def test_all_missing_columns_are_named_at_once_with_the_nearest(tmp_path: Path) 
 
 def test_a_zero_byte_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(ScreenError, match=r"wells\.csv, line 3: a zero byte, which is not text"):
-        read_table(written(tmp_path, b"plate,well\n1,B03\n\0\0\0\0\0\n"))
+        read_table(source_file(tmp_path, b"plate,well\n1,B03\n\0\0\0\0\0\n"))
 
 
 def parquet(folder: Path, table: pa.Table | pd.DataFrame) -> Path:
@@ -164,11 +164,11 @@ def test_parquet_that_is_no_table_of_wells_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_small_parquet_file_of_endless_rows_is_refused_from_its_footer(tmp_path: Path) -> None:
-    nothing = pa.table({f"column {k}": pa.nulls(1 << 22) for k in range(64)})
+    null_table = pa.table({f"column {k}": pa.nulls(1 << 22) for k in range(64)})
     path = tmp_path / "wells.parquet"
-    with pq.ParquetWriter(path, nothing.schema) as writer:
+    with pq.ParquetWriter(path, null_table.schema) as writer:
         for _ in range(5):
-            writer.write_table(nothing)
+            writer.write_table(null_table)
     assert path.stat().st_size < 1 << 22
     with pytest.raises(ScreenError, match="unpacks to more than 1024 MiB by its metadata"):
         read_table(path)

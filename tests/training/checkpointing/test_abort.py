@@ -1,4 +1,4 @@
-"""A decoder that crashes in a thread takes the whole process with it: at once, and without a trace in the result."""
+"""A decoder that crashes in a thread ends the process at once; the resumed run has the same result."""
 
 import os
 import shutil
@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from distangle.results import RunFolder, verify_run
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 ROOT = Path(__file__).resolve().parents[3]
-# Nothing is kept in memory, so that images are decoded for every batch; the crash comes in the second epoch.
+# Without a cache, images are decoded for every batch; the crash comes in the second epoch.
 CRASHING = """
 import os, signal, sys
 from pathlib import Path
@@ -38,23 +38,23 @@ train(RunFolder.open(root), advance=lambda words: None, say=lambda words: None)
 
 def test_a_decoder_that_crashes_ends_the_run_at_once_and_it_goes_on_byte_for_byte(tmp_path: Path) -> None:
     screen = tiny_screen(tmp_path)
-    whole = tiny_start(screen, tmp_path / "runs/whole", epochs=3)
-    struck = RunFolder(Path(shutil.copytree(whole.root, tmp_path / "runs/struck")))
-    go_on(whole)
-    found = subprocess.run(
-        [sys.executable, "-c", CRASHING, str(struck.root)],
+    whole_run = tiny_start(screen, tmp_path / "runs/whole", epochs=3)
+    crashed_run = RunFolder(Path(shutil.copytree(whole_run.root, tmp_path / "runs/struck")))
+    finish_run(whole_run)
+    process = subprocess.run(
+        [sys.executable, "-c", CRASHING, str(crashed_run.root)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert found.returncode == -signal.SIGSEGV, found.stderr[-3000:]
-    assert [path.stem for path in struck.checkpoints.glob("*.json")] == ["epoch-0001"]
-    assert not struck.describe()["finished"]
-    said: list[str] = []
-    go_on(struck, say=said.append)
-    assert "resumed after epoch 1" in said
-    assert any("it is dead" in sentence for sentence in said), said
-    assert fingerprints(struck.root) == fingerprints(whole.root)
-    assert verify_run(struck).differences == ()
+    assert process.returncode == -signal.SIGSEGV, process.stderr[-3000:]
+    assert [path.stem for path in crashed_run.checkpoints.glob("*.json")] == ["epoch-0001"]
+    assert not crashed_run.describe()["finished"]
+    messages: list[str] = []
+    finish_run(crashed_run, say=messages.append)
+    assert "resumed after epoch 1" in messages
+    assert any("it is dead" in sentence for sentence in messages), messages
+    assert fingerprints(crashed_run.root) == fingerprints(whole_run.root)
+    assert verify_run(crashed_run).differences == ()

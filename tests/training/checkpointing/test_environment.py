@@ -1,4 +1,4 @@
-"""What lies around a run (place, time zone, language, rights, limits, small folds) changes no byte, or is refused."""
+"""The environment (folder, time zone, language, rights, limits, few sites) changes no byte of a run, or is refused."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from distangle.inference import open_model
 from distangle.results import RunFolder
 from distangle.screen import Screen, hold_out, read_screen
 from distangle.training import resolve_config, start_run
-from tiny_run import TRAINING, fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import TRAINING, fingerprints, finish_run, tiny_screen, tiny_start
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """screen/ and runs/whole, in a folder with a blank in its name."""
     root = tmp_path_factory.mktemp("a lab folder")
-    go_on(tiny_start(tiny_screen(root), root / "runs/whole", epochs=2))
+    finish_run(tiny_start(tiny_screen(root), root / "runs/whole", epochs=2))
     return root
 
 
@@ -36,8 +36,8 @@ def test_language_time_zone_rights_working_folder_blanks_and_few_open_files_chan
     run = Path(shutil.copytree(folder / "runs/whole", folder / "runs/one more"))
     for path in [*run.glob("checkpoints/*"), run / "metrics.csv", run / "timing.csv"]:
         path.unlink()
-    told = (run / "run.json").read_text().replace('"finished": true', '"finished": false')
-    (run / "run.json").write_text(told)
+    content = (run / "run.json").read_text().replace('"finished": true', '"finished": false')
+    (run / "run.json").write_text(content)
     shutil.rmtree(run / "tensorboard", ignore_errors=True)
     surroundings = {
         **os.environ,
@@ -49,11 +49,11 @@ def test_language_time_zone_rights_working_folder_blanks_and_few_open_files_chan
         "HOME": str(tmp_path),
         "PYTHONPATH": str(ROOT / "src"),
     }
-    words = f'umask 077; ulimit -n 64; exec "{sys.executable}" -m distangle train --resume "../{run.name}"'
-    found = subprocess.run(
-        ["bash", "-c", words], cwd=folder / "runs/whole", env=surroundings, capture_output=True, text=True, check=False
+    script = f'umask 077; ulimit -n 64; exec "{sys.executable}" -m distangle train --resume "../{run.name}"'
+    process = subprocess.run(
+        ["bash", "-c", script], cwd=folder / "runs/whole", env=surroundings, capture_output=True, text=True, check=False
     )
-    assert found.returncode == 0, found.stderr[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
     assert fingerprints(run) == fingerprints(folder / "runs/whole")
     assert (run / "metrics.csv").stat().st_mode & 0o077 == 0
 
@@ -64,11 +64,11 @@ def test_a_clock_that_jumps_changes_no_byte(folder: Path, monkeypatch: pytest.Mo
     run = tiny_start(read_screen(folder / "screen"), folder / "runs/jumping", epochs=2)
     rng = np.random.default_rng(0)
     monkeypatch.setattr(time, "time", lambda: float(rng.integers(0, 2**33)))
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 
-def changed(screen: Screen, **columns: object) -> Screen:
+def with_columns(screen: Screen, **columns: object) -> Screen:
     return dataclasses.replace(screen, sites=screen.sites.assign(**columns))
 
 
@@ -83,45 +83,47 @@ def test_a_class_with_no_site_and_one_with_a_single_site_train_and_are_listed(fo
     screen = read_screen(folder / "screen")
     names = screen.sites["perturbation"].where(screen.sites["experiment"] != "E3", "")
     single = np.flatnonzero(names == "taxol")[0]
-    none_left = names.where((names != "taxol") | (np.arange(len(names)) == single), "")
-    few = none_left.where(none_left != "nocodazole", "")
-    few_screen = changed(screen, perturbation=few)
+    one_well_left = names.where((names != "taxol") | (np.arange(len(names)) == single), "")
+    no_well_left = one_well_left.where(one_well_left != "nocodazole", "")
+    few_screen = with_columns(screen, perturbation=no_well_left)
     run = start_run(
         write_again(few_screen, folder / "few"),
         hold_out(few_screen, column="experiment", values=["E3"]),
         resolve_config("scratch", [*TRAINING], epochs=1),
         folder / "runs/few",
     )
-    said: list[str] = []
-    go_on(run, say=said.append)
+    messages: list[str] = []
+    finish_run(run, say=messages.append)
     _, card = open_model(run)
     counts = dict(zip(card.classes, card.class_sites, strict=True))
     assert counts == {"DMSO": 6, "taxol": 1, "nocodazole": 0}
-    assert any("have no known perturbation and are not used" in sentence for sentence in said)
-    assert "held_out_loss" not in pd.read_csv(run.metrics).columns  # nothing held out has a label
+    assert any("have no known perturbation and are not used" in sentence for sentence in messages)
+    assert "held_out_loss" not in pd.read_csv(run.metrics).columns  # no held-out site has a label
 
 
 @pytest.mark.parametrize(
-    ("kept", "words"),
+    ("names_with_label", "message"),
     [
         (("DMSO",), r"The fold has 6 readable sites with a known perturbation in 1 class\(es\); at least two classes"),
         ((), r"The fold has 0 readable sites with a known perturbation in 0 class\(es\)"),
     ],
 )
-def test_a_training_fold_of_one_class_or_none_is_refused(folder: Path, kept: tuple[str, ...], words: str) -> None:
+def test_a_training_fold_of_one_class_or_none_is_refused(
+    folder: Path, names_with_label: tuple[str, ...], message: str
+) -> None:
     screen = read_screen(folder / "screen")
     in_fold = screen.sites["experiment"] != "E3"
-    names = screen.sites["perturbation"].where(~in_fold | screen.sites["perturbation"].isin(kept), "")
-    other = changed(screen, perturbation=names)
-    name = f"one class {len(kept)}"
+    names = screen.sites["perturbation"].where(~in_fold | screen.sites["perturbation"].isin(names_with_label), "")
+    other = with_columns(screen, perturbation=names)
+    name = f"one class {len(names_with_label)}"
     run = start_run(
         write_again(other, folder / name),
         hold_out(other, column="experiment", values=["E3"]),
         resolve_config("scratch", [*TRAINING], epochs=1),
         folder / "runs" / name,
     )
-    with pytest.raises(FoldError, match=words):
-        go_on(run)
+    with pytest.raises(FoldError, match=message):
+        finish_run(run)
 
 
 def test_two_sites_are_a_batch_and_a_batch_of_one_is_refused(folder: Path) -> None:
@@ -135,18 +137,18 @@ def test_two_sites_are_a_batch_and_a_batch_of_one_is_refused(folder: Path) -> No
         resolve_config("scratch", [*TRAINING, "preprocessing.standardize=image"], epochs=1),
         folder / "runs/two",
     )
-    go_on(run)
+    finish_run(run)
     assert "nan" not in run.metrics.read_text()
     with pytest.raises(ConfigError, match="batch_size = 1: input should be greater than or equal to 2"):
         resolve_config("scratch", ["batch_size=1"])
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [(["E1", "E2", "E3"], "The training fold of experiment=E1,E2,E3 is empty: 24 sites"), (["E9"], "E9")],
 )
-def test_a_split_that_leaves_one_side_empty_is_refused(folder: Path, values: list[str], words: str) -> None:
-    with pytest.raises(FoldError, match=words):
+def test_a_split_that_leaves_one_side_empty_is_refused(folder: Path, values: list[str], message: str) -> None:
+    with pytest.raises(FoldError, match=message):
         hold_out(read_screen(folder / "screen"), column="experiment", values=values)
 
 
@@ -154,5 +156,5 @@ def test_the_run_of_one_place_is_the_run_of_another(folder: Path, tmp_path: Path
     shutil.copytree(folder / "plates", tmp_path / "x" / "plates")
     shutil.copytree(folder / "screen", tmp_path / "x" / "screen")
     run = tiny_start(read_screen(tmp_path / "x" / "screen"), tmp_path / "x" / "runs" / "y", epochs=2)
-    go_on(RunFolder(run.root))
+    finish_run(RunFolder(run.root))
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[3]
 HUNG_S = 540
 
 
-def killed(folder: Path, n_points: int, seed: int) -> dict[str, Any]:
-    """Run `kill_points.py`; it and all that it started are ended if it hangs."""
+def kill_runs(folder: Path, n_points: int, seed: int) -> dict[str, Any]:
+    """Run `kill_points.py`; end it and its children if it hangs."""
     script = subprocess.Popen(
         [sys.executable, str(ROOT / "tests/helpers/kill_points.py"), str(folder), str(n_points), str(seed)],
         stdout=subprocess.PIPE,
@@ -40,19 +40,19 @@ def killed(folder: Path, n_points: int, seed: int) -> dict[str, Any]:
             os.killpg(script.pid, signal.SIGKILL)
             script.communicate()
     assert script.returncode == 0, errors[-2000:]
-    said: dict[str, Any] = json.loads(out)
-    return said
+    outcome: dict[str, Any] = json.loads(out)
+    return outcome
 
 
 def test_runs_killed_at_100_moments_end_byte_for_byte_as_if_they_had_not(tmp_path: Path) -> None:
-    said = killed(tmp_path, 100, 1)
-    assert said["killed"] == 100
-    assert said["wrong"] == []
-    assert {"checkpoints/model.safetensors", "metrics.csv", "predictions/sites.parquet"} <= set(said["files"])
-    stages = set(said["stages"])
-    assert "before the first save" in stages, said["stages"]
-    assert any(stage.startswith("epoch-0001") for stage in stages), said["stages"]
-    assert stages & {"after training", "predict"}, said["stages"]
+    outcome = kill_runs(tmp_path, 100, 1)
+    assert outcome["killed"] == 100
+    assert outcome["wrong"] == []
+    assert {"checkpoints/model.safetensors", "metrics.csv", "predictions/sites.parquet"} <= set(outcome["files"])
+    stages = set(outcome["stages"])
+    assert "before the first save" in stages, outcome["stages"]
+    assert any(stage.startswith("epoch-0001") for stage in stages), outcome["stages"]
+    assert stages & {"after training", "predict"}, outcome["stages"]
 
 
 OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "close", "mkdir", "link")
@@ -72,31 +72,31 @@ def in_a_child(work: Callable[[], None]) -> int:
 
 
 def crash_at(n: int, *, half: bool) -> None:
-    """Let the n-th operation on a file system be the last thing this process does; half writes half of it."""
+    """Crash at the n-th file operation; with `half`, write half of its bytes first."""
     count = 0
 
-    def counted(name: str) -> Callable[..., Any]:
+    def wrap(name: str) -> Callable[..., Any]:
         real = getattr(os, name)
 
-        def call(*args: Any, **words: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             nonlocal count
             count += 1
             if count < n:
-                return real(*args, **words)
+                return real(*args, **options)
             if half and name == "write":
                 real(args[0], bytes(args[1])[: len(args[1]) // 2])
             elif half:
-                real(*args, **words)
+                real(*args, **options)
             os._exit(9)
 
         return call
 
     for name in OPERATIONS:
-        setattr(os, name, counted(name))
+        setattr(os, name, wrap(name))
 
 
 def state_after(steps: int) -> TrainingState:
-    """A state that tells by every one of its numbers how many steps it has done."""
+    """Return a state in which every number encodes the number of steps done."""
     model = nn.Linear(2, 3)
     state = TrainingState(epochs_done=steps, model=model, optimizer=torch.optim.Adam(model.parameters()))
     for parameter in model.parameters():
@@ -110,8 +110,8 @@ def state_after(steps: int) -> TrainingState:
     return state
 
 
-def told_by(folder: Path) -> int:
-    """Load the checkpoint that a resume would and return its number of steps, after checking that nothing is mixed."""
+def steps_of(folder: Path) -> int:
+    """Load the checkpoint of a resume, check that all its numbers agree, and return its number of steps."""
     state = state_after(0)
     sweep_checkpoints(folder)
     assert load_state(state, folder, fingerprint="f") == ResumeReport(skipped=[], environment_changes=[])
@@ -142,7 +142,7 @@ def test_a_crash_at_any_operation_of_a_save_leaves_the_old_state_or_the_new(tmp_
             save_state(state, folder, fingerprint="f")
 
         status = in_a_child(save)
-        outcomes.append(told_by(folder))
+        outcomes.append(steps_of(folder))
         if status == 0:
             break
         assert status == 9

@@ -1,4 +1,4 @@
-"""Memory that runs out ends a training by name, within seconds, and costs nothing but the time."""
+"""Running out of memory ends a training within seconds, with a clear error and no loss of state."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from distangle.results import RunFolder, verify_run
 from distangle.screen import read_screen
 from distangle.training.checkpointing.manager import ran_out_of_memory
 from distangle.training.data.loader import BatchLoader
-from tiny_run import fingerprints, go_on, tiny_screen, whole_and_fresh
+from tiny_run import fingerprints, finish_run, tiny_screen, whole_and_fresh
 
 EPOCHS = 2
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -34,23 +34,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def said_by_a_child(work: Callable[[], None], folder: Path, *, within_s: float = 60) -> str:
     """Fork, work, and return what the error of the child said; kill it when it hangs."""
-    said = folder / "said"
+    message_file = folder / "said"
     child = os.fork()
     if child == 0:
         try:
             work()
         except OutOfMemoryError as error:
-            said.write_text(str(error))
+            message_file.write_text(str(error))
         finally:
             os._exit(0)
-    began = time.monotonic()
+    start = time.monotonic()
     while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() - began > within_s:
+        if time.monotonic() - start > within_s:
             os.kill(child, 9)
             os.waitpid(child, 0)
             pytest.fail(f"a child hung for {within_s} s")
         time.sleep(0.02)
-    return said.read_text() if said.exists() else ""
+    return message_file.read_text() if message_file.exists() else ""
 
 
 def no_more_memory(spare: int) -> None:
@@ -61,14 +61,14 @@ def no_more_memory(spare: int) -> None:
 
 
 def decode_without_room(folder: Path) -> None:
-    """Decode until memory runs out, and write down what is said of it."""
+    """Decode until memory runs out, and write the error to a file."""
     images = ImageCache(read_screen(folder / "screen"), memory=0)
     images.images([0, 1])  # starts its threads
     no_more_memory(8 << 20)
-    held = []
+    arrays = []
     try:
-        while len(held) < 20:
-            held.append(images.images([0, 1, 2, 3, 4]))
+        while len(arrays) < 20:
+            arrays.append(images.images([0, 1, 2, 3, 4]))
     except OutOfMemoryError as error:
         (folder / "said").write_text(str(error))
 
@@ -80,12 +80,12 @@ def test_decoding_without_room_names_the_files_of_the_batch(tmp_path: Path) -> N
     child.start()
     child.join(60)
     assert child.exitcode == 0
-    said = (tmp_path / "said").read_text()
-    assert re.match(r"Memory ran out while Experiment E\d plate 1 well B0\d site 1 was decoded \(/", said), said
-    assert "Its batch has 5 images: " in said
+    message = (tmp_path / "said").read_text()
+    assert re.match(r"Memory ran out while Experiment E\d plate 1 well B0\d site 1 was decoded \(/", message), message
+    assert "Its batch has 5 images: " in message
     for name in ("E1_0_0", "E1_0_1", "E1_1_0", "E2_0_0", "E2_1_1"):
-        assert f"{name}.png" in said.partition("Its batch")[2]
-    assert "End other programs, request more memory, or use smaller batches, then start again." in said
+        assert f"{name}.png" in message.partition("Its batch")[2]
+    assert "End other programs, request more memory, or use smaller batches, then start again." in message
 
 
 def test_a_shortage_says_nothing_against_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,22 +104,22 @@ def test_a_shortage_says_nothing_against_the_files(tmp_path: Path, monkeypatch: 
     assert images.measure(range(6)) == [0, 1, 2, 3, 4, 5]
 
 
-def fails_on(n: int, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Exception) -> None:
+def fail_on(n: int, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Exception) -> None:
     real, calls, lock = getattr(owner, name), 0, threading.Lock()
 
-    def failing(*args: object, **words: object) -> object:
+    def fail(*args: object, **options: object) -> object:
         nonlocal calls
         with lock:
             calls += 1
-            now = calls
-        if now == n:
+            number = calls
+        if number == n:
             raise error
-        return real(*args, **words)
+        return real(*args, **options)
 
-    monkeypatch.setattr(owner, name, failing)
+    monkeypatch.setattr(owner, name, fail)
 
 
-# Where, on which call, what is raised, and what is said of it.
+# Owner, function, number of the call, error, and its message.
 SHORTAGES: dict[str, tuple[object, str, int, Exception, str]] = {
     # The images of both folds are measured once; without room to keep them each is decoded anew for its batch.
     "a decoding thread": (cache, "read_image", 24 + 16 + 3, MemoryError(), "Memory ran out while Experiment E"),
@@ -140,30 +140,30 @@ SHORTAGES: dict[str, tuple[object, str, int, Exception, str]] = {
 }
 
 
-@pytest.mark.parametrize("whose", SHORTAGES)
+@pytest.mark.parametrize("case", SHORTAGES)
 def test_a_training_without_memory_keeps_its_last_state_and_goes_on_byte_for_byte(
-    folder: Path, whose: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner, name, n, error, words = SHORTAGES[whose]
-    run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / "runs" / whose)))
+    owner, name, n, error, message = SHORTAGES[case]
+    run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / "runs" / case)))
     init = ImageCache.__init__
     monkeypatch.setattr(
-        ImageCache, "__init__", lambda self, *args, **given: init(self, *args, **given, memory=0, workers=5)
+        ImageCache, "__init__", lambda self, *args, **options: init(self, *args, **options, memory=0, workers=5)
     )
-    fails_on(n, monkeypatch, owner, name, error)
-    began, threads = time.monotonic(), threading.active_count()
-    with pytest.raises(OutOfMemoryError) as found:
-        go_on(run)
-    assert time.monotonic() - began < 10
+    fail_on(n, monkeypatch, owner, name, error)
+    start, threads = time.monotonic(), threading.active_count()
+    with pytest.raises(OutOfMemoryError) as failure:
+        finish_run(run)
+    assert time.monotonic() - start < 10
     assert threading.active_count() == threads
-    said = str(found.value)
-    assert words in said
-    assert "The last good state is after step" in said
-    assert said.endswith(f"go on with `distangle train --resume {run.root}`.")
+    text = str(failure.value)
+    assert message in text
+    assert "The last good state is after step" in text
+    assert text.endswith(f"go on with `distangle train --resume {run.root}`.")
     assert not (run.root / ".lock").exists()
     monkeypatch.undo()
     assert verify_run(run).differences == ()
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from distangle.results import RunFolder, verify_run
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 ROOT = Path(__file__).resolve().parents[3]
 EPOCHS = 20
 TRAIN = f'"{sys.executable}" -m distangle train --resume'
 
 
-def privately(script: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script that may mount what it likes: nobody else sees it, and it goes with the script."""
+def privately(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script in its own mount namespace: its mounts are private and end with it."""
     return subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script, "bash", *words],
+        ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script, "bash", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -41,15 +41,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
         tiny_start(screen, root / "runs" / name, epochs=EPOCHS)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     (root / "mounted").mkdir()
     return root
 
 
 def test_64_kb_of_shared_memory_are_enough(folder: Path) -> None:
     run = Path(shutil.copytree(folder / "runs/fresh", folder / "runs/shared memory"))
-    found = privately(f'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec {TRAIN} "$1"', str(run))
-    assert found.returncode == 0, found.stderr[-3000:]
+    process = privately(f'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec {TRAIN} "$1"', str(run))
+    assert process.returncode == 0, process.stderr[-3000:]
     assert fingerprints(run) == fingerprints(folder / "runs/whole")
 
 
@@ -71,17 +71,17 @@ exit $status
 def test_a_disk_that_another_program_fills_ends_the_run_with_path_needed_and_free_and_no_state_is_lost(
     folder: Path,
 ) -> None:
-    found = privately(FILL, str(folder))
-    said = " ".join(found.stderr.split())
-    assert found.returncode == 1, (found.returncode, said)
-    assert f"{folder}/mounted/run/" in said
-    assert "was not written: no space left on device. Needed: " in said
-    assert "; free: 0 bytes." in said
-    assert "The earlier file is untouched; free some space and try again." in said
-    assert "The last good state is after epoch " in said
+    process = privately(FILL, str(folder))
+    message = " ".join(process.stderr.split())
+    assert process.returncode == 1, (process.returncode, message)
+    assert f"{folder}/mounted/run/" in message
+    assert "was not written: no space left on device. Needed: " in message
+    assert "; free: 0 bytes." in message
+    assert "The earlier file is untouched; free some space and try again." in message
+    assert "The last good state is after epoch " in message
     run = RunFolder.open(folder / "runs/filled")
     assert not run.describe()["finished"]
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
     assert verify_run(run).differences == ()
 
@@ -94,9 +94,9 @@ def test_a_disk_too_small_is_refused_before_the_first_step(folder: Path) -> None
         ls "$1/mounted/run"
         exit $status
     """
-    found = privately(script, str(folder))
-    said = " ".join(found.stderr.split())
-    assert found.returncode == 1, said
-    assert "has no room for the checkpoints of this training: about " in said
-    assert "Make room, or name a folder on another disk." in said
-    assert "checkpoints" not in found.stdout
+    process = privately(script, str(folder))
+    message = " ".join(process.stderr.split())
+    assert process.returncode == 1, message
+    assert "has no room for the checkpoints of this training: about " in message
+    assert "Make room, or name a folder on another disk." in message
+    assert "checkpoints" not in process.stdout

@@ -1,4 +1,4 @@
-"""The power goes: what was not forced to the disk is not there, whatever the file system had said before."""
+"""Loss of power: everything not synced to disk is lost."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_kill import state_after, told_by
+from test_kill import state_after, steps_of
 
 from distangle.training.checkpointing.checkpoints import load_state, save_state
 
@@ -14,38 +14,38 @@ OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "close")
 
 
 class PowerLoss(BaseException):
-    """No `except` and no `finally` of the program does anything to the disk after it."""
+    """Raised at the loss of power; afterwards the program cannot change the disk."""
 
 
 class Disk:
-    """What of a folder would be there after a loss of power.
+    """The part of a folder that survives a loss of power.
 
     The bytes of a file are there from its last `fsync` on, and its names from the last `fsync` of the folder on; where
     `names_first`, as many file systems do it, a new name is there at once, and its bytes may not be.
     """
 
-    def __init__(self, folder: Path, *, names_first: bool, lies: bool) -> None:
-        self.folder, self.names_first, self.lies = folder, names_first, lies
+    def __init__(self, folder: Path, *, names_first: bool, is_lying: bool) -> None:
+        self.folder, self.names_first, self.is_lying = folder, names_first, is_lying
         self.bytes_of: dict[int, bytes] = {path.stat().st_ino: path.read_bytes() for path in folder.iterdir()}
-        self.names = self._names_now()
+        self.names = self._current_names()
 
-    def _names_now(self) -> dict[str, int]:
+    def _current_names(self) -> dict[str, int]:
         return {path.name: path.stat().st_ino for path in self.folder.iterdir()}
 
-    def after(self, operation: str, given: Any, result: Any) -> None:
-        """Take note of an operation that was done."""
-        if operation == "open" and given[1] & os.O_TRUNC:
-            self.bytes_of.pop(os.fstat(result).st_ino, None)  # numbers of files that are gone are given again
-        if operation == "fsync" and not self.lies:
-            path = Path(f"/proc/self/fd/{given[0]}").resolve()
+    def after(self, operation: str, arguments: Any, result: Any) -> None:
+        """Record an operation."""
+        if operation == "open" and arguments[1] & os.O_TRUNC:
+            self.bytes_of.pop(os.fstat(result).st_ino, None)  # inode numbers of deleted files are reused
+        if operation == "fsync" and not self.is_lying:
+            path = Path(f"/proc/self/fd/{arguments[0]}").resolve()
             if path.is_dir():
-                self.names = self._names_now()
+                self.names = self._current_names()
             else:
                 self.bytes_of[path.stat().st_ino] = path.read_bytes()
 
     def lose_power(self) -> None:
-        """Leave in the folder what is there after it."""
-        names = self._names_now() if self.names_first else self.names
+        """Reduce the folder to what survives."""
+        names = self._current_names() if self.names_first else self.names
         for path in self.folder.iterdir():
             path.unlink()
         for name, number in names.items():
@@ -56,22 +56,22 @@ def save_until(n: int, disk: Disk, patch: pytest.MonkeyPatch) -> bool:
     """Save the state after four steps; the power goes at the n-th operation, or after the last one. Whether it was."""
     count = 0
 
-    def watched(name: str) -> Callable[..., Any]:
+    def wrap(name: str) -> Callable[..., Any]:
         real = getattr(os, name)
 
-        def call(*args: Any, **words: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             nonlocal count
             count += 1
             if count >= n:
                 raise PowerLoss
-            result = real(*args, **words)
+            result = real(*args, **options)
             disk.after(name, args, result)
             return result
 
         return call
 
     for name in OPERATIONS:
-        patch.setattr(os, name, watched(name))
+        patch.setattr(os, name, wrap(name))
     try:
         save_state(state_after(4), disk.folder, fingerprint="f")
     except PowerLoss:
@@ -88,12 +88,12 @@ def test_without_power_at_any_operation_of_a_save_the_old_state_or_the_new_is_th
         folder = tmp_path / str(n)
         for steps in (1, 2, 3):
             save_state(state_after(steps), folder, fingerprint="f")
-        disk = Disk(folder, names_first=names_first, lies=False)
+        disk = Disk(folder, names_first=names_first, is_lying=False)
         with pytest.MonkeyPatch.context() as patch:
-            saved = save_until(n, disk, patch)
+            is_saved = save_until(n, disk, patch)
         disk.lose_power()
-        outcomes.append(told_by(folder))
-        if saved:
+        outcomes.append(steps_of(folder))
+        if is_saved:
             break
     assert set(outcomes) == {3, 4}
     assert outcomes == sorted(outcomes), "once the new state is there, it stays"
@@ -107,7 +107,7 @@ def test_of_a_disk_that_only_says_it_wrote_the_checkpoint_before_is_used_aloud(
 ) -> None:
     for steps in (1, 2, 3):
         save_state(state_after(steps), tmp_path, fingerprint="f")
-    disk = Disk(tmp_path, names_first=names_first, lies=True)
+    disk = Disk(tmp_path, names_first=names_first, is_lying=True)
     with pytest.MonkeyPatch.context() as patch:
         assert save_until(10_000, disk, patch)
     disk.lose_power()

@@ -1,4 +1,4 @@
-"""A training that is sent a signal finishes its step, saves and ends with 75; gone on with, nothing shows of it."""
+"""A signal makes a training finish its step, save and exit with 75; the resumed result is the same."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from distangle.model import PerturbationClassifier
 from distangle.results import RunFolder, verify_run
 from distangle.training import stop_at_signals
 from distangle.training.checkpointing import manager
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 EPOCHS = 2
 Hook = Callable[[Callable[[], None], pytest.MonkeyPatch], None]
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
         tiny_start(screen, root / "runs" / name, epochs=EPOCHS)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     return root
 
 
@@ -71,7 +71,7 @@ def _in_forward(act: Callable[[], None], patch: pytest.MonkeyPatch, *, n: int, t
 
 
 def before_validation(act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
-    """Before a batch of the validation, when there is nothing to finish."""
+    """Act before a batch of the validation, when no step is in progress."""
     real = manager.CheckpointManager.stop_between_batches
 
     def between(self: manager.CheckpointManager) -> None:
@@ -119,18 +119,18 @@ def test_at_any_moment_it_saves_ends_with_75_and_goes_on_byte_for_byte(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    hook, where = MOMENTS[name]
+    hook, place = MOMENTS[name]
     run = RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/{name} {number.name}")))
     hook(lambda: os.kill(os.getpid(), number), monkeypatch)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["train", "--resume", str(run.root)])
     monkeypatch.undo()
-    assert ended.value.code == 75
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"Stopped by {number.name}. Saved after {where}" in said
-    assert f"go on with `distangle train --resume {run.root}`" in said
-    found = verify_run(run)
-    assert found.differences == ()
+    assert exit_info.value.code == 75
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"Stopped by {number.name}. Saved after {place}" in message
+    assert f"go on with `distangle train --resume {run.root}`" in message
+    report = verify_run(run)
+    assert report.differences == ()
     main(["train", "--resume", str(run.root)])
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
@@ -141,14 +141,14 @@ def test_a_closed_terminal_and_ctrl_c_are_such_signals_too(
 ) -> None:
     run = Path(shutil.copytree(folder / "runs/fresh", folder / f"runs/{number.name}"))
     in_batch(3)(lambda: os.kill(os.getpid(), number), monkeypatch)
-    # A shell that starts the tests in the background has this signal ignored, and what is ignored stays so.
+    # Background shells ignore this signal, and children inherit that.
     before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     try:
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             main(["train", "--resume", str(run)])
     finally:
         signal.signal(number, before)
-    assert ended.value.code == 75
+    assert exit_info.value.code == 75
     assert (run / "checkpoints" / "epoch-0000-step-000002.json").exists()
 
 
@@ -158,16 +158,16 @@ def test_before_the_first_step_there_is_nothing_to_save(
     run = Path(shutil.copytree(folder / "runs/fresh", folder / "runs/early"))
     restore = manager.CheckpointManager.restore
 
-    def signalled(self: manager.CheckpointManager, *args: Any, **words: Any) -> None:
+    def signalled(self: manager.CheckpointManager, *args: Any, **options: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        restore(self, *args, **words)
+        restore(self, *args, **options)
 
     monkeypatch.setattr(manager.CheckpointManager, "restore", signalled)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main(["train", "--resume", str(run)])
-    assert ended.value.code == 75
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"Stopped by SIGTERM. To continue, run `distangle train --resume {run}`." in said
+    assert exit_info.value.code == 75
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"Stopped by SIGTERM. To continue, run `distangle train --resume {run}`." in message
     assert not (run / "checkpoints").exists()
     assert not (run / ".lock").exists()
 
@@ -191,15 +191,15 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost_but_the_step(folder: P
         in_batch(5)(lambda: twice(), patch)
         main(["train", "--resume", str(run)])
         os._exit(1)
-    started = time.monotonic()
+    start = time.monotonic()
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 75
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - start < 20
     assert not (run / "checkpoints" / "epoch-0001-step-000001.json").exists()
-    said: list[str] = []
-    go_on(RunFolder.open(run), say=said.append)
-    assert f"cleared the lock of process {child}" in said[0]
-    assert said[1] == "resumed after epoch 1"
+    messages: list[str] = []
+    finish_run(RunFolder.open(run), say=messages.append)
+    assert f"cleared the lock of process {child}" in messages[0]
+    assert messages[1] == "resumed after epoch 1"
     assert fingerprints(run) == fingerprints(folder / "runs/whole")
 
 
@@ -211,7 +211,7 @@ def twice() -> None:
 
 def test_what_was_ignored_stays_ignored_and_handlers_come_back() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    mine = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         with stop_at_signals() as stop:
             os.kill(os.getpid(), signal.SIGHUP)  # as under nohup
@@ -221,7 +221,7 @@ def test_what_was_ignored_stays_ignored_and_handlers_come_back() -> None:
             assert stop.by == "SIGTERM"
             with pytest.raises(StoppedError, match="Stopped by SIGTERM"):
                 stop.check()
-        assert signal.getsignal(signal.SIGTERM) is mine
+        assert signal.getsignal(signal.SIGTERM) is handler
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -229,9 +229,9 @@ def test_what_was_ignored_stays_ignored_and_handlers_come_back() -> None:
 
 def test_a_real_process_saves_within_ten_seconds(folder: Path) -> None:
     out = folder / "runs/process"
-    words = ["train", str(folder / "screen"), "--from", str(folder / "runs/fresh"), "--epochs", "4000"]
+    arguments = ["train", str(folder / "screen"), "--from", str(folder / "runs/fresh"), "--epochs", "4000"]
     with subprocess.Popen(
-        [sys.executable, "-m", "distangle", *words, "--out", str(out)],
+        [sys.executable, "-m", "distangle", *arguments, "--out", str(out)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -240,19 +240,19 @@ def test_a_real_process_saves_within_ten_seconds(folder: Path) -> None:
         deadline = time.monotonic() + 120
         while not (out / "metrics.csv").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        sent = time.monotonic()
+        signal_time = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 75, said
-    assert time.monotonic() - sent < 10
-    assert "SIGTERM: finishing this step, then saving." in said
-    assert "Stopped by SIGTERM. Saved after" in " ".join(said.split())
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == 75, message
+    assert time.monotonic() - signal_time < 10
+    assert "SIGTERM: finishing this step, then saving." in message
+    assert "Stopped by SIGTERM. Saved after" in " ".join(message.split())
     assert verify_run(RunFolder.open(out)).differences == ()
     assert not (out / ".lock").exists()
 
 
 def catches(process: subprocess.Popen[str], number: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal by now."""
+    """Return whether a process already handles a signal."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
     return bool(mask >> (number - 1) & 1)
@@ -266,18 +266,18 @@ def test_a_signal_while_the_program_is_still_being_read_ends_with_75_too(
     folder: Path, verb: str, number: signal.Signals, after_s: float
 ) -> None:
     out = folder / f"runs/read {verb} {number.name}"
-    words = [verb, str(folder / "screen"), "--out", str(out), "--preset", "scratch", "--epochs", "9"]
+    arguments = [verb, str(folder / "screen"), "--out", str(out), "--preset", "scratch", "--epochs", "9"]
     with subprocess.Popen(
-        [sys.executable, "-m", "distangle", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "distangle", *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
         deadline = time.monotonic() + 60
         while not catches(process, number) and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(after_s)
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 75, said
-    assert f"error: Stopped by {number.name}. Run the same command again" in " ".join(said.split())
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == 75, message
+    assert f"error: Stopped by {number.name}. Run the same command again" in " ".join(message.split())
     assert not (out / ".lock").exists()
     assert not (out / "checkpoints").exists()
 

@@ -1,4 +1,4 @@
-"""A disk that is full, gone or not to be written to: said with path, needed and free, and the last state is kept."""
+"""A disk that is full, gone or read-only: the error names path, needed and free space; the last state stays."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_kill import state_after, told_by
+from test_kill import state_after, steps_of
 
 from distangle.core import io
 from distangle.core.io import atomic_write, format_bytes, remove_stale_temporaries, write_bytes, write_text
@@ -24,7 +24,7 @@ from distangle.training.checkpointing import checkpoints, manager
 from distangle.training.checkpointing.checkpoints import save_state
 from distangle.training.checkpointing.manager import CheckpointManager
 from distangle.training.config import CheckpointConfig
-from tiny_run import fingerprints, go_on, tiny_screen, tiny_start
+from tiny_run import fingerprints, finish_run, tiny_screen, tiny_start
 
 EPOCHS = 3
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     screen = tiny_screen(root)
     for name in ("whole", "fresh"):
         tiny_start(screen, root / "runs" / name, epochs=EPOCHS)
-    go_on(RunFolder.open(root / "runs/whole"))
+    finish_run(RunFolder.open(root / "runs/whole"))
     return root
 
 
@@ -44,20 +44,20 @@ def new(folder: Path, name: str) -> RunFolder:
     return RunFolder(Path(shutil.copytree(folder / "runs/fresh", folder / "runs" / name)))
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, n: int, number: int) -> None:
-    """From the n-th operation that needs room on, every one fails: the disk stays full."""
+def fail_at(monkeypatch: pytest.MonkeyPatch, n: int, number: int) -> None:
+    """Fail from the n-th operation that needs space on: the disk stays full."""
     count = 0
     for name in ("open", "write", "fsync", "mkdir", "replace"):
         real = getattr(os, name)
 
-        def call(*args: Any, real: Callable[..., Any] = real, name: str = name, **words: Any) -> Any:
+        def call(*args: Any, real: Callable[..., Any] = real, name: str = name, **options: Any) -> Any:
             nonlocal count
-            reads = name == "open" and not args[1] & (os.O_WRONLY | os.O_RDWR)
-            if not reads:
+            is_read = name == "open" and not args[1] & (os.O_WRONLY | os.O_RDWR)
+            if not is_read:
                 count += 1
-            if count >= n and not reads:
+            if count >= n and not is_read:
                 raise OSError(number, os.strerror(number))
-            return real(*args, **words)
+            return real(*args, **options)
 
         monkeypatch.setattr(os, name, call)
 
@@ -66,29 +66,29 @@ def failing(monkeypatch: pytest.MonkeyPatch, n: int, number: int) -> None:
 def test_a_fault_at_any_operation_of_a_save_keeps_the_old_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    failed = 0
+    n_failed = 0
     for n in range(1, 100):
         folder = tmp_path / str(n)
         for steps in (1, 2):
             save_state(state_after(steps), folder, fingerprint="f")
         with monkeypatch.context() as patch:
-            failing(patch, n, number)
+            fail_at(patch, n, number)
             try:
                 save_state(state_after(3), folder, fingerprint="f")
             except StorageError as error:
-                failed += 1
-                said = str(error)
-                assert re.search(r"epoch-0003\.(safetensors|json) was not written: ", said), said
-                assert os.strerror(number).lower() in said
-                assert "The earlier file is untouched" in said
+                n_failed += 1
+                message = str(error)
+                assert re.search(r"epoch-0003\.(safetensors|json) was not written: ", message), message
+                assert os.strerror(number).lower() in message
+                assert "The earlier file is untouched" in message
                 if number in (errno.ENOSPC, errno.EDQUOT):
-                    assert re.search(r"Needed: [\d.]+ (bytes|kB); free: [\d.]+ [kMGT]?B", said), said
+                    assert re.search(r"Needed: [\d.]+ (bytes|kB); free: [\d.]+ [kMGT]?B", message), message
             else:
                 break
-        # The last operation may fail after the new state is there: then it is whole.
-        assert told_by(folder) in (2, 3)
+        # If only the last operation fails, the new state is already complete.
+        assert steps_of(folder) in (2, 3)
         assert remove_stale_temporaries(folder) == []
-    assert failed >= 8
+    assert n_failed >= 8
 
 
 def test_a_file_larger_than_allowed_stops_the_run_with_what_there_is_to_go_on_from(
@@ -107,16 +107,16 @@ def test_a_file_larger_than_allowed_stops_the_run_with_what_there_is_to_go_on_fr
     monkeypatch.setattr(checkpoints, "save", save)
     try:
         with pytest.raises(StorageError) as error:
-            go_on(run)
+            finish_run(run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    said = str(error.value)
-    assert "epoch-0002.safetensors was not written: file too large. Needed: " in said
-    assert "`ulimit -f`" in said
-    assert f"The last good state is after epoch 1; go on with `distangle train --resume {run.root}`." in said
+    message = str(error.value)
+    assert "epoch-0002.safetensors was not written: file too large. Needed: " in message
+    assert "`ulimit -f`" in message
+    assert f"The last good state is after epoch 1; go on with `distangle train --resume {run.root}`." in message
     assert [path.stem for path in sorted(run.checkpoints.glob("*.json"))] == ["epoch-0001"]
     monkeypatch.undo()
-    go_on(run)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 
@@ -129,13 +129,13 @@ def test_a_run_that_will_not_fit_is_refused_before_its_first_step(
     with pytest.raises(
         StorageError, match=r"has no room for the checkpoints of this training: about (\d\.\d) MB are"
     ) as error:
-        go_on(run)
+        finish_run(run)
     assert "3.0 MB are free. Make room, or name a folder on another disk." in str(error.value)
     assert not run.checkpoints.exists()
-    written = sum(path.stat().st_size for path in (folder / "runs/whole/checkpoints").iterdir())
-    found = re.search(r"about ([\d.]+) MB", str(error.value))
-    assert found is not None
-    assert written / 1e6 < float(found[1]) < 3 * written / 1e6 + 2, "an estimate, not a guess"
+    n_bytes = sum(path.stat().st_size for path in (folder / "runs/whole/checkpoints").iterdir())
+    size_match = re.search(r"about ([\d.]+) MB", str(error.value))
+    assert size_match is not None
+    assert n_bytes / 1e6 < float(size_match[1]) < 3 * n_bytes / 1e6 + 2, "an estimate, not a guess"
 
 
 def test_a_folder_that_cannot_be_made_is_refused_at_the_start(folder: Path) -> None:
@@ -148,30 +148,30 @@ def test_a_folder_that_cannot_be_made_is_refused_at_the_start(folder: Path) -> N
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_a_read_only_run_is_refused_at_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new(folder, "read only")
-    failing(monkeypatch, 1, errno.EROFS)
+    fail_at(monkeypatch, 1, errno.EROFS)
     with pytest.raises(StorageError, match=r"was not written: read-only file system. The earlier file is untouch"):
-        go_on(run)
+        finish_run(run)
 
 
 def test_a_folder_that_vanishes_is_not_made_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new(folder, "vanishing")
     monkeypatch.setattr(manager, "wait_for_folder", lambda path, **_: None)  # as if three minutes had passed
-    away = folder / "elsewhere"
+    new_place = folder / "elsewhere"
     real = RunFolder.record
 
     def record(self: RunFolder, *paths: Path) -> None:
         real(self, *paths)
         if any(path.name == "epoch-0001.json" for path in paths):
-            run.root.rename(away)
+            run.root.rename(new_place)
 
     monkeypatch.setattr(RunFolder, "record", record)
-    gone = r"vanishing is gone: it was moved or removed.*last good state is after epoch 1"
-    with pytest.raises(StorageError, match=gone):
-        go_on(run)
+    message = r"vanishing is gone: it was moved or removed.*last good state is after epoch 1"
+    with pytest.raises(StorageError, match=message):
+        finish_run(run)
     monkeypatch.undo()
     assert not run.root.exists()
-    away.rename(run.root)
-    go_on(run)
+    new_place.rename(run.root)
+    finish_run(run)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 
@@ -179,23 +179,23 @@ def test_a_folder_that_comes_back_is_waited_for_and_the_run_ends_to_the_last_byt
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new(folder, "dropping out")
-    away = folder / "dropped out"
+    new_place = folder / "dropped out"
     real = RunFolder.record
-    said: list[str] = []
-    back = threading.Timer(1.2, lambda: away.rename(run.root))
+    messages: list[str] = []
+    back = threading.Timer(1.2, lambda: new_place.rename(run.root))
 
     def record(self: RunFolder, *paths: Path) -> None:
         real(self, *paths)
         if any(path.name == "epoch-0001.json" for path in paths):
-            run.root.rename(away)
+            run.root.rename(new_place)
             back.start()
 
     monkeypatch.setattr(RunFolder, "record", record)
-    go_on(run, say=said.append)
+    finish_run(run, say=messages.append)
     back.join()
-    waited = [line for line in said if "dropping out" in line]
-    assert waited[0].endswith("Waiting up to 3 min for it; the state is kept in memory.")
-    assert re.search(r"dropping out is back after [12] s\.$", waited[1])
+    waits = [line for line in messages if "dropping out" in line]
+    assert waits[0].endswith("Waiting up to 3 min for it; the state is kept in memory.")
+    assert re.search(r"dropping out is back after [12] s\.$", waits[1])
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
 
 
@@ -204,25 +204,25 @@ def test_somebody_who_wants_the_end_does_not_wait_for_the_folder(folder: Path, m
     stop = StopRequest()
     stop.by = "SIGTERM"
     run.root.rename(folder / "given up elsewhere")
-    began = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(StorageError, match="given up is gone"):
         CheckpointManager(run, CheckpointConfig(), fingerprint="", stop=stop).check_folder()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start < 5
 
 
 def test_what_a_killed_process_left_is_swept_and_not_in_the_manifest(folder: Path) -> None:
     run = new(folder, "swept")
     run.checkpoints.mkdir()
-    left = [
+    temporaries = [
         run.root / ".metrics.csv.tmp-4711",
         run.root / ".tmpDx1uif",  # of safetensors
         run.checkpoints / ".epoch-0001.json.tmp-4711",
         run.checkpoints / "epoch-0001.safetensors",  # its JSON was not written yet
     ]
-    for path in left:
+    for path in temporaries:
         path.write_bytes(b"part")
-    go_on(run)
-    assert not any(path.exists() and path.read_bytes() == b"part" for path in left)
+    finish_run(run)
+    assert not any(path.exists() and path.read_bytes() == b"part" for path in temporaries)
     assert fingerprints(run.root) == fingerprints(folder / "runs/whole")
     assert verify_run(run).differences == ()
 
@@ -240,10 +240,10 @@ def test_an_end_between_a_file_and_its_entry_in_the_manifest_is_put_right(
 
     monkeypatch.setattr(RunFolder, "record", record)
     with pytest.raises(KeyboardInterrupt):
-        go_on(run)
+        finish_run(run)
     monkeypatch.undo()
-    assert {one.kind for one in verify_run(run).differences} == {"changed", "extra", "missing"}
-    go_on(run)
+    assert {difference.kind for difference in verify_run(run).differences} == {"changed", "extra", "missing"}
+    finish_run(run)
     assert verify_run(run).differences == ()
 
 
@@ -252,8 +252,8 @@ def test_bytes_that_come_back_changed_are_not_committed(tmp_path: Path, monkeypa
     write_bytes(path, b"old")
     real = os.write
 
-    def write(opened: int, content: bytes) -> int:
-        return real(opened, bytes(content).replace(b"w", b"v"))
+    def write(descriptor: int, content: bytes) -> int:
+        return real(descriptor, bytes(content).replace(b"w", b"v"))
 
     monkeypatch.setattr(os, "write", write)
     with pytest.raises(StorageError, match="the bytes read back differ from the bytes written"):
@@ -284,27 +284,27 @@ def test_a_writer_that_says_its_error_in_words_only_is_understood(tmp_path: Path
 
 def test_too_many_open_files_names_the_limit(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    opened: list[int] = []
+    descriptors: list[int] = []
     numbers = Path("/proc/self/fd")
-    used = len(list(numbers.iterdir())) if numbers.exists() else 64
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, hard))
+    n_open = len(list(numbers.iterdir())) if numbers.exists() else 64
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 8, hard))
     try:
         with contextlib.suppress(OSError):
             while True:
-                opened.append(os.open(tmp_path, os.O_RDONLY))
+                descriptors.append(os.open(tmp_path, os.O_RDONLY))
         with pytest.raises(
-            StorageError, match=rf"x was not written: too many open files. The limit is {used + 8} open"
+            StorageError, match=rf"x was not written: too many open files. The limit is {n_open + 8} open"
         ):
             write_text(tmp_path / "x", "1")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for number in opened:
+        for number in descriptors:
             os.close(number)
 
 
 @pytest.mark.parametrize(
-    ("count", "words"),
+    ("count", "text"),
     [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_340_000_000, "2.3 GB"), (5e12, "5.0 TB")],
 )
-def test_bytes_in_words(count: float, words: str) -> None:
-    assert format_bytes(int(count)) == words
+def test_bytes_in_words(count: float, text: str) -> None:
+    assert format_bytes(int(count)) == text

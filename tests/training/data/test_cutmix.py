@@ -10,7 +10,7 @@ def test_the_mixed_image_by_hand() -> None:
     images = np.stack([np.zeros((1, 4, 4)), np.ones((1, 4, 4)), np.full((1, 4, 4), 2.0)]).astype(np.uint8)
     mixed = mix_images(images, np.array([1, 2, 0]), Box(0, 1, 2, 4))
     assert mixed[0, 0].tolist() == [[0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
-    # The partner is image B as it was, not as it has become.
+    # The partner is the original image B, not the mixed one.
     assert mixed[1, 0, 0].tolist() == [1, 2, 2, 2]
     assert mixed[2, 0, 0].tolist() == [2, 0, 0, 0]
     assert mixed is images
@@ -25,8 +25,8 @@ def test_the_equation_as_printed_pixel_by_pixel() -> None:
         for column in range(5):
             if box.top <= row < box.bottom and box.left <= column < box.right:
                 mask[row, column] = 0
-    printed = mask * a + (1 - mask) * b
-    assert np.array_equal(mix_images(np.stack([a, b]), np.array([1, 0]), box)[0], printed)
+    expected = mask * a + (1 - mask) * b
+    assert np.array_equal(mix_images(np.stack([a, b]), np.array([1, 0]), box)[0], expected)
     share = remaining_area(box, height=6, width=5)
     assert share == mask.mean()
     labels = mix_rows(np.eye(2, dtype=np.float32), np.array([1, 0]), share)
@@ -48,5 +48,5 @@ def test_the_mean_remaining_area_is_that_of_centred_clipped_boxes() -> None:
     # E[1 - lambda] = E over lambda ~ U(0, 1) of the clipped area; per axis the mean length of a segment of
     # length r with a uniform centre is r - r^2/4, and r^2 = 1 - lambda is uniform: E[(r - r^2/4)^2] = 1/2 - 1/5 + 1/48.
     rng = np.random.default_rng(1)
-    cut = [1 - remaining_area(random_box(rng, height=200, width=200), height=200, width=200) for _ in range(4000)]
-    assert np.mean(cut) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.015)
+    areas = [1 - remaining_area(random_box(rng, height=200, width=200), height=200, width=200) for _ in range(4000)]
+    assert np.mean(areas) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.015)

@@ -1,4 +1,4 @@
-"""A process that has used threads may fork: nobody waits for a thread that is not there."""
+"""A process that has used threads may fork: no child waits for a missing thread."""
 
 import json
 import os
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_20_forks_after_threads_read_images_and_make_the_same_batches(tmp_path: Path) -> None:
-    found = subprocess.run(
+    process = subprocess.run(
         [
             sys.executable,
             "-W",
@@ -24,8 +24,8 @@ def test_20_forks_after_threads_read_images_and_make_the_same_batches(tmp_path: 
         timeout=120,
         env={**os.environ, "OMP_NUM_THREADS": "8", "PYTHONPATH": str(ROOT / "src")},
     )
-    assert found.returncode == 0, found.stderr[-2000:]
-    said = json.loads(found.stdout)
-    assert said["threads"] >= 8 + 8  # those that decode, and those that compute
-    assert said["children"] == ["same"] * 20
-    assert said["parent"] == "same"
+    assert process.returncode == 0, process.stderr[-2000:]
+    result = json.loads(process.stdout)
+    assert result["threads"] >= 8 + 8  # those that decode, and those that compute
+    assert result["children"] == ["same"] * 20
+    assert result["parent"] == "same"

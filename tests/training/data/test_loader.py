@@ -54,7 +54,7 @@ def screen(tmp_path: Path) -> Screen:
     return screen_of(pd.DataFrame(rows), folder=tmp_path)
 
 
-def made(
+def batches_of(
     screen: Screen, *changes: str, epoch: int = 0, workers: int = 2
 ) -> list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]:
     config = resolve_config("scratch", ["batch_size=4", *changes])
@@ -71,7 +71,7 @@ def made(
 
 
 def test_without_views_and_cutmix_a_batch_is_the_standardised_images(screen: Screen) -> None:
-    batches = made(screen, *PLAIN, "cutmix.probability=0", "preprocessing.standardize=image")
+    batches = batches_of(screen, *PLAIN, "cutmix.probability=0", "preprocessing.standardize=image")
     assert len(batches) == 3
     for images, labels, names in batches:
         np.testing.assert_allclose(images.mean((2, 3)), 0, atol=1e-5)
@@ -83,7 +83,7 @@ def test_without_views_and_cutmix_a_batch_is_the_standardised_images(screen: Scr
 
 def test_each_pixel_of_a_mixed_image_is_standardised_by_the_image_it_came_from(screen: Screen) -> None:
     # Every image has its own brightness: standardised by the wrong one, a box would lie far from zero.
-    batches = made(screen, *PLAIN, "cutmix.probability=1", "preprocessing.standardize=image")
+    batches = batches_of(screen, *PLAIN, "cutmix.probability=1", "preprocessing.standardize=image")
     assert any(0 < label.max() < 1 for _, labels, _ in batches for label in labels)
     for images, labels, _ in batches:
         assert np.abs(images).max() < 2.2  # uniform noise: at most sqrt(3) spreads, and a little
@@ -91,16 +91,16 @@ def test_each_pixel_of_a_mixed_image_is_standardised_by_the_image_it_came_from(s
 
 
 def test_batches_are_a_function_of_seed_and_epoch_and_of_nothing_else(screen: Screen) -> None:
-    first, again, alone = made(screen), made(screen), made(screen, workers=1)
-    for one, two, three in zip(first, again, alone, strict=True):
+    first, second, one_worker = batches_of(screen), batches_of(screen), batches_of(screen, workers=1)
+    for one, two, three in zip(first, second, one_worker, strict=True):
         assert np.array_equal(one[0], two[0])
         assert np.array_equal(one[0], three[0])
-    assert not np.array_equal(first[0][0], made(screen, epoch=1)[0][0])
-    assert not np.array_equal(first[0][0], made(screen, "seed=1")[0][0])
+    assert not np.array_equal(first[0][0], batches_of(screen, epoch=1)[0][0])
+    assert not np.array_equal(first[0][0], batches_of(screen, "seed=1")[0][0])
 
 
 def test_plate_statistics_are_those_of_the_whole_plate(screen: Screen) -> None:
-    (images, _, _), *_ = made(screen, *PLAIN, "cutmix.probability=0", "preprocessing.standardize=plate")
+    (images, _, _), *_ = batches_of(screen, *PLAIN, "cutmix.probability=0", "preprocessing.standardize=plate")
     raw = np.stack([np.asarray(Image.open(screen.image_paths(row)[0]), np.float64) for row in range(4)])
     np.testing.assert_allclose(images[:, 0], (raw - raw.mean()) / raw.std(), atol=1e-3)
     assert channel_statistics(raw[:1].astype(np.uint8)).shape == (2, 1)
@@ -122,14 +122,14 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_sites(scr
     config = resolve_config("scratch", ["batch_size=4", "ema_decay=0", "network.handcrafted_features=false"], epochs=1)
     store = ImageCache(screen, Preprocessing())
     sites, _ = labelled_sites(store, np.arange(12), ("a", "b"), config)
-    nothing = np.full((12, 2, 1), np.nan, np.float32)
-    broken = dataclasses.replace(sites, statistics=nothing)
+    nan_statistics = np.full((12, 2, 1), np.nan, np.float32)
+    broken_sites = dataclasses.replace(sites, statistics=nan_statistics)
     config = config.model_copy(update={"preprocessing": Preprocessing()})
     model = build_classifier(
         ModelConfig(backbone="resnet_small", n_channels=1, n_perturbations=2, embedding_size=4), seed=0
     )
     before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    maker = BatchLoader(store, broken, config, n_perturbations=2)
+    maker = BatchLoader(store, broken_sites, config, n_perturbations=2)
     state = TrainingState(epochs_done=0, model=model, optimizer=make_optimizer(model, config))
     moments = Callbacks(validate=lambda _: {}, after_epoch=lambda _: None)
     with pytest.raises(RunError, match=r"not finite in epoch 1, step 1 \(pixels of site E1/"):
@@ -149,9 +149,9 @@ def test_guessed_images_are_told_apart_and_never_mixed_with_labelled_ones(screen
     third = Assignment(np.array([9, 10, 11]), np.full((3, 1), 2), np.ones((3, 1), np.float32))
     (batch,) = maker.epoch(np.array([0, 9, 1, 10, 2, 11]), 0, third)
     assert batch.label_sources.tolist() == [LabelSource.LABELLED, LabelSource.PSEUDO_LABELLED] * 3
-    guessed = batch.label_sources == LabelSource.PSEUDO_LABELLED
-    np.testing.assert_allclose(batch.labels.numpy()[guessed], [[0, 0, 1]] * 3, atol=1e-6)
-    assert (batch.labels.numpy()[~guessed, 2] == 0).all()
+    is_pseudo = batch.label_sources == LabelSource.PSEUDO_LABELLED
+    np.testing.assert_allclose(batch.labels.numpy()[is_pseudo], [[0, 0, 1]] * 3, atol=1e-6)
+    assert (batch.labels.numpy()[~is_pseudo, 2] == 0).all()
     with pytest.raises(ValueError, match="3 sites of the batch have no label and no pseudo label"):
         next(maker.epoch(np.array([0, 9, 1, 10, 2, 11]), 0))
     maker.close()
@@ -174,16 +174,16 @@ def test_the_objective_is_equation_seven(strategy: str, weight: float) -> None:
         label_sources=np.array([0, 1, 0, 0, 1, 0], np.int8),
     )
     with torch.no_grad():
-        found = batch_loss(model, batch, config, epoch=15.0)
+        result = batch_loss(model, batch, config, epoch=15.0)
         before = batch_loss(model, batch, config, epoch=10.0)
         outputs = model(batch.pixels)
 
-    def mean(chosen: list[int]) -> torch.Tensor:
-        return composite_loss(outputs.logits[chosen], outputs.cosines[chosen], labels[chosen])
+    def mean(rows: list[int]) -> torch.Tensor:
+        return composite_loss(outputs.logits[rows], outputs.cosines[rows], labels[rows])
 
-    assert float(found.loss) == pytest.approx(float(mean([0, 2, 3, 5]) + weight * mean([1, 4])), rel=1e-6)
-    assert found.components["pseudo_weight"] == weight
-    right = outputs.logits.argmax(1) == labels.argmax(1)
-    assert (found.n_scored, found.n_correct) == (4, float(right[[0, 2, 3, 5]].sum()))
+    assert float(result.loss) == pytest.approx(float(mean([0, 2, 3, 5]) + weight * mean([1, 4])), rel=1e-6)
+    assert result.components["pseudo_weight"] == weight
+    is_correct = outputs.logits.argmax(1) == labels.argmax(1)
+    assert (result.n_scored, result.n_correct) == (4, float(is_correct[[0, 2, 3, 5]].sum()))
     if strategy == "alpha_ramp":
         assert float(before.loss) == pytest.approx(float(mean([0, 2, 3, 5])), rel=1e-6)

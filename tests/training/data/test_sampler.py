@@ -12,7 +12,7 @@ def places_of(*plates: tuple[int, int]) -> np.ndarray:
     return np.array([(experiment, plate) for plate, (experiment, n) in enumerate(plates) for _ in range(n)])
 
 
-def cut(places: np.ndarray, *, by: str = "plate", batch_size: int = 8, epoch: int = 0) -> list[np.ndarray]:
+def cut_batches(places: np.ndarray, *, by: str = "plate", batch_size: int = 8, epoch: int = 0) -> list[np.ndarray]:
     order = np.random.default_rng(epoch).permutation(len(places))
     return pure_batches(order, places, by=by, batch_size=batch_size, seed=0, epoch=epoch)
 
@@ -20,7 +20,7 @@ def cut(places: np.ndarray, *, by: str = "plate", batch_size: int = 8, epoch: in
 @pytest.mark.parametrize(("by", "column"), [("plate", 1), ("experiment", 0)])
 def test_every_batch_is_of_one_plate_or_experiment_and_every_visit_is_in_one(by: str, column: int) -> None:
     places = places_of((0, 16), (0, 20), (1, 9), (1, 31))
-    batches = cut(places, by=by)
+    batches = cut_batches(places, by=by)
     for batch in batches:
         assert len(set(places[batch, column])) == 1
         assert 4 <= len(batch) <= 8
@@ -31,7 +31,7 @@ def test_every_batch_is_of_one_plate_or_experiment_and_every_visit_is_in_one(by:
 def test_plates_of_less_than_half_a_batch_share_batches_within_their_experiment() -> None:
     # Half of 8 is 4: the plates of 3, 2 and 2 sites of experiment 0 make 7; those of experiment 1 stay apart.
     places = places_of((0, 8), (0, 3), (0, 2), (0, 2), (1, 5))
-    batches = cut(places)
+    batches = cut_batches(places)
     members = sorted(sorted(set(places[batch, 1])) for batch in batches)
     assert members == [[0], [1, 2, 3], [4]]
     assert sorted(map(len, batches)) == [5, 7, 8]
@@ -39,17 +39,17 @@ def test_plates_of_less_than_half_a_batch_share_batches_within_their_experiment(
 
 def test_a_lone_small_plate_joins_the_smallest_other_plate_of_its_experiment() -> None:
     places = places_of((0, 16), (0, 12), (0, 1), (1, 8))
-    batches = cut(places)
+    batches = cut_batches(places)
     mixed = [batch for batch in batches if len(set(places[batch, 1])) > 1]
-    joined = np.concatenate([batch for batch in batches if set(places[batch, 1]) & {1, 2}])
+    rows_of_batches = np.concatenate([batch for batch in batches if set(places[batch, 1]) & {1, 2}])
     assert len(mixed) == 1
-    assert sorted(joined) == list(range(16, 29))
+    assert sorted(rows_of_batches) == list(range(16, 29))
     assert sorted(np.concatenate(batches)) == list(range(37))
     assert min(map(len, batches)) >= 4
 
 
 def test_an_experiment_of_one_visit_is_left_out_and_a_small_one_is_a_small_batch() -> None:
-    batches = cut(places_of((0, 8), (1, 1), (2, 2)))
+    batches = cut_batches(places_of((0, 8), (1, 1), (2, 2)))
     assert sorted(map(len, batches)) == [2, 8]
     assert 8 not in np.concatenate(batches)
 

@@ -1,4 +1,4 @@
-"""The last step on the device gives what it gives on the host, from a quarter of the bytes."""
+"""Standardizing on the device equals standardizing on the host, with a quarter of the bytes transferred."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from distangle.training.data.sites import labelled_sites
 from tiny_run import tiny_screen
 
 
-def given(dtype, *, seed=1):
+def random_inputs(dtype, *, seed=1):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, np.iinfo(dtype).max, (3, 2, 8, 10), endpoint=True).astype(dtype)
     statistics = rng.uniform(20, 60, (3, 2, 2)).astype(np.float32)
@@ -26,7 +26,7 @@ def given(dtype, *, seed=1):
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("jitter", [False, True])
 def test_pixels_are_standardised_by_the_image_that_they_came_from_then_jittered(dtype, transform, mixed, jitter):
-    pixels, statistics, gain, offset = given(dtype)
+    pixels, statistics, gain, offset = random_inputs(dtype)
     partners = np.array([2, 0, 1])
     box = Box(2, 3, 7, 9)
     step = Standardizer(
@@ -39,8 +39,8 @@ def test_pixels_are_standardised_by_the_image_that_they_came_from_then_jittered(
     )
     expected = np.empty(pixels.shape)
     for site, channel, row, column in np.ndindex(*pixels.shape):
-        inside = mixed and box.top <= row < box.bottom and box.left <= column < box.right
-        mean, spread = statistics[partners[site] if inside else site, :, channel].astype(np.float64)
+        is_pasted = mixed and box.top <= row < box.bottom and box.left <= column < box.right
+        mean, spread = statistics[partners[site] if is_pasted else site, :, channel].astype(np.float64)
         value = float(pixels[site, channel, row, column])
         value = ((value**0.5 if transform == "sqrt" else value) - mean) / spread
         expected[site, channel, row, column] = value * gain[site, channel] + offset[site, channel] if jitter else value
@@ -73,13 +73,15 @@ def test_a_whole_batch_is_the_ready_one_in_a_quarter_of_the_bytes(tmp_path, stan
     ]
     n_mixed = 0
     for epoch in range(4):
-        for ready, whole in zip(*(maker.epoch(np.arange(len(sites.rows)), epoch) for maker in makers), strict=True):
+        for normalized, whole in zip(
+            *(maker.epoch(np.arange(len(sites.rows)), epoch) for maker in makers), strict=True
+        ):
             assert whole.pixels.dtype == torch.uint8
-            assert whole.pixels.nbytes * 4 == ready.pixels.nbytes
-            assert ready.standardizer is None
+            assert whole.pixels.nbytes * 4 == normalized.pixels.nbytes
+            assert normalized.standardizer is None
             device = torch.device("cpu")
-            torch.testing.assert_close(whole.images(device), ready.images(device), rtol=1e-5, atol=1e-5)
-            assert torch.equal(whole.labels, ready.labels)
+            torch.testing.assert_close(whole.images(device), normalized.images(device), rtol=1e-5, atol=1e-5)
+            assert torch.equal(whole.labels, normalized.labels)
             n_mixed += whole.standardizer.box is not None
     assert 0 < n_mixed < 8
     for maker in makers:

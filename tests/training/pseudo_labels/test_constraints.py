@@ -11,15 +11,15 @@ LABELS = np.array([0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0])
 
 
 def test_groups_and_once_are_learnt_from_labelled_plates() -> None:
-    found = learn_constraint(PLACES, LABELS, n_classes=7)
-    assert (found.unique_per_plate, found.unique_group_per_experiment, found.remarks) == (True, True, ())
-    assert [group.tolist() for group in found.groups] == [[0, 1, 2], [3, 4, 5]]
+    constraint = learn_constraint(PLACES, LABELS, n_classes=7)
+    assert (constraint.unique_per_plate, constraint.unique_group_per_experiment, constraint.remarks) == (True, True, ())
+    assert [group.tolist() for group in constraint.groups] == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_a_plate_with_failed_wells_still_belongs_to_its_group() -> None:
-    kept = [0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]  # class 2 is missing on E1 plate 1
-    found = learn_constraint([PLACES[k] for k in kept], LABELS[kept], n_classes=6)
-    assert [group.tolist() for group in found.groups] == [[0, 1, 2], [3, 4, 5]]
+    rows = [0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]  # class 2 is missing on E1 plate 1
+    constraint = learn_constraint([PLACES[k] for k in rows], LABELS[rows], n_classes=6)
+    assert [group.tolist() for group in constraint.groups] == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_what_does_not_apply_is_said() -> None:
@@ -32,30 +32,32 @@ def test_what_does_not_apply_is_said() -> None:
     overlapping = learn_constraint(PLACES, np.array([0, 1, 2, 2, 4, 5, 5, 4, 3, 2, 1, 0]), n_classes=6)
     assert overlapping.groups == ()
     assert "groups do not apply: the classes of the labelled plates overlap" in overlapping.remarks
-    again = learn_constraint(PLACES, np.array([0, 1, 2, 1, 0, 2, 5, 4, 3, 2, 1, 0]), n_classes=6)
-    assert not again.unique_group_per_experiment
+    other = learn_constraint(PLACES, np.array([0, 1, 2, 1, 0, 2, 5, 4, 3, 2, 1, 0]), n_classes=6)
+    assert not other.unique_group_per_experiment
 
 
 def test_one_to_one_is_the_best_of_all_permutations() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (4, 4))
     structure = PlateLayoutConstraint(unique_per_plate=True, groups=(), unique_group_per_experiment=False, n_classes=4)
-    everything = np.ones((4, 4), bool)
-    found, remarks = structure.assign(logits, [("E", "1")] * 4, everything)
-    said = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    best = max(itertools.permutations(range(4)), key=lambda p: sum(said[k, c] for k, c in enumerate(p)))
-    assert tuple(found) == best
+    all_allowed = np.ones((4, 4), bool)
+    classes, remarks = structure.assign(logits, [("E", "1")] * 4, all_allowed)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    best = max(itertools.permutations(range(4)), key=lambda p: sum(log_probabilities[k, c] for k, c in enumerate(p)))
+    assert tuple(classes) == best
     assert remarks == []
-    # Two plates know nothing of each other: each class may come once on each.
-    both, _ = structure.assign(np.vstack([logits, logits]), [("E", "1")] * 4 + [("E", "2")] * 4, np.ones((8, 4), bool))
-    assert tuple(both) == best * 2
+    # Plates are independent: each class may occur once on each.
+    both_experiments, _ = structure.assign(
+        np.vstack([logits, logits]), [("E", "1")] * 4 + [("E", "2")] * 4, np.ones((8, 4), bool)
+    )
+    assert tuple(both_experiments) == best * 2
 
 
 def test_a_plate_with_more_wells_than_classes_is_not_forced() -> None:
     structure = PlateLayoutConstraint(unique_per_plate=True, groups=(), unique_group_per_experiment=False, n_classes=2)
     logits = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
-    found, (remark,) = structure.assign(logits, [("E", "7")] * 3, np.ones((3, 2), bool))
-    assert found.tolist() == [0, 0, 1]
+    classes, (remark,) = structure.assign(logits, [("E", "7")] * 3, np.ones((3, 2), bool))
+    assert classes.tolist() == [0, 0, 1]
     assert remark == (
         "E plate 7 has 3 wells for 2 classes: its pseudo labels are the most probable ones, not one-to-one"
     )
@@ -64,19 +66,21 @@ def test_a_plate_with_more_wells_than_classes_is_not_forced() -> None:
 def test_without_structure_the_likeliest_allowed_class_is_taken() -> None:
     logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     allowed = np.array([[True, True, True], [False, True, True]])
-    found, _ = no_constraint(3).assign(logits, [("E", "1")] * 2, allowed)
-    assert found.tolist() == [0, 1]
+    classes, _ = no_constraint(3).assign(logits, [("E", "1")] * 2, allowed)
+    assert classes.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("once", [True, False])
-def test_the_groups_of_the_plates_of_an_experiment_are_chosen_together(once: bool) -> None:
+@pytest.mark.parametrize("is_unique", [True, False])
+def test_the_groups_of_the_plates_of_an_experiment_are_chosen_together(is_unique: bool) -> None:
     groups = (np.array([0, 1]), np.array([2, 3]))
     structure = PlateLayoutConstraint(
-        unique_per_plate=False, groups=groups, unique_group_per_experiment=once, n_classes=5
+        unique_per_plate=False, groups=groups, unique_group_per_experiment=is_unique, n_classes=5
     )
     # Both plates look a little more like the first group, plate 1 more so.
-    sure, less = [4.0, 4.0, 0.0, 0.0, 0.0], [2.0, 2.0, 1.5, 1.5, 0.0]
-    allowed = structure.allowed_classes(np.array([sure, sure, less, less]), [("E", "1")] * 2 + [("E", "2")] * 2)
+    certain, uncertain = [4.0, 4.0, 0.0, 0.0, 0.0], [2.0, 2.0, 1.5, 1.5, 0.0]
+    allowed = structure.allowed_classes(
+        np.array([certain, certain, uncertain, uncertain]), [("E", "1")] * 2 + [("E", "2")] * 2
+    )
     assert np.flatnonzero(allowed[0]).tolist() == [0, 1]
-    assert np.flatnonzero(allowed[2]).tolist() == ([2, 3] if once else [0, 1])
+    assert np.flatnonzero(allowed[2]).tolist() == ([2, 3] if is_unique else [0, 1])
     assert (allowed[0] == allowed[1]).all()

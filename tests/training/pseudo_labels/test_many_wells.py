@@ -1,4 +1,4 @@
-"""Pseudo labels of many wells: names of wells and plates are compared a few times each, not once for every pair."""
+"""Pseudo labels of many wells: the number of name comparisons is linear, not quadratic."""
 
 import dataclasses
 from collections.abc import Callable
@@ -79,16 +79,16 @@ def test_wells_are_gathered_with_one_comparison_a_site(tmp_path: Path, monkeypat
     store = ImageCache(screen, config.preprocessing)
     folds = hold_out(screen, column="experiment", values=["E3"])
     sites, _ = labelled_sites(store, np.flatnonzero(folds.of(screen) == "train"), classes, config)
-    of, repeats = wells_module._wells_of, 20
+    wells_of, repeats = wells_module._wells_of, 20
     expected = wells_module.unlabelled_wells(screen, sites, sites, classes, config)
 
-    def counting(screen: Screen, rows: np.ndarray) -> list[CountingName]:
-        return [CountingName((*name[:2], f"{name[2]} {k}")) for k, name in enumerate(of(screen, rows))]
+    def count_wells(screen: Screen, rows: np.ndarray) -> list[CountingName]:
+        return [CountingName((*name[:2], f"{name[2]} {k}")) for k, name in enumerate(wells_of(screen, rows))]
 
-    monkeypatch.setattr(wells_module, "_wells_of", counting)
-    monkeypatch.setattr(wells_module, "_treatment_wells", lambda *given: ([], sites.labels))
-    many = np.tile(sites.rows, repeats)
-    found = wells_module.unlabelled_wells(screen, sites, dataclasses.replace(sites, rows=many), classes, config)
-    assert len(found.names) == repeats * len(expected.names)
-    assert found.truth.tolist() == expected.truth.tolist() * repeats
-    assert CountingName.comparisons < 4 * len(many)
+    monkeypatch.setattr(wells_module, "_wells_of", count_wells)
+    monkeypatch.setattr(wells_module, "_treatment_wells", lambda *_args: ([], sites.labels))
+    many_rows = np.tile(sites.rows, repeats)
+    result = wells_module.unlabelled_wells(screen, sites, dataclasses.replace(sites, rows=many_rows), classes, config)
+    assert len(result.names) == repeats * len(expected.names)
+    assert result.truth.tolist() == expected.truth.tolist() * repeats
+    assert CountingName.comparisons < 4 * len(many_rows)

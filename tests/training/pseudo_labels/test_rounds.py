@@ -8,7 +8,7 @@ from distangle.training.pseudo_labels.rounds import Assignment, interleave, shuf
 from distangle.training.schedule import epoch_order
 
 
-def assigned(n: int, *, first: int = 100, n_classes: int = 4) -> Assignment:
+def assignment_of(n: int, *, first: int = 100, n_classes: int = 4) -> Assignment:
     columns = (np.arange(n) % n_classes)[:, None]
     return Assignment(positions=np.arange(first, first + n), columns=columns, shares=np.ones((n, 1), np.float32))
 
@@ -17,16 +17,16 @@ def mix(n_labelled: int, n_pseudo: int, *, share: float, batch_size: int, epoch:
     config = resolve_config("scratch", [f"pseudo_labels.labelled_share={share}"], seed=seed)
     labels = np.arange(n_labelled) % 4
     order = epoch_order(labels, balance=config.class_balance, seed=seed, epoch=epoch)
-    return interleave(order, assigned(n_pseudo), batch_size=batch_size, config=config, epoch=epoch)
+    return interleave(order, assignment_of(n_pseudo), batch_size=batch_size, config=config, epoch=epoch)
 
 
 def test_a_pseudo_label_by_hand() -> None:
-    found = Assignment(
+    result = Assignment(
         positions=np.array([7, 9]),
         columns=np.array([[2, 0], [1, 2]]),
         shares=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
     ).label_rows(np.array([9, 7, 9]), n_classes=3)
-    np.testing.assert_array_equal(found, [[0, 0.5, 0.5], [0.25, 0, 0.75], [0, 0.5, 0.5]])
+    np.testing.assert_array_equal(result, [[0, 0.5, 0.5], [0.25, 0, 0.75], [0, 0.5, 0.5]])
 
 
 @given(
@@ -66,10 +66,10 @@ def test_partners_are_of_the_same_kind_and_as_before_where_there_is_one_kind() -
     assert sorted(partners) == list(range(8))
     assert (kinds[partners] == kinds).all()
     assert len({tuple(shuffle_within_source(np.random.default_rng(seed), kinds)) for seed in range(20)}) > 5
-    same = shuffle_within_source(np.random.default_rng(3), np.zeros(8, np.int8))
-    assert np.array_equal(same, np.random.default_rng(3).permutation(8))
+    one_source = shuffle_within_source(np.random.default_rng(3), np.zeros(8, np.int8))
+    assert np.array_equal(one_source, np.random.default_rng(3).permutation(8))
 
 
 def test_the_soft_label_of_a_site_that_was_not_accepted_is_not_made_up() -> None:
     with pytest.raises(ValueError, match="The site at position 103 has no pseudo label"):
-        assigned(3).label_rows(np.array([101, 103]), n_classes=4)
+        assignment_of(3).label_rows(np.array([101, 103]), n_classes=4)

@@ -1,4 +1,4 @@
-"""Names that microscopes give, from public sources: each is read by the pattern of its name, and known by itself."""
+"""File names of microscopes, from public sources: each is read by its pattern, and recognized."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def put(folder: Path, *names: str) -> Path:
     return folder
 
 
-def indexed(folder: Path, pattern: str, **options: Any) -> Screen:
+def index_folder(folder: Path, pattern: str, **options: Any) -> Screen:
     return index(folder, layout="folder", pattern=pattern, **options)
 
 
@@ -104,9 +104,9 @@ def wells(screen: Screen) -> list[tuple[str, int]]:
     ],
 )
 def test_a_name_is_read_by_the_pattern_of_its_instrument(instrument: str, name: str, fields: dict[str, str]) -> None:
-    read = parse_pattern(instrument).read(name)
-    assert read is not None
-    assert read.items() >= fields.items()
+    match = parse_pattern(instrument).read(name)
+    assert match is not None
+    assert match.items() >= fields.items()
 
 
 @pytest.mark.parametrize(
@@ -140,15 +140,15 @@ EXPORTS = {
 def test_an_export_is_known_by_its_names_and_becomes_sites(tmp_path: Path, instrument: str) -> None:
     put(tmp_path / "P1", *EXPORTS[instrument])
     assert f"{len(EXPORTS[instrument])} names match --pattern {instrument}, which stands for" in infer_pattern(tmp_path)
-    screen = indexed(tmp_path, instrument)
+    screen = index_folder(tmp_path, instrument)
     assert screen.card.found == screen.card.indexed == len(EXPORTS[instrument]) // 2
     assert screen.problems.empty
 
 
 @pytest.mark.parametrize("instrument", KNOWN)
 def test_every_way_of_a_known_pattern_can_be_read(instrument: str) -> None:
-    for way in KNOWN[instrument]:
-        assert set(parse_pattern(way).names) <= set(parse_pattern(instrument).names)
+    for pattern in KNOWN[instrument]:
+        assert set(parse_pattern(pattern).names) <= set(parse_pattern(instrument).names)
 
 
 def test_thumbnails_of_metaxpress_are_counted_and_no_channel(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_thumbnails_of_metaxpress_are_counted_and_no_channel(tmp_path: Path) -> 
     images = [f"PlateX_{well}_s{s}_w{c}" for well in ("A01", "B02") for s in (1, 2) for c in (1, 2)]
     put(folder, *(f"{name}.TIF" for name in images), *(f"{name}_thumb.TIF" for name in images))
     for pattern in ("imagexpress", "{plate}_{well}_s{site}_w{channel}.tif"):
-        screen = indexed(tmp_path, pattern)
+        screen = index_folder(tmp_path, pattern)
         assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
         assert [channel.name for channel in screen.card.channels] == ["1", "2"]
         assert screen.sites["plate"].unique().tolist() == ["PlateX"]
@@ -189,7 +189,7 @@ def test_a_thumbnail_is_known_by_its_name_alone(path: str, expected: bool) -> No
 def test_a_folder_of_thumbnails_alone_has_no_image(tmp_path: Path) -> None:
     put(tmp_path, "P_A01_s1_w1_thumb.TIF")
     with pytest.raises(ScreenError, match="There is no image, only 1 thumbnail by name"):
-        indexed(tmp_path, "imagexpress")
+        index_folder(tmp_path, "imagexpress")
     assert infer_pattern(tmp_path) == ""
 
 
@@ -205,7 +205,7 @@ def leica(*places: tuple[int, int, int, int], channels: Sequence[int] = (0,)) ->
 def test_matrix_screener_counts_from_zero_also_where_no_zero_is_left(tmp_path: Path) -> None:
     flat = [name.rsplit("/", 1)[-1] for name in leica((1, 2, 0, 0), (1, 2, 1, 0), (1, 2, 0, 1), (3, 1, 1, 1))]
     put(tmp_path / "P1", *flat)
-    screen = indexed(tmp_path, "leica")
+    screen = index_folder(tmp_path, "leica")
     assert wells(screen) == [("B04", 4), ("C02", 1), ("C02", 2), ("C02", 3)]
     assert screen.sites["path_1"].tolist()[1:3] == [f"P1/{flat[0]}", f"P1/{flat[1]}"]
 
@@ -213,20 +213,20 @@ def test_matrix_screener_counts_from_zero_also_where_no_zero_is_left(tmp_path: P
 def test_a_plate_by_well_number_says_what_is_open_and_how_to_tell(tmp_path: Path) -> None:
     put(tmp_path / "P1", *(f"W{k:04d}F0001T0001Z001C{c}.tif" for k in (1, 2, 14) for c in (1, 2)))
     with pytest.raises(ScreenError, match=r"well 2, A02 row by row .*B01 column by column.*--well-order rows"):
-        indexed(tmp_path, "cq1")
-    screen = indexed(tmp_path, "cq1", well_order="rows", plate_rows=8, plate_columns=12)
+        index_folder(tmp_path, "cq1")
+    screen = index_folder(tmp_path, "cq1", well_order="rows", plate_rows=8, plate_columns=12)
     assert wells(screen) == [("A01", 1), ("A02", 1), ("B02", 1)]
 
 
 def test_fields_by_column_and_row_are_numbered_in_any_pattern(tmp_path: Path) -> None:
     put(tmp_path, *(f"A01_x{x}_y{y}.tif" for x in (10, 200) for y in (5, 7)))
-    screen = indexed(tmp_path, "{well}_x{site_x}_y{site_y}.tif", channels=["DNA"])
+    screen = index_folder(tmp_path, "{well}_x{site_x}_y{site_y}.tif", channels=["DNA"])
     assert screen.sites["path_1"].tolist() == ["A01_x10_y5.tif", "A01_x200_y5.tif", "A01_x10_y7.tif", "A01_x200_y7.tif"]
 
 
 def test_folders_of_chambers_and_fields_are_no_plates(tmp_path: Path) -> None:
     put(tmp_path / "experiment--2024", *leica((0, 0, 0, 0), (0, 0, 1, 0), (2, 1, 0, 0), channels=(0, 1)))
-    screen = indexed(tmp_path, "leica")
+    screen = index_folder(tmp_path, "leica")
     assert conservation_line(screen) == "found 3 = indexed 3 + refused 0"
     assert wells(screen) == [("A01", 1), ("A01", 2), ("B03", 1)]
     assert screen.sites["plate"].unique().tolist() == ["experiment--2024"]
@@ -236,13 +236,13 @@ def test_the_folder_of_a_time_is_no_plate(tmp_path: Path) -> None:
     wells_and_fields = [(well, fov) for well in ("B2", "C5") for fov in (0, 1)]
     names = [f"{well}_{fov}_0_Fluorescence_{c}_nm_Ex.tiff" for well, fov in wells_and_fields for c in (405, 488)]
     put(tmp_path / "acquisition", *(f"0/{name}" for name in names))
-    screen = indexed(tmp_path, "squid")
+    screen = index_folder(tmp_path, "squid")
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
     assert screen.sites["plate"].unique().tolist() == ["acquisition"]
     assert [channel.name for channel in screen.card.channels] == ["Fluorescence_405_nm_Ex", "Fluorescence_488_nm_Ex"]
     put(tmp_path / "acquisition", *(f"1/{name}" for name in names))
     with pytest.raises(ScreenError, match="several planes or times"):
-        indexed(tmp_path, "squid")
+        index_folder(tmp_path, "squid")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_the_folder_of_a_time_is_no_plate(tmp_path: Path) -> None:
 def test_names_that_say_no_well_are_told_so(tmp_path: Path, instrument: str, name: str) -> None:
     put(tmp_path, name)
     for options in ({}, {"pattern": "{well}.tif"}):
-        with pytest.raises(ScreenError) as caught:
+        with pytest.raises(ScreenError) as error:
             index(tmp_path, layout="folder", **options)
-        assert f"1 of 1 names, such as {name!r}, are of {instrument}: they number positions" in str(caught.value)
-        assert str(caught.value).endswith("and use --layout table.")
+        assert f"1 of 1 names, such as {name!r}, are of {instrument}: they number positions" in str(error.value)
+        assert str(error.value).endswith("and use --layout table.")

@@ -23,7 +23,7 @@ def lab(root: Path, tables: Mapping[str, str], *, plates: tuple[str, ...] = ("P1
     return root
 
 
-def indexed(root: Path, **options: Any) -> Screen:
+def index_images(root: Path, **options: Any) -> Screen:
     options = {"tables": root / "tables", "pattern": "{plate}/{well}_w{channel}.tif", **options}
     return index(root / "images", layout="folder", hash_files=False, **options)
 
@@ -34,7 +34,7 @@ def test_a_table_per_plate_with_its_plate_is_read(tmp_path: Path) -> None:
         "b.tsv": "Metadata_Plate\tWell\tperturbation\tbatch\nP2\ta1\ty\tW2\n",
         "c.csv": "plate,well,perturbation\nP12,A01,z\n",
     }
-    screen = indexed(lab(tmp_path, tables))
+    screen = index_images(lab(tmp_path, tables))
     assert conservation_line(screen) == "found 3 = indexed 3 + refused 0"
     columns = ["plate", "perturbation", "dose", "batch"]
     assert screen.sites[columns].to_numpy().tolist() == [
@@ -48,7 +48,7 @@ def test_a_table_per_plate_with_its_plate_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [("P1", "P2", "P12"), ("map P1", "2024-P2_x", "P12.final"), ("p1", "p2-1", "X_P12")])
 def test_a_table_without_a_plate_is_of_the_plate_in_its_name(tmp_path: Path, names: tuple[str, ...]) -> None:
     tables = {f"{name}.csv": f"well,perturbation\nA01,of {k}\n" for k, name in enumerate(names)}
-    screen = indexed(lab(tmp_path, tables))
+    screen = index_images(lab(tmp_path, tables))
     assert screen.sites[["plate", "perturbation"]].to_numpy().tolist() == [
         ["P1", "of 0"],
         ["P2", "of 1"],
@@ -57,7 +57,7 @@ def test_a_table_without_a_plate_is_of_the_plate_in_its_name(tmp_path: Path, nam
 
 
 def test_maps_of_plates_tell_theirs_by_their_names_too(tmp_path: Path) -> None:
-    screen = indexed(lab(tmp_path, {f"{plate}.csv": f",1,2\nA,{plate} drug,\n" for plate in ("P1", "P2", "P12")}))
+    screen = index_images(lab(tmp_path, {f"{plate}.csv": f",1,2\nA,{plate} drug,\n" for plate in ("P1", "P2", "P12")}))
     assert screen.sites["perturbation"].tolist() == ["P1 drug", "P2 drug", "P12 drug"]
 
 
@@ -65,29 +65,31 @@ def test_maps_of_plates_tell_theirs_by_their_names_too(tmp_path: Path) -> None:
 def test_a_table_of_an_unknown_plate_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
     tables = {"P1.csv": "well,perturbation\nA01,x\n", name: "well,perturbation\nA01,y\n"}
     with pytest.raises(ScreenError, match=r"has no plate column, .*add a column 'plate', or put .* \(P1, P2, P12\)"):
-        indexed(lab(tmp_path, tables))
+        index_images(lab(tmp_path, tables))
 
 
 def test_one_table_in_a_folder_is_as_if_it_were_named(tmp_path: Path) -> None:
-    screen = indexed(lab(tmp_path, {"any.csv": "well,perturbation\nA01,x\n", "notes.txt": "x"}))
+    screen = index_images(lab(tmp_path, {"any.csv": "well,perturbation\nA01,x\n", "notes.txt": "x"}))
     assert screen.sites["perturbation"].tolist() == ["x"] * 3
 
 
 def test_a_table_of_something_else_is_named(tmp_path: Path) -> None:
     tables = {"P1.csv": "plate,well,perturbation\nP1,A01,x\n", "moa.csv": "compound,moa\nx,y\n"}
-    screen = indexed(lab(tmp_path, tables, plates=("P1",)))
+    screen = index_images(lab(tmp_path, tables, plates=("P1",)))
     (remark,) = screen.problems.to_dict("records")
     assert (remark["severity"], remark["kind"], remark["file"]) == ("warning", "table not read", "moa.csv")
     assert remark["found"].startswith("has no column 'well'")
     with pytest.raises(ScreenError, match=r"moa\.csv has no column 'well'"):
-        indexed(lab(tmp_path / "two", {"moa.csv": "compound,moa\nx,y\n"}))
+        index_images(lab(tmp_path / "two", {"moa.csv": "compound,moa\nx,y\n"}))
     with pytest.raises(ScreenError, match=r"contains no \.csv, \.tsv or \.parquet file. Name the table of wells"):
-        indexed(lab(tmp_path / "none", {}))
+        index_images(lab(tmp_path / "none", {}))
 
 
 def test_two_tables_that_contradict_each_other_refuse_the_well(tmp_path: Path) -> None:
     tables = {"a.csv": "plate,well,perturbation\nP1,A01,x\n", "b.csv": "plate,well,perturbation\nP1,A01,y\n"}
-    screen = indexed(lab(tmp_path, {**tables, "c.csv": "plate,well,perturbation\nP2,A01,z\n"}, plates=("P1", "P2")))
+    screen = index_images(
+        lab(tmp_path, {**tables, "c.csv": "plate,well,perturbation\nP2,A01,z\n"}, plates=("P1", "P2"))
+    )
     assert conservation_line(screen) == "found 4 = indexed 1 + refused 3"
     assert set(screen.problems["kind"]) == {"conflicting rows", "no table row"}
 
@@ -99,7 +101,7 @@ def test_tables_among_the_images_that_nobody_named_are_named(tmp_path: Path) -> 
     (root / "images" / "screen").mkdir()
     for name in ("screen.json", "problems.csv"):
         (root / "images" / "screen" / name).write_text("{}")
-    screen = indexed(root, tables=None)
+    screen = index_images(root, tables=None)
     (remark,) = screen.problems.to_dict("records")
     assert (remark["kind"], remark["found"], remark["count"]) == ("table not read", "P1/wells.csv, P2/wells.csv", 2)
     assert remark["fix"].endswith(f"use --tables {root / 'images' / 'P1' / 'wells.csv'}.")
@@ -117,8 +119,8 @@ def test_tables_of_sites_with_one_header_are_read_as_one(lab_table: Write) -> No
     (folder / "P3.csv").write_text((folder / "P3.csv").read_text().replace("P3,A02", "P1,A02"))
     screen = index(folder, layout="table", channels=["DNA"], hash_files=False)
     assert conservation_line(screen) == "found 6 = indexed 4 + refused 2"
-    refused = screen.problems[screen.problems["severity"] == "refused"]
-    assert refused[["kind", "file", "row"]].to_numpy().tolist() == [
+    refusals = screen.problems[screen.problems["severity"] == "refused"]
+    assert refusals[["kind", "file", "row"]].to_numpy().tolist() == [
         ["conflicting rows", "P1.csv", "3"],
         ["conflicting rows", "P3.csv", "3"],
     ]

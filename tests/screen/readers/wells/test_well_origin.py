@@ -1,4 +1,4 @@
-"""Sources that count rows and columns from 0: refused whole with the reason, and read when somebody says so."""
+"""Sources that count rows and columns from 0: refused with the reason, and read with --well-base 0."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -45,22 +45,24 @@ def test_one_zero_in_the_names_refuses_the_whole_source(tmp_path: Path) -> None:
         tmp_path, "well,perturbation\n" + "".join(f"{r}{c:02d},x{r}{c}\n" for r in "ABCD" for c in range(1, 7))
     )
     options: dict[str, Any] = {"layout": "folder", "pattern": MATRIX, "tables": wells}
-    with pytest.raises(ScreenError) as caught:
+    with pytest.raises(ScreenError) as error:
         index(tmp_path, **options)
-    assert "P1/image--L0000--S00--U00--V00" in str(caught.value)
-    assert "has row 0, column 0, so wells may count from 0" in str(caught.value)
-    assert "If they count from 0, use --well-base 0. Otherwise correct the error" in str(caught.value)
-    assert str(caught.value).endswith("with --well-base 1.")  # and no advice to try another layout
+    assert "P1/image--L0000--S00--U00--V00" in str(error.value)
+    assert "has row 0, column 0, so wells may count from 0" in str(error.value)
+    assert "If they count from 0, use --well-base 0. Otherwise correct the error" in str(error.value)
+    assert str(error.value).endswith("with --well-base 1.")  # and no advice to try another layout
     screen = index(tmp_path, well_base=0, **options)
     assert conservation_line(screen) == "found 24 = indexed 24 + refused 0"
-    for path, said in pairs(screen).items():
+    for path, names in pairs(screen).items():
         u, v = int(path.split("--U")[1][:2]), int(path.split("--V")[1][:2])
-        assert said == f"{'ABCD'[v]}{u + 1:02d} x{'ABCD'[v]}{u + 1}"
+        assert names == f"{'ABCD'[v]}{u + 1:02d} x{'ABCD'[v]}{u + 1}"
     assert screen.card.provenance["options"]["well_base"] == "0"
-    found = reread_source(screen)
-    entries = found.entries
-    assert (found.n_found, sorted({entry.well for entry in entries})[-1]) == (24, "D06")
-    one_by_one = index(tmp_path, well_base=1, **options)  # 4 columns and 6 rows have a 0: the old reading, if asked for
+    source = reread_source(screen)
+    entries = source.entries
+    assert (source.n_found, sorted({entry.well for entry in entries})[-1]) == (24, "D06")
+    one_by_one = index(
+        tmp_path, well_base=1, **options
+    )  # 4 columns and 6 rows have a 0: refused one by one with --well-base 1
     assert one_by_one.card.indexed == 15
 
 
@@ -75,8 +77,8 @@ def test_a_zero_in_another_plate_of_the_source_is_enough(tmp_path: Path) -> None
 def test_figures_without_a_zero_are_read_as_before(tmp_path: Path) -> None:
     put(tmp_path, "P1/r01c01.tif", "P1/r02c02.tif")
     assert index(tmp_path, pattern="{well}.tif", channels=["DNA"]).sites["well"].tolist() == ["A01", "B02"]
-    known = index(tmp_path, pattern="{well}.tif", channels=["DNA"], well_base=0)  # by who knows better
-    assert known.sites["well"].tolist() == ["B02", "C03"]
+    screen = index(tmp_path, pattern="{well}.tif", channels=["DNA"], well_base=0)  # the user overrides the check
+    assert screen.sites["well"].tolist() == ["B02", "C03"]
 
 
 def test_letters_with_a_column_zero_count_their_columns_from_zero(tmp_path: Path) -> None:
@@ -112,8 +114,8 @@ def test_rows_of_sites_with_figures_from_zero(tmp_path: Path) -> None:
     wells = table(tmp_path, "plate,row,column,perturbation,DNA\np,1,0,x,a.tif\np,2,5,y,b.tif\n")
     with pytest.raises(ScreenError, match=r"wells.csv, line 2, has row 1, column 0"):
         index(wells, layout="table", channels=["DNA"])
-    for said in ("0", "tables=0"):
-        assert pairs(index(wells, layout="table", channels=["DNA"], well_base=said)) == {
+    for base in ("0", "tables=0"):
+        assert pairs(index(wells, layout="table", channels=["DNA"], well_base=base)) == {
             "a.tif": "B01 x",
             "b.tif": "C06 y",
         }
@@ -183,11 +185,11 @@ def test_where_it_is_open_which_side_counts_from_zero_it_is_asked(tmp_path: Path
     assert pairs(index(tmp_path / "Q", well_base="images=0", **options)) == {"A01.tif": "A02 b", "B02.tif": "B03 c"}
 
 
-@pytest.mark.parametrize("said", ["2", "images", "rows=0", "images=0,images=1", "0,images=1", ""])
-def test_what_is_no_base_is_refused(tmp_path: Path, said: str) -> None:
+@pytest.mark.parametrize("base", ["2", "images", "rows=0", "images=0,images=1", "0,images=1", ""])
+def test_what_is_no_base_is_refused(tmp_path: Path, base: str) -> None:
     put(tmp_path, "A01.tif")
     with pytest.raises(ScreenError, match=r"--well-base .*expected 0 or 1.*images=0,tables=1"):
-        index(tmp_path, pattern="{well}.tif", channels=["DNA"], well_base=said)
+        index(tmp_path, pattern="{well}.tif", channels=["DNA"], well_base=base)
 
 
 def test_a_step_of_one_between_names_and_table_is_offered_as_the_base(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_the_command_line_reads_from_zero_and_the_screen_remembers_it(
 ) -> None:
     Image.fromarray(np.full((8, 8), 7, dtype=np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "wells.csv").write_text("plate,row,column,perturbation,DNA\np,0,0,x,a.png\n")
-    typed = [
+    command = [
         "index",
         str(tmp_path / "wells.csv"),
         "--layout",
@@ -214,11 +216,11 @@ def test_the_command_line_reads_from_zero_and_the_screen_remembers_it(
         "--out",
         str(tmp_path / "s"),
     ]
-    with pytest.raises(SystemExit) as ended:
-        main(typed)
-    assert ended.value.code == 1
+    with pytest.raises(SystemExit) as exit_info:
+        main(command)
+    assert exit_info.value.code == 1
     assert "If they count from 0, use --well-base 0." in capsys.readouterr().err
-    main([*typed, "--well-base", "0"])
+    main([*command, "--well-base", "0"])
     screen = read_screen(tmp_path / "s")
     assert screen.sites["well"].tolist() == ["A01"]
     assert screen.card.provenance["options"]["well_base"] == "0"
