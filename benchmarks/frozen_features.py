@@ -84,7 +84,7 @@ def main() -> int:
         hook = register_module_forward_hook(lambda module, inputs, output: None)
         before = train_once(screen, Path(folder) / "before", epochs=options.epochs, changes=(NEVER,))
         hook.remove()
-    print(f"{len(screen.sites)} sites of {screen.card.shape}, {options.epochs} epochs, one thread")
+    print(f"{len(screen.sites)} sites of {screen.metadata.shape}, {options.epochs} epochs, one thread")
     print(f"features once     {features_once[0]:8.1f} CPU s, accuracy {features_once[1]:.3f}")
     print(f"images each epoch {images_each_epoch[0]:8.1f} CPU s, accuracy {images_each_epoch[1]:.3f}")
     print(f"the same by layers {before[0]:7.1f} CPU s, accuracy {before[1]:.3f}")

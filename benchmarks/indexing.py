@@ -54,7 +54,7 @@ def time_indexing(folder: Path) -> bool:
     start, wall = time.process_time(), time.perf_counter()
     screen = index(folder, layout="rxrx1", hash_files=False)
     cpu, wall = time.process_time() - start, time.perf_counter() - wall
-    assert len(screen.sites) == screen.card.found == N_WELLS * N_SITES, screen.card  # noqa: S101
+    assert len(screen.sites) == screen.metadata.found == N_WELLS * N_SITES, screen.metadata  # noqa: S101
     start = time.process_time()
     for place, _, files in os.walk(folder):
         for name in files:

@@ -34,9 +34,9 @@ def a_screen(folder: Path) -> Screen:
 def subset(screen: Screen) -> Screen:
     """`N_IMAGES` sites spread over the screen, or all of a smaller one."""
     rows = list(range(0, len(screen.sites), max(1, len(screen.sites) // N_IMAGES)))[:N_IMAGES]
-    card = screen.card.model_copy(update={"found": len(rows), "indexed": len(rows), "refused": 0})
+    metadata = screen.metadata.model_copy(update={"found": len(rows), "indexed": len(rows), "refused": 0})
     return Screen(
-        card=card,
+        metadata=metadata,
         sites=screen.sites.iloc[rows].reset_index(drop=True),
         problems=screen.problems.iloc[:0],
         folder=screen.folder,

@@ -116,7 +116,7 @@ def make_screen(n_sites: int):  # noqa: ANN201 - the type is imported where it i
 
     sites = make_sites(n_sites)
     classes = ordered_classes(sites["perturbation"])
-    card = ScreenMetadata(
+    metadata = ScreenMetadata(
         layout="rxrx1",
         source="images",
         channels=named_channels([f"w{k}" for k in range(1, N_CHANNELS + 1)]),
@@ -133,7 +133,7 @@ def make_screen(n_sites: int):  # noqa: ANN201 - the type is imported where it i
         refused=0,
     )
     problems = pd.DataFrame({name: pd.Series(dtype="str") for name in PROBLEM_COLUMNS}).astype({"count": "int64"})
-    return Screen(card=card, sites=sites, problems=problems)
+    return Screen(metadata=metadata, sites=sites, problems=problems)
 
 
 def make_folds(screen):  # noqa: ANN001, ANN201
@@ -150,7 +150,7 @@ def make_predictions(screen, folds):  # noqa: ANN001, ANN201
     from distangle.results import Predictions
 
     sites, rng = screen.sites, np.random.default_rng(0)
-    classes = screen.card.perturbations
+    classes = screen.metadata.perturbations
     code = pd.Categorical(sites["perturbation"], categories=classes).codes.astype(np.int64)
     logits = rng.standard_normal((len(sites), len(classes)), dtype=np.float32)
     logits[np.arange(len(sites)), code] += np.where(rng.random(len(sites)) < 1 / 3, 6, 0).astype(np.float32)
@@ -232,16 +232,16 @@ def evaluate(n_sites: int, *, predictions=None, screen=None) -> Callable[[], obj
     screen = screen or make_screen(n_sites)
     predictions = predictions or make_predictions(screen, make_folds(screen))
     trained = set(screen.sites["perturbation"])
-    card = SimpleNamespace(
+    metadata = SimpleNamespace(
         trained_classes=trained,
-        classes=screen.card.perturbations,
+        classes=screen.metadata.perturbations,
         preprocessing=SimpleNamespace(standardize="image"),
         correction=SimpleNamespace(method="none"),
     )
     run = {"target": "perturbation", "held_out": "half", "forced": False, "unlabelled": ""}
     labels = predictions.table["perturbation"].to_numpy(dtype=object)
     baselines = {"site": {name: labels[::-1] for name in ("position", "plate", "intensity")}}
-    return partial(evaluate, [predictions], card=card, run=run, baselines=baselines)
+    return partial(evaluate, [predictions], card=metadata, run=run, baselines=baselines)
 
 
 def calibrate(n_sites: int) -> Callable[[], object]:
@@ -249,7 +249,7 @@ def calibrate(n_sites: int) -> Callable[[], object]:
     from distangle.inference.cross_fit import cross_fit
 
     screen = make_screen(n_sites)
-    return partial(cross_fit, make_predictions(screen, make_folds(screen)), set(screen.card.perturbations))
+    return partial(cross_fit, make_predictions(screen, make_folds(screen)), set(screen.metadata.perturbations))
 
 
 def baselines(n_sites: int) -> Callable[[], object]:

@@ -84,7 +84,7 @@ def write_run(folder: Path) -> int:
     table = site_table()
     n_images = write_images(folder, table)
     names = tuple(f"sirna_{k}" for k in range(N_PERTURBATIONS))
-    card = ScreenMetadata(
+    metadata = ScreenMetadata(
         layout="rxrx1",
         source=str(folder),
         channels=tuple(Channel(name=name) for name in NAMES),
@@ -101,7 +101,7 @@ def write_run(folder: Path) -> int:
         refused=0,
     )
     problems = pd.DataFrame({name: pd.Series([], dtype="str") for name in PROBLEM_COLUMNS}).astype({"count": "int64"})
-    write_screen(Screen(card=card, sites=table, problems=problems), folder / "screen")
+    write_screen(Screen(metadata=metadata, sites=table, problems=problems), folder / "screen")
     run = folder / "run"
     (run / "predictions").mkdir(parents=True)
     (run / "screen.json").write_text((folder / "screen/screen.json").read_text())

@@ -47,8 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_nothing_is_lost_between_the_images_and_the_index(folder: Path) -> None:
     screen = read_screen(folder / "screen")
-    assert screen.card.found == screen.card.indexed + screen.card.refused
-    assert len(list((folder / "plates").rglob("*.png"))) == screen.card.indexed * 6
+    assert screen.metadata.found == screen.metadata.indexed + screen.metadata.refused
+    assert len(list((folder / "plates").rglob("*.png"))) == screen.metadata.indexed * 6
     assert set(screen.sites["cell_type"]) == {"HUVEC", "RPE"}
 
 
@@ -238,9 +238,9 @@ def test_another_screen_is_no_repeat(folder: Path) -> None:
     fewer = dataclasses.replace(screen, sites=screen.sites.iloc[1:].reset_index(drop=True))
     with pytest.raises(RunError, match=rf"has {len(fewer.sites)} sites; .* was made with {len(screen.sites)}"):
         load_previous_folds(earlier, fewer)
-    card = screen.card.model_copy(update={"perturbations_sha256": "0"})
+    metadata = screen.metadata.model_copy(update={"perturbations_sha256": "0"})
     with pytest.raises(RunError, match="has another class list than the screen of"):
-        load_previous_folds(earlier, dataclasses.replace(screen, card=card))
+        load_previous_folds(earlier, dataclasses.replace(screen, metadata=metadata))
 
 
 def test_help_lists_every_setting_with_its_value_in_each_preset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -357,13 +357,13 @@ def test_an_explanation_of_another_screen_names_both_sets_of_channels(
     screen = read_screen(folder / "screen")
     channels = [
         channel.model_copy(update={"name": f"{channel.name} 2"}) if k == 1 else channel
-        for k, channel in enumerate(screen.card.channels)
+        for k, channel in enumerate(screen.metadata.channels)
     ]
-    other = dataclasses.replace(screen, card=screen.card.model_copy(update={"channels": tuple(channels)}))
+    other = dataclasses.replace(screen, metadata=screen.metadata.model_copy(update={"channels": tuple(channels)}))
     write_screen(other, tmp_path / "screen")
     with pytest.raises(SystemExit) as exit_info:
         main(["explain", str(folder / "runs/a"), "--screen", str(tmp_path / "screen")])
     assert exit_info.value.code == 1
     message = " ".join(capsys.readouterr().err.split())
     assert f"its channels are {channels[0].name}, {channels[1].name}" in message
-    assert f"the run's are {screen.card.channels[0].name}, {screen.card.channels[1].name}" in message
+    assert f"the run's are {screen.metadata.channels[0].name}, {screen.metadata.channels[1].name}" in message

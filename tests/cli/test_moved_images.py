@@ -128,18 +128,18 @@ def test_one_folder_of_several_that_is_gone_is_said_and_the_rest_goes_on(lab: Pa
         sites[f"path_{k}"] = sites["experiment"] + "/" + sites[f"path_{k}"].str.removeprefix("images/")
     for name in ("E1", "E3"):
         shutil.copytree(lab / "plates/images", tmp_path / name)
-    card = screen.card.model_copy(update={"source": str(tmp_path)})
-    output = check_images(type(screen)(card=card, sites=sites, problems=screen.problems, folder=screen.folder))
+    metadata = screen.metadata.model_copy(update={"source": str(tmp_path)})
+    output = check_images(type(screen)(metadata=metadata, sites=sites, problems=screen.problems, folder=screen.folder))
     assert output.startswith("1 of 3 image folders of the screen ")
     assert f"such as {tmp_path / 'E2'}. Their sites cannot be read." in output
 
 
 def test_a_screen_behind_a_url_or_without_images_is_not_looked_for(lab: Path) -> None:
     screen = read_screen(lab / "screen")
-    card = screen.card.model_copy(update={"source": "https://example.org/plates"})
-    assert check_images(type(screen)(card=card, sites=screen.sites, problems=screen.problems)) == ""
+    metadata = screen.metadata.model_copy(update={"source": "https://example.org/plates"})
+    assert check_images(type(screen)(metadata=metadata, sites=screen.sites, problems=screen.problems)) == ""
     bare = screen.sites.assign(path_1="", path_2="")
-    assert check_images(type(screen)(card=screen.card, sites=bare, problems=screen.problems)) == ""
+    assert check_images(type(screen)(metadata=screen.metadata, sites=bare, problems=screen.problems)) == ""
 
 
 def test_a_run_is_predicted_with_its_screen_where_that_lies_now(

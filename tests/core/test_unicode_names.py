@@ -39,7 +39,7 @@ def test_two_forms_of_a_name_are_one_class_and_reported(lab_table: Write, one: s
     rows = [("E1", one, "A01", one, other), ("E2", other, "A01", other, one), ("E1", other, "A02", "x", "y")]
     screen = index_table(lab_table([header, *rows]), controls={"negative_control": [other], "positive_control": ["x"]})
     plain = normalize_name(one)
-    assert screen.card.perturbations == tuple(sorted((plain, "x"), key=str.lower))
+    assert screen.metadata.perturbations == tuple(sorted((plain, "x"), key=str.lower))
     assert set(screen.sites["plate"]) == {plain}
     assert set(screen.sites["moa"]) == {plain, "y"}
     assert screen.sites["role"].tolist() == ["negative_control", "positive_control", "negative_control"]
@@ -54,7 +54,7 @@ def test_names_of_columns_and_what_is_typed_meet_in_any_form(lab_table: Write) -
     table = lab_table([header, ("p", "A01", "x", "images/a.tif"), ("p", "A02", "y", "images/b.tif")])
     mapping = {"well": form(NFC, "Näpfchen"), "perturbation": "dose (\u03bcM)"}
     screen = index(table, layout="table", channels=[form(NFC, "DNA=Färbung")], mapping=mapping, hash_files=False)
-    assert screen.card.perturbations == ("x", "y")
+    assert screen.metadata.perturbations == ("x", "y")
 
 
 @pytest.mark.parametrize(("name_form", "on_disk"), [(NFC, NFD), (NFD, NFC)])

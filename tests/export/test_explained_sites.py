@@ -98,8 +98,8 @@ def test_a_small_map_is_enlarged_and_its_exact_copy_lies_over_the_site(planted_r
     maps[:, :12] = 1
     settings = {**planted_run.explanation.settings, "scale": (2.0, 2.0)}
     run = with_maps(planted_run.run, tmp_path, maps=maps, settings=settings)
-    card = planted_run.screen.card.model_copy(update={"pixel_size_um": 0.5})
-    write_explained_sites(run, dataclasses.replace(planted_run.screen, card=card), tmp_path / "out")
+    metadata = planted_run.screen.metadata.model_copy(update={"pixel_size_um": 0.5})
+    write_explained_sites(run, dataclasses.replace(planted_run.screen, metadata=metadata), tmp_path / "out")
     root = zarr.open_group(tmp_path / "out", mode="r", zarr_format=2)
     path = pd.read_csv(tmp_path / "out" / "sites.csv")["path"][0]
     activation = root[f"{path}/0"][-1]
@@ -128,7 +128,7 @@ def test_a_site_that_cannot_be_read_is_named_and_the_others_are_written(
     row = site_rows(planted_run.screen)[key]
     sites.loc[row, "path_2"] = "absent.png"
     screen = Screen(
-        card=planted_run.screen.card,
+        metadata=planted_run.screen.metadata,
         sites=sites,
         problems=planted_run.screen.problems,
         folder=planted_run.screen.folder,
@@ -139,7 +139,9 @@ def test_a_site_that_cannot_be_read_is_named_and_the_others_are_written(
     assert sentence.startswith(f"{key[0]} plate {key[1]} well {key[2]} site 1: absent.png")
     root = json.loads((tmp_path / "out" / ".zattrs").read_text(encoding="utf-8"))["distangle"]
     assert root["refused"] == [sentence]
-    empty_screen = Screen(card=screen.card, sites=sites.iloc[:0], problems=screen.problems, folder=screen.folder)
+    empty_screen = Screen(
+        metadata=screen.metadata, sites=sites.iloc[:0], problems=screen.problems, folder=screen.folder
+    )
     with pytest.raises(
         ExplanationError, match=r"None of 11 explained sites can be written: .* it is not in the screen"
     ):

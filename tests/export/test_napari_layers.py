@@ -104,8 +104,10 @@ def with_two_sites(planted_run: PlantedRun, key: tuple[str, str, str, int]) -> S
         second[f"path_{k}"] = sites[f"path_{k}"].iat[other]
     second["size"] = sites["size"].iat[other]
     table = pd.concat([sites, second], ignore_index=True)
-    card = planted_run.screen.card.model_copy(update={"pixel_size_um": 0.65})
-    return Screen(card=card, sites=table, problems=planted_run.screen.problems, folder=planted_run.screen.folder)
+    metadata = planted_run.screen.metadata.model_copy(update={"pixel_size_um": 0.65})
+    return Screen(
+        metadata=metadata, sites=table, problems=planted_run.screen.problems, folder=planted_run.screen.folder
+    )
 
 
 def test_a_site_without_a_map_is_empty_in_the_stack_and_named(planted_run: PlantedRun) -> None:

@@ -153,7 +153,7 @@ def _problems(d: Draft, screen: Screen, true: list[Place]) -> Iterator[str]:
     finally:
         store.close()
     numbers = d.extra.get("numbers", {})  # channels may bear their numbers where nobody named them
-    names = [_as_number(plain(numbers.get(channel.name, channel.name))) for channel in screen.card.channels]
+    names = [_as_number(plain(numbers.get(channel.name, channel.name))) for channel in screen.metadata.channels]
     expected = [_as_number(plain(name)) for name in d.channels]
     number = {name: k for k, name in enumerate(expected)}
     unknown = [name for name in names if name not in number]
@@ -238,10 +238,10 @@ def _plates(d: Draft, plates: dict[tuple[str, str], set[tuple[int, int]]]) -> It
 def _absent(
     screen: Screen, true: Iterable[Place], used_places: set[Place], indexed_sites: set[tuple[int, ...]]
 ) -> Iterator[str]:
-    card = screen.card
+    metadata = screen.metadata
     sites = {(*place.well, place.site) for place in true}
-    if card.found != card.indexed + card.refused or card.indexed != len(screen.sites):
-        yield f"absent: found {card.found} is not indexed {card.indexed} + refused {card.refused}"
+    if metadata.found != metadata.indexed + metadata.refused or metadata.indexed != len(screen.sites):
+        yield f"absent: found {metadata.found} is not indexed {metadata.indexed} + refused {metadata.refused}"
     absent = sites - indexed_sites
     n_refused = int(screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum())
     if len(absent) > n_refused:

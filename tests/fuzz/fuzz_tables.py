@@ -98,7 +98,7 @@ def user_columns(rng: random.Random) -> Draft:
 def _column_problems(screen: Screen) -> Iterator[str]:
     """Give the extra columns that take the place of one of ours in the tables of predictions."""
     n = len(screen.sites)
-    table = cell_free_table(screen, "perturbation", ["train"] * n, classes=screen.card.perturbations).table
+    table = cell_free_table(screen, "perturbation", ["train"] * n, classes=screen.metadata.perturbations).table
     for column in ("experiment", "plate", "well", "site", "cell_type", "perturbation", "role"):
         values = table[f"Metadata_{column.title()}"].astype(str).tolist()
         if values != screen.sites[column].astype(str).tolist():
@@ -132,7 +132,7 @@ def missing_labels(rng: random.Random) -> Draft:
 
 
 def _classes(screen: Screen, missing: str) -> Iterator[str]:
-    if missing.strip() in screen.card.perturbations:
+    if missing.strip() in screen.metadata.perturbations:
         yield f"label: {missing!r} is a class"
 
 

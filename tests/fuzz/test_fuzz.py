@@ -109,13 +109,15 @@ def test_every_kind_of_fault_is_made(tmp_path: Path) -> None:
 
 
 def _exchange(screen: Screen) -> Screen:
-    card = screen.card.model_copy(update={"channels": screen.card.channels[::-1]})
-    return dataclasses.replace(screen, card=card)
+    metadata = screen.metadata.model_copy(update={"channels": screen.metadata.channels[::-1]})
+    return dataclasses.replace(screen, metadata=metadata)
 
 
 def _drop(screen: Screen) -> Screen:
-    card = screen.card.model_copy(update={"found": screen.card.found - 1, "indexed": screen.card.indexed - 1})
-    return dataclasses.replace(screen, card=card, sites=screen.sites.iloc[:-1])
+    metadata = screen.metadata.model_copy(
+        update={"found": screen.metadata.found - 1, "indexed": screen.metadata.indexed - 1}
+    )
+    return dataclasses.replace(screen, metadata=metadata, sites=screen.sites.iloc[:-1])
 
 
 def _move(name: str) -> Callable[[Screen], None]:

@@ -140,19 +140,19 @@ def make_screen(folder: Path, plan: Plan) -> Screen:
         ]
     )  # fmt: skip
     classes = ordered_classes(sites["perturbation"])
-    card = ScreenMetadata(
+    metadata = ScreenMetadata(
         layout="table", source=str(source), channels=plan.channels, dtype=f"uint{plan.bits}",
         shape=(image.shape[1], image.shape[2]), plate_rows=plan.rows, plate_columns=plan.columns, perturbations=classes,
         perturbations_sha256=ordered_classes_sha256(classes), cell_types=tuple(sorted(filter(None, plan.cell_types))),
         extra_columns=(), found=len(sites) + 3, indexed=len(sites), refused=3,
     )  # fmt: skip
-    write_screen(Screen(card=card, sites=sites, problems=problems), folder / "screen")
+    write_screen(Screen(metadata=metadata, sites=sites, problems=problems), folder / "screen")
     return read_screen(folder / "screen")
 
 
 def make_wells(screen: Screen) -> Predictions:
     rng = np.random.default_rng(3)
-    sites, classes = screen.sites, screen.card.perturbations
+    sites, classes = screen.sites, screen.metadata.perturbations
     held_out = sites["experiment"].isin(sorted(sites["experiment"].unique())[1::2])
     true = np.array([classes.index(name) for name in sites["perturbation"]])
     logits = rng.normal(0, 1, (len(sites), len(classes))).astype(np.float32)
@@ -221,7 +221,7 @@ def make_scores(wells: Predictions, *, forced: bool = False) -> Scores:
 
 def strong_channel(screen: Screen, perturbation: str) -> int:
     """Return the channel, counted from 1, that the fixture makes strong for a perturbation."""
-    return screen.card.perturbations.index(perturbation) % len(screen.card.channels) + 1
+    return screen.metadata.perturbations.index(perturbation) % len(screen.metadata.channels) + 1
 
 
 def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explanation:
@@ -233,8 +233,8 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
     table = table.drop(columns=["reason"]).rename(columns={"confidence": "probability"})
     table.insert(3, "Metadata_Site", 1)
     table["explained"] = table["predicted"]
-    n = len(screen.card.channels)
-    strong = np.array([screen.card.perturbations.index(name) % n for name in table["perturbation"]])
+    n = len(screen.metadata.channels)
+    strong = np.array([screen.metadata.perturbations.index(name) % n for name in table["perturbation"]])
     sites, channels = len(table), np.arange(n)
     values = {
         "shapley": rng.normal(0.1, 0.25, (sites, n)) + 2.2 * (strong[:, None] == channels),
@@ -247,7 +247,7 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
         for name in ("shapley", "eq15", "correlation"):
             table[f"{name}_{k + 1}"] = values[name][:, k]
         table[f"correlation_p_{k + 1}"] = rng.uniform(0, 1, sites)
-    shape = screen.card.shape or (48, 48)
+    shape = screen.metadata.shape or (48, 48)
     y, x = np.mgrid[: shape[0], : shape[1]] / shape[0]
     maps = np.zeros((len(table), *shape))
     for row in range(len(table)):
@@ -258,16 +258,16 @@ def make_explanation(wells: Predictions, screen: Screen, *, rows: int) -> Explan
     return Explanation(
         table=table,
         maps=maps.astype(np.float32),
-        summary=summarize(table, values, channels=[c.name for c in screen.card.channels], rng=rng, n_draws=50),
+        summary=summarize(table, values, channels=[c.name for c in screen.metadata.channels], rng=rng, n_draws=50),
         planted=compare_with_truth(
             table,
             maps,
-            channels_of={name: [strong_channel(screen, name)] for name in screen.card.perturbations},
+            channels_of={name: [strong_channel(screen, name)] for name in screen.metadata.perturbations},
             regions={0: PlantedCircle(shape[0] / 2, shape[1] / 2, shape[0] / 4)},
         ),
         settings={"score": "log_probability", "layer": "features.norm5", "head": "softmax", "removal": "mean",
                   "n_null_maps": 50,
-                  "channels": [channel.name for channel in screen.card.channels]},
+                  "channels": [channel.name for channel in screen.metadata.channels]},
     )  # fmt: skip
 
 
@@ -299,7 +299,7 @@ def make_run(
     truth = {
         "perturbations": {
             name: {"channels": [strong_channel(screen, name)], "kind": "brighter", "description": "brighter here"}
-            for name in screen.card.perturbations
+            for name in screen.metadata.perturbations
             if name.startswith("siRNA")
         }
     }

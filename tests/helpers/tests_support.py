@@ -14,7 +14,7 @@ from distangle.screen import Channel, Screen, ScreenMetadata, ordered_classes_sh
 def screen_of(table: pd.DataFrame, *, n_channels: int = 1, folder: Path | None = None) -> Screen:
     """Return a screen whose table has only the given columns."""
     names = tuple(sorted(set(table.get("perturbation", pd.Series(dtype=str))) - {""}))
-    card = ScreenMetadata(
+    metadata = ScreenMetadata(
         layout="table",
         source=".",
         channels=tuple(Channel(name=f"c{k}") for k in range(n_channels)),
@@ -28,7 +28,7 @@ def screen_of(table: pd.DataFrame, *, n_channels: int = 1, folder: Path | None =
         indexed=len(table),
         refused=0,
     )
-    return Screen(card=card, sites=table, problems=pd.DataFrame(), folder=folder)
+    return Screen(metadata=metadata, sites=table, problems=pd.DataFrame(), folder=folder)
 
 
 def model_card(classes: Sequence[str], sites: Sequence[int] | None = None, **changes: Any) -> ModelCard:

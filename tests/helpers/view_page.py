@@ -30,8 +30,8 @@ def make_viewable_run(folder: Path) -> PlantedRun:
     """Make a run of 16-bit images with hostile names, whose map shows every perturbation as a group."""
     planted_run = make_run(folder, Plan(bits=16, plates=1, hostile=True, explained=12))
     rng = np.random.default_rng(11)
-    labels = planted_run.wells.table["perturbation"].map(planted_run.screen.card.perturbations.index).to_numpy()
-    centers = rng.normal(0, 5, (len(planted_run.screen.card.perturbations), 4))
+    labels = planted_run.wells.table["perturbation"].map(planted_run.screen.metadata.perturbations.index).to_numpy()
+    centers = rng.normal(0, 5, (len(planted_run.screen.metadata.perturbations), 4))
     embedding = (centers[labels] + rng.normal(0, 0.4, (len(labels), 4))).astype(np.float32)
     wells = dataclasses.replace(planted_run.wells, embedding=embedding)
     sites = wells.table.assign(Metadata_Site=1)

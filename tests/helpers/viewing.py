@@ -84,7 +84,7 @@ def make_viewed_run(folder: Path, plan: Plan) -> PlantedRun:
         level="site", table=table, logits=wells.logits, embedding=embedding, perturbations=wells.perturbations, views=1
     )
     planted_run.run.record(*wells.write(planted_run.run.predictions), *sites.write(planted_run.run.predictions))
-    names = [name for name in planted_run.screen.card.perturbations if name != "EMPTY"]
+    names = [name for name in planted_run.screen.metadata.perturbations if name != "EMPTY"]
     result = profile_result(names)
     # The rows of the profiles are wells of the screen.
     rows = planted_run.screen.sites.iloc[: len(result.wells)]

@@ -87,7 +87,7 @@ def test_a_flipped_bit_without_checksum_is_reported_with_file_well_and_fix(tmp_p
     assert f"{tmp_path / 'B02.tif'}: as many bytes as when it was indexed, but other ones (SHA-256)" in message
     assert "Copy it again from its source, or, if the change was intended, index the screen again" in message
     pack = pack_screen(screen, tmp_path / "packed", format="records").screen
-    assert (pack.card.found, pack.card.indexed, pack.card.refused) == (3, 2, 1)
+    assert (pack.metadata.found, pack.metadata.indexed, pack.metadata.refused) == (3, 2, 1)
     assert "but other ones" in pack.problems["found"][0]
 
 

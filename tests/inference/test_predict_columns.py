@@ -98,8 +98,8 @@ def test_a_part_of_the_screen_and_another_screen_take_the_training_wells_of_the_
     run, screen = RunFolder.open(lab / "run"), read_screen(lab / "screen")
     sites = screen.sites[screen.sites["split"] == "test"].reset_index(drop=True)
     sites = sites.assign(experiment=name) if name else sites
-    card = screen.card.model_copy(update={"sites_sha256": "ab" * 32}) if name else screen.card
-    other = type(screen)(card=card, sites=sites, problems=screen.problems, folder=lab / "screen")
+    metadata = screen.metadata.model_copy(update={"sites_sha256": "ab" * 32}) if name else screen.metadata
+    other = type(screen)(metadata=metadata, sites=sites, problems=screen.problems, folder=lab / "screen")
     scores, _ = predict_run(run, other, out=lab / f"other{name}")
     wells = pd.read_parquet(lab / f"other{name}" / "wells_views8.parquet")
     assert "24 held-out wells" in scores.well_columns["unlike_training"]

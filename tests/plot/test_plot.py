@@ -116,7 +116,7 @@ def test_shares_of_the_confusion_are_the_opacity_of_the_cells(planted_run: Plant
 
 def test_bars_are_the_means_of_the_channels(planted_run: PlantedRun) -> None:
     figure = plot.channels(planted_run.run)
-    n = len(planted_run.screen.card.channels)
+    n = len(planted_run.screen.metadata.channels)
     widths = [bar.get_width() for bar in figure.axes[0].patches][-n:]
     np.testing.assert_allclose(widths, planted_run.explanation.summary["shapley"]["mean"])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][0] == "nuclei (Hoechst)"
@@ -147,8 +147,8 @@ def test_a_site_shows_its_composite_and_its_map(planted_run: PlantedRun) -> None
 def test_a_scale_bar_is_drawn_if_the_pixel_size_is_known(planted_run: PlantedRun, tmp_path: Path) -> None:
     from distangle.screen import write_screen
 
-    card = planted_run.screen.card.model_copy(update={"pixel_size_um": 0.65})
-    write_screen(dataclasses.replace(planted_run.screen, card=card), tmp_path / "screen")
+    metadata = planted_run.screen.metadata.model_copy(update={"pixel_size_um": 0.65})
+    write_screen(dataclasses.replace(planted_run.screen, metadata=metadata), tmp_path / "screen")
     figure = plot.site(planted_run.run, "HUVEC-02/1/B02", screen=tmp_path / "screen")
     label = figure.axes[0].get_xlabel()
     assert label.endswith("bar 5\u202fµm")  # 31.2 um wide: 22 % are 6.9 um

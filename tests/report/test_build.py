@@ -177,8 +177,8 @@ def test_controls_are_labelled_and_come_after_the_treatments(pages: Pages) -> No
 
 def test_what_was_found_is_indexed_or_refused(pages: Pages, run_data: PlantedRun) -> None:
     page = pages["index"]
-    card = run_data.screen.card
-    assert f"{card.found:,} found = {card.indexed:,} indexed + 3 refused" in page.text
+    metadata = run_data.screen.metadata
+    assert f"{metadata.found:,} found = {metadata.indexed:,} indexed + 3 refused" in page.text
     assert "image missing" in page.text
     assert "Copy the file." in page.text
 

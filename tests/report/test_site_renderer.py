@@ -229,8 +229,8 @@ def test_pictures_have_a_scale_bar_only_if_the_pixel_size_is_known(run_data: Pla
 
     length, plain = picture(run_data.screen, "plain")
     assert length == 0.0
-    card = run_data.screen.card.model_copy(update={"pixel_size_um": 2.0})
-    length, image = picture(dataclasses.replace(run_data.screen, card=card), "known")
+    metadata = run_data.screen.metadata.model_copy(update={"pixel_size_um": 2.0})
+    length, image = picture(dataclasses.replace(run_data.screen, metadata=metadata), "known")
     assert length == 20.0  # of 96 µm
     differing = np.argwhere(image != plain)
     # 20 µm are 10 pixels, each enlarged five times; the edge adds one pixel at each side.

@@ -34,7 +34,7 @@ def index_again(plates: Path, out: Path) -> Screen:
 
 def test_the_screen_is_found_where_the_run_says(screen_and_run: tuple[Screen, RunFolder]) -> None:
     screen, run = screen_and_run
-    assert own_screen(run).card == screen.card
+    assert own_screen(run).metadata == screen.metadata
     assert is_own(run, screen)
 
 
@@ -46,9 +46,9 @@ def test_one_that_was_indexed_again_after_its_files_were_copied_is_the_same(
     for path in (tmp_path / "plates" / "images").iterdir():
         os.utime(path, (1, 1))
     second_screen = index_again(tmp_path / "plates", tmp_path / "screen")
-    assert second_screen.card.sites_sha256 != screen.card.sites_sha256
+    assert second_screen.metadata.sites_sha256 != screen.metadata.sites_sha256
     check_same_screen(run, second_screen)
-    assert own_screen(run, tmp_path / "screen").card == second_screen.card
+    assert own_screen(run, tmp_path / "screen").metadata == second_screen.metadata
 
 
 @pytest.mark.parametrize("change", ["label", "image", "well"])
@@ -73,10 +73,12 @@ def test_one_with_another_label_image_or_well_is_another(
 
 def test_other_channels_and_other_classes_are_named(screen_and_run: tuple[Screen, RunFolder]) -> None:
     screen, run = screen_and_run
-    reversed_screen = replace(screen, card=screen.card.model_copy(update={"channels": screen.card.channels[::-1]}))
+    reversed_screen = replace(
+        screen, metadata=screen.metadata.model_copy(update={"channels": screen.metadata.channels[::-1]})
+    )
     with pytest.raises(RunError, match="its channels are actin, DNA, the run's are DNA, actin"):
         check_same_screen(run, reversed_screen)
-    other = replace(screen, card=screen.card.model_copy(update={"perturbations_sha256": "0" * 64}))
+    other = replace(screen, metadata=screen.metadata.model_copy(update={"perturbations_sha256": "0" * 64}))
     with pytest.raises(RunError, match="it has another class list"):
         check_same_screen(run, other)
 

@@ -35,8 +35,8 @@ def test_the_original_tables_have_four_wells_less(real_data: Path) -> None:
     assert (counts.n_train_wells, counts.n_test_wells) == (36515, 19897)
     assert counts.class_sets == {29: 2, 31: 2, 32: 37, 33: 1067}
     assert counts.by_role["positive_control"].wells == 6097
-    assert screen.card.perturbations[:2] == ("0", "1")
-    assert screen.card.perturbations[-1] == "1138"
+    assert screen.metadata.perturbations[:2] == ("0", "1")
+    assert screen.metadata.perturbations[-1] == "1138"
 
 
 @pytest.mark.parametrize(("version", "untreated"), [(V1, "1138"), (V2, "UNTREATED")])
@@ -49,11 +49,11 @@ def test_twelve_real_wells_lose_their_second_site_by_name(
     complete[has_images].to_csv(tmp_path / "train_controls.csv", index=False)
     screen = index(real_data / "rxrx1_images", layout="rxrx1", tables=tmp_path, probe=probe_image)
     assert conservation_line(screen) == "found 24 = indexed 12 + refused 12"
-    assert (screen.card.dtype, screen.card.shape) == ("uint8", (512, 512))
+    assert (screen.metadata.dtype, screen.metadata.shape) == ("uint8", (512, 512))
     assert screen.sites["site"].tolist() == [1] * 12
     assert set(screen.sites["role"]) == {"negative_control"}
-    assert screen.card.perturbations == (untreated,)
-    assert screen.card.cell_types == ("HEPG2", "HUVEC", "RPE", "U2OS")
+    assert screen.metadata.perturbations == (untreated,)
+    assert screen.metadata.cell_types == ("HEPG2", "HUVEC", "RPE", "U2OS")
     refusals = screen.problems[screen.problems["severity"] == "refused"]
     assert refusals["site"].tolist() == ["2"] * 12
     assert set(refusals["channel"]) == {"5, 6"}
@@ -84,11 +84,11 @@ def test_bbbc021_is_indexed_as_a_lab_would_have_it(real_data: Path, tmp_path: Pa
         probe=probe_image,
     )
     assert conservation_line(screen) == "found 1360 = indexed 1360 + refused 0"
-    assert len(screen.card.perturbations) == 13
-    assert (screen.card.dtype, screen.card.shape) == ("uint16", (68, 68))
+    assert len(screen.metadata.perturbations) == 13
+    assert (screen.metadata.dtype, screen.metadata.shape) == ("uint16", (68, 68))
     assert len(screen.sites[["experiment", "plate"]].drop_duplicates()) == 37
     assert set(screen.sites.loc[screen.sites["perturbation"] == "DMSO", "role"]) == {"negative_control"}
-    assert screen.card.extra_columns == ("replicate", "compound", "concentration_uM")
+    assert screen.metadata.extra_columns == ("replicate", "compound", "concentration_uM")
     write_screen(screen, tmp_path / "screen")
     stored_screen = read_screen(tmp_path / "screen")
     assert all(path.is_file() for path in stored_screen.image_paths(700))

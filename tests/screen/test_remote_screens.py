@@ -132,9 +132,9 @@ def test_a_url_gives_the_screen_of_the_disk_and_its_pixels(upload: Any, make: An
     options = make(lab)
     from_disk, from_url = index_source(lab, **options), index_source(upload(lab), **options)
     assert conservation_line(from_url) == conservation_line(from_disk)
-    assert from_disk.card.refused > 0
-    assert from_url.card.layout == from_disk.card.layout
-    assert from_url.card.perturbations == from_disk.card.perturbations
+    assert from_disk.metadata.refused > 0
+    assert from_url.metadata.layout == from_disk.metadata.layout
+    assert from_url.metadata.perturbations == from_disk.metadata.perturbations
     columns = [name for name in from_disk.sites.columns if name != "mtime"]
     pd.testing.assert_frame_equal(from_url.sites[columns], from_disk.sites[columns])
     kinds = ["severity", "kind", "plate", "well", "row"]
@@ -159,8 +159,8 @@ def test_the_official_table_of_rxrx1_tells_its_layout_behind_a_url_too(upload: A
     header = "site_id,well_id,cell_type,dataset,experiment,plate,well,site,well_type,sirna"
     (lab / "metadata.csv").write_text(f"{header}\n,,U2OS,train,U2OS-01,1,A01,1,treatment,s1\n")
     screen = index_source(upload(lab))
-    assert screen.card.provenance["recognised_by"] == "metadata.csv"
-    assert screen.card.layout == "rxrx1"
+    assert screen.metadata.provenance["recognised_by"] == "metadata.csv"
+    assert screen.metadata.layout == "rxrx1"
 
 
 def test_a_file_is_fetched_once_and_refused_when_it_is_another(upload: Any, tmp_path: Path) -> None:

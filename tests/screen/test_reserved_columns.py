@@ -43,7 +43,7 @@ def index_rows(write: Write, extra: str) -> Screen:
 )
 def test_a_column_called_like_ours_changes_no_well_and_is_kept_under_a_prefix(lab_table: Write, name: str) -> None:
     screen = index_rows(lab_table, name)
-    assert screen.card.extra_columns == (f"table_{name}",)
+    assert screen.metadata.extra_columns == (f"table_{name}",)
     assert set(screen.sites[f"table_{name}"]) == {"7"}
     assert sorted(set(screen.sites["plate"])) == ["w1-1", "w1-2", "w2-1", "w2-2"]
     remark = screen.problems[screen.problems["kind"] == "reserved column name"].iloc[0]
@@ -60,14 +60,14 @@ def test_a_column_called_like_ours_changes_no_well_and_is_kept_under_a_prefix(la
 @pytest.mark.parametrize("name", ["plates", "Metadata_Row", "library_plate", "dose", "Metadata", "predicted"])
 def test_other_names_stay_as_they_are(lab_table: Write, name: str) -> None:
     screen = index_rows(lab_table, name)
-    assert screen.card.extra_columns == (name,)
+    assert screen.metadata.extra_columns == (name,)
     assert "reserved column name" not in set(screen.problems["kind"])
 
 
 def test_a_screen_of_an_older_version_does_not_replace_our_columns_either(lab_table: Write) -> None:
     screen = index_rows(lab_table, "dose")
     old = Screen(
-        card=screen.card.model_copy(update={"extra_columns": ("Plate", "table_Plate", "Fold")}),
+        metadata=screen.metadata.model_copy(update={"extra_columns": ("Plate", "table_Plate", "Fold")}),
         sites=screen.sites.assign(Plate="1", table_Plate="2", Fold="3"),
         problems=screen.problems,
     )

@@ -34,7 +34,7 @@ def test_what_is_read_is_what_was_written(screen: Screen, folder: Path) -> None:
     stored_screen = read_screen(folder)
     pd.testing.assert_frame_equal(stored_screen.sites, screen.sites)
     pd.testing.assert_frame_equal(stored_screen.problems, screen.problems)
-    assert stored_screen.card.perturbations == ("sirna_2", "sirna_10", "UNTREATED")
+    assert stored_screen.metadata.perturbations == ("sirna_2", "sirna_10", "UNTREATED")
     assert stored_screen.folder == folder
     assert sorted(item.name for item in folder.iterdir()) == ["problems.csv", "screen.json", "sites.parquet"]
 
@@ -149,7 +149,7 @@ def test_a_card_with_unknown_or_impossible_fields_is_refused(
 def test_a_write_that_dies_before_the_card_leaves_a_folder_that_is_refused(
     screen: Screen, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smaller = Screen(card=screen.card, sites=screen.sites.iloc[:2], problems=screen.problems)
+    smaller = Screen(metadata=screen.metadata, sites=screen.sites.iloc[:2], problems=screen.problems)
     replace, calls = os.replace, []
 
     def fail(source: Path, target: Path) -> None:

@@ -225,7 +225,7 @@ def test_training_images_in_another_screen_are_predicted_and_not_scored(
     run: RunFolder, screen: Screen, other: Screen
 ) -> None:
     copies = other.sites.assign(sha256=screen.sites["sha256"])
-    mixed = Screen(card=other.card, sites=copies, folder=other.folder, problems=other.problems)
+    mixed = Screen(metadata=other.metadata, sites=copies, folder=other.folder, problems=other.problems)
     messages: list[str] = []
     from distangle.inference.new_screen import new_sites
 
@@ -240,7 +240,7 @@ def test_training_images_in_another_screen_are_predicted_and_not_scored(
 def test_classes_that_were_never_trained_are_named_apart(run: RunFolder, other: Screen, tmp_path: Path) -> None:
     sites = other.sites.copy()
     sites.loc[sites["perturbation"] == "taxol", "perturbation"] = "vinblastine"
-    other_screen = Screen(card=other.card, sites=sites, folder=other.folder, problems=other.problems)
+    other_screen = Screen(metadata=other.metadata, sites=sites, folder=other.folder, problems=other.problems)
     scores, _ = predict_run(run, other_screen, out=tmp_path / "new")
     assert scores.never_trained == ("vinblastine",)
     n = int((sites["perturbation"] == "vinblastine").sum())
@@ -249,9 +249,9 @@ def test_classes_that_were_never_trained_are_named_apart(run: RunFolder, other: 
 
 def test_other_channels_are_refused_with_both_named(run: RunFolder, other: Screen, tmp_path: Path) -> None:
 
-    channels = tuple(channel.model_copy(update={"name": f"{channel.name} 2"}) for channel in other.card.channels)
+    channels = tuple(channel.model_copy(update={"name": f"{channel.name} 2"}) for channel in other.metadata.channels)
     other_screen = Screen(
-        card=other.card.model_copy(update={"channels": channels}),
+        metadata=other.metadata.model_copy(update={"channels": channels}),
         sites=other.sites,
         folder=other.folder,
         problems=other.problems,

@@ -125,11 +125,11 @@ def test_no_pseudo_label_is_ever_one_of_them(
 def test_a_class_of_that_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     screen = tiny_screen(tmp_path)
     new_names = screen.sites["perturbation"].replace({"taxol": "unused 2"})
-    names = tuple("unused 2" if name == "taxol" else name for name in screen.card.perturbations)
+    names = tuple("unused 2" if name == "taxol" else name for name in screen.metadata.perturbations)
     other = dataclasses.replace(
         screen,
         sites=screen.sites.assign(perturbation=new_names),
-        card=screen.card.model_copy(update={"perturbations": names}),
+        metadata=screen.metadata.model_copy(update={"perturbations": names}),
     )
     config = resolve_config("scratch", [EXTRA])
     with pytest.raises(ConfigError) as error:

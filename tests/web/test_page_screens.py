@@ -63,8 +63,8 @@ def test_sixty_thousand_wells(browser: Any, tmp_path: Path) -> None:
     sites = pd.concat([first, table], axis=1)[screen.sites.columns]
     sites["experiment"] = [f"E{int(plate) // 4:02d}" for plate in sites["plate"]]
     counts = {"found": 60_000, "indexed": 60_000, "refused": 0, "plate_rows": 16, "plate_columns": 24}
-    card = screen.card.model_copy(update=counts | {"source": str(tmp_path / "lab")})
-    write_screen(Screen(card=card, sites=sites, problems=screen.problems.iloc[:0]), tmp_path / "many")
+    metadata = screen.metadata.model_copy(update=counts | {"source": str(tmp_path / "lab")})
+    write_screen(Screen(metadata=metadata, sites=sites, problems=screen.problems.iloc[:0]), tmp_path / "many")
     with look(browser, open_source(tmp_path / "many")) as visitor:
         page = visitor.open("/plates?experiment=E39")
         assert page.locator("h1").inner_text() == "Plates of E39"

@@ -75,7 +75,7 @@ def test_every_well_has_the_place_and_the_labels_of_the_screen(client: httpx.Cli
         assert (row.row, row.column) == parse_well(row.name, rows=8, columns=12)
         assert plates[row.plate]["experiment"] == sites["experiment"][row.Index]
     assert {(p["n_rows"], p["n_columns"]) for p in plates} == {(8, 12)}
-    names = viewed_run.screen.card.perturbations
+    names = viewed_run.screen.metadata.perturbations
     assert [names[k] for k in wells["perturbation_id"]] == wells["perturbation"].tolist()
     table = viewed_run.wells.table
     np.testing.assert_allclose(wells["confidence"], table["confidence"], rtol=1e-6)
@@ -256,7 +256,7 @@ def test_a_map_is_that_of_its_site(client: httpx.Client, viewed_run: PlantedRun)
 
 def test_perturbations_are_counted_by_hand(client: httpx.Client, viewed_run: PlantedRun) -> None:
     table, sites = decode(get(client, "/api/perturbations")), viewed_run.screen.sites
-    assert table["perturbation"].tolist() == list(viewed_run.screen.card.perturbations)
+    assert table["perturbation"].tolist() == list(viewed_run.screen.metadata.perturbations)
     for row in table.itertuples():
         part = sites[sites["perturbation"] == row.perturbation]
         assert row.n_wells == len(part)
@@ -270,7 +270,7 @@ def test_perturbations_are_counted_by_hand(client: httpx.Client, viewed_run: Pla
 
 
 def test_a_perturbation_lists_its_wells_and_neighbors(client: httpx.Client, viewed_run: PlantedRun) -> None:
-    number = viewed_run.screen.card.perturbations.index("PLK1")
+    number = viewed_run.screen.metadata.perturbations.index("PLK1")
     answer = get(client, f"/api/perturbations/{number}")
     assert answer["wells"] == np.flatnonzero(viewed_run.screen.sites["perturbation"] == "PLK1").tolist()
     assert answer["nearest"][0]["similarity"] == 0.5

@@ -23,7 +23,7 @@ def explained_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
     """A run with mean maps by perturbation and cell type, two images of a well, and a null of its bars."""
     planted_run = make_viewed_run(tmp_path_factory.mktemp("maps"), Plan(size=32, explained=9))
     rng = np.random.default_rng(5)
-    names = [name for name in planted_run.screen.card.perturbations if name != "EMPTY"][:2]
+    names = [name for name in planted_run.screen.metadata.perturbations if name != "EMPTY"][:2]
     groups = pd.DataFrame(
         {
             "explained": [names[0], names[0], "EMPTY", names[1]],
@@ -61,7 +61,7 @@ def test_a_perturbation_names_its_mean_maps_and_those_of_controls(
     client: httpx.Client, explained_run: PlantedRun
 ) -> None:
     explanation: Explanation = explained_run.explanation
-    names = explained_run.screen.card.perturbations
+    names = explained_run.screen.metadata.perturbations
     groups = explanation.perturbations
     assert groups is not None
     answer = client.get(f"/api/perturbations/{names.index(groups['explained'][0])}").json()

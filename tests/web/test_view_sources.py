@@ -194,8 +194,8 @@ def test_images_elsewhere_need_a_permission(copied_run: Path, tmp_path: Path) ->
 def test_an_empty_screen_says_so(tmp_path: Path) -> None:
     screen = make_screen(tmp_path, Plan(size=32, cell_types=("",), plates=1))
     problems = screen.problems.iloc[:0]
-    card = screen.card.model_copy(update={"found": 0, "indexed": 0, "refused": 0})
-    write_screen(Screen(card=card, sites=screen.sites.iloc[:0], problems=problems), tmp_path / "empty")
+    metadata = screen.metadata.model_copy(update={"found": 0, "indexed": 0, "refused": 0})
+    write_screen(Screen(metadata=metadata, sites=screen.sites.iloc[:0], problems=problems), tmp_path / "empty")
     source = open_source(tmp_path / "empty")
     summary = summary_of(source)
     assert (summary["n_sites"], summary["n_wells"], summary["n_plates"]) == (0, 0, 0)
@@ -236,10 +236,10 @@ def test_sixty_thousand_wells_with_one_site(tmp_path: Path) -> None:
     first = screen.sites.iloc[[0] * len(table)].drop(columns=table.columns)
     sites = first.reset_index(drop=True)
     sites = pd.concat([sites, table], axis=1)[screen.sites.columns]
-    card = screen.card.model_copy(
+    metadata = screen.metadata.model_copy(
         update={"found": 60_000, "indexed": 60_000, "refused": 0, "plate_rows": 16, "plate_columns": 24}
     )
-    write_screen(Screen(card=card, sites=sites, problems=screen.problems.iloc[:0]), tmp_path / "many")
+    write_screen(Screen(metadata=metadata, sites=sites, problems=screen.problems.iloc[:0]), tmp_path / "many")
     viewer = Viewer(open_source(tmp_path / "many"))
     viewer.warm()
     plates = viewer.index.plate_table()

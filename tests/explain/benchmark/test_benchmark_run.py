@@ -291,7 +291,7 @@ def test_a_screen_without_a_planted_truth_is_refused(run_and_screen, tmp_path):
     run, screen = run_and_screen
     (tmp_path / "screen").mkdir()
     moved_screen = replace(
-        screen, card=screen.card.model_copy(update={"source": "../plates"}), folder=tmp_path / "screen"
+        screen, metadata=screen.metadata.model_copy(update={"source": "../plates"}), folder=tmp_path / "screen"
     )
     with pytest.raises(ScreenError, match=r"plates.* does not exist\. .*real screens have none"):
         benchmark_run(run, moved_screen)

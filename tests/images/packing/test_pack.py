@@ -38,7 +38,7 @@ def pack(request: pytest.FixtureRequest, planted_run: PlantedRun, tmp_path_facto
 def with_hashes(planted_run: PlantedRun) -> PlantedRun:
     """Return the run with a screen that has the hashes of its files, like an indexed screen."""
     sites = planted_run.screen.sites.copy()
-    n_channels = len(planted_run.screen.card.channels)
+    n_channels = len(planted_run.screen.metadata.channels)
     digests = [[sha256_of(path) for path in planted_run.screen.image_paths(row)] for row in range(len(sites))]
     sites["sha256"] = [site_sha256(of_site, [-1] * n_channels) for of_site in digests]
     sites["size"] = [
@@ -94,7 +94,7 @@ def test_ome_zarr_py_opens_a_plate_and_a_field(planted_run: PlantedRun, tmp_path
     field, expected = chunk.parents[4], read_packed(chunk)
     [image] = list(reader.Reader(io.parse_url(field, mode="r"))())
     np.testing.assert_array_equal(np.asarray(image.data[0]), expected)
-    assert image.metadata["channel_names"] == [channel.name for channel in planted_run.screen.card.channels]
+    assert image.metadata["channel_names"] == [channel.name for channel in planted_run.screen.metadata.channels]
     plate = next(iter(reader.Reader(io.parse_url(chunk.parents[7], mode="r"))()))
     site, height, width = planted_run.screen.sites.iloc[3], *expected.shape[1:]
     top, first_column = (ord(site.well[0]) - ord("A")) * height, (int(site.well[1:]) - 1) * width
@@ -176,15 +176,15 @@ def test_an_image_that_cannot_be_read_is_refused_by_name_and_the_law_holds(tmp_p
     hit = [row for row in range(len(planted_run.screen.sites)) if broken_file in planted_run.screen.image_paths(row)]
     main(["pack", str(planted_run.screen.folder), "--out", str(tmp_path / "packed"), "--format", "records"])
     pack = read_screen(tmp_path / "packed")
-    card, before = pack.card, planted_run.screen.card
-    assert (card.found, card.indexed, card.refused) == (
+    metadata, before = pack.metadata, planted_run.screen.metadata
+    assert (metadata.found, metadata.indexed, metadata.refused) == (
         before.found, before.indexed - len(hit), before.refused + len(hit),
     )  # fmt: skip
     problems = pack.problems[pack.problems["kind"] == "unreadable file"].to_dict("records")
     assert (site.well, site.plate, str(site.site)) in {(p["well"], p["plate"], p["site"]) for p in problems}
     assert not any(str(planted_run.screen.source) in problem["found"] for problem in problems)
     assert {(p["file"], p["channel"]) for p in problems} == {
-        (broken_file.relative_to(planted_run.screen.source).as_posix(), planted_run.screen.card.channels[3].name)
+        (broken_file.relative_to(planted_run.screen.source).as_posix(), planted_run.screen.metadata.channels[3].name)
     }
 
 
@@ -212,7 +212,8 @@ def test_a_pack_lies_in_a_folder_of_its_own(planted_run: PlantedRun, tmp_path: P
     with pytest.raises(ScreenError, match=r"holds the pack of another screen \(.*\)\. Name another folder"):
         pack_screen(other, folder, format="records")
     nameless = [
-        dataclasses.replace(one, card=one.card.model_copy(update={"sites_sha256": ""})) for one in (screen, other)
+        dataclasses.replace(one, metadata=one.metadata.model_copy(update={"sites_sha256": ""}))
+        for one in (screen, other)
     ]
     pack_screen(nameless[0], tmp_path / "nameless", format="records")
     with pytest.raises(ScreenError, match="holds the pack of another screen"):
@@ -288,9 +289,9 @@ def test_another_level_or_other_channel_names_are_packed_again(
     assert pack_screen(screen, tmp_path, format=format, level=3).n_packed == n
     assert pack_screen(screen, tmp_path, format=format, level=3).n_reused == n
     assert pack_screen(screen, tmp_path, format=format, level=4).n_packed == n
-    first, second, *rest = screen.card.channels
-    swapped_card = screen.card.model_copy(update={"channels": (second, first, *rest)})
-    second_pack = pack_screen(dataclasses.replace(screen, card=swapped_card), tmp_path, format=format, level=4)
+    first, second, *rest = screen.metadata.channels
+    swapped_card = screen.metadata.model_copy(update={"channels": (second, first, *rest)})
+    second_pack = pack_screen(dataclasses.replace(screen, metadata=swapped_card), tmp_path, format=format, level=4)
     assert second_pack.n_packed == n
     if format == "ome-zarr":
         field = second_pack.screen.image_paths(0)[0].parents[4]

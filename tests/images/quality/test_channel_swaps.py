@@ -134,7 +134,7 @@ def test_simulated_screens_with_and_without_an_exchange(tmp_path: Path, seed: in
     )
     simulate(tmp_path, config)
     screen = index(tmp_path, layout="rxrx1", hash_files=False)
-    names = [channel.name for channel in screen.card.channels]
+    names = [channel.name for channel in screen.metadata.channels]
     rows = [
         {**site.to_dict(), "position": k, "channel": name, "path": "", "page": -1, **asdict(measure_plane(plane))}
         for k, site in screen.sites.iterrows()

@@ -114,7 +114,7 @@ def test_all_plates_may_fail(folder: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_a_screen_of_tables_is_refused_before_a_worker_starts(folder: Path) -> None:
     screen = read_screen(folder / "screen")
     screen = Screen(
-        card=screen.card.model_copy(update={"tables_only": True}), sites=screen.sites, problems=screen.problems
+        metadata=screen.metadata.model_copy(update={"tables_only": True}), sites=screen.sites, problems=screen.problems
     )
     with pytest.raises(ScreenError, match="indexed with --tables-only"):
         check_pixels(screen, [0], workers=RayWorkers(n=1))

@@ -93,7 +93,7 @@ def test_a_packed_screen_still_knows_the_table_it_came_from_and_lists_its_edited
     write_screen(screen, tmp_path / "screen")
     pack_screen(read_screen(tmp_path / "screen"), tmp_path / "packed")
     pack = read_screen(tmp_path / "packed")
-    assert pack.card.provenance["tables"][0]["path"] == "../in/wells.csv"
+    assert pack.metadata.provenance["tables"][0]["path"] == "../in/wells.csv"
     assert list(check_provenance(pack)) == []
     with (tmp_path / "in" / "wells.csv").open("a") as table_file:
         table_file.write("P1,B04,a,B04.png\n")

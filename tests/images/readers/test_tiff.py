@@ -139,7 +139,7 @@ def lab(folder: Path, *, keep: bool = False, hash_files: bool = True) -> Screen:
 def test_the_site_is_put_aside_with_file_well_channel_rows_and_the_way_to_keep_it(tmp_path: Path) -> None:
     screen = lab(tmp_path)
     assert screen.sites["well"].tolist() == ["B01", "B02", "B04"]
-    assert (screen.card.found, screen.card.indexed, screen.card.refused) == (4, 3, 1)
+    assert (screen.metadata.found, screen.metadata.indexed, screen.metadata.refused) == (4, 3, 1)
     (row,) = screen.problems.to_dict("records")
     assert (row["severity"], row["kind"], row["plate"], row["well"], row["site"], row["channel"], row["row"]) == (
         *("refused", "zeroed tail", "P1", "B03", "1", "actin"),

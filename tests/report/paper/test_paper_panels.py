@@ -134,10 +134,10 @@ def test_figure_9_shows_every_held_out_site_of_the_chosen_perturbations(
     )
     names_text = ", ".join(f"{name} ({wells[name]} held-out wells)" for name in names)
     assert f" Drawn: {names_text}." in paper_figure.caption
-    assert len(names) == len(screen.card.perturbations) == 3
+    assert len(names) == len(screen.metadata.perturbations) == 3
     assert paper_figure.caption.startswith("All 3 perturbations of the screen. Drawn: ")
-    card = screen.card.model_copy(update={"perturbations": [*screen.card.perturbations, "a", "b"]})
-    paper_figure = draw_figure(run, dataclasses.replace(screen, card=card), figure_9.draw)
+    metadata = screen.metadata.model_copy(update={"perturbations": [*screen.metadata.perturbations, "a", "b"]})
+    paper_figure = draw_figure(run, dataclasses.replace(screen, metadata=metadata), figure_9.draw)
     assert paper_figure.caption.startswith(
         "Only 3 of the 5 perturbations of the screen: those that `distangle explain` compares, by default the ones "
         "with the most wells. Drawn: "

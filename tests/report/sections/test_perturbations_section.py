@@ -100,9 +100,9 @@ def test_the_answers_name_what_acts_how_sure_and_what_is_missing(data: ReportDat
 
 
 def test_what_is_missing_is_counted(data: ReportData) -> None:
-    card = data.screen.card
+    metadata = data.screen.metadata
     assert missing_sentences(data)[:3] == [
-        f"{card.found:,} entries found, {card.indexed:,} indexed, 3 refused.",
+        f"{metadata.found:,} entries found, {metadata.indexed:,} indexed, 3 refused.",
         "The images of 1 well could not be read.",
         "Without a training well, and so not scored: siRNA_3.",
     ]

@@ -70,8 +70,8 @@ def test_refused_rows_are_errors_with_their_line_and_the_sum_still_comes_out(tmp
 
 def test_a_sum_that_does_not_come_out_fails_whatever_was_found(tmp_path: Path) -> None:
     screen = clean(tmp_path, 1)
-    card = screen.card.model_copy(update={"found": 309})
-    report = check_tables(Screen(card=card, sites=screen.sites, problems=screen.problems))
+    metadata = screen.metadata.model_copy(update={"found": 309})
+    report = check_tables(Screen(metadata=metadata, sites=screen.sites, problems=screen.problems))
     assert not report.invariants[0].holds
     assert report.findings == ()
     assert report.fails("error")
@@ -103,7 +103,7 @@ def test_a_well_in_two_splits_a_site_twice_and_a_file_of_two_channels_are_errors
     sites = pd.concat([screen.sites, screen.sites.iloc[[0]]], ignore_index=True)
     sites["split"] = "train"
     sites.loc[len(sites) - 1, "split"] = "test"
-    doubled = Screen(card=screen.card, sites=sites, problems=screen.problems)
+    doubled = Screen(metadata=screen.metadata, sites=sites, problems=screen.problems)
     names = kinds(check_tables(doubled))
     assert names["well in two splits"] == names["site in the table twice"] == 1
     assert "totals do not reconcile" not in names

@@ -69,7 +69,7 @@ def test_an_extra_column_is_compared_too_and_weighs_less(tmp_path: Path) -> None
 def test_rows_that_came_into_conflict_are_taken_away_and_mended_ones_are_added(tmp_path: Path) -> None:
     bad = [*ROWS[:5], ("E1", "P0", ROWS[5][2], "x", "nonsense"), *ROWS[6:]]
     screen = index_plates(tmp_path, bad)
-    assert screen.card.refused == 1
+    assert screen.metadata.refused == 1
     write_table(tmp_path / "wells.csv", [*ROWS, ("E1", "P1", "C05", "twice", "treatment")])
     _, removal, addition = edit_problems(screen)
     assert removal.what.startswith(f"was {ROWS[AT['P1', 'C05']][3]!r} (treatment), is now refused: conflicting rows")
@@ -102,9 +102,9 @@ def test_a_table_that_can_no_longer_be_read_and_a_screen_without_its_options_say
     assert "the tables can no longer be read with the same options" in findings.what
     assert "'experiment'" in findings.what
     screen = index_plates(tmp_path, ROWS)
-    rest_of_provenance = {name: value for name, value in screen.card.provenance.items() if name != "options"}
+    rest_of_provenance = {name: value for name, value in screen.metadata.provenance.items() if name != "options"}
     old = Screen(
-        card=screen.card.model_copy(update={"provenance": rest_of_provenance}),
+        metadata=screen.metadata.model_copy(update={"provenance": rest_of_provenance}),
         sites=screen.sites,
         problems=screen.problems,
     )
@@ -178,7 +178,7 @@ def test_another_path_is_a_change_and_a_site_that_its_file_refused_is_no_new_row
     lines = [f"p1,B0{k + 2},drug {k},img/{k}.png\n" for k in range(3)]
     (tmp_path / "wells.csv").write_text("plate,well,perturbation,DNA\n" + "".join(lines))
     screen = index(tmp_path / "wells.csv", layout="table", channels=["DNA"])
-    assert (screen.card.indexed, screen.card.refused) == (2, 1)
+    assert (screen.metadata.indexed, screen.metadata.refused) == (2, 1)
     lines[2] = lines[2].replace("2.png", "3.png")
     (tmp_path / "wells.csv").write_text("plate,well,perturbation,DNA\n" + "".join(lines))
     _, finding = edit_problems(screen)

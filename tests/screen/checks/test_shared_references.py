@@ -18,7 +18,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
     folder = tiny_screen(tmp_path_factory.mktemp("references"))
     late = folder.sites["well"].isin(["B06", "B07", "B08", "B09"])
     sites = folder.sites.assign(plate=np.where(late, "2", "1"))
-    return Screen(card=folder.card, sites=sites, folder=folder.folder, problems=folder.problems)
+    return Screen(metadata=folder.metadata, sites=sites, folder=folder.folder, problems=folder.problems)
 
 
 def findings(screen: Screen, column: str, values: list[str]) -> dict[str, str]:
@@ -49,7 +49,7 @@ def test_control_wells_on_both_sides_are_refused_by_experiment_and_stamped_when_
     import pandas as pd
 
     two = pd.concat([screen.sites.assign(site=1), screen.sites.assign(site=2)], ignore_index=True)
-    doubled = Screen(card=screen.card, sites=two, folder=screen.folder, problems=screen.problems)
+    doubled = Screen(metadata=screen.metadata, sites=two, folder=screen.folder, problems=screen.problems)
     held_out = ((two["site"] == 2) & (two["experiment"] == "E2")).to_numpy()
     with pytest.raises(FoldError, match="controls of E2 would be used on both sides"):
         build_folds(doubled, held_out, "site 2 of E2")

@@ -153,7 +153,9 @@ def test_the_seed_decides_and_decides_alone(screen: Screen) -> None:
         folds_by_experiment(screen, n_folds=2, fold=0, seed=seed).description.split(" ")[0] for seed in range(12)
     }
     assert len(experiments) == 4  # two cell types, two experiments each
-    shuffled = Screen(card=screen.card, sites=screen.sites.sample(frac=1, random_state=0), problems=screen.problems)
+    shuffled = Screen(
+        metadata=screen.metadata, sites=screen.sites.sample(frac=1, random_state=0), problems=screen.problems
+    )
     folds, second = (folds_by_experiment(one_screen, n_folds=2, fold=1, seed=5) for one_screen in (screen, shuffled))
     assert folds.description == second.description
     assert folds.of(shuffled).tolist() == second.of(shuffled).tolist()
@@ -214,7 +216,7 @@ def test_the_hash_sees_the_rows_and_what_is_said_of_them(screen: Screen) -> None
 
 
 def test_folds_of_another_screen_are_refused(screen: Screen) -> None:
-    part = Screen(card=screen.card, sites=screen.sites.iloc[4:], problems=screen.problems)
+    part = Screen(metadata=screen.metadata, sites=screen.sites.iloc[4:], problems=screen.problems)
     folds = hold_out(part, values=["RPE-02"])
     with pytest.raises(FoldError, match="4 of 32 sites are in no fold, the first HUVEC-01 plate 1 well B02 site 1"):
         folds.of(screen)
@@ -246,7 +248,9 @@ def test_folds_of_another_screen_that_knows_the_same_wells_are_refused(screen: S
         findings = {leak.kind: leak for leak in find_leaks(screen, folds)}
         assert findings["an empty side of the folds"].what == f"no site of this screen is {name} by theirs"
         assert findings["an empty side of the folds"].severity == "error"
-    part = Screen(card=screen.card, sites=screen.sites.iloc[2:].reset_index(drop=True), problems=screen.problems)
+    part = Screen(
+        metadata=screen.metadata, sites=screen.sites.iloc[2:].reset_index(drop=True), problems=screen.problems
+    )
     findings = {leak.kind: leak for leak in find_leaks(part, hold_out(screen, values=["RPE-02"]))}
     assert findings["folds of a larger screen"].what == "2 of 32 sites of the folds are not in this screen"
     assert validate_folds(part, hold_out(screen, values=["RPE-02"])).forced is False

@@ -72,17 +72,17 @@ def test_the_refusal_names_the_treatments_the_label_and_how_to_learn_it(tmp_path
         "`distangle train SCREEN --target phenotype` learns it."
     )
     screen = index_cells(tmp_path / "cells.csv", perturbation="siRNA")
-    assert screen.card.indexed == 36
-    assert screen.card.perturbations == ("DMSO", "si1", "si2")
+    assert screen.metadata.indexed == 36
+    assert screen.metadata.perturbations == ("DMSO", "si1", "si2")
     assert screen.sites["phenotype"].tolist() == [*KINDS] * 12
-    assert {"gene", "batch", "id_code", "well_id", "table_row"} <= set(screen.card.extra_columns)
+    assert {"gene", "batch", "id_code", "well_id", "table_row"} <= set(screen.metadata.extra_columns)
 
 
 def test_a_treatment_in_a_column_of_our_name_is_offered_by_the_name_it_has(tmp_path: Path) -> None:
     rows = [{**row, "size": row["siRNA"]} for row in cells()]
     table = write(tmp_path, rows, missing=["siRNA", "gene"])
     assert "`--map perturbation=size`: 'phenotype'" in refusal(table, perturbation="phenotype")
-    assert index_cells(table, perturbation="size").card.perturbations == ("DMSO", "si1", "si2")
+    assert index_cells(table, perturbation="size").metadata.perturbations == ("DMSO", "si1", "si2")
 
 
 def test_where_a_table_has_no_treatments_there_is_a_way_too(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_where_a_table_has_no_treatments_there_is_a_way_too(tmp_path: Path) -> N
         "'phenotype' then becomes"
     ) in refusal(table, perturbation="phenotype")
     screen = index_cells(table, perturbation="")
-    assert (screen.card.indexed, screen.card.refused, screen.card.perturbations) == (36, 0, ())
+    assert (screen.metadata.indexed, screen.metadata.refused, screen.metadata.perturbations) == (36, 0, ())
     assert set(screen.sites["perturbation"]) == {""}
     assert set(screen.sites["role"]) == {"unknown"}
     assert screen.sites["phenotype"].tolist() == [*KINDS] * 12

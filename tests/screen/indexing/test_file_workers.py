@@ -56,7 +56,7 @@ def test_the_files_of_two_workers_are_those_of_one_process(
     assert index(folder, tmp_path / "ray", "--on", "ray", "--workers", "2", *flags) == 0
     for name in ("screen.json", "sites.parquet", "problems.csv"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes(), name
-    assert read_screen(tmp_path / "ray").card.refused == (4 if not flags else 3)
+    assert read_screen(tmp_path / "ray").metadata.refused == (4 if not flags else 3)
 
 
 def open_function(orders: Path) -> Callable[[object], Callable[[Sequence[str]], object]]:

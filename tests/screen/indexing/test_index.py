@@ -105,13 +105,13 @@ def test_found_is_indexed_plus_refused_on_any_rxrx1_folder(
         if screen is None:
             return
         n_refused = screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum()
-        assert screen.card.found == len(screen.sites) + n_refused
+        assert screen.metadata.found == len(screen.sites) + n_refused
         assert not screen.sites.duplicated(["experiment", "plate", "well", "site"]).any()
         if tables_only:
-            assert screen.card.found == n_rows
+            assert screen.metadata.found == n_rows
         else:
             # Every site is an entry, and so is every row without an indexed or refused site.
-            assert n_sites <= screen.card.found <= n_sites + n_rows
+            assert n_sites <= screen.metadata.found <= n_sites + n_rows
             assert len(screen.sites) <= n_sites
 
 
@@ -149,7 +149,7 @@ def test_found_is_indexed_plus_refused_on_any_table(
             return
         n_refused = screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum()
         n_rows = sum(any(field.strip() for field in line) for line in lines)
-        assert screen.card.found == n_rows == len(screen.sites) + n_refused
+        assert screen.metadata.found == n_rows == len(screen.sites) + n_refused
         assert conservation_line(screen) == f"found {n_rows} = indexed {len(screen.sites)} + refused {n_refused}"
 
 
@@ -187,7 +187,7 @@ def test_sizes_and_bit_depths_of_most_sites_are_the_screens(rxrx1: RxRx1Lab) -> 
 
     screen = index_lab(rxrx1, probe)
     assert conservation_line(screen) == "found 6 = indexed 4 + refused 2"
-    assert (screen.card.dtype, screen.card.shape) == ("uint8", (512, 512))
+    assert (screen.metadata.dtype, screen.metadata.shape) == ("uint8", (512, 512))
     rows = screen.problems
     assert rows["kind"].tolist() == ["size or bit depth"] * 2
     assert rows["found"].tolist() == [
@@ -255,7 +255,7 @@ def test_every_damaged_channel_of_a_site_is_named_at_once(rxrx1: RxRx1Lab) -> No
     screen = index_lab(rxrx1, None)
     row = screen.problems.iloc[0]
     assert len(screen.problems) == 1
-    assert row["channel"] == f"{screen.card.channels[1].name}, {screen.card.channels[4].name}"
+    assert row["channel"] == f"{screen.metadata.channels[1].name}, {screen.metadata.channels[4].name}"
     assert row["found"] == f"{PLATE}/B03_s1_w2.png: 0 bytes; {PLATE}/B03_s1_w5.png: 0 bytes"
     assert row["expected"] == "an image of each of the 6 channels"
 

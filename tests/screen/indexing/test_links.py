@@ -31,26 +31,26 @@ def link_images(lab: Path, *names: str) -> None:
 
 
 def test_links_out_of_the_source_are_taken_and_said_once(lab: Path) -> None:
-    assert "links_out" not in index_lab(lab).card.provenance
+    assert "links_out" not in index_lab(lab).metadata.provenance
     link_images(lab, "E1_0_0.png", "E1_0_1.png", "E2_1_0.png")
     screen = index_lab(lab)
     assert len(screen.sites) == 9
     message = screen.problems[screen.problems["kind"] == "links out of the source"]
     assert message["found"].tolist() == ["3 image file(s) are reached over a link that leads out of the source"]
     assert message["severity"].tolist() == ["warning"]
-    assert screen.card.provenance["links_out"] == 3
+    assert screen.metadata.provenance["links_out"] == 3
 
 
 def test_a_folder_that_is_a_link_counts_for_all_its_files(lab: Path) -> None:
     (lab / "plates" / "images").rename(lab / "archive")
     (lab / "plates" / "images").symlink_to(lab / "archive", target_is_directory=True)
-    assert index_lab(lab).card.provenance["links_out"] == 18
+    assert index_lab(lab).metadata.provenance["links_out"] == 18
 
 
 def test_links_inside_the_source_are_no_matter(lab: Path) -> None:
     (lab / "plates" / "images").rename(lab / "plates" / "moved")
     (lab / "plates" / "images").symlink_to("moved", target_is_directory=True)
-    assert "links_out" not in index_lab(lab).card.provenance
+    assert "links_out" not in index_lab(lab).metadata.provenance
     assert links_leading_out(lab / "plates", ["images/E1_0_0.png", "table.csv"]) == []
 
 

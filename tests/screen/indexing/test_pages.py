@@ -98,7 +98,7 @@ def test_ome_blocks_say_where_a_channel_lies(tmp_path: Path) -> None:
     pages(tmp_path / "A01.tif", [plane(2000), plane(1000)], text=message)
     screen = index_folder(tmp_path)
     assert (levels(screen), screen.pages(0)) == ([1000, 2000], [1, 0])
-    assert screen.card.provenance["pages_told_by_files"] == 1
+    assert screen.metadata.provenance["pages_told_by_files"] == 1
     assert list(check_edits(screen)) == []
 
 
@@ -200,7 +200,7 @@ def test_thumbnails_are_no_pages(tmp_path: Path) -> None:
     pages(tmp_path / "A02.tif", [plane(1100), plane(2100)])
     screen = index_folder(tmp_path)
     assert [levels(screen, row) for row in (0, 1)] == [[1000, 2000], [1100, 2100]]
-    assert (screen.card.dtype, screen.card.shape) == ("uint16", (SIZE, SIZE))
+    assert (screen.metadata.dtype, screen.metadata.shape) == ("uint16", (SIZE, SIZE))
     single = tmp_path / "single"
     single.mkdir()
     pages(single / "A01_w1.tif", [plane(1000), small], aside=[1])

@@ -32,13 +32,13 @@ def test_rows_find_their_images_and_maps_say_what_was_done(gallery: Gallery) -> 
         ["B1", "P2", "A01", 1, "BRD-2", "positive_control", "x", "1E05"],
     ]
     assert screen.sites["path_2"][2] == "images/B1/images/P1/Images/A02_1_2.tiff"
-    assert [channel.name for channel in screen.card.channels] == ["DNA", "ER"]
-    assert {table["path"].rsplit("/", 1)[-1] for table in screen.card.provenance["tables"]} == {
+    assert [channel.name for channel in screen.metadata.channels] == ["DNA", "ER"]
+    assert {table["path"].rsplit("/", 1)[-1] for table in screen.metadata.provenance["tables"]} == {
         *("load_data.csv", "barcode_platemap.csv", "M1.txt", "M2.txt", "X_metadata.tsv")
     }
     subset = index_gallery(gallery, channels=["nuclei=OrigDNA"], mapping={"perturbation": "pert_iname"}, missing=[])
-    assert [channel.name for channel in subset.card.channels] == ["nuclei"]
-    assert subset.card.perturbations == ("DMSO", "NA", "x")
+    assert [channel.name for channel in subset.metadata.channels] == ["nuclei"]
+    assert subset.metadata.perturbations == ("DMSO", "NA", "x")
 
 
 def test_jumps_table_of_all_wells_is_cut_to_the_plates_at_hand(gallery: Gallery) -> None:
@@ -169,7 +169,11 @@ def test_real_plates_of_harmony(real_data: Path, name: str, well: str, site: int
     screen = index(folder, layout="cellpainting", probe=probe_image)
     row = screen.sites.iloc[0]
     assert (len(screen.sites), row["plate"], row["well"], row["site"]) == (1, name, well, site)
-    assert (len(screen.card.channels), screen.card.shape, screen.card.dtype) == (channels, (1080, 1080), "uint16")
+    assert (len(screen.metadata.channels), screen.metadata.shape, screen.metadata.dtype) == (
+        channels,
+        (1080, 1080),
+        "uint16",
+    )
 
 
 @pytest.mark.real
@@ -189,6 +193,6 @@ def test_the_real_table_of_bbbc021_finds_the_two_fields_that_are_here(real_data:
     assert conservation_line(screen) == "found 13200 = indexed 2 + refused 13198"
     assert set(screen.sites["plate"]) == {"Week2_24381"}
     assert set(screen.sites["perturbation"]) == {"DMSO"}
-    assert [channel.name for channel in screen.card.channels] == ["DAPI", "Tubulin", "Actin"]
+    assert [channel.name for channel in screen.metadata.channels] == ["DAPI", "Tubulin", "Actin"]
     missing = screen.problems[screen.problems["kind"] == "missing channel"].iloc[0]
     assert (missing["channel"], missing["well"]) == ("Actin", "B02")

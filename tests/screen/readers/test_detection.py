@@ -60,9 +60,9 @@ def test_an_index_without_a_layout_is_that_of_the_layout_and_says_what_told_it(t
     with_layout = index(tmp_path / "wells.csv", layout="table", channels=["dna"], probe=probe_image)
     detected_screen = index(tmp_path / "wells.csv", channels=["dna"], probe=probe_image)
     assert detected_screen.sites.equals(with_layout.sites)
-    assert detected_screen.card.layout == "table"
-    assert detected_screen.card.provenance["recognised_by"] == "wells.csv"
-    assert "recognised_by" not in with_layout.card.provenance
+    assert detected_screen.metadata.layout == "table"
+    assert detected_screen.metadata.provenance["recognised_by"] == "wells.csv"
+    assert "recognised_by" not in with_layout.metadata.provenance
 
 
 def test_where_nothing_tells_the_refusal_says_what_was_looked_for(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_table_per_plate_is_read_wherever_it_lies(tmp_path: Path, names: tuple
     screen = index_gallery(write(tmp_path / "in", tabs))
     assert conservation_line(screen) == "found 6 = indexed 6 + refused 0"
     assert sorted(set(screen.sites["plate"])) == ["P1", "P2", "P3"]
-    read_paths = {table["path"] for table in screen.card.provenance["tables"]}
+    read_paths = {table["path"] for table in screen.metadata.provenance["tables"]}
     assert read_paths == set(names)
     batches = {name.split("/")[1] for name in names if name.startswith("load_data_csv")}
     assert set(screen.sites["experiment"]) == (batches or {"all"})

@@ -100,10 +100,10 @@ def test_a_folder_without_a_table_becomes_sites_of_unknown_wells(tmp_path: Path)
         ["all", "q", "AA02", 1],
     ]
     assert sites.loc[2, ["path_1", "path_2"]].tolist() == ["p1/b3_s1_w2.tif", "p1/b3_s1_w1.tif"]
-    assert [channel.name for channel in screen.card.channels] == ["DNA", "actin"]
+    assert [channel.name for channel in screen.metadata.channels] == ["DNA", "actin"]
     assert (set(sites["role"]), set(sites["perturbation"])) == ({"unknown"}, {""})
-    assert (screen.card.plate_rows, screen.card.plate_columns) == (32, 48)
-    assert screen.card.provenance["pattern"] == PLAIN
+    assert (screen.metadata.plate_rows, screen.metadata.plate_columns) == (32, 48)
+    assert screen.metadata.provenance["pattern"] == PLAIN
 
 
 def test_folders_name_experiment_plate_and_cell_type_and_the_rest_becomes_columns(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_folders_name_experiment_plate_and_cell_type_and_the_rest_becomes_column
         "d3",
         1,
     )
-    assert screen.card.extra_columns == ("day",)
+    assert screen.metadata.extra_columns == ("day",)
 
 
 def test_files_of_many_pages_have_their_channels_named(tmp_path: Path) -> None:
@@ -250,11 +250,11 @@ def test_nothing_is_ever_lost(files: list[tuple[str, int, str]], rows: list[tupl
         )
         text = "well,perturbation\nC03,x\n" + "".join(f"{w},{p}{',' * extra}\n" for w, p, extra in rows)
         screen = index_with_wells(Path(folder), text, channels=["1", "2"], well_base=1)
-        card = screen.card
-        assert card.found == card.indexed + card.refused
+        metadata = screen.metadata
+        assert metadata.found == metadata.indexed + metadata.refused
         wells = {(w.upper().replace("0", ""), s) for w, s, _ in files} | {("C3", 1)}
         n_rows = 1 + sum(1 for w, p, extra in rows if w or p or extra)
-        assert len(wells) <= card.found <= len(wells) + n_rows
+        assert len(wells) <= metadata.found <= len(wells) + n_rows
 
 
 @pytest.mark.real
@@ -298,5 +298,5 @@ def test_real_folders_index_with_one_pattern_each(
 ) -> None:
     screen = index_folder(real_data / "fixtures" / folder, probe=probe_image, **options)
     assert conservation_line(screen) == line
-    assert shape is None or screen.card.shape == shape
+    assert shape is None or screen.metadata.shape == shape
     assert set(screen.problems["severity"]) <= {"refused"}

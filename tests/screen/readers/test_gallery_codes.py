@@ -20,7 +20,7 @@ def test_jumps_codes_that_are_no_perturbations_are_no_classes(gallery: Gallery) 
         ["A04", "", "unknown", "JCP2022_900001"],
         ["A05", "J5", "treatment", "J5"],
     ]
-    assert screen.card.perturbations == ("J5", "JCP2022_033924", "JCP2022_999999")
+    assert screen.metadata.perturbations == ("J5", "JCP2022_033924", "JCP2022_999999")
     assert conservation_line(screen) == "found 6 = indexed 5 + refused 1"  # A06 has no image
     warnings = screen.problems[screen.problems["kind"] == "perturbation unknown"]
     assert warnings[["severity", "file", "found", "count"]].to_numpy().tolist() == [
@@ -76,7 +76,7 @@ def test_a_code_that_no_table_of_jump_explains_is_no_class(gallery: Gallery) -> 
         ["", "unknown"],
         ["JCP2022_000001", "treatment"],
     ]
-    assert screen.card.perturbations == ("JCP2022_000001",)
+    assert screen.metadata.perturbations == ("JCP2022_000001",)
     warnings = screen.problems[screen.problems["kind"] == "perturbation unknown"]
     assert warnings[["found", "count"]].to_numpy().tolist() == [["JCP2022_028373", 1]]
 

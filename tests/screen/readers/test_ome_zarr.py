@@ -45,8 +45,8 @@ def test_a_plate_gives_back_its_pixels(tmp_path: Path, version: Literal["0.4", "
         ["all", "P1", "B03", 2, "P1.zarr/B/03/1/0", 1],
         ["all", "P1", "AA02", 1, "P1.zarr/AA/2/0/0", 1],
     ]
-    assert (screen.card.dtype, screen.card.shape) == ("uint16", (24, 20))
-    assert [(c.name, c.color) for c in screen.card.channels] == [("DNA", "#00FF00"), ("ER", "#00FF00")]
+    assert (screen.metadata.dtype, screen.metadata.shape) == ("uint16", (24, 20))
+    assert [(c.name, c.color) for c in screen.metadata.channels] == [("DNA", "#00FF00"), ("ER", "#00FF00")]
     write_screen(screen, tmp_path / "screen")
     store = ImageCache(read_screen(tmp_path / "screen"))
     for row, expected in enumerate([wells["B/03"][0], wells["B/03"][1], wells["AA/2"][0]]):
@@ -73,9 +73,9 @@ def test_arrays_of_every_usual_kind_are_read(tmp_path: Path, array: dict[str, An
     expected = pixels(5, dtype=dtype)
     plate(tmp_path, {"A/1": [expected]}, version=version, **array)
     screen = index_zarr(tmp_path, channels=["ER", "dna=DNA"])
-    assert screen.card.dtype == np.dtype(dtype).newbyteorder("=").name
+    assert screen.metadata.dtype == np.dtype(dtype).newbyteorder("=").name
     store = ImageCache(screen)
-    np.testing.assert_array_equal(store.image(0), expected[[1, 0]].astype(screen.card.dtype))
+    np.testing.assert_array_equal(store.image(0), expected[[1, 0]].astype(screen.metadata.dtype))
     store.close()
 
 
@@ -247,7 +247,7 @@ def test_the_size_of_a_pixel_goes_to_the_card(
         scales["axes"] = [{"name": name, **({"unit": unit} if unit and name != "c" else {})} for name in "cyx"]
         scales["datasets"][0]["coordinateTransformations"] = [{"type": "scale", "scale": scale}]
         file.write_text(json.dumps(metadata))
-    assert index_zarr(tmp_path, hash_files=False).card.pixel_size_um == pytest.approx(expected)
+    assert index_zarr(tmp_path, hash_files=False).metadata.pixel_size_um == pytest.approx(expected)
 
 
 def test_a_well_under_two_names_is_told_by_its_paths(tmp_path: Path) -> None:
@@ -338,9 +338,9 @@ def test_a_folder_without_a_plate_is_told_so(tmp_path: Path) -> None:
 
 def test_channels_without_names_are_counted(tmp_path: Path) -> None:
     plate(tmp_path, {"A/1": [pixels(1)]}, version="0.4", labels=())
-    assert [channel.name for channel in index_zarr(tmp_path).card.channels] == ["1", "2"]
+    assert [channel.name for channel in index_zarr(tmp_path).metadata.channels] == ["1", "2"]
     screen = index_zarr(tmp_path, channels=["DNA=2"])
-    assert (screen.card.channels[0].name, screen.pages(0)) == ("DNA", [1])
+    assert (screen.metadata.channels[0].name, screen.pages(0)) == ("DNA", [1])
 
 
 def test_without_zarr_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

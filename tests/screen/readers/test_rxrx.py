@@ -19,7 +19,7 @@ def test_a_site_brings_its_perturbation_role_cell_type_and_six_files(rxrx1: RxRx
     assert (row["split"], row["id_code"]) == ("train", "HUVEC-01_1_B03")
     assert [row[f"path_{k}"] for k in range(1, 7)] == [f"{PLATE}/B03_s1_w{k}.png" for k in range(1, 7)]
     assert screen.sites["role"].tolist() == ["negative_control"] * 2 + ["treatment"] * 4
-    assert (screen.card.plate_rows, screen.card.plate_columns) == (16, 24)
+    assert (screen.metadata.plate_rows, screen.metadata.plate_columns) == (16, 24)
 
 
 @pytest.mark.parametrize("folder", ["images/HUVEC-01/Plate1", "HUVEC-01/Plate1", "test/HUVEC-01/plate01"])
@@ -35,7 +35,7 @@ def test_tables_may_lie_elsewhere(rxrx1: RxRx1Lab, tmp_path: Path) -> None:
     table_folder.mkdir()
     for name in ("train.csv", "train_controls.csv"):
         (rxrx1.root / name).rename(table_folder / name)
-    assert index_lab(rxrx1, tables=table_folder).card.indexed == 6
+    assert index_lab(rxrx1, tables=table_folder).metadata.indexed == 6
     control_screen = index_lab(rxrx1, tables=table_folder / "train_controls.csv")
     assert control_screen.sites["well"].tolist() == ["B02", "B02"]
     with pytest.raises(
@@ -50,8 +50,8 @@ def test_the_integers_of_kaggle_v1_name_the_controls(tmp_path: Path) -> None:
     lab.table("train.csv", rows)
     screen = index_lab(lab, tables_only=True)
     assert screen.sites["role"].tolist() == ["negative_control"] + ["positive_control"] * 2 + ["treatment"] * 2
-    assert screen.card.perturbations == ("0", "1107", "1108", "1137", "1138")
-    assert screen.card.provenance["sirna_coding"] == "integer"
+    assert screen.metadata.perturbations == ("0", "1107", "1108", "1137", "1138")
+    assert screen.metadata.provenance["sirna_coding"] == "integer"
 
 
 def test_two_codings_of_the_sirna_are_never_one_class_list(rxrx1: RxRx1Lab) -> None:
@@ -166,8 +166,8 @@ def test_rxrx2_has_treatments_with_doses_on_plates_of_1536_wells(tmp_path: Path)
     lab.site("images/HUVEC-1/Plate1", "B03", 4)
     screen = index(lab.root)
     assert conservation_line(screen) == "found 2 = indexed 2 + refused 0"
-    assert screen.card.provenance["recognised_by"] == "rxrx2-metadata.csv"
-    assert (screen.card.plate_rows, screen.card.plate_columns) == (32, 48)
+    assert screen.metadata.provenance["recognised_by"] == "rxrx2-metadata.csv"
+    assert (screen.metadata.plate_rows, screen.metadata.plate_columns) == (32, 48)
     rows = screen.sites.set_index("well")
     assert rows.loc["AA02", ["perturbation", "role", "treatment_conc", "cell_type"]].tolist() == [
         *("IL-6", "treatment", "0.1", "HUVEC")
@@ -206,7 +206,7 @@ def test_rxrx3_names_its_columns_otherwise_and_has_a_row_per_well(tmp_path: Path
         lab.site(f"images/{folder}", well, 1)
     screen = index(lab.root)
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
-    assert (screen.card.layout, screen.card.plate_rows) == ("rxrx1", 32)
+    assert (screen.metadata.layout, screen.metadata.plate_rows) == ("rxrx1", 32)
     rows = screen.sites.set_index("well")
     assert rows["perturbation"].to_dict() == {
         "H29": "RPLP2_guide_4", "P28": "EMPTY_control", "AD27": "Narlaprevir", "B08": "CRISPR_control"
@@ -239,5 +239,5 @@ def test_tables_only_gives_a_row_per_well_without_looking_at_images(rxrx1: RxRx1
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
     assert screen.sites["site"].tolist() == [0] * 4
     assert set(screen.sites["path_1"]) == {""}
-    assert screen.card.tables_only
+    assert screen.metadata.tables_only
     assert screen.problems.empty

@@ -33,7 +33,7 @@ def test_a_table_with_our_names_needs_no_mapping(lab_table: Write) -> None:
     assert screen.sites["site"].tolist() == [1, 1]
     assert screen.sites["role"].tolist() == ["treatment", "treatment"]
     assert screen.sites["path_2"].tolist() == ["images/p1/A01_actin.tif", "images/p1/B02_actin.tif"]
-    assert [channel.name for channel in screen.card.channels] == ["DAPI", "actin"]
+    assert [channel.name for channel in screen.metadata.channels] == ["DAPI", "actin"]
     assert screen.image_paths(1)[0].read_text() == "images/p1/B02_dapi.tif"
 
 
@@ -50,8 +50,8 @@ def test_mapped_columns_win_and_the_rest_is_kept_as_text(lab_table: Write) -> No
     screen = index_table(table, mapping={"experiment": "batch", "perturbation": "compound"}, missing=[])
     row = screen.sites.iloc[0]
     assert row[["experiment", "plate", "perturbation"]].tolist() == ["W1", "0012", "taxol"]
-    assert screen.card.extra_columns == ("table_row", "table_perturbation", "dose", "table_size")
-    assert row[list(screen.card.extra_columns)].tolist() == ["A", "NA", "1E05", "9"]
+    assert screen.metadata.extra_columns == ("table_row", "table_perturbation", "dose", "table_size")
+    assert row[list(screen.metadata.extra_columns)].tolist() == ["A", "NA", "1E05", "9"]
     assert row["row"] == 0
 
 
@@ -62,7 +62,7 @@ def test_rows_and_columns_apart_name_the_well(lab_table: Write) -> None:
         lab_table([header, site, ("p1", "c", "4", "x", *paths("C04")), ("p1", "?", "4", "y", *paths("D04"))])
     )
     assert screen.sites["well"].tolist() == ["B03", "C04"]
-    assert screen.card.extra_columns == ("table_Row", "Col")
+    assert screen.metadata.extra_columns == ("table_Row", "Col")
     assert reasons(screen) == {"bad well": "'?4'", "reserved column name": "'Row'"}
     header_row = [("plate", "first", "second", *header[3:]), site]
     with pytest.raises(ScreenError, match="no column 'first\\+third'. Did you mean 'first'"):
@@ -79,7 +79,7 @@ def test_a_column_of_wells_outranks_row_and_column(lab_table: Write, column: str
         lab_table([header, ("p1", "B03", "7", "8", "C", "9", "taxol", *paths("B03"))]), mapping=mapping
     )
     assert screen.sites["well"].tolist() == ["B03"]
-    assert screen.card.extra_columns == ("table_Row", "Col", "A", "B")
+    assert screen.metadata.extra_columns == ("table_Row", "Col", "A", "B")
 
 
 def test_a_parquet_table_reads_as_its_csv(lab_table: Write) -> None:
@@ -101,7 +101,7 @@ def test_semicolons_byte_order_marks_and_windows_paths_are_read(lab_table: Write
 def test_channels_may_have_other_names_than_their_columns(lab_table: Write) -> None:
     table = lab_table([HEADER, ("p1", "A01", "taxol", *paths("A01"))])
     screen = index_table(table, channels=["F-actin=actin", "DNA=DAPI"])
-    assert [channel.name for channel in screen.card.channels] == ["F-actin", "DNA"]
+    assert [channel.name for channel in screen.metadata.channels] == ["F-actin", "DNA"]
     assert screen.sites["path_1"].tolist() == ["images/p1/A01_actin.tif"]
 
 
@@ -114,7 +114,7 @@ def test_pages_of_one_file_are_channels(lab_table: Write) -> None:
     screen = index_table(table, pages="file", probe=two_pages)
     assert screen.pages(0) == [0, 1]
     assert screen.sites["path_1"].tolist() == screen.sites["path_2"].tolist() == ["images/a.tif"]
-    assert (screen.card.dtype, screen.card.shape) == ("uint16", (8, 9))
+    assert (screen.metadata.dtype, screen.metadata.shape) == ("uint16", (8, 9))
     assert screen.sites["size"].tolist() == [len("images/a.tif")]
     with pytest.raises(ScreenError, match=r"1 x wrong number of pages.*images/a.tif: 2 pages, expected page 3"):
         index_table(table, pages="file", channels=["a", "b", "c"], probe=two_pages)
@@ -148,7 +148,7 @@ def test_several_rows_of_a_well_need_a_site_column(lab_table: Write) -> None:
 def test_wells_spelled_in_two_ways_are_one_well_and_said_to_be(lab_table: Write) -> None:
     rows = [("p1", "A1", "a", *paths("A01")), ("p2", "A01", "a", *paths("A01", "p2"))]
     screen = index_table(lab_table([HEADER, *rows]))
-    assert screen.card.indexed == 2
+    assert screen.metadata.indexed == 2
     assert reasons(screen) == {"wells spelled in several ways": "'A01' and 'A1'"}
 
 
@@ -282,7 +282,7 @@ def test_a_table_without_perturbations_must_say_so(lab_table: Write) -> None:
         index_table(table)
     screen = index_table(table, mapping={"perturbation": ""})
     assert screen.sites[["perturbation", "role"]].to_numpy().tolist() == [["", "unknown"]]
-    assert screen.card.perturbations == ()
+    assert screen.metadata.perturbations == ()
 
 
 def test_two_columns_that_may_both_be_meant_are_an_error(lab_table: Write) -> None:
@@ -295,13 +295,13 @@ def test_two_columns_that_may_both_be_meant_are_an_error(lab_table: Write) -> No
 
 def test_the_source_may_be_the_folder_with_one_table_or_a_named_one(lab_table: Write, tmp_path: Path) -> None:
     table = lab_table([HEADER, ("p1", "A01", "a", *paths("A01"))])
-    assert index_table(table.parent).card.indexed == 1
+    assert index_table(table.parent).metadata.indexed == 1
     (table.parent / "other.csv").write_text("x\n")
     with pytest.raises(
         ScreenError, match=r"contains several tables: other.csv, wells.csv. Name the table with --tables FILE"
     ):
         index_table(table.parent)
-    assert index_table(table.parent, tables=table).card.indexed == 1
+    assert index_table(table.parent, tables=table).metadata.indexed == 1
     moved_table = tmp_path / "moved.csv"
     table.rename(moved_table)
     assert index_table(table.parent, tables=moved_table).image_paths(0)[0].is_file()
@@ -324,8 +324,8 @@ def test_tables_only_asks_for_no_channels(lab_table: Write) -> None:
     table = lab_table([HEADER, ("p1", "A01", "a", "none.tif", "no.tif")])
     screen = index_table(table, channels=None, tables_only=True)
     assert screen.sites["site"].tolist() == [0]
-    assert screen.card.extra_columns == ("DAPI", "actin")
-    assert index_table(table, tables_only=True).card.extra_columns == ()
+    assert screen.metadata.extra_columns == ("DAPI", "actin")
+    assert index_table(table, tables_only=True).metadata.extra_columns == ()
 
 
 def test_sites_may_count_from_zero(lab_table: Write) -> None:
@@ -347,7 +347,7 @@ def test_a_row_written_twice_counts_once_and_one_that_differs_not_at_all(lab_tab
     screen = index_table(
         lab_table([HEADER, *rows, ("p1", "A1", "a", *paths("A01"))])
     )  # but for the spelling of the well
-    assert (screen.problems["kind"].tolist()[0], screen.card.indexed) == ("duplicate row", 2)
+    assert (screen.problems["kind"].tolist()[0], screen.metadata.indexed) == ("duplicate row", 2)
     screen = index_table(lab_table([HEADER, *rows, rows[0], ("p1", "A1", "c", *paths("A01"))]))
     assert conservation_line(screen) == "found 4 = indexed 1 + refused 3"
     assert screen.problems["kind"].tolist()[:3] == ["conflicting rows"] * 3

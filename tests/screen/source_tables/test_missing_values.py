@@ -52,7 +52,7 @@ def index_table(path: Path, **options: Any) -> Screen:
 def test_a_word_for_nothing_is_no_class_in_any_column(lab_table: Write, word: str) -> None:
     cells = [("x", word, "Eg5", "U2OS"), (word, "treatment", word, word), ("y", "", "Aurora", "")]
     screen = index_table(table(lab_table, *cells))
-    assert screen.card.perturbations == ("x", "y")
+    assert screen.metadata.perturbations == ("x", "y")
     assert screen.sites["moa"].tolist() == ["Eg5", "", "Aurora"] * 2
     assert screen.sites["cell_type"].tolist() == ["U2OS", "", ""] * 2
     assert screen.sites["role"].tolist() == ["treatment"] * 6  # from its own column, or by its name
@@ -72,16 +72,16 @@ def test_a_word_for_nothing_is_no_class_in_any_column(lab_table: Write, word: st
 @pytest.mark.parametrize("word", ["Na", "NAP", "nano", "unknown", "0", "none of these", "?", "N", "A-"])
 def test_other_words_are_names(lab_table: Write, word: str) -> None:
     screen = index_table(table(lab_table, ("x", "", word, ""), (word, "", "Eg5", "")))
-    assert screen.card.perturbations == tuple(sorted(("x", word)))
+    assert screen.metadata.perturbations == tuple(sorted(("x", word)))
     assert word in set(screen.sites["moa"])
     assert "missing values" not in set(screen.problems["kind"])
 
 
 def test_a_compound_that_is_called_so_is_kept_by_naming_the_words_that_are_none(lab_table: Write) -> None:
     path = table(lab_table, ("NA", "", "nan", ""), ("x", "", "Eg5", ""), ("None", "", "-", ""))
-    assert index_table(path).card.perturbations == ("x",)
+    assert index_table(path).metadata.perturbations == ("x",)
     with_missing = index_table(path, missing=["nan", "-"])
-    assert with_missing.card.perturbations == ("NA", "None", "x")
+    assert with_missing.metadata.perturbations == ("NA", "None", "x")
     assert set(with_missing.sites["moa"]) == {"", "Eg5"}
     assert set(index_table(path, missing=[]).sites["moa"]) == {"nan", "Eg5", "-"}
 
@@ -90,7 +90,7 @@ def test_a_control_that_is_named_is_never_missing(lab_table: Write) -> None:
     path = table(lab_table, ("None", "", "nan", ""), ("x", "", "Eg5", ""))
     screen = index_table(path, controls={"negative_control": ["None"]})
     assert screen.sites["role"].tolist() == ["negative_control", "treatment"] * 2
-    assert (screen.card.perturbations, set(screen.sites["moa"])) == (("None", "x"), {"", "Eg5"})
+    assert (screen.metadata.perturbations, set(screen.sites["moa"])) == (("None", "x"), {"", "Eg5"})
 
 
 def test_a_plate_or_experiment_that_is_missing_refuses_its_row(lab_table: Write) -> None:

@@ -130,7 +130,7 @@ def test_two_sites_are_a_batch_and_a_batch_of_one_is_refused(folder: Path) -> No
     screen = read_screen(folder / "screen")
     rows = [0, 1, *np.flatnonzero(screen.sites["experiment"] == "E3")]
     two = dataclasses.replace(screen, sites=screen.sites.iloc[rows].reset_index(drop=True))
-    two = dataclasses.replace(two, card=two.card.model_copy(update={"found": len(rows), "indexed": len(rows)}))
+    two = dataclasses.replace(two, metadata=two.metadata.model_copy(update={"found": len(rows), "indexed": len(rows)}))
     run = start_run(
         write_again(two, folder / "two"),
         hold_out(two, column="experiment", values=["E3"]),

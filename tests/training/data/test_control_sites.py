@@ -159,8 +159,8 @@ def test_controls_of_a_new_plate_do_not_look_at_its_treatments(folder: Path, tmp
         (screen.sites["experiment"] == "E3") & ~screen.sites["well"].isin(["B03", "B04", "B06"])
     ).tolist()
     sites = screen.sites.iloc[rows].reset_index(drop=True).assign(plate="new")
-    card = screen.card.model_copy(update={"sites_sha256": "another"})
-    predict_run(fresh, dataclasses.replace(screen, sites=sites, card=card), out=tmp_path / "out")
+    metadata = screen.metadata.model_copy(update={"sites_sha256": "another"})
+    predict_run(fresh, dataclasses.replace(screen, sites=sites, metadata=metadata), out=tmp_path / "out")
     part_predictions = Predictions.read(tmp_path / "out", level="site")
     np.testing.assert_allclose(part_predictions.logits, whole_predictions.logits[rows], atol=1e-5)
 
@@ -171,10 +171,10 @@ def test_plates_of_another_screen_never_take_the_norms_of_namesakes(folder: Path
     in_e3 = screen.sites[screen.sites["experiment"] == "E3"]
     controls = in_e3.index[in_e3["role"] == "negative_control"]
     rows = in_e3.index.difference(controls[1:]).tolist()
-    other = screen.card.model_copy(update={"sites_sha256": "another"})
+    other = screen.metadata.model_copy(update={"sites_sha256": "another"})
     messages: dict[str, list[str]] = {"own": [], "another": []}
-    for name, card in (("own", screen.card), ("another", other)):
-        part = dataclasses.replace(screen, sites=screen.sites.iloc[rows].reset_index(drop=True), card=card)
+    for name, metadata in (("own", screen.metadata), ("another", other)):
+        part = dataclasses.replace(screen, sites=screen.sites.iloc[rows].reset_index(drop=True), metadata=metadata)
         predict_run(run, part, out=tmp_path / name, say=messages[name].append)
     assert any("a has stored the batch-norm statistics of 1 plate(s) (E3 1)" in message for message in messages["own"])
     assert not any("that a keeps" in message for message in messages["another"])

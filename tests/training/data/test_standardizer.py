@@ -66,9 +66,11 @@ def test_a_whole_batch_is_the_ready_one_in_a_quarter_of_the_bytes(tmp_path, stan
     config = resolve_config("scratch", changes, epochs=1)
     store = ImageCache(screen, Preprocessing(binning=1, transform="sqrt", standardize=standardised_by))
     rows = np.flatnonzero(np.asarray(folds.of(screen)) == "train")
-    sites, _ = labelled_sites(store, rows, screen.card.perturbations, config)
+    sites, _ = labelled_sites(store, rows, screen.metadata.perturbations, config)
     makers = [
-        BatchLoader(store, sites, config, n_perturbations=len(screen.card.perturbations), standardize_on_device=whole)
+        BatchLoader(
+            store, sites, config, n_perturbations=len(screen.metadata.perturbations), standardize_on_device=whole
+        )
         for whole in (False, True)
     ]
     n_mixed = 0

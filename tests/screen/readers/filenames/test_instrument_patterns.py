@@ -141,7 +141,7 @@ def test_an_export_is_known_by_its_names_and_becomes_sites(tmp_path: Path, instr
     put(tmp_path / "P1", *EXPORTS[instrument])
     assert f"{len(EXPORTS[instrument])} names match --pattern {instrument}, which stands for" in infer_pattern(tmp_path)
     screen = index_folder(tmp_path, instrument)
-    assert screen.card.found == screen.card.indexed == len(EXPORTS[instrument]) // 2
+    assert screen.metadata.found == screen.metadata.indexed == len(EXPORTS[instrument]) // 2
     assert screen.problems.empty
 
 
@@ -158,7 +158,7 @@ def test_thumbnails_of_metaxpress_are_counted_and_no_channel(tmp_path: Path) -> 
     for pattern in ("imagexpress", "{plate}_{well}_s{site}_w{channel}.tif"):
         screen = index_folder(tmp_path, pattern)
         assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
-        assert [channel.name for channel in screen.card.channels] == ["1", "2"]
+        assert [channel.name for channel in screen.metadata.channels] == ["1", "2"]
         assert screen.sites["plate"].unique().tolist() == ["PlateX"]
         (remark,) = screen.problems.to_dict("records")
         assert (remark["severity"], remark["kind"], remark["count"]) == ("warning", "thumbnails ignored", 8)
@@ -239,7 +239,10 @@ def test_the_folder_of_a_time_is_no_plate(tmp_path: Path) -> None:
     screen = index_folder(tmp_path, "squid")
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
     assert screen.sites["plate"].unique().tolist() == ["acquisition"]
-    assert [channel.name for channel in screen.card.channels] == ["Fluorescence_405_nm_Ex", "Fluorescence_488_nm_Ex"]
+    assert [channel.name for channel in screen.metadata.channels] == [
+        "Fluorescence_405_nm_Ex",
+        "Fluorescence_488_nm_Ex",
+    ]
     put(tmp_path / "acquisition", *(f"1/{name}" for name in names))
     with pytest.raises(ScreenError, match="several planes or times"):
         index_folder(tmp_path, "squid")

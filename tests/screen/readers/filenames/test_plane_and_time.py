@@ -380,4 +380,4 @@ def test_the_options_are_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "found 1 = indexed 1 + refused 0" in capsys.readouterr().out
     screen = read_screen(tmp_path / "screen")
     assert screen.sites.loc[0, ["path_1", "path_2"]].tolist() == stacks("B03", [(2, 1), (1, 2)])
-    assert screen.card.provenance["options"]["planes"] == ["DNA=2", "actin=1"]
+    assert screen.metadata.provenance["options"]["planes"] == ["DNA=2", "actin=1"]

@@ -89,7 +89,7 @@ def index_folder(folder: Path, pattern: str = "harmony", **options: Any) -> Scre
 
 def files_by_channel(screen: Screen) -> dict[str, dict[str, str]]:
     """Return the last characters of each plate's first files, by channel: `ch1`."""
-    names = [channel.name for channel in screen.card.channels]
+    names = [channel.name for channel in screen.metadata.channels]
     first = screen.sites.drop_duplicates("plate").set_index("plate")
     tails = {
         plate: [str(row[f"path_{k}"]).rsplit("/", 1)[-1] for k in range(1, len(names) + 1)]
@@ -106,11 +106,11 @@ def kinds(screen: Screen) -> list[str]:
 def test_an_index_names_the_channels_and_the_size_of_a_pixel(tmp_path: Path, version: int) -> None:
     harmony(tmp_path / "P1", ["HOECHST 33342", "Alexa 488"], version=version)
     screen = index_folder(tmp_path)
-    assert [channel.name for channel in screen.card.channels] == ["HOECHST 33342", "Alexa 488"]
-    assert screen.card.pixel_size_um == pytest.approx(0.65)
+    assert [channel.name for channel in screen.metadata.channels] == ["HOECHST 33342", "Alexa 488"]
+    assert screen.metadata.pixel_size_um == pytest.approx(0.65)
     assert kinds(screen) == []
     write_screen(screen, tmp_path / "screen")
-    assert read_screen(tmp_path / "screen").card.pixel_size_um == pytest.approx(0.65)
+    assert read_screen(tmp_path / "screen").metadata.pixel_size_um == pytest.approx(0.65)
     by_name = index_folder(tmp_path, channels=["ER=alexa-488", "DNA"])
     assert files_by_channel(by_name) == {
         "P1": {"ER": "r01c01f01p01-ch2sk1fk1fl1.tiff", "DNA": "r01c01f01p01-ch1sk1fk1fl1.tiff"}
@@ -140,13 +140,13 @@ def test_the_other_instruments_too(tmp_path: Path) -> None:
     voyager(tmp_path / "v" / "B", {1: "ER", 2: "DNA"})
     screen = index_folder(tmp_path / "v", "cellvoyager", channels=["DNA=1", "ER=2"])
     assert [files_by_channel(screen)[plate]["DNA"][-7:] for plate in "AB"] == ["C01.tif", "C02.tif"]
-    assert screen.card.pixel_size_um == pytest.approx(0.325)
+    assert screen.metadata.pixel_size_um == pytest.approx(0.325)
     metaxpress(tmp_path / "m" / "A" / "TimePoint_1", ["DAPI", "GFP"])
     (tmp_path / "m" / "A" / "TimePoint_1" / "P.HTD").rename(tmp_path / "m" / "A" / "P.HTD")
     metaxpress(tmp_path / "m" / "B", ["GFP", "DAPI"])
     screen = index_folder(tmp_path / "m", "imagexpress")
     assert [files_by_channel(screen)[plate]["GFP"][:11] for plate in "AB"] == ["P_A01_s1_w2", "P_A01_s1_w1"]
-    assert screen.card.pixel_size_um is None
+    assert screen.metadata.pixel_size_um is None
 
 
 def test_two_plates_in_one_folder_have_each_their_own_file(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_plates_of_one_order_need_no_file_each(tmp_path: Path) -> None:
     harmony(tmp_path / "BR2", ["Mito", "DNA"]).unlink()
     screen = index_folder(tmp_path)
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
-    assert [channel.name for channel in screen.card.channels] == ["1", "2"]
+    assert [channel.name for channel in screen.metadata.channels] == ["1", "2"]
 
 
 def test_files_under_another_name_than_the_instrument_gave_are_refused(tmp_path: Path) -> None:
@@ -234,14 +234,14 @@ def test_a_file_of_one_plate_does_not_speak_for_another(tmp_path: Path) -> None:
     metaxpress(tmp_path / "B", ["GFP", "DAPI"], wells="A02 A03").unlink()
     screen = index_folder(tmp_path, "imagexpress")
     assert conservation_line(screen) == "found 4 = indexed 4 + refused 0"
-    assert [channel.name for channel in screen.card.channels] == ["1", "2"]
+    assert [channel.name for channel in screen.metadata.channels] == ["1", "2"]
     folder = tmp_path / "C" / "Images"
     harmony(tmp_path / "C", ["Mito", "DNA"])
     for file in folder.glob("*.tiff"):  # an export to PNG, a folder for each well
         (folder / file.name[:6]).mkdir(exist_ok=True)
         file.rename(folder / file.name[:6] / f"{file.stem}.png")
     whole_screen = index_folder(tmp_path / "C", "r{row}c{column}f{site}p{plane}-ch{channel}sk{time}fk{}fl{}.png")
-    assert [channel.name for channel in whole_screen.card.channels] == ["Mito", "DNA"]
+    assert [channel.name for channel in whole_screen.metadata.channels] == ["Mito", "DNA"]
     assert kinds(whole_screen) == []
 
 
@@ -267,7 +267,7 @@ def test_two_magnifications_are_no_one_size(tmp_path: Path) -> None:
     harmony(tmp_path / "P1", ["DNA"])
     harmony(tmp_path / "P2", ["DNA"], size=3.25e-7)
     screen = index_folder(tmp_path)
-    assert screen.card.pixel_size_um is None
+    assert screen.metadata.pixel_size_um is None
     remark = screen.problems.set_index("kind").loc["pixel sizes differ"]
     assert (remark["found"], remark["expected"]) == ("0.65 um a pixel", "0.325 um, as in P2/Images/Index.idx.xml")
 
@@ -310,7 +310,7 @@ def test_neither_a_pipe_nor_a_cut_table_holds_us_up(tmp_path: Path) -> None:
     assert found_in_file["P/P.HTD"] == "it is truncated: EndFile is missing"
     assert found_in_file["P/Index.xml"] == "it is not a regular file"
     assert found_in_file["P/a.mes"] == "2 files end in .mes: a.mes, b.mes"
-    assert [channel.name for channel in screen.card.channels] == ["1", "2"]
+    assert [channel.name for channel in screen.metadata.channels] == ["1", "2"]
 
 
 def test_the_gallery_reads_them_too(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_the_gallery_reads_them_too(tmp_path: Path) -> None:
     harmony(tmp_path / "images" / "B1" / "images" / "BR2__2020-11-08T18_18_43-Measurement1", ["DNA", "Mito"])
     screen = index(tmp_path, layout="cellpainting")
     assert [files["DNA"][13:16] for files in files_by_channel(screen).values()] == ["ch2", "ch1"]
-    assert screen.card.pixel_size_um == pytest.approx(0.65)
+    assert screen.metadata.pixel_size_um == pytest.approx(0.65)
 
 
 def rows_of(plate: str, order: Mapping[str, int], wells: Sequence[str] = ("A01", "B03")) -> list[str]:
@@ -346,7 +346,7 @@ def test_rows_that_contradict_the_instrument_are_refused(
     (tmp_path / "t.csv").write_text("\n".join([*lines, ""]))
     screen = index(tmp_path, layout="table", tables=tmp_path / "t.csv", channels=list(order))
     assert conservation_line(screen) == f"found 4 = indexed {4 - n_refused} + refused {n_refused}"
-    assert screen.card.pixel_size_um == pytest.approx(0.65)
+    assert screen.metadata.pixel_size_um == pytest.approx(0.65)
     refusals = screen.problems[screen.problems["severity"] == "refused"]
     assert set(refusals["kind"]) == ({"instrument contradicts table"} if n_refused else set())
     assert all(message in text for text in refusals["found"])

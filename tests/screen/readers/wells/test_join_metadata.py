@@ -18,8 +18,8 @@ def test_a_table_of_wells_says_what_was_done(tmp_path: Path) -> None:
         ["A01", "0012", "treatment", "1E05"],
         ["B02", "", "negative_control", "MARCH1"],  # NA is no name
     ]
-    assert screen.card.provenance["columns"]["perturbation"] == "Perturbation"
-    assert screen.card.provenance["tables"][0]["path"] == "wells.csv"
+    assert screen.metadata.provenance["columns"]["perturbation"] == "Perturbation"
+    assert screen.metadata.provenance["tables"][0]["path"] == "wells.csv"
 
 
 def test_one_table_without_plates_holds_for_all_and_controls_can_be_named(tmp_path: Path) -> None:

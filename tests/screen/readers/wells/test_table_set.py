@@ -42,7 +42,7 @@ def test_a_table_per_plate_with_its_plate_is_read(tmp_path: Path) -> None:
         ["P2", "y", "", "W2"],
         ["P12", "z", "", ""],
     ]
-    assert len(screen.card.provenance["tables"]) == 3
+    assert len(screen.metadata.provenance["tables"]) == 3
 
 
 @pytest.mark.parametrize("names", [("P1", "P2", "P12"), ("map P1", "2024-P2_x", "P12.final"), ("p1", "p2-1", "X_P12")])
@@ -115,7 +115,7 @@ def test_tables_of_sites_with_one_header_are_read_as_one(lab_table: Write) -> No
     screen = index(folder, layout="table", channels=["DNA"], hash_files=False)
     assert conservation_line(screen) == "found 6 = indexed 6 + refused 0"
     assert screen.sites["perturbation"].tolist() == [f"P{k} A0{n}" for k in (1, 2, 3) for n in (1, 2)]
-    assert [table["path"] for table in screen.card.provenance["tables"]] == ["P1.csv", "P2.csv", "P3.csv"]
+    assert [table["path"] for table in screen.metadata.provenance["tables"]] == ["P1.csv", "P2.csv", "P3.csv"]
     (folder / "P3.csv").write_text((folder / "P3.csv").read_text().replace("P3,A02", "P1,A02"))
     screen = index(folder, layout="table", channels=["DNA"], hash_files=False)
     assert conservation_line(screen) == "found 6 = indexed 4 + refused 2"

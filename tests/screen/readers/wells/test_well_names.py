@@ -70,7 +70,7 @@ def test_small_letters_beside_all_of_a_to_z_are_rows_27_to_32(tmp_path: Path) ->
     assert conservation_line(screen) == "found 7 = indexed 7 + refused 0"
     two_letter_names = {"a01": "AA01", "b25": "AB25", "f48": "AF48"}
     assert meant(screen) == {f"P1/{well}": (two_letter_names.get(well, well), f"x{well}") for well in wells}
-    assert (screen.card.plate_rows, screen.card.plate_columns) == (32, 48)
+    assert (screen.metadata.plate_rows, screen.metadata.plate_columns) == (32, 48)
 
 
 def test_small_rows_of_one_plate_are_read_as_those_of_the_others(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_numbers_of_a_whole_plate_may_be_read_by_row_or_by_column(tmp_path: Path
     assert meant(index_folder(tmp_path, rows, well_order="rows"))["P1/B01"] == ("B01", "c13")
     screen = index_folder(tmp_path, rows, well_order="columns")
     assert meant(screen)["P1/B01"] == ("B01", "c2")
-    assert screen.card.provenance["options"]["well_order"] == "columns"
+    assert screen.metadata.provenance["options"]["well_order"] == "columns"
 
 
 def test_numbers_of_half_a_plate_leave_its_size_open(tmp_path: Path) -> None:
@@ -252,6 +252,6 @@ def test_found_is_indexed_plus_refused_however_wells_are_written(tmp_path: Path)
         rows = "P2,C03,z " + " ".join(f"P1,{well},c{well}" for well in spelling_set[:2])
         screen = index_folder(folder, rows, plate_rows=None)
         refused_in_all = screen.problems.loc[screen.problems["severity"] == "refused", "count"].sum()
-        assert screen.card.found == len(screen.sites) + refused_in_all, spelling_set
+        assert screen.metadata.found == len(screen.sites) + refused_in_all, spelling_set
         for path, (_, label) in meant(screen).items():
             assert label == f"c{path.removeprefix('P1/')}" or (path, label) == ("P2/C03", "z"), spelling_set

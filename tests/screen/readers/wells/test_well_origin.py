@@ -56,14 +56,14 @@ def test_one_zero_in_the_names_refuses_the_whole_source(tmp_path: Path) -> None:
     for path, names in pairs(screen).items():
         u, v = int(path.split("--U")[1][:2]), int(path.split("--V")[1][:2])
         assert names == f"{'ABCD'[v]}{u + 1:02d} x{'ABCD'[v]}{u + 1}"
-    assert screen.card.provenance["options"]["well_base"] == "0"
+    assert screen.metadata.provenance["options"]["well_base"] == "0"
     source = reread_source(screen)
     entries = source.entries
     assert (source.n_found, sorted({entry.well for entry in entries})[-1]) == (24, "D06")
     one_by_one = index(
         tmp_path, well_base=1, **options
     )  # 4 columns and 6 rows have a 0: refused one by one with --well-base 1
-    assert one_by_one.card.indexed == 15
+    assert one_by_one.metadata.indexed == 15
 
 
 def test_a_zero_in_another_plate_of_the_source_is_enough(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_step_of_one_between_names_and_table_is_offered_as_the_base(tmp_path: 
     options: dict[str, Any] = {"layout": "folder", "pattern": "{well}.tif", "channels": ["DNA"], "tables": wells}
     with pytest.raises(ScreenError, match="If the image names count from 0, use --well-base images=0 instead"):
         index(tmp_path, **options)
-    assert index(tmp_path, well_base="images=0", **options).card.indexed == 4
+    assert index(tmp_path, well_base="images=0", **options).metadata.indexed == 4
 
 
 def test_the_command_line_reads_from_zero_and_the_screen_remembers_it(
@@ -223,4 +223,4 @@ def test_the_command_line_reads_from_zero_and_the_screen_remembers_it(
     main([*command, "--well-base", "0"])
     screen = read_screen(tmp_path / "s")
     assert screen.sites["well"].tolist() == ["A01"]
-    assert screen.card.provenance["options"]["well_base"] == "0"
+    assert screen.metadata.provenance["options"]["well_base"] == "0"
