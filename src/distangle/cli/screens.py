@@ -13,6 +13,7 @@ from distangle.cli.console import print_note, print_result, print_status, print_
 from distangle.cli.inputs import open_screen
 from distangle.core.io import write_json
 from distangle.core.progress import by_percent, progress, show_action
+from distangle.core.remote import local_path
 from distangle.errors import ConfigError, ScreenError
 
 
@@ -201,7 +202,7 @@ def _refuse_out(out: Path, source: str) -> None:
     if out.exists() and not out.is_dir():
         raise ScreenError(f"--out {out} is a file. Expected a new folder, or the folder of an earlier screen.")
     _check_writable(out)
-    if out.exists() and Path(source).exists() and out.samefile(source):
+    if out.exists() and (out == local_path(source) or (Path(source).exists() and out.samefile(source))):
         raise ScreenError(
             f"--out {out} is the source folder: the tables of the screen would be read as tables of the plates. Choose "
             "another folder."
