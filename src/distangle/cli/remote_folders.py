@@ -1,4 +1,4 @@
-"""Let every verb take URLs where it takes folders: fetch them before it, publish its output."""
+"""Let every verb take URLs where it takes folders."""
 
 import contextlib
 import functools

@@ -145,7 +145,7 @@ def _start_time(pid: int) -> str | None:
 
 
 def kill_hint(holder: Mapping[str, Any]) -> str:
-    """Return how to stop the holder of a lock, as the end of a sentence; "" if unknown."""
+    """Return how to stop the holder of a lock, as the end of a sentence."""
     pid = holder.get("pid")
     return f" or stop it (`kill {pid}`; its work so far is kept)" if isinstance(pid, int) and pid > 1 else ""
 

@@ -1,4 +1,4 @@
-"""Keep a local copy of a folder behind a URL: fetch what changed, publish what is complete.
+"""Exchange files between a folder behind a URL and its local copy.
 
 The state of the last exchange lies in `mirrors/` of the cache. As long as the remote folder is as it was then, local
 changes are work that was not published yet, and are kept; otherwise the remote folder counts.
@@ -136,6 +136,10 @@ class Mirror:
         self._download(missing, remote, report=report)
         self._write_state()
 
+    def use_as_it_is(self) -> None:
+        """Take the local copy as another command on this machine left it, without fetching."""
+        self._synced = self._read_state() or {}
+
     def _download(
         self, names: list[str], remote: Mapping[str, RemoteFile], *, report: Callable[[int, int], None]
     ) -> None:
@@ -161,7 +165,7 @@ class Mirror:
         return SyncedFile(status.st_size, status.st_mtime_ns, file.version)
 
     def publish(self, *, is_end: bool = False, check: Callable[[], None] = lambda: None) -> int:
-        """Upload all complete files that changed, and remove remotely what was removed locally.
+        """Upload the complete files that changed, and remove those removed locally.
 
         Only files that were the same on both sides are removed remotely.
 

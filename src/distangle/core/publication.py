@@ -1,4 +1,4 @@
-"""Publish the local copy of a remote folder while a command writes it, under two locks."""
+"""Publish the local copy of a remote folder while a command writes it."""
 
 import contextlib
 import contextvars
@@ -19,6 +19,7 @@ from distangle.core.remote_writer import check_writable_scheme, remove_remote, w
 from distangle.errors import DistangleError, RemoteError, RunError
 
 PUBLISH_EVERY_S = 5.0  # between two looks for complete files
+FAILURE_PAUSE_S = 30.0  # after a failure
 LOOK_SHARE = 0.05  # of the time that looking may take
 N_TRIES = 3  # of the last publication
 WAIT_S = 10.0  # of a writer for other commands on this machine
@@ -28,7 +29,7 @@ Report = Callable[[int, int], None]
 
 
 class CopyLock:
-    """A lock that commands on this machine hold on a local copy while they fetch or write it.
+    """A lock on a local copy, against other commands on this machine.
 
     Args:
         url: The remote folder of the copy.
@@ -69,7 +70,9 @@ class CopyLock:
 
 
 def fetch_copy(mirror: Mirror, *, report: Report, say: Say) -> Path:
-    """Fetch a folder or file to read; a copy that another command here writes is used as it is.
+    """Fetch a folder or file to read.
+
+    A copy that another command on this machine writes is used as it is.
 
     Args:
         mirror: The local copy.
@@ -94,7 +97,7 @@ def fetch_copy(mirror: Mirror, *, report: Report, say: Say) -> Path:
 
 @contextlib.contextmanager
 def publish_while(mirror: Mirror, *, is_alone: bool, report: Report, say: Say) -> Iterator[Path]:
-    """Fetch what a folder holds, and publish what is written to its copy during a `with`.
+    """Fetch a folder, and publish what is written to its copy during a `with`.
 
     A complete file is published within seconds. At the end of the `with` all of them are, also after an error.
 
@@ -132,6 +135,8 @@ def publish_while(mirror: Mirror, *, is_alone: bool, report: Report, say: Say) -
         if is_free:
             mirror.fetch(report=report, say=say)
         copy.share()
+        if not is_free:
+            mirror.use_as_it_is()
         publisher = _Publisher(mirror, lock, say=say)
         publisher.publish()  # what an earlier command here could not
         with publisher:
@@ -148,9 +153,9 @@ class _Publisher:
         self._thread = threading.Thread(target=run, args=(self._watch,), name="publisher", daemon=True)
         self._problem = ""
 
-    def publish(self, *, is_end: bool = False) -> None:
-        """Publish once."""
-        self._mirror.publish(is_end=is_end, check=self._lock.check if self._lock else lambda: None)
+    def publish(self, *, is_end: bool = False) -> int:
+        """Publish once; return the number of files."""
+        return self._mirror.publish(is_end=is_end, check=self._lock.check if self._lock else lambda: None)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -182,11 +187,12 @@ class _Publisher:
         self._say(message)
 
     def _watch(self) -> None:
-        pause = PUBLISH_EVERY_S
-        while not self._ended.wait(pause):
+        look_s = 0.0
+        while not self._ended.wait(FAILURE_PAUSE_S if self._problem else max(PUBLISH_EVERY_S, look_s / LOOK_SHARE)):
             start = time.monotonic()
             try:
-                self.publish()
+                if not self.publish():
+                    look_s = time.monotonic() - start
                 if self._lock:
                     self._lock.renew()
                 self._problem = ""
@@ -194,7 +200,6 @@ class _Publisher:
                 if str(problem) != self._problem:
                     self._say(f"Nothing was published just now; the work goes on. {problem}")
                 self._problem = str(problem)
-            pause = max(PUBLISH_EVERY_S, (time.monotonic() - start) / LOOK_SHARE) if not self._problem else 30.0
 
 
 def _try_writing(url: RemotePath) -> None:

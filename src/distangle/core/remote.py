@@ -283,7 +283,7 @@ def download(path: AnyPath) -> Path:
 
 
 def local_path(address: str) -> Path:
-    """Return a local address as a path, or the path of the local copy of a URL, which need not exist."""
+    """Return a path, or that of the local copy of a URL, which need not exist."""
     scheme, separator, _ = address.partition("://")
     return RemotePath(address).cache_path if separator and scheme in SCHEMES else Path(address)
 

@@ -1,4 +1,4 @@
-"""Lock a folder behind a URL for one process, by an object that names process, host and time."""
+"""Lock a folder behind a URL by an object that names process, host and time."""
 
 import contextlib
 import datetime
@@ -69,7 +69,7 @@ class RemoteLock:
             self._renewed_at = time.monotonic()
 
     def release(self) -> None:
-        """Remove the lock if it is still this one; leave it where the storage does not answer."""
+        """Remove the lock if it is this one, and the storage answers."""
         with contextlib.suppress(RemoteError):
             holder = _read(self._folder)
             if holder is not None and holder.get("token") == self._token:

@@ -25,7 +25,7 @@ class RemoteFile:
 
 
 def list_files(folder: RemotePath) -> dict[str, RemoteFile]:
-    """Return every file below a folder by its relative path, as the server has it now.
+    """Return every file below a folder by its relative path, as it is now.
 
     A file has one entry with the name "". The result is empty if nothing is there.
 
@@ -67,7 +67,7 @@ def download_file(file: RemotePath, path: Path) -> None:
 
 
 def upload_file(path: Path, file: RemotePath) -> None:
-    """Upload a local file; whoever reads the remote one meanwhile gets its old content.
+    """Upload a local file; meanwhile others read the old content.
 
     Raises:
         FileNotFoundError: The local file does not exist.
