@@ -134,7 +134,8 @@ class Mirror:
             self._synced = {name: file for name, file in self._synced.items() if name in remote}
             self._remove_empty_folders(gone)
         self._download(missing, remote, report=report)
-        self._write_state()
+        if remote or state is not None:
+            self._write_state()
 
     def use_as_it_is(self) -> None:
         """Take the local copy as another command on this machine left it, without fetching."""
