@@ -38,7 +38,7 @@ def show_addresses(addresses: Mapping[str, str]) -> None:
 
 def _with_addresses(text: str) -> str:
     for path, url in _addresses.get().items():
-        text = re.sub(rf"{re.escape(path)}(?![\w.-]|/\.lock)", lambda match: url, text)  # noqa: B023 - used in this round only
+        text = re.sub(rf"{re.escape(path)}(?![\w.-]|/\.lock)", url.replace("\\", r"\\"), text)
     return text
 
 

@@ -138,7 +138,7 @@ class Mirror:
             self._write_state()
 
     def use_as_it_is(self) -> None:
-        """Take the local copy as another command on this machine left it, without fetching."""
+        """Take the local copy as another command on this machine left it."""
         self._synced = self._read_state() or {}
 
     def _download(
