@@ -76,9 +76,10 @@ def test_predictions_and_a_report_of_another_machine_are_those_of_local_folders(
 ) -> None:
     elsewhere = tmp_path / "cache"
     said = server.run("predict", "s3://bucket/lab/runs/a", cache=elsewhere)
-    assert "next: `distangle explain s3://bucket/lab/runs/a` s3://bucket/lab/runs/a/predictions/scores.json" in said
+    assert "s3://bucket/lab/runs/a/predictions/scores.json" in said
+    assert said.endswith("next: `distangle explain s3://bucket/lab/runs/a`")
     server.run("predict", str(home / "lab/runs/a"), cache=home / "cache")
-    assert server.run("report", "s3://bucket/lab/runs/a", cache=elsewhere).endswith("runs/a/report/index.html")
+    assert "s3://bucket/lab/runs/a/report/index.html" in server.run("report", "s3://bucket/lab/runs/a", cache=elsewhere)
     server.run("report", str(home / "lab/runs/a"), cache=home / "cache")
     there, here = stored(server, "lab/runs/a", tmp_path / "run"), home / "lab/runs/a"
     differing = {name for name in fingerprints(here) if fingerprints(there).get(name) != fingerprints(here)[name]}
@@ -207,9 +208,9 @@ def test_a_training_goes_on_from_its_last_checkpoint_on_another_machine(
             "s3://none/runs/a/.lock cannot be written: the bucket or container 'none' does not exist. Create it, or",
         ),
         (
-            "predict s3://bucket/lab/runs/a",
+            "predict s3://bucket/denied",
             {"anon": True, "key": None, "secret": None},
-            "s3://bucket/lab/runs/a/.lock cannot be written (PermissionError: ",
+            "(PermissionError: Forbidden). Check the address and the access to it",
         ),
         ("verify s3://bucket/none", {}, "s3://bucket/none does not exist, or is empty. Check the address."),
     ],

@@ -100,7 +100,12 @@ def remote_lock(folder: RemotePath, *, say: Callable[[str], None]) -> Iterator[R
         say(f"cleared the lock of {describe_holder(holder)} on {folder}: it is dead.")
         remove_remote(folder / LOCK_NAME)
     time.sleep(SETTLE_S)
-    lock.check()
+    try:
+        lock.check()
+    except RemoteError:  # written, but not to be read
+        with contextlib.suppress(RemoteError):
+            remove_remote(folder / LOCK_NAME)
+        raise
     try:
         yield lock
     finally:
