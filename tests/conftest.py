@@ -56,6 +56,23 @@ def ray_workers() -> Iterator[Any]:
 
 
 @pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The file system behind memory://, empty, with an empty cache."""
+    import fsspec
+
+    monkeypatch.setenv("DISTANGLE_CACHE", str(tmp_path / "cache"))
+    filesystem = fsspec.filesystem("memory")
+
+    def clear() -> None:
+        filesystem.store.clear()
+        filesystem.pseudo_dirs[:] = [""]
+
+    clear()
+    yield filesystem
+    clear()
+
+
+@pytest.fixture
 def lab_table(tmp_path: Path) -> Callable[..., Path]:
     """Write a table of text and every file below `images/` that it names; return the table's path."""
 

@@ -13,6 +13,7 @@ from distangle.cli.explanations import ablate, explain, figures
 from distangle.cli.exports import export
 from distangle.cli.predictions import predict
 from distangle.cli.profiles import profile
+from distangle.cli.remote_folders import with_remote_folders
 from distangle.cli.runs import demo, report, train
 from distangle.cli.screens import folds, index, pack, simulate, statistics
 from distangle.cli.views import napari, view
@@ -57,7 +58,7 @@ FUNCTIONS: dict[str, Callable[..., None]] = {
     )
 }
 for position, (name, (group, _)) in enumerate(VERBS.items()):
-    app.command(FUNCTIONS[name], group=group, sort_key=position, help_epilogue=example(name))
+    app.command(with_remote_folders(FUNCTIONS[name]), group=group, sort_key=position, help_epilogue=example(name))
 app["--help"].group = app["--version"].group = PROGRAM
 app.register_install_completion_command(
     group=PROGRAM, sort_key=len(VERBS), help="Install shell completion of verbs and options."

@@ -17,7 +17,7 @@ app = cyclopts.App(
     version=__version__,
     suppress_keyboard_interrupt=False,  # `main` prints how to continue
     help="Train a classifier of perturbations on multi-channel microscopy plates, correct for batch effects, and "
-    "report which image regions and channels drive each prediction.",
+    "report which image regions and channels drive each prediction. Folders may be URLs, such as s3://BUCKET/screen.",
 )
 
 

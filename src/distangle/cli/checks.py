@@ -39,7 +39,7 @@ def check(
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder for checks.json, findings.csv and planes.parquet; the default is SCREEN/checks.
+        out: Folder or URL for checks.json, findings.csv and planes.parquet; the default is SCREEN/checks.
         sample: Number of sites whose pixels are read, spread over plates and wells; 0 reads all sites.
         pixels: Read pixels.
         hash_files: Compare the SHA-256 of the sampled files with the index.

@@ -1,9 +1,10 @@
 """Print results to standard output, and notes and errors to standard error."""
 
+import contextvars
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -21,6 +22,24 @@ GAP = 2  # spaces between two columns
 # A pipe has no width: 160 columns hold every table.
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=not shows_progress())
 _err = Console(stderr=True, highlight=False)
+
+
+_addresses: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("addresses", default={})  # noqa: B039
+
+
+def show_addresses(addresses: Mapping[str, str]) -> None:
+    """Print URLs in place of the local copies that this command works on.
+
+    Args:
+        addresses: URL of each local path.
+    """
+    _addresses.set({**_addresses.get(), **addresses})
+
+
+def _with_addresses(text: str) -> str:
+    for path, url in _addresses.get().items():
+        text = re.sub(rf"{re.escape(path)}(?![\w.-]|/\.lock)", url.replace("\\", r"\\"), text)
+    return text
 
 
 # Names from tables can hold codes that recolor or retitle a terminal, or reverse the direction of text.
@@ -58,7 +77,7 @@ def print_error(sentence: str) -> None:
 
 def _print(console: Console, text: str, *, style: str | None = None) -> None:
     """Print a text; wrap long lines between words on a terminal."""
-    text = escape_control_characters(text)
+    text = escape_control_characters(_with_addresses(text))
     if console.is_terminal:
         text = "\n".join(_wrap(line, console.width) for line in text.split("\n"))
     note_output()

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from distangle.core.remote import local_path
 from distangle.errors import DistangleError, brief
 
 TRACEBACK = "DISTANGLE_TRACEBACK"  # environment variable that prints the full traceback instead
@@ -20,7 +21,7 @@ def name_damaged_file(arguments: Sequence[str], error: Exception) -> str:
     """
     if os.environ.get(TRACEBACK):
         return ""
-    folders = [Path(argument) for argument in arguments if not argument.startswith("-")]
+    folders = [local_path(argument) for argument in arguments if not argument.startswith("-")]
     folders = [folder for folder in folders if any((folder / name).exists() for name in ("run.json", "screen.json"))]
     if not folders:
         return ""

@@ -50,7 +50,7 @@ def ablate(
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder of the ablation; every run is a folder in its runs/.
+        out: Folder or URL of the ablation; every run is a folder in its runs/.
         only: Conditions to train, such as `baseline,cutmix`; the default is all. Others can be added later.
         seeds: Seeds of every condition; the default is `0,1,2`. Others can be added later.
         preset: Preset of the settings, as in `distangle train`.

@@ -29,7 +29,7 @@ def export(
         format: Type of the files: `h5ad` (AnnData, for scanpy), `pycytominer` (one Parquet table per plate and one of
             all plates), `ome-zarr` (images and activation maps of the explained sites, for napari and vizarr), or the
             network as `torch` (torch.export) or `onnx`.
-        out: New folder for the files.
+        out: New folder or URL for the files.
         size: Height and width of the input of the network after binning, in pixels; the default is the size of the
             images of the screen.
         screen: Screen of the run, if it was moved; for `ome-zarr`.

@@ -60,7 +60,7 @@ def predict(
         run: Folder of a finished run.
         screen: Folder of another screen with the same channels, or of the run's own screen if it was moved; the default
             is the run's own screen.
-        out: Folder for the predictions of another screen; the default is RUN/predictions.
+        out: Folder or URL for the predictions of another screen; the default is RUN/predictions.
         images: Folder of the images, if they were moved after `distangle index`.
         device: Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; the default is `cpu`.
         batch_norm: Batch-norm statistics to use; the default is the setting of the run (`batch_norm.statistics`).

@@ -58,7 +58,7 @@ def profile(
     Args:
         source: Run with predictions, folder of predictions, table (CSV or Parquet with `Metadata_Plate` and
             `Metadata_Well`), folder of tables, DeepProfiler `.npz` files, or `.h5ad` file.
-        out: Folder of the results; the default is RUN/profiles for a run.
+        out: Folder or URL of the results; the default is RUN/profiles for a run.
         align: Steps of the alignment in their order, such as `center-plate,tvn`; `none` for no step; the default is
             `center-plate`.
         align_like: Folder of an earlier `distangle profile`, whose alignment is applied to these plates.

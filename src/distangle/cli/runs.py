@@ -63,7 +63,7 @@ def train(
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder of the run, such as runs/NAME.
+        out: Folder of the run, such as runs/NAME, or a URL, such as s3://BUCKET/runs/NAME.
         preset: Preset of the settings: `seed` (the paper; the default), `rcic1st` (the code that the paper extends),
             `small` (pretrained frozen backbone, for two CPU cores) or `scratch` (small network, for two CPU cores).
         config: YAML file with settings; `distangle settings` prints one.
@@ -326,7 +326,7 @@ def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
     """Run the whole workflow on a synthetic screen with planted effects.
 
     Args:
-        out: New folder for the screen and the run.
+        out: New folder or URL for the screen and the run.
         seed: Random seed of the simulation and of the training.
     """
     from distangle.demo import run_demo

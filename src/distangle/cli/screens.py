@@ -13,6 +13,7 @@ from distangle.cli.console import print_note, print_result, print_status, print_
 from distangle.cli.inputs import open_screen
 from distangle.core.io import write_json
 from distangle.core.progress import by_percent, progress, show_action
+from distangle.core.remote import local_path
 from distangle.errors import ConfigError, ScreenError
 
 
@@ -33,7 +34,7 @@ def folds(
 
     Args:
         screen: Folder from `distangle index`.
-        out: File of the folds, for `distangle train --fold-file`.
+        out: File or URL of the folds, for `distangle train --fold-file`.
         hold_out: Wells to hold out by a column, such as `experiment=HUVEC-02,RPE-01` or `replicate=2`; `wilds=test` for
             the WILDS split.
         unlabelled: Wells whose labels are hidden, such as `experiment=HUVEC-03` or `split=test`.
@@ -101,7 +102,7 @@ def index(
     Args:
         source: Folder or URL of the images, and of the tables unless `--tables` names another folder. The layout
             `table` also accepts the path of the table.
-        out: Folder of the indexed screen: sites.parquet, screen.json and problems.csv.
+        out: Folder or URL of the indexed screen: sites.parquet, screen.json and problems.csv.
         layout: Layout of the source: `rxrx1` (Kaggle tables or the official metadata.csv), `cellpainting` (Cell
             Painting Gallery, JUMP), `ome-zarr` (plates of OME-NGFF 0.4 and 0.5), `folder` (file names by `--pattern`)
             or `table` (any CSV or Parquet table). The default is detected from the source and printed.
@@ -201,7 +202,7 @@ def _refuse_out(out: Path, source: str) -> None:
     if out.exists() and not out.is_dir():
         raise ScreenError(f"--out {out} is a file. Expected a new folder, or the folder of an earlier screen.")
     _check_writable(out)
-    if out.exists() and Path(source).exists() and out.samefile(source):
+    if out.exists() and (out == local_path(source) or (Path(source).exists() and out.samefile(source))):
         raise ScreenError(
             f"--out {out} is the source folder: the tables of the screen would be read as tables of the plates. Choose "
             "another folder."
@@ -245,7 +246,7 @@ def pack(
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder of the packed screen.
+        out: Folder or URL of the packed screen.
         format: Format of the images: `ome-zarr` (OME-Zarr plates, NGFF 0.5, for any reader) or `records` (smaller and
             faster, for distangle only).
         level: Compression level of zstd, 1 (fast) to 22 (small); the default is 12 for ome-zarr and 1 for records.
@@ -298,7 +299,7 @@ def statistics(
 
     Args:
         screen: Folder from `distangle index`.
-        out: Folder for statistics.json, card.json and index.html; without it, nothing is written.
+        out: Folder or URL for statistics.json, card.json and index.html; without it, nothing is written.
         sample: Number of sites whose pixels are read, spread over plates and wells; 0 reads all sites.
         pixels: Read pixels.
         quantity: Quantity of a plane whose variance is split into experiment, plate, well and site.
@@ -356,7 +357,7 @@ def simulate(
     """Simulate a screen in six channels with planted effects and batch effects.
 
     Args:
-        out: New folder for images and tables in the RxRx1 layout, and truth.json.
+        out: New folder or URL for images and tables in the RxRx1 layout, and truth.json.
         seed: Random seed; the same settings and seed give the same bytes.
         null: Plant no effect: every well looks like a control, and the labels stay.
         set: Setting to change, such as `n_treatments=24` or `batch_strength=2`.

@@ -46,14 +46,14 @@ def run_lock(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
 def lock_holder(folder: Path) -> str | None:
     """Return a description of the process that writes to a folder; None if none does."""
     holder = _read(folder / LOCK_NAME)
-    return None if holder is None or _is_dead(holder) else _describe(holder)
+    return None if holder is None or is_dead(holder) else describe_holder(holder)
 
 
 def _take(lock: Path) -> bool:
     """Create the lock of this process; return False when there is one already."""
     temporary = _temporary_name(lock)
     write_json(
-        temporary, {**_process_identity(), "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+        temporary, {**process_identity(), "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     )
     try:
         os.link(temporary, lock)
@@ -83,9 +83,9 @@ def _clear(lock: Path, *, say: Callable[[str], None]) -> None:
     holder = _read(lock)
     if holder is None:
         return  # released in the meantime
-    if not _is_dead(holder) and not _is_own(holder):
+    if not is_dead(holder) and not is_own(holder):
         raise RunError(
-            f"{lock.parent} is in use by {_describe(holder)}. Wait for it{_kill_hint(holder)}. If it no longer "
+            f"{lock.parent} is in use by {describe_holder(holder)}. Wait for it{kill_hint(holder)}. If it no longer "
             f"exists, remove {lock}."
         )
     aside = _temporary_name(lock)
@@ -95,9 +95,8 @@ def _clear(lock: Path, *, say: Callable[[str], None]) -> None:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, lock)
         else:
-            say(
-                f"cleared the lock of {_describe(holder)}: {'it is this process' if _is_own(holder) else 'it is dead'}."
-            )
+            state = "it is this process" if is_own(holder) else "it is dead"
+            say(f"cleared the lock of {describe_holder(holder)}: {state}.")
         aside.unlink()
 
 
@@ -111,11 +110,12 @@ def _read(lock: Path) -> dict[str, Any] | None:
     return holder if isinstance(holder, dict) else {}
 
 
-def _process_identity() -> dict[str, Any]:
+def process_identity() -> dict[str, Any]:
+    """Return what a lock says of this process."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_time(os.getpid())}
 
 
-def _is_dead(holder: Mapping[str, Any]) -> bool:
+def is_dead(holder: Mapping[str, Any]) -> bool:
     """Return whether a holder ran on this host and no longer exists."""
     if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
         return False
@@ -130,9 +130,9 @@ def _is_dead(holder: Mapping[str, Any]) -> bool:
     return None not in (holder.get("started"), start) and holder["started"] != start
 
 
-def _is_own(holder: Mapping[str, Any]) -> bool:
+def is_own(holder: Mapping[str, Any]) -> bool:
     """Return whether this process wrote a lock it no longer holds (a moved folder)."""
-    return {name: holder.get(name) for name in _process_identity()} == _process_identity()
+    return {name: holder.get(name) for name in process_identity()} == process_identity()
 
 
 def _start_time(pid: int) -> str | None:
@@ -144,12 +144,14 @@ def _start_time(pid: int) -> str | None:
     return status.rpartition(")")[2].split()[19]
 
 
-def _kill_hint(holder: Mapping[str, Any]) -> str:
+def kill_hint(holder: Mapping[str, Any]) -> str:
+    """Return how to stop the holder of a lock, as the end of a sentence."""
     pid = holder.get("pid")
     return f" or stop it (`kill {pid}`; its work so far is kept)" if isinstance(pid, int) and pid > 1 else ""
 
 
-def _describe(holder: Mapping[str, Any]) -> str:
+def describe_holder(holder: Mapping[str, Any]) -> str:
+    """Return process, host and age of the holder of a lock."""
     if not isinstance(holder.get("pid"), int):
         return "a process that cannot be identified"
     age = ""

@@ -101,22 +101,22 @@ class RemotePath:
 
     def exists(self) -> bool:
         """Return whether the file or folder exists."""
-        return bool(self._call("exists"))
+        return bool(self.call("exists"))
 
     def is_dir(self) -> bool:
         """Return whether it is a folder."""
-        return bool(self._call("isdir"))
+        return bool(self.call("isdir"))
 
     def is_file(self) -> bool:
         """Return whether it is a file."""
         # Over HTTP a folder is a page of links, and so also a file.
-        return bool(self._call("isfile")) and not (self.scheme in _WEB and self.is_dir())
+        return bool(self.call("isfile")) and not (self.scheme in _WEB and self.is_dir())
 
     def listing(self) -> list[tuple[str, bool]]:
         """Return the sorted names in a folder, each with whether it is a folder."""
         names: dict[str, bool] = {}
-        for item in self._call("ls", detail=True):
-            inside = self._relative_to_self(str(item["name"]))
+        for item in self.call("ls", detail=True):
+            inside = self.relative_name(str(item["name"]))
             if inside and "/" not in inside:
                 names[inside] = item["type"] == "directory"
         return sorted(names.items())
@@ -128,7 +128,7 @@ class RemotePath:
 
     def read_bytes(self) -> bytes:
         """Return all bytes of a file."""
-        content = self._call("cat_file")
+        content = self.call("cat_file")
         return content if isinstance(content, bytes) else bytes(content)
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -137,23 +137,32 @@ class RemotePath:
 
     def open(self, mode: str = "rb") -> Any:
         """Open a file for reading bytes, as a file object of the file system."""
-        return self._call("open", mode=mode)
+        return self.call("open", mode=mode)
 
     def size(self) -> int:
         """Return the size of a file in bytes; 0 if the server omits it."""
-        return int(self._call("info").get("size") or 0)
+        return int(self.call("info").get("size") or 0)
 
     def mtime(self) -> float:
         """Return when a file was changed, in s since 1970; 0 if the server omits it."""
         for key in ("mtime", "LastModified", "last_modified", "created", "updated"):
-            value = self._call("info").get(key)
+            value = self.call("info").get(key)
             if value is not None and hasattr(value, "timestamp"):
                 return float(value.timestamp())
         return 0.0
 
     def files(self) -> list[str]:
-        """Return every file below a folder, as sorted relative paths."""
-        return sorted(inside for name in self._call("find") if (inside := self._relative_to_self(str(name))))
+        """Return every file below a folder, as sorted relative paths.
+
+        Raises:
+            RemoteError: A name would leave the folder.
+        """
+        return sorted(inside for name in self.call("find") if (inside := self.name_of_file(str(name))))
+
+    @property
+    def cache_path(self) -> Path:
+        """Path of the local copy, whether it exists or not."""
+        return cache_folder() / self.scheme / self._rest.strip("/")
 
     def local_copy(self, *, fresh: bool = False) -> Path:
         """Return a local copy of a file or whole folder; download what is missing.
@@ -164,7 +173,7 @@ class RemotePath:
         Raises:
             RemoteError: The download fails, or its size differs from the size that the server reports.
         """
-        copy = cache_folder() / self.scheme / self._rest.strip("/")
+        copy = self.cache_path
         if not fresh and copy.exists():
             return copy
         if not self.is_dir():
@@ -179,7 +188,7 @@ class RemotePath:
             if copy.is_file() and mtime and (copy.stat().st_size, copy.stat().st_mtime) == (size, mtime):
                 return copy
             with atomic_write(copy, size=size or None) as temporary:
-                self._call("get_file", str(temporary))
+                self.call("get_file", str(temporary))
                 received = temporary.stat().st_size
                 if size and received != size:
                     raise RemoteError(
@@ -189,30 +198,64 @@ class RemotePath:
                     os.utime(temporary, (mtime, mtime))
         return copy
 
-    def _relative_to_self(self, name: str) -> str:
+    def relative_name(self, name: str) -> str:
         """Return a name of the file system relative to this folder; "" if not below."""
         if self.scheme in _WEB:
             name = "" if "?" in name else unquote(name)
-        root = f"{self._backend_path.rstrip('/')}/"
+        root = f"{self.backend_path.rstrip('/')}/"
         return name.removeprefix(root).rstrip("/") if name.startswith(root) else ""
 
+    def name_of_file(self, name: str) -> str:
+        """Return the relative name of a file, which is safe below a local folder.
+
+        Raises:
+            RemoteError: As a local path it would leave the folder.
+        """
+        inside = self.relative_name(name)
+        if inside and {"", ".", ".."} & {*inside.split("/")}:
+            raise RemoteError(f"{self} holds {inside!r}, which is no path of a file below it. Remove or rename it.")
+        return inside
+
     @property
-    def _backend_path(self) -> str:
+    def backend_path(self) -> str:
+        """Path as the file system names it."""
         return str(self) if self.scheme in _WEB else self._rest
 
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the file system; raise its errors with the URL."""
-        filesystem, reason = _file_system(self.scheme, urlsplit(str(self)).netloc)
+    @property
+    def bucket(self) -> str:
+        """Bucket, container or host."""
+        return urlsplit(str(self)).netloc
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the scheme has no way to write."""
+        return self.scheme in _WEB
+
+    def call(self, method: str, *args: Any, local: str = "", verb: str = "read", **kwargs: Any) -> Any:
+        """Call a method of the file system; raise its errors with the URL.
+
+        Args:
+            method: Its name.
+            args: Its arguments after the path.
+            local: Its argument before the path, if it has one: a local path.
+            verb: What fails, for the message: `read` or `written`.
+            kwargs: Its options.
+
+        Raises:
+            FileNotFoundError: The file does not exist.
+            RemoteError: The package is not installed, or the file system fails.
+        """
+        filesystem, reason = _file_system(self.scheme, self.bucket)
         if reason:
-            raise RemoteError(f"{self} cannot be read: {reason}.")
+            raise RemoteError(f"{self} cannot be {verb}: {reason}.")
         try:
-            return getattr(filesystem, method)(self._backend_path, *args, **kwargs)
+            return getattr(filesystem, method)(*([local] if local else []), self.backend_path, *args, **kwargs)
         except FileNotFoundError as error:
             raise FileNotFoundError(2, f"{self} does not exist", str(self)) from error
         except Exception as error:  # noqa: BLE001 - every backend raises its own errors
             cause = f"{type(error).__name__}: {error}".rstrip(": ")
-            message = f"{self} cannot be read ({cause}). Check the address and the access to it"
-            message += _CREDENTIALS.get(self.scheme, "") + "."
+            message = f"{self} cannot be {verb} ({cause}). Check the address and the access to it"
+            message += (_CREDENTIALS.get(self.scheme, "") if verb == "read" else "") + "."
             raise RemoteError(message) from error
 
 
@@ -237,6 +280,22 @@ def download(path: AnyPath) -> Path:
         RemoteError: The download fails.
     """
     return path if isinstance(path, Path) else path.local_copy()
+
+
+def local_path(address: str) -> Path:
+    """Return a path, or that of the local copy of a URL, which need not exist."""
+    scheme, separator, _ = address.partition("://")
+    return RemotePath(address).cache_path if separator and scheme in SCHEMES else Path(address)
+
+
+def address_of(path: Path) -> RemotePath | None:
+    """Return the URL of a local copy in the cache; None for another path."""
+    parts = Path(os.path.realpath(path)).parts
+    root = Path(os.path.realpath(cache_folder())).parts
+    inside = parts[len(root) :]
+    if parts[: len(root)] != root or len(inside) < 2 or inside[0] not in SCHEMES:
+        return None
+    return RemotePath(f"{inside[0]}://{'/'.join(inside[1:])}")
 
 
 def cache_folder() -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from distangle.core.distributed import is_first, n_ranks, wait_for_all
 from distangle.core.io import remove_stale_temporaries, sha256_of
 from distangle.core.progress import by_percent, no_progress, show_action
+from distangle.core.remote import address_of
 from distangle.errors import RunError, WeightsError
 from distangle.images import N_VIEWS, ImageCache
 from distangle.images.readers.common import n_retries, retry_summary
@@ -194,9 +195,10 @@ def predict_run(
         )
     elif not is_training_screen:
         predict_baselines = predict_new_without_cells(run, screen, card, say=say)
+        name = "another screen" if screen.folder is None else address_of(screen.folder) or screen.folder
         description = {
             **description,
-            "held_out": f"all labelled wells of {screen.folder or 'another screen'}",
+            "held_out": f"all labelled wells of {name}",
             "forced": False,
         }
         description |= {"unlabelled": "", "new": True}

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from distangle.core import plain_yaml
+from distangle.core.remote import address_of
 from distangle.core.result_files import MissingResultError
 from distangle.core.untrusted_files import UnexpectedContent, check_type, read_json, read_regular_file
 from distangle.results import (
@@ -92,8 +93,11 @@ class ReportData:
     def command_path(self) -> str:
         """The path of the run for a command line.
 
-        The path is relative to the working folder if the run is inside it, else as the user gave it.
+        It is the URL of a run behind one, the path relative to the working folder for a run inside it, else the path as
+        the user gave it.
         """
+        if (address := address_of(self.run.root)) is not None:
+            return shlex.quote(str(address))
         root, working_folder = self.run.root.resolve(), Path.cwd()
         return shlex.quote(
             (root.relative_to(working_folder) if root.is_relative_to(working_folder) else self.run.root).as_posix()

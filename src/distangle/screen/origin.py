@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distangle.core.io import make_folder
-from distangle.core.remote import cache_folder
+from distangle.core.remote import address_of, cache_folder
 from distangle.errors import RemoteError, ScreenError
 
 if TYPE_CHECKING:
@@ -85,13 +85,20 @@ def links_leading_out(source: Path, names: Iterable[str]) -> list[str]:
 
 def _is_in_parent_folder(screen: "Screen") -> bool:
     source = screen.source
-    if not isinstance(source, Path) or screen.folder is None:
+    if screen.folder is None:
         return False
+    if not isinstance(source, Path):
+        address = address_of(screen.folder)  # of a screen that was fetched itself
+        return address is not None and _is_below(str(source), str(address.parent))
     return _is_in(os.path.realpath(source), os.path.realpath(screen.folder.resolve().parent))
 
 
 def _is_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder.rstrip(os.sep)}{os.sep}")
+
+
+def _is_below(url: str, folder: str) -> bool:
+    return folder.rpartition("/")[2] != "" and url.startswith(f"{folder}/")
 
 
 def _permission_file(screen: "Screen") -> Path:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distangle.core.progress import Advance, begin_step, no_progress, show_action
 from distangle.core.random import rng_for
+from distangle.core.remote import address_of
 from distangle.core.stats import mean_interval
 from distangle.errors import ExplanationError
 from distangle.explain.selection import explainable_sites, was_trained_on
@@ -133,7 +134,7 @@ def compare_templates(
 
 def _names(runs: Sequence[RunFolder]) -> list[str]:
     names = [run.root.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.root) for run in runs]
+    return names if len(set(names)) == len(names) else [str(address_of(run.root) or run.root) for run in runs]
 
 
 def _dispersions(runs: Sequence[TrainedTemplates], settings: TemplateSettings) -> dict[str, Any]:

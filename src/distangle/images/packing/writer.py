@@ -16,6 +16,7 @@ import numpy as np
 
 from distangle.core.io import make_folder, remove_stale_temporaries, sha256_of, write_bytes, write_json
 from distangle.core.lock import run_lock
+from distangle.core.remote import address_of
 from distangle.errors import ImageError, ScreenError
 from distangle.images.cache import VerifiedReader
 from distangle.images.packing import ngff, records
@@ -69,7 +70,9 @@ def _check_target(screen: Screen, folder: Path) -> None:
     if screen.folder is not None and target == screen.folder.resolve():
         raise ScreenError(f"{folder} is the screen itself. Name another folder for the packed screen.")
     source = screen.source
-    if isinstance(source, Path) and target in (source.resolve(), *source.resolve().parents):
+    images = source.resolve() if isinstance(source, Path) else source.cache_path.resolve()
+    is_comparable = isinstance(source, Path) or address_of(target) is not None
+    if is_comparable and target in (images, *images.parents):
         raise ScreenError(
             f"{folder} holds the images of the screen, {source}, which it might replace. Name another folder."
         )
