@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -248,6 +248,15 @@ def test_a_place_that_cannot_be_an_output_is_refused_before_anything_else(url: s
         pass
 
 
+@pytest.fixture
+def no_handler() -> Iterator[None]:
+    """SIGTERM as a process begins with it; Ray, for one, leaves a handler of its own."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("no_handler")
 def test_a_scheduler_that_ends_the_command_finds_the_lock_removed_and_the_files_published(memory: Any) -> None:
     def work() -> None:
         with publishing() as folder:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-REASON = "needs an S3 server and client: pip install 'moto[server]' s3fs"
+REASON = "needs an S3 server and client: pip install 'moto[s3]' flask flask-cors s3fs"
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 

@@ -59,7 +59,7 @@ def nuclei_channel(channels: Sequence[Channel], *, name: str | None = None) -> i
     """Return the index of the channel that shows nuclei.
 
     Args:
-        channels: Channels of the screen, `screen.card.channels`.
+        channels: Channels of the screen, `screen.metadata.channels`.
         name: Name of the channel, if name, stain and organelle do not identify it.
 
     Raises:
