@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -367,10 +368,14 @@ def _format_kind(header: tuple[str, tuple[int, int]]) -> str:
 
 def _duplicate_problems(entries: Sequence[SiteRecord], files_by_path: dict[str, FileInfo]) -> list[Problem]:
     """Return a warning for every group of equal files: copies under wrong names."""
+    # Nearly all hashes of a million files are unique: only the others become keys.
+    hashes = sorted(file.sha256 for file in files_by_path.values())
+    repeated = {sha256 for sha256, following in pairwise(hashes) if sha256 == following}
     entries_of_hash: dict[str, dict[str, SiteRecord]] = defaultdict(dict)
     for entry in entries:
         for path in entry.paths:
-            entries_of_hash[files_by_path[path].sha256].setdefault(path, entry)
+            if (sha256 := files_by_path[path].sha256) in repeated:
+                entries_of_hash[sha256].setdefault(path, entry)
     problems: list[Problem] = []
     for entry_of_path in entries_of_hash.values():
         if len(entry_of_path) > 1:
