@@ -52,14 +52,17 @@ def check_same_screen(run: RunFolder, screen: Screen) -> None:
     Raises:
         RunError: It has other channels, classes or wells; the message names the difference.
     """
-    own, metadata = own_metadata(run), screen.metadata
-    channels = [channel["name"] for channel in own["channels"]], [channel.name for channel in metadata.channels]
+    run_metadata, metadata = own_metadata(run), screen.metadata
+    channels = (
+        [channel["name"] for channel in run_metadata["channels"]],
+        [channel.name for channel in metadata.channels],
+    )
     difference = ""
     if channels[0] != channels[1]:
         difference = f"its channels are {', '.join(channels[1])}, the run's are {', '.join(channels[0])}"
-    elif own["perturbations_sha256"] != metadata.perturbations_sha256:
+    elif run_metadata["perturbations_sha256"] != metadata.perturbations_sha256:
         difference = "it has another class list"
-    elif not is_own(run, screen, own=own):
+    elif not is_own(run, screen, run_metadata=run_metadata):
         difference = "its wells, labels or images are not those that the run was trained on"
     if difference:
         raise RunError(
@@ -68,7 +71,7 @@ def check_same_screen(run: RunFolder, screen: Screen) -> None:
         )
 
 
-def is_own(run: RunFolder, screen: Screen, *, own: dict[str, Any] | None = None) -> bool:
+def is_own(run: RunFolder, screen: Screen, *, run_metadata: dict[str, Any] | None = None) -> bool:
     """Return whether a screen is the one that a run was trained on.
 
     A screen that was indexed again because its files were moved or their dates changed counts as the same.
@@ -76,9 +79,9 @@ def is_own(run: RunFolder, screen: Screen, *, own: dict[str, Any] | None = None)
     Args:
         run: The run.
         screen: The screen.
-        own: From `own_metadata`, if already read.
+        run_metadata: From `own_metadata`, if already read.
     """
-    if (own or own_metadata(run))["sites_sha256"] == screen.metadata.sites_sha256:
+    if (run_metadata or own_metadata(run))["sites_sha256"] == screen.metadata.sites_sha256:
         return True
     recorded = run.describe().get(WELLS)
     return recorded is not None and recorded == wells_sha256(screen)

@@ -10,24 +10,12 @@ from PIL import Image
 
 from distangle.cli import main
 from distangle.errors import ScreenError
-from distangle.screen import Screen, conservation_line, index, read_screen, write_screen
+from distangle.screen import Screen, conservation_line, read_screen, write_screen
 from distangle.screen.indexing.provenance import reread_source
 from distangle.screen.readers.filenames.plates import plates_of
+from image_folders import PLAIN, index_folder, put
 
-PLAIN = "{well}_s{site}_w{channel}.tif"
 CELLVOYAGER = "P1_{}_T0001F001L01A01Z{}C{}.tif"
-
-
-def put(folder: Path, names: Iterable[str]) -> Path:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name, encoding="utf-8")
-    return folder
-
-
-def index_folder(folder: Path, *, pattern: str = PLAIN, **options: Any) -> Screen:
-    return index(folder, layout="folder", pattern=pattern, **options)
 
 
 def refusals(screen: Screen) -> list[tuple[str, str]]:
