@@ -99,23 +99,35 @@ def _copy(image: np.ndarray, out: np.ndarray, *, columns: int) -> None:
 
 def _gather(image: np.ndarray, augmentation: Augmentation, out: np.ndarray) -> None:
     """Write a rotated or resized image into a buffer, pixel by pixel."""
-    flat = image.reshape(len(image), -1)
     is_transposed = bool(augmentation.number & 4)
     shape = out.shape[:0:-1] if is_transposed else out.shape[1:]
-    positions = _positions(augmentation, image.shape[1:], shape)
-    upright = out if out.flags.c_contiguous and not is_transposed else np.empty((len(out), *shape), dtype=out.dtype)
+    rows, columns = _grid(augmentation, image.shape[1:], shape)
     kernels = pixel_kernels()
-    if kernels is None:
-        np.take(flat, positions, axis=1, out=upright, mode="clip")  # with `raise`, NumPy copies the result
+    if augmentation.size and not augmentation.angle:
+        rows, columns = rows + augmentation.top, columns + augmentation.left
+    if kernels is not None and not augmentation.angle:
+        write = kernels.gather_grid_transposed if is_transposed else kernels.gather_grid
+        write(np.ascontiguousarray(image), rows.astype(np.uint32), columns.astype(np.uint32), out)
+        return
+    upright = out if out.flags.c_contiguous and not is_transposed else np.empty((len(out), *shape), dtype=out.dtype)
+    if augmentation.angle:
+        flat = image.reshape(len(image), -1)
+        positions = _rotated_positions(augmentation, rows, columns, image.shape[1:])
+        if kernels is None:
+            np.take(flat, positions, axis=1, out=upright, mode="clip")  # with `raise`, NumPy copies the result
+        else:
+            kernels.gather(flat, positions.reshape(-1), upright.reshape(len(out), -1))
     else:
-        kernels.gather(flat, positions.reshape(-1).astype(np.uint32, copy=False), upright.reshape(len(out), -1))
+        np.take(image[:, rows], columns, axis=2, out=upright, mode="clip")
     if upright is not out:
         turned = upright.transpose(0, 2, 1) if is_transposed else upright
         _copy(turned, out, columns=max(1, _CACHE_LINE // out.itemsize))
 
 
-def _positions(augmentation: Augmentation, shape: tuple[int, ...], out_shape: tuple[int, ...]) -> np.ndarray:
-    """Return where each pixel of an augmented image lies in the flat image.
+def _grid(
+    augmentation: Augmentation, shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and column in the crop of each row and column of an augmented image, before a rotation.
 
     The image is augmented except for the transposition, which comes last.
 
@@ -124,23 +136,28 @@ def _positions(augmentation: Augmentation, shape: tuple[int, ...], out_shape: tu
         shape: Height and width of the image.
         out_shape: Height and width of the augmented image before the transposition.
     """
-    height, width = shape
-    crop = (augmentation.size, augmentation.size) if augmentation.size else (height, width)
+    crop = (augmentation.size, augmentation.size) if augmentation.size else shape
     # Nearest pixel: centers of the new grid in the old one.
     row, column = (((np.arange(n) + 0.5) * old / n).astype(np.intp) for n, old in zip(out_shape, crop, strict=True))
     # A flip of the rows after a transposition is a flip of the columns before it.
     flips_rows, flips_columns = (2, 1) if augmentation.number & 4 else (1, 2)
     row = crop[0] - 1 - row if augmentation.number & flips_rows else row
     column = crop[1] - 1 - column if augmentation.number & flips_columns else column
-    if not augmentation.angle:
-        start = augmentation.top * width + augmentation.left if augmentation.size else 0
-        return np.asarray(start + (row * width)[:, None] + column)
+    return row, column
+
+
+def _rotated_positions(
+    augmentation: Augmentation, row: np.ndarray, column: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return where each pixel of a rotated grid lies in the flat image; pixels beyond an edge are mirrored."""
+    height, width = shape
+    crop = (augmentation.size, augmentation.size) if augmentation.size else shape
     sine, cosine = np.sin(augmentation.angle), np.cos(augmentation.angle)
     rows, columns = row - (crop[0] - 1) / 2, column - (crop[1] - 1) / 2
     top, left = augmentation.top + (crop[0] - 1) / 2, augmentation.left + (crop[1] - 1) / 2
     kernels = pixel_kernels()
     if kernels is not None:
-        positions = np.empty(out_shape, dtype=np.uint32)
+        positions = np.empty((len(row), len(column)), dtype=np.uint32)
         kernels.rotate_positions(rows, columns, positions, (top, left, sine, cosine, height, width))
         return positions
     source_row = top + cosine * rows[:, None] - sine * columns[None, :]
