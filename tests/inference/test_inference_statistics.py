@@ -14,6 +14,7 @@ from distangle.errors import WeightsError
 from distangle.explain import AnalysisOptions, ExplainSettings, SiteSelection, explain_run
 from distangle.images import ImageCache, fit_normalization
 from distangle.inference import load_statistics, open_model, predict_run
+from distangle.inference.statistics import ExperimentStatistics, compute_here
 from distangle.model import PlateBatchNorm
 from distangle.model.plate_batch_norm import rows_by_statistics
 from distangle.results import Predictions, RunFolder
@@ -153,6 +154,29 @@ def test_the_curve_of_a_training_uses_the_statistics_that_prediction_uses(folder
     table = Predictions.read(run.predictions, level="site").table
     held_out = table[table["Metadata_Fold"] == "held_out"]
     assert curve == pytest.approx((held_out["perturbation"] == held_out["predicted"]).mean(), abs=1e-5)
+
+
+def test_statistics_of_some_plates_are_completed_to_those_of_all(folder: Path) -> None:
+    screen, run = read_screen(folder / "screen"), RunFolder.open(folder / "runs/a")
+    model, card = open_model(run)
+    store = ImageCache(screen, card.preprocessing)
+    nothing = PlateBatchNorm("plate", {}, (), ())
+    task = ExperimentStatistics(model=model, card=card, store=store, choice=card.batch_norm, known=nothing)
+    complete = nothing
+    for _, result in compute_here(task):
+        complete = complete.join(result)
+    assert list(complete.index_of_plate.items()) == [(("E1", "1"), 0), (("E2", "1"), 1), (("E3", "1"), 2)]
+    known = PlateBatchNorm("plate", {("E2", "1"): 0}, complete.statistics[1:2], complete.descriptions[1:2])
+    again = known
+    for rows, result in compute_here(dataclasses.replace(task, known=known)):
+        assert set(screen.sites["experiment"].iloc[list(rows)]) <= {"E1", "E3"}
+        again = again.join(result)
+    store.close()
+    assert again.index_of_plate == {("E2", "1"): 0, ("E1", "1"): 1, ("E3", "1"): 2}
+    for k, other in ((0, 1), (1, 0), (2, 2)):
+        assert again.descriptions[k] == complete.descriptions[other]
+        for name, tensor in again.statistics[k].items():
+            torch.testing.assert_close(tensor, complete.statistics[other][name], rtol=0, atol=0)
 
 
 def test_damaged_statistics_and_those_of_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:

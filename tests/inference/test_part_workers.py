@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -145,26 +146,65 @@ def test_parts_that_fail_are_named_the_others_go_on_and_the_same_command_does_th
     assert_same(out, folder)
 
 
-def test_batch_norm_statistics_of_the_plates_reach_the_workers(folder: Path, tmp_path: Path) -> None:
+def open_statistics_function(orders: Path) -> Callable[[object], Callable[[object], object]]:
+    """Return an `_open_statistics` whose work notes each experiment, and fails where a file orders it."""
+
+    def open_noting(job: object) -> Callable[[object], object]:
+        from distangle.errors import RunError
+        from distangle.inference import part_workers
+
+        compute = part_workers._open_statistics(job)  # type: ignore[arg-type]
+
+        def note(plates: object) -> object:
+            experiment = plates.screen.sites["experiment"].iat[0]  # type: ignore[attr-defined]
+            (orders / f"computed-{experiment}").touch()
+            if (orders / f"fail-{experiment}").exists():
+                raise RunError("the worker lost its disk.")
+            return compute(plates)  # type: ignore[arg-type]
+
+        return note
+
+    return open_noting
+
+
+@pytest.mark.parametrize("source", ["plate", "experiment"])
+def test_workers_compute_the_batch_norm_statistics_of_the_plates(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Literal["plate", "experiment"]
+) -> None:
+    monkeypatch.setattr(part_workers, "_open_statistics", open_statistics_function(tmp_path))
     run, screen = RunFolder.open(folder / "runs/a"), read_screen(folder / "screen")
-    predict_on_ray(folder, tmp_path / "ray", [], statistics_source="plate")
+    predict_on_ray(folder, tmp_path / "ray", [], statistics_source=source)
+    assert sorted(path.name for path in tmp_path.glob("computed-*")) == ["computed-E1", "computed-E2", "computed-E3"]
     for name in ("ray", "here"):
-        predict_run(run, screen, out=tmp_path / name, statistics_source="plate")
+        predict_run(run, screen, out=tmp_path / name, statistics_source=source)
     for name in (*FILES, "scores.json"):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
     different = (tmp_path / "here/sites.safetensors").read_bytes() != (folder / "whole/sites.safetensors").read_bytes()
     assert different, "the statistics have an effect"
 
 
+def test_experiments_whose_statistics_fail_are_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_workers, "_open_statistics", open_statistics_function(tmp_path))
+    (tmp_path / "fail-E1").touch()
+    with pytest.raises(
+        RunError,
+        match="The batch-norm statistics of 1 of 3 experiments failed: E1: the worker lost its disk. "
+        "Nothing was predicted. Check the workers",
+    ):
+        predict_on_ray(folder, tmp_path / "ray", [], statistics_source="plate")
+    assert (tmp_path / "computed-E3").exists(), "the others go on"
+
+
 def test_a_worker_that_sees_other_weights_says_so(folder: Path, tmp_path: Path) -> None:
     weights = folder / "runs/a/checkpoints/model.safetensors"
     parts = PartFolder(tmp_path, [], {})
-    job = part_workers._Job(
-        weights=weights, weights_sha256="0" * 64, device=None, options=PredictionOptions(), parts=parts
-    )
     for path in (weights, tmp_path / "model.safetensors"):
+        network = part_workers._NetworkFile(weights=path, sha256="0" * 64, device=None)
+        job = part_workers._Job(network=network, options=PredictionOptions(), parts=parts)
         with pytest.raises(RunError, match=r"does not see the same .*model\.safetensors as this machine\. Put the run"):
-            part_workers._open(dataclasses.replace(job, weights=path))
+            part_workers._open(job)
 
 
 def test_a_second_driver_and_a_share_are_refused_while_the_first_writes(

@@ -1,5 +1,6 @@
-"""Predict the parts of a screen on workers of Ray, each with its plates alone."""
+"""Predict a screen on workers of Ray, each with its plates alone."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Generator, Sequence
@@ -12,12 +13,14 @@ from distangle.core.allocator import keep_freed_memory
 from distangle.core.io import sha256_of
 from distangle.core.partitions import Outcome, RayWorkers, map_on_ray
 from distangle.core.progress import no_progress
-from distangle.errors import RunError
+from distangle.errors import DistangleError, RunError
 from distangle.images import ImageCache
 from distangle.images.readers.common import n_retries
 from distangle.inference.parts import PartPredictor
 from distangle.inference.predict import PredictionOptions, part_predictor
-from distangle.model import ModelCard, PerturbationClassifier, load_model
+from distangle.inference.statistics import ExperimentStatistics, Results
+from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, load_model
+from distangle.model.checkpoint import NormStatisticsChoice
 from distangle.model.device import inference_device, set_device
 from distangle.results.prediction_parts import PartFolder
 from distangle.screen import Screen
@@ -51,33 +54,101 @@ class PartWorkers:
             The number of retried reads of each part.
         """
         job = _Job(
-            weights=self.weights.resolve(),
-            weights_sha256=sha256_of(self.weights),
-            device=self.device,
+            network=self._network,
             options=PredictionOptions(views=tuple(predictor.views), norms=predictor.norms),
             parts=PartFolder(parts.folder.resolve(), parts.plan, parts.origin),
         )
-        plates = ((number, _plates_of(predictor, parts.plan[number], number)) for number in numbers)
+        plates = ((number, _plates_of(predictor.store, parts.plan[number], number)) for number in numbers)
         return map_on_ray(functools.partial(_open, job), plates, workers=self.ray)
+
+    def compute_statistics(self, task: ExperimentStatistics) -> Results:
+        """Yield the batch-norm statistics of experiments, in their order.
+
+        An experiment that fails does not stop the others.
+
+        Args:
+            task: The network and the images; each worker opens its own.
+
+        Raises:
+            RunError: Some experiments failed.
+        """
+        experiments = task.experiments()
+        known = dict.fromkeys(task.known.index_of_plate)
+        job = _StatisticsJob(
+            network=self._network,
+            choice=task.choice,
+            known=PlateBatchNorm(task.known.by, known, (), (), (), task.known.contrast),
+        )
+        plates = ((number, _plates_of(task.store, rows, number)) for number, rows in enumerate(experiments))
+        early: dict[int, PlateBatchNorm] = {}
+        failures: dict[int, DistangleError] = {}
+        number = 0
+        outcomes = map_on_ray(functools.partial(_open_statistics, job), plates, workers=self.ray)
+        with contextlib.closing(outcomes):
+            for outcome in outcomes:
+                if outcome.result is None:
+                    failures[outcome.number] = outcome.error or RunError("no result.")
+                else:
+                    early[outcome.number] = outcome.result
+                while number in early:
+                    yield experiments[number], early.pop(number)
+                    number += 1
+        if failures:
+            names = task.store.screen.sites["experiment"]
+            listed = "; ".join(f"{names.iat[experiments[k][0]]}: {error}" for k, error in sorted(failures.items()))
+            raise RunError(
+                f"The batch-norm statistics of {len(failures)} of {len(experiments)} experiments failed: {listed} "
+                "Nothing was predicted. Check the workers and their storage, then run the same command again."
+            )
+
+    @property
+    def _network(self) -> "_NetworkFile":
+        return _NetworkFile(weights=self.weights.resolve(), sha256=sha256_of(self.weights), device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NetworkFile:
+    """The network that every worker loads.
+
+    Attributes:
+        weights: File of the weights.
+        sha256: Its SHA-256.
+        device: Device to compute on.
+    """
+
+    weights: Path
+    sha256: str
+    device: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """What all workers need.
+    """What all workers need that predict parts.
 
     Attributes:
-        weights: File of the weights.
-        weights_sha256: Its SHA-256.
-        device: Device to compute on.
+        network: The network.
         options: Views and batch-norm statistics.
         parts: Folder of the parts.
     """
 
-    weights: Path
-    weights_sha256: str
-    device: str | None
+    network: _NetworkFile
     options: PredictionOptions
     parts: PartFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StatisticsJob:
+    """What all workers need that compute batch-norm statistics.
+
+    Attributes:
+        network: The network.
+        choice: Whose statistics, and how many sites they need.
+        known: Plates that have statistics, without them, and the contrast.
+    """
+
+    network: _NetworkFile
+    choice: NormStatisticsChoice
+    known: PlateBatchNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +166,17 @@ class _Plates:
     fold: np.ndarray | None
 
 
-def _plates_of(predictor: PartPredictor, rows: np.ndarray, number: int) -> _Plates:
-    store = predictor.store
+def _plates_of(store: ImageCache, rows: Sequence[int] | np.ndarray, number: int) -> _Plates:
     folder = store.screen.folder
+    positions = np.asarray(rows, dtype=np.int64)
     screen = dataclasses.replace(
         store.screen,
-        sites=store.screen.sites.iloc[rows].reset_index(drop=True),
+        sites=store.screen.sites.iloc[positions].reset_index(drop=True),
         problems=store.screen.problems.iloc[:0],
         folder=None if folder is None else folder.resolve(),
     )
-    return _Plates(number=number, screen=screen, fold=None if store.fold is None else np.asarray(store.fold)[rows])
+    fold = None if store.fold is None else np.asarray(store.fold)[positions]
+    return _Plates(number=number, screen=screen, fold=fold)
 
 
 def _open(job: _Job) -> Callable[[_Plates], int]:
@@ -113,17 +185,43 @@ def _open(job: _Job) -> Callable[[_Plates], int]:
     Raises:
         RunError: The worker sees other weights.
     """
-    if not job.weights.exists() or sha256_of(job.weights) != job.weights_sha256:
+    return functools.partial(_predict, job, *_load(job.network))
+
+
+def _open_statistics(job: _StatisticsJob) -> Callable[[_Plates], PlateBatchNorm]:
+    """Load the network of a job in a worker, for batch-norm statistics.
+
+    Raises:
+        RunError: The worker sees other weights.
+    """
+    return functools.partial(_compute_statistics, job, *_load(job.network))
+
+
+def _load(network: _NetworkFile) -> tuple[PerturbationClassifier, ModelCard]:
+    weights = network.weights
+    if not weights.exists() or sha256_of(weights) != network.sha256:
         raise RunError(
-            f"the worker does not see the same {job.weights} as this machine. Put the run and the screen on a storage "
+            f"the worker does not see the same {weights} as this machine. Put the run and the screen on a storage "
             "that all nodes share."
         )
     keep_freed_memory()
-    model, card = load_model(job.weights)
-    if job.device is not None:
-        set_device(job.device)
+    model, card = load_model(weights)
+    if network.device is not None:
+        set_device(network.device)
     model.to(inference_device())
-    return functools.partial(_predict, job, model, card)
+    return model, card
+
+
+def _compute_statistics(
+    job: _StatisticsJob, model: PerturbationClassifier, card: ModelCard, plates: _Plates
+) -> PlateBatchNorm:
+    """Compute the batch-norm statistics of the plates of one experiment in a worker."""
+    store = ImageCache(plates.screen, card.preprocessing, fold=plates.fold)
+    try:
+        task = ExperimentStatistics(model=model, card=card, store=store, choice=job.choice, known=job.known)
+        return task.compute(range(len(plates.screen.sites)))
+    finally:
+        store.close()
 
 
 def _predict(job: _Job, model: PerturbationClassifier, card: ModelCard, plates: _Plates) -> int:

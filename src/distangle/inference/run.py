@@ -29,7 +29,13 @@ from distangle.inference.predict import (
     predict_by_views,
     site_predictions,
 )
-from distangle.inference.statistics import save_statistics, statistics_for
+from distangle.inference.statistics import (
+    ExperimentStatistics,
+    Results,
+    compute_here,
+    save_statistics,
+    statistics_for,
+)
 from distangle.inference.stored_parts import Share, part_folder, predict_missing, screen_sha256
 from distangle.inference.well_columns import add_well_columns, calibrate
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, load_model
@@ -276,7 +282,17 @@ def predict_share(
     try:
         is_training_screen = is_own_screen(run, screen)
         fold = fold_of_sites(run) if is_training_screen else new_sites(run, screen, say=say)
-        norms = _norms(run, model, card, store, out=out, statistics_source=statistics_source, fold=fold, say=say)
+        norms = _norms(
+            run,
+            model,
+            card,
+            store,
+            out=out,
+            statistics_source=statistics_source,
+            fold=fold,
+            compute_all=compute_here if workers is None else workers.compute_statistics,
+            say=say,
+        )
         folder = (out or run.predictions) / FOLDER
         if norms is not None:
             norms.write(folder, weights_sha256=_norms_origin(run, screen, norms.by))
@@ -302,6 +318,7 @@ def _norms(
     out: Path | None,
     statistics_source: StatisticsSource | None,
     fold: Mapping[tuple[str, str, str, int], str],
+    compute_all: Callable[[ExperimentStatistics], Results] = compute_here,
     say: Callable[[str], None],
 ) -> PlateBatchNorm | None:
     """Return the batch-norm statistics of every plate; those of an earlier share are read.
@@ -330,6 +347,7 @@ def _norms(
         statistics_source=statistics_source,
         reuse=reuse if is_training_screen else "contrast",
         training=training_rows(run, screen, fold) if is_training_screen else [],
+        compute_all=compute_all,
         say=say,
     )
 

@@ -1,13 +1,14 @@
 """Choose the batch-norm statistics that a run predicts with."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from distangle.core.io import sha256_of
+from distangle.core.progress import count_items
 from distangle.images import ImageCache, control_rows, fit_normalization
 from distangle.inference.predict import cell_type_rows, check_fits
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, collect_plate_statistics
@@ -17,6 +18,99 @@ from distangle.screen.plate_groups import Plate, StatisticsSource, group_codes, 
 from distangle.screen.screen import PLATE_COLUMNS
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentStatistics:
+    """Compute the batch-norm statistics of plates, one experiment at a time.
+
+    Attributes:
+        model: Its mode and buffers are restored.
+        card: Of the network.
+        store: The images of the screen.
+        choice: Whose statistics, and how many sites they need.
+        known: Plates that have statistics, and the contrast for `controls`.
+    """
+
+    model: PerturbationClassifier
+    card: ModelCard
+    store: ImageCache
+    choice: NormStatisticsChoice
+    known: PlateBatchNorm
+
+    def experiments(self) -> list[list[int]]:
+        """Return the rows of each experiment with a plate without statistics."""
+        store = self.store
+        codes = group_codes(store.screen.sites, PLATE_COLUMNS[:1])
+        by_experiment = [np.flatnonzero(codes == code).tolist() for code in range(codes.max(initial=-1) + 1)]
+        known = set(self.known.index_of_plate)
+        return [rows for rows in by_experiment if set(plates_of(store.screen, rows, store.fold)) - known]
+
+    def compute(self, rows: Sequence[int]) -> PlateBatchNorm:
+        """Return the statistics of the plates of one experiment that are not known, with one plate in memory.
+
+        A plate with too few readable sites uses those of its experiment, which is then read as a whole. Each image is
+        decoded once for its plate (and once for its experiment, if it is used), as long as these fit in the cache.
+
+        Args:
+            rows: All sites of the experiment.
+        """
+        store, by = self.store, self.choice.statistics
+        names = plates_of(store.screen, rows, store.fold)
+        known = dict.fromkeys(sorted(set(names) & set(self.known.index_of_plate)))
+        norms = PlateBatchNorm(by, known, (), (), (), self.known.contrast)
+        members: dict[Plate, list[int]] = {}
+        for row, plate in zip(rows, names, strict=True):
+            if plate not in known:
+                members.setdefault(plate, []).append(row)
+        is_incomplete = by == "experiment"
+        for plate in sorted(members) if by != "experiment" else ():
+            sources = members[plate] if by == "plate" else control_rows(store.screen, members[plate]).tolist()
+            if len(store.measure(sources)) < self.choice.min_sites:
+                is_incomplete = True
+                continue
+            norms = self.collect(sources, so_far=norms)
+            store.release(members[plate])
+        if is_incomplete and members:
+            norms = self.collect(rows, so_far=norms)
+            store.release(rows)
+        return replace(norms, index_of_plate={name: k for name, k in norms.index_of_plate.items() if name not in known})
+
+    def collect(
+        self, rows: Sequence[int], *, so_far: PlateBatchNorm, training_rows: Sequence[int] = ()
+    ) -> PlateBatchNorm:
+        """Return statistics with those of the plates of some sites.
+
+        Args:
+            rows: Sites of whole plates.
+            so_far: Statistics that are kept.
+            training_rows: Sites of the training, for the contrast.
+
+        Raises:
+            ConfigError: No training plate has enough controls.
+        """
+        readable, statistics = fit_normalization(self.store, sorted({*rows, *training_rows}))
+        result = collect_plate_statistics(
+            self.model,
+            self.store,
+            [row for row in readable if row in set(rows)],
+            statistics,
+            choice=self.choice,
+            cell_types=lambda members: cell_type_rows(self.store.screen, members, self.card),
+            stored=so_far,
+            training_rows=sorted(set(readable) & set(training_rows)),
+        )
+        return result or so_far
+
+
+Results = Iterator[tuple[Sequence[int], PlateBatchNorm]]
+"""The rows of each experiment, and the statistics of its plates, in the order of the experiments."""
+
+
+def compute_here(task: ExperimentStatistics) -> Results:
+    """Yield the statistics of one experiment after the other, computed in this process."""
+    for rows in task.experiments():
+        yield rows, task.compute(rows)
 
 
 def load_statistics(run: RunFolder) -> PlateBatchNorm | None:
@@ -39,6 +133,7 @@ def statistics_for(
     statistics_source: StatisticsSource | None = None,
     reuse: Literal["nothing", "contrast", "plates"] = "nothing",
     training: Sequence[int] = (),
+    compute_all: Callable[[ExperimentStatistics], Results] = compute_here,
     say: Say,
 ) -> PlateBatchNorm | None:
     """Return the batch-norm statistics of every plate; None for the running ones.
@@ -53,6 +148,7 @@ def statistics_for(
             plate name. `contrast`: only the contrast between training plates and their controls, for another screen,
             whose plates are new whatever their names.
         training: Rows of the screen that the network was trained on, if the screen is its own.
+        compute_all: Computes the statistics of all experiments.
         say: Called with the plates whose statistics are reused, and with each plate with too few sites.
 
     Raises:
@@ -67,8 +163,20 @@ def statistics_for(
     stored = None if reuse == "nothing" else load_statistics(run)
     if stored is not None and reuse == "contrast":
         stored = stored.without_plates()
-    choice = replace(card.batch_norm, statistics=by)
-    norms = _plate_by_plate(model, card, store, choice=choice, stored=stored, training=training)
+    known = stored if stored is not None and stored.by == by else PlateBatchNorm(by, {}, (), ())
+    task = ExperimentStatistics(
+        model=model, card=card, store=store, choice=replace(card.batch_norm, statistics=by), known=known
+    )
+    if by == "controls" and not known.contrast:
+        task = replace(task, known=task.collect([], so_far=known, training_rows=training))
+        store.release(training)
+    norms = task.known
+    n_sites = sum(len(rows) for rows in task.experiments())
+    count, n_done = count_items("computing batch-norm statistics", n_sites, "sites"), 0
+    for rows, result in compute_all(task):
+        norms = norms.join(result)
+        n_done += len(rows)
+        count(n_done)
     plates = set(
         zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True)
     )
@@ -79,65 +187,6 @@ def statistics_for(
         )
     for remark in norms.remarks:
         say(remark)
-    return norms
-
-
-def _plate_by_plate(
-    model: PerturbationClassifier,
-    card: ModelCard,
-    store: ImageCache,
-    *,
-    choice: NormStatisticsChoice,
-    stored: PlateBatchNorm | None,
-    training: Sequence[int],
-) -> PlateBatchNorm:
-    """Compute the statistics of all plates with the images of one plate in memory.
-
-    A plate with too few readable sites uses those of its experiment, which is then read as a whole. Each image is
-    decoded once for its plate (and once for its experiment, if it is used), as long as these fit in the cache.
-
-    Raises:
-        ConfigError: No training plate has enough controls.
-    """
-    by = choice.statistics
-    norms = stored if stored is not None and stored.by == by else PlateBatchNorm(by, {}, (), ())
-
-    def collect(rows: Sequence[int], *, so_far: PlateBatchNorm, training_rows: Sequence[int] = ()) -> PlateBatchNorm:
-        readable, statistics = fit_normalization(store, sorted({*rows, *training_rows}))
-        result = collect_plate_statistics(
-            model,
-            store,
-            [row for row in readable if row in set(rows)],
-            statistics,
-            choice=choice,
-            cell_types=lambda members: cell_type_rows(store.screen, members, card),
-            stored=so_far,
-            training_rows=sorted(set(readable) & set(training_rows)),
-        )
-        return result or so_far
-
-    if by == "controls" and not norms.contrast:
-        norms = collect([], so_far=norms, training_rows=training)
-        store.release(training)
-    experiments = group_codes(store.screen.sites, PLATE_COLUMNS[:1])
-    for code in range(experiments.max(initial=-1) + 1):
-        experiment_rows = np.flatnonzero(experiments == code).tolist()
-        plate_names = plates_of(store.screen, experiment_rows, store.fold)
-        members: dict[Plate, list[int]] = {}
-        for row, plate in zip(experiment_rows, plate_names, strict=True):
-            if plate not in norms.index_of_plate:
-                members.setdefault(plate, []).append(row)
-        is_incomplete = by == "experiment"
-        for plate in sorted(members) if by != "experiment" else ():
-            rows = members[plate] if by == "plate" else control_rows(store.screen, members[plate]).tolist()
-            if len(store.measure(rows)) < choice.min_sites:
-                is_incomplete = True
-                continue
-            norms = collect(rows, so_far=norms)
-            store.release(members[plate])
-        if is_incomplete and members:
-            norms = collect(experiment_rows, so_far=norms)
-            store.release(experiment_rows)
     return norms
 
 

@@ -55,6 +55,23 @@ class PlateBatchNorm:
         """
         return PlateBatchNorm(self.by, {}, (), (), (), self.contrast)
 
+    def join(self, other: "PlateBatchNorm") -> "PlateBatchNorm":
+        """Return these statistics with those of other plates.
+
+        Args:
+            other: Statistics of plates that have none here.
+        """
+        n = len(self.statistics)
+        indices = {plate: None if k is None else k + n for plate, k in other.index_of_plate.items()}
+        return PlateBatchNorm(
+            self.by,
+            {**self.index_of_plate, **indices},
+            (*self.statistics, *other.statistics),
+            (*self.descriptions, *other.descriptions),
+            (*self.remarks, *other.remarks),
+            self.contrast,
+        )
+
     def write(self, folder: Path, *, weights_sha256: str) -> list[Path]:
         """Write the statistics, then their description as JSON next to them.
 
