@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from distangle.screen.indexing import files
-from distangle.screen.indexing.files import FileInfo, inspect_files, need_threads
+from distangle.screen.indexing.file_table import FileInfo
+from distangle.screen.indexing.files import inspect_files, need_threads
 from distangle.screen.indexing.hashing import site_sha256
 from distangle.screen.indexing.records import SiteRecord
 from distangle.screen.roles import named_channels

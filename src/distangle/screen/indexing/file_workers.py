@@ -10,7 +10,8 @@ from distangle.core.partitions import RayWorkers, map_on_ray
 from distangle.core.remote import AnyPath
 from distangle.errors import DistangleError, RunError
 from distangle.screen.file_pages import ImageHeader
-from distangle.screen.indexing.files import NOT_ZEROED, FileInfo, Probe, ZeroedRowsFinder, read_files
+from distangle.screen.indexing.file_table import NOT_ZEROED, FileInfo
+from distangle.screen.indexing.files import Probe, ZeroedRowsFinder, read_files
 
 FILES_PER_PART = 4096
 """Files of one partition: some seconds of work."""

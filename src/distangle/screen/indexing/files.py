@@ -7,15 +7,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from distangle.core.io import sha256_of
 from distangle.core.remote import AnyPath, RemotePath
 from distangle.errors import ImageError, PixelTypeError, ScreenError
 from distangle.screen.file_pages import ImageHeader
+from distangle.screen.indexing.file_table import NOT_ZEROED, FileInfo, FileTable
 from distangle.screen.indexing.hashing import is_array, sha256_of_stored, site_sha256, size_and_mtime
 from distangle.screen.indexing.pages import file_warnings, pages_of_site
 from distangle.screen.indexing.records import SiteRecord
@@ -26,7 +25,7 @@ Probe = Callable[[Path], ImageHeader | tuple[str, tuple[int, int], int]]
 _ReadHeader = Callable[[Path], ImageHeader]
 """Reads the header of a file as the fields of `ImageHeader`; raises ImageError."""
 
-FileReader = Callable[..., Iterator[tuple[str, "FileInfo"]]]
+FileReader = Callable[..., Iterator[tuple[str, FileInfo]]]
 """Is called as `read_files`."""
 
 ZeroedRowsFinder = Callable[[Path], Mapping[int, tuple[int, int]]]
@@ -42,47 +41,16 @@ _FILES_PER_TASK = 32
 _N_THREADS = 8
 _LARGE_FILE = 1 << 18  # bytes
 _MAX_LISTED = 100  # equal files that are listed
-NOT_ZEROED: Mapping[int, tuple[int, int]] = MappingProxyType({})
-"""One object for all files without zeroed rows."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileInfo:
-    """Size, time, header and hash of a file, or its error.
-
-    Attributes:
-        size: Size in bytes.
-        mtime: Time of the last change.
-        header: The image header; None if it was not read.
-        sha256: Hash of its bytes; "" if they were not read.
-        error: Why the file cannot be used; "" if it can.
-        fix: The next step for the error.
-        is_missing: The file does not exist.
-        zeroed_rows: Page to its first and last zeroed row, for a raw TIFF that was copied in part.
-    """
-
-    size: int = 0
-    mtime: float = 0.0
-    header: ImageHeader | None = None
-    sha256: str = ""
-    error: str = ""
-    fix: str = "Copy the file again from its origin."
-    is_missing: bool = False
-    zeroed_rows: Mapping[int, tuple[int, int]] = field(default_factory=lambda: NOT_ZEROED)
-
-    @property
-    def kind(self) -> tuple[str, tuple[int, int]] | None:
-        """Pixel type and (height, width)."""
-        return None if self.header is None else (self.header.dtype, self.header.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteFiles:
-    """Files of one site: total `size` in bytes, newest `mtime`."""
+    """Files of one site: total `size` in bytes, newest `mtime`, hash, and pixel type and shape of the first."""
 
     size: int = 0
     mtime: float = 0.0
     sha256: str = ""
+    kind: tuple[str, tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,28 +99,30 @@ def inspect_files(
     if isinstance(source, RemotePath) and not hash_files:
         probe = None
     find_zeroed_rows = find_zeroed_rows if hash_files else None
-    files_by_path: dict[str, FileInfo] = {}
-    for path, file in (read or read_files)(paths, source, probe, find_zeroed_rows, hash_files=hash_files):
-        files_by_path[path] = file
+    files_by_path = FileTable(paths)
+    for _, file in (read or read_files)(paths, source, probe, find_zeroed_rows, hash_files=hash_files):
+        files_by_path.append(file)
         if progress is not None:
             progress(len(files_by_path), len(paths))
     problems: list[Problem] = []
-    readable: list[SiteRecord] = []
+    readable: list[tuple[SiteRecord, SiteFiles]] = []
     n_resolved = 0
     names_of_channels = [channel.name for channel in channels]
     for entry in entries:
-        problem = _file_problem(entry, channels, files_by_path)
+        files = [files_by_path[path] for path in entry.paths]
+        problem = _file_problem(entry, channels, files)
         if problem is None and probe is not None:
-            own = {path: header for path in entry.paths if (header := files_by_path[path].header) is not None}
+            own = {path: f.header for path, f in zip(entry.paths, files, strict=True) if f.header is not None}
             pages, problem = pages_of_site(entry, names_of_channels, own)
-            n_resolved += pages != entry.pages and problem is None
-            entry.pages = pages
-        problem = problem or _pixel_problem(entry, channels, files_by_path)
+            if pages != entry.pages:
+                n_resolved += problem is None
+                entry.pages = pages
+        problem = problem or _pixel_problem(entry, channels, files)
         if problem is None:
-            readable.append(entry)
+            readable.append((entry, _site_files(entry, files, hash_files=hash_files)))
         else:
             problems.append(problem)
-    accepted, majority, refused = _split_by_shape(readable, files_by_path)
+    accepted, site_files, majority, refused = _split_by_shape(readable)
     problems += [
         *refused,
         *file_warnings(accepted, dict(_unusual_headers(files_by_path))),
@@ -160,17 +130,16 @@ def inspect_files(
     if hash_files:
         problems += _duplicate_problems(accepted, files_by_path)
     dtype, shape = majority or (None, None)
-    files = [_site_files(entry, files_by_path, hash_files=hash_files) for entry in accepted]
     return InspectionResult(
-        entries=accepted, files=files, dtype=dtype, shape=shape, problems=problems, n_resolved_pages=n_resolved
+        entries=accepted, files=site_files, dtype=dtype, shape=shape, problems=problems, n_resolved_pages=n_resolved
     )
 
 
-def _unusual_headers(files: Mapping[str, FileInfo]) -> Iterator[tuple[str, ImageHeader]]:
+def _unusual_headers(files: FileTable) -> Iterator[tuple[str, ImageHeader]]:
     """Yield headers that may need a warning; those of all files would be a second table of a million."""
-    for path, file in files.items():
-        if file.header is not None and (file.header.is_inverted or file.header.n_pages > 1):
-            yield path, file.header
+    for path, header in files.headers():
+        if header.is_inverted or header.n_pages > 1:
+            yield path, header
 
 
 def _share_headers(probe: Probe) -> _ReadHeader:
@@ -280,10 +249,7 @@ def _probe_remote(
         return FileInfo(error=f"cannot be read: {error}")
 
 
-def _file_problem(
-    entry: SiteRecord, channels: Sequence[Channel], files_by_path: Mapping[str, FileInfo]
-) -> Problem | None:
-    files = [files_by_path[path] for path in entry.paths]
+def _file_problem(entry: SiteRecord, channels: Sequence[Channel], files: Sequence[FileInfo]) -> Problem | None:
     missing = [k for k, file in enumerate(files) if file.is_missing]
     damaged = [k for k, file in enumerate(files) if file.error and not file.is_missing]
     errors = [f"{entry.paths[k]}: {files[k].error}" for k in damaged]
@@ -306,10 +272,7 @@ def _file_problem(
     return None
 
 
-def _pixel_problem(
-    entry: SiteRecord, channels: Sequence[Channel], files_by_path: Mapping[str, FileInfo]
-) -> Problem | None:
-    files = [files_by_path[path] for path in entry.paths]
+def _pixel_problem(entry: SiteRecord, channels: Sequence[Channel], files: Sequence[FileInfo]) -> Problem | None:
     for channel, path, page, file in zip(channels, entry.paths, entry.pages, files, strict=True):
         if max(page, 0) in file.zeroed_rows:
             return _zeroed_tail(entry, channel, path, file.zeroed_rows[max(page, 0)])
@@ -336,45 +299,42 @@ def _zeroed_tail(entry: SiteRecord, channel: Channel, path: str, rows: tuple[int
 
 
 def _split_by_shape(
-    entries: list[SiteRecord], files_by_path: dict[str, FileInfo]
-) -> tuple[list[SiteRecord], tuple[str, tuple[int, int]] | None, list[Problem]]:
-    headers = [files_by_path[entry.paths[0]].kind for entry in entries]
-    counts = Counter(header for header in headers if header is not None)
-    if not counts:
-        return entries, None, []
-    majority, n_majority = counts.most_common(1)[0]
-    if 2 * n_majority <= len(entries):
-        listed = ", ".join(f"{n} sites {_format_kind(header)}" for header, n in counts.most_common())
+    readable: Sequence[tuple[SiteRecord, SiteFiles]],
+) -> tuple[list[SiteRecord], list[SiteFiles], tuple[str, tuple[int, int]] | None, list[Problem]]:
+    """Return the sites of the most frequent shape, their files, this shape, and the refusals of the others."""
+    counts = Counter(files.kind for _, files in readable if files.kind is not None)
+    majority, n_majority = counts.most_common(1)[0] if counts else (None, len(readable))
+    if 2 * n_majority <= len(readable) and majority is not None:
+        listed = ", ".join(f"{n} sites {_format_kind(kind)}" for kind, n in counts.most_common())
         message = f"No size and bit depth is shared by more than half of the sites: {listed}. "
         message += "A screen has one size and bit depth: index each as a separate screen."
         raise ScreenError(message)
-    accepted = [entry for entry, header in zip(entries, headers, strict=True) if header == majority]
+    accepted = [entry for entry, files in readable if files.kind == majority]
+    files_of_accepted = [files for _, files in readable if files.kind == majority]
     refused = [
         entry.problem(
             "size or bit depth",
-            found=f"{entry.paths[0]}: {_format_kind(header)}",
-            expected=f"{_format_kind(majority)}, as in {n_majority} of {len(entries)} sites",
+            found=f"{entry.paths[0]}: {_format_kind(files.kind)}",
+            expected=f"{_format_kind(majority)}, as in {n_majority} of {len(readable)} sites",
             fix="Export this site like the others, or index it as a separate screen.",
         )
-        for entry, header in zip(entries, headers, strict=True)
-        if header is not None and header != majority
+        for entry, files in readable
+        if majority is not None and files.kind is not None and files.kind != majority
     ]
-    return accepted, majority, refused
+    return accepted, files_of_accepted, majority, refused
 
 
 def _format_kind(header: tuple[str, tuple[int, int]]) -> str:
     return f"{header[0]} {header[1][0]} x {header[1][1]}"
 
 
-def _duplicate_problems(entries: Sequence[SiteRecord], files_by_path: dict[str, FileInfo]) -> list[Problem]:
+def _duplicate_problems(entries: Sequence[SiteRecord], files_by_path: FileTable) -> list[Problem]:
     """Return a warning for every group of equal files: copies under wrong names."""
-    # Nearly all hashes of a million files are unique: only the others become keys.
-    hashes = sorted(file.sha256 for file in files_by_path.values())
-    repeated = {sha256 for sha256, following in pairwise(hashes) if sha256 == following}
+    repeated = files_by_path.repeated_sha256()
     entries_of_hash: dict[str, dict[str, SiteRecord]] = defaultdict(dict)
     for entry in entries:
         for path in entry.paths:
-            if (sha256 := files_by_path[path].sha256) in repeated:
+            if repeated and (sha256 := files_by_path.sha256(path)) in repeated:
                 entries_of_hash[sha256].setdefault(path, entry)
     problems: list[Problem] = []
     for entry_of_path in entries_of_hash.values():
@@ -390,11 +350,11 @@ def _duplicate_problems(entries: Sequence[SiteRecord], files_by_path: dict[str, 
     return problems
 
 
-def _site_files(entry: SiteRecord, files_by_path: dict[str, FileInfo], *, hash_files: bool) -> SiteFiles:
-    files = [files_by_path[path] for path in dict.fromkeys(entry.paths)]
-    digests = [files_by_path[path].sha256 for path in entry.paths]
+def _site_files(entry: SiteRecord, files: Sequence[FileInfo], *, hash_files: bool) -> SiteFiles:
+    separate = dict(zip(entry.paths, files, strict=True)).values()
     return SiteFiles(
-        size=sum(file.size for file in files),
-        mtime=max(file.mtime for file in files),
-        sha256=site_sha256(digests, entry.pages) if hash_files else "",
+        size=sum(file.size for file in separate),
+        mtime=max(file.mtime for file in separate),
+        sha256=site_sha256([file.sha256 for file in files], entry.pages) if hash_files else "",
+        kind=files[0].kind,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from distangle import __version__
@@ -189,23 +190,27 @@ def _sites_table(
 ) -> pd.DataFrame:
     rank = {name: k for k, name in enumerate(sorted({e.experiment for e in entries}, key=natural_sort_key))}
     plate_rank = {name: k for k, name in enumerate(sorted({e.plate for e in entries}, key=natural_sort_key))}
-    positions = [split_well(entry.well) or (0, 0) for entry in entries]
-    order = sorted(
-        range(len(entries)),
-        key=lambda k: (
-            *(rank[entries[k].experiment], plate_rank[entries[k].plate]),
-            *(positions[k], entries[k].site),
-        ),
+    position_of = {well: split_well(well) or (0, 0) for well in {e.well for e in entries}}
+    rows, columns_of_wells, experiments, plates, sites = (
+        np.fromiter(values, dtype=np.int64, count=len(entries))
+        for values in (
+            (position_of[e.well][0] for e in entries),
+            (position_of[e.well][1] for e in entries),
+            (rank[e.experiment] for e in entries),
+            (plate_rank[e.plate] for e in entries),
+            (e.site for e in entries),
+        )
     )
+    order = np.lexsort((sites, columns_of_wells, rows, plates, experiments)).tolist()
     entries = [entries[k] for k in order]
     files = [files[k] for k in order]
     columns: dict[str, pd.Series] = {
         "experiment": _text_series(e.experiment for e in entries),
         "plate": _text_series(e.plate for e in entries),
         "well": _text_series(e.well for e in entries),
-        "row": _integer_series(positions[k][0] for k in order),
-        "column": _integer_series(positions[k][1] for k in order),
-        "site": _integer_series(e.site for e in entries),
+        "row": pd.Series(rows[order]),
+        "column": pd.Series(columns_of_wells[order]),
+        "site": pd.Series(sites[order]),
         "cell_type": _text_series(e.cell_type for e in entries),
         "perturbation": _text_series(e.perturbation for e in entries),
         "role": _text_series(e.role.value for e in entries),

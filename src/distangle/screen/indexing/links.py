@@ -20,7 +20,7 @@ def links_out_of_source(source: AnyPath, entries: Iterable[SiteRecord]) -> list[
     """
     if not isinstance(source, Path):
         return []
-    return links_leading_out(source, (path for entry in entries for path in entry.paths))
+    return links_leading_out(source, (path for entry in entries for path in dict.fromkeys(entry.paths)))
 
 
 def links_problem(names: list[str]) -> list[Problem]:

@@ -67,8 +67,10 @@ def file_warnings(entries: Sequence[SiteRecord], headers: Mapping[str, ImageHead
 
     Args:
         entries: The accepted records.
-        headers: Headers of their files.
+        headers: Headers of the files that may need a warning.
     """
+    if not headers:
+        return []
     paths = dict.fromkeys(path for entry in entries for path in entry.paths)
     inverted = [path for path in paths if path in headers and headers[path].is_inverted]
     pages_of_path: dict[str, set[int]] = {path: set() for path in paths if _has_further_pages(path, headers)}

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distangle.core.unicode_names import path_on_disk
@@ -13,6 +13,7 @@ from distangle.screen.plates import split_well
 from distangle.screen.problems import Problem
 from distangle.screen.reserved_columns import PREFIX, rename_columns
 
+_FilePage = str | tuple[str, int, int]
 _POSITION_COLUMN = re.compile(r"(Metadata_)?(row|col|column)", re.IGNORECASE)
 
 
@@ -176,11 +177,13 @@ def _treatment_columns(entries: Sequence[SiteRecord], result: ReaderResult) -> l
 
 def _refuse_shared_files(entries: list[SiteRecord], result: ReaderResult) -> tuple[list[SiteRecord], list[Problem]]:
     """Refuse sites that name the same page of the same file."""
-    entries_of_page: dict[tuple[str, int, int], list[SiteRecord]] = defaultdict(list)
+    shared = _shared_pages(entries)
+    if not shared:
+        return entries, []
+    users: dict[_FilePage, list[SiteRecord]] = defaultdict(list)
     for entry in entries:
-        for page in set(_file_pages(entry)):
-            entries_of_page[page].append(entry)
-    shared = {page: users for page, users in entries_of_page.items() if len(users) > 1}
+        for page in shared.intersection(_file_pages(entry)):
+            users[page].append(entry)
     accepted: list[SiteRecord] = []
     problems: list[Problem] = []
     for entry in entries:
@@ -189,11 +192,11 @@ def _refuse_shared_files(entries: list[SiteRecord], result: ReaderResult) -> tup
             accepted.append(entry)
             continue
         page = pages[0]
-        others = [f"{e.plate} {e.well} site {e.site} (line {e.line})" for e in shared[page] if e is not entry]
+        others = [f"{e.plate} {e.well} site {e.site} (line {e.line})" for e in users[page] if e is not entry]
         problems.append(
             entry.problem(
                 "file of two sites",
-                found=f"{page[0]} is also of {'; '.join(others[:3])}",
+                found=f"{page if isinstance(page, str) else page[0]} is also of {'; '.join(others[:3])}",
                 expected="separate files or pages for every site",
                 fix="Correct the paths of these rows.",
             )
@@ -201,6 +204,17 @@ def _refuse_shared_files(entries: list[SiteRecord], result: ReaderResult) -> tup
     return accepted, problems
 
 
-def _file_pages(entry: SiteRecord) -> list[tuple[str, int, int]]:
-    """Return path, series and page of every channel."""
-    return list(zip(entry.paths, entry.series or (0,) * len(entry.paths), entry.pages, strict=True))
+def _shared_pages(entries: Sequence[SiteRecord]) -> set[_FilePage]:
+    """Return the pages of several sites."""
+    seen: set[_FilePage] = set()
+    shared: set[_FilePage] = set()
+    for entry in entries:
+        for page in set(_file_pages(entry)):
+            (shared if page in seen else seen).add(page)
+    return shared
+
+
+def _file_pages(entry: SiteRecord) -> Iterator[_FilePage]:
+    """Yield path, series and page of every channel; the path alone for a file of one page: a million tuples less."""
+    for path, series, page in zip(entry.paths, entry.series or (0,) * len(entry.paths), entry.pages, strict=True):
+        yield path if (series, page) == (0, -1) else (path, series, page)

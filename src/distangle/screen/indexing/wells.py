@@ -24,6 +24,7 @@ def assign_well_positions(
         The entries on the plate, its rows and columns, and refusals and remarks.
     """
     position_of = {entry.well: split_well(entry.well) for entry in entries}
+    name_of = {well: well_name(*position) for well, position in position_of.items() if position is not None}
     plate = plate_option or _infer_plate([position for position in position_of.values() if position is not None])
     accepted: list[SiteRecord] = []
     problems: list[Problem] = []
@@ -41,7 +42,7 @@ def assign_well_positions(
                 )
             )
             continue
-        name = well_name(*position)
+        name = name_of[entry.well]
         spellings[name].add(entry.well.strip())
         entry.well = name
         accepted.append(entry)

@@ -65,10 +65,14 @@ def find_rxrx1(request: IndexOptions) -> ReaderResult:
         result.entries, result.problems, result.n_found = rows, problems, n_rows
         result.extra_columns, result.tables = extra, paths
         return result
-    sites, warnings = list_images(request.source)
-    result.entries, result.n_found, result.key_columns = [_record_of_site(site) for site in sites], len(sites), _KEYS
+    warnings: list[Problem] = []
+    mismatches = _RxRx1Mismatches()
+    for site in list_images(request.source, warnings):
+        result.entries.append(_record_of_site(site))
+        mismatches.note(site)
+    result.n_found, result.key_columns = len(result.entries), _KEYS
     labels = WellMetadata(rows=rows, problems=problems, n_rows=n_rows, keys=_KEYS, extra_columns=extra, tables=paths)
-    join_metadata(result, labels, mismatches=_RxRx1Mismatches(sites))
+    join_metadata(result, labels, mismatches=mismatches)
     result.problems += warnings
     return result
 
@@ -81,7 +85,7 @@ def _record_of_site(site: RxRx1Site) -> SiteRecord:
         well=site.well,
         site=site.site,
         paths=tuple(f"{site.folder}/{site.files[c]}" for c in sorted(site.files)),
-        pages=(-1,) * len(CHANNELS),
+        pages=_PAGES,
     )
 
 
@@ -90,13 +94,21 @@ class _RxRx1Mismatches(Mismatches):
 
     may_count_from_zero = False
 
-    def __init__(self, sites: Sequence[RxRx1Site]) -> None:
-        self._site_of = {(site.folder, site.well, site.site): site for site in sites}
-        self._parents = {"/".join(site.folder.split("/")[:-2]) for site in sites}
+    def __init__(self) -> None:
+        self._incomplete: dict[tuple[str, str, int], RxRx1Site] = {}
+        self._parents: set[str] = set()
+
+    def note(self, site: RxRx1Site) -> None:
+        """Keep what a refusal may need of a site; of most sites that is nothing."""
+        self._parents.add("/".join(site.folder.split("/")[:-2]))
+        if site.duplicates or len(site.files) < len(CHANNELS):
+            self._incomplete[site.folder, site.well, site.site] = site
 
     def check_joined(self, site: SiteRecord, row: SiteRecord) -> Problem | None:
         """Refuse a site with a missing or duplicate channel."""
-        files = self._site_of[_folder_of(site), site.well, site.site]
+        files = self._incomplete.get((_folder_of(site), site.well, site.site))
+        if files is None:
+            return None
         problem = _channel_problem(files, dataclasses.replace(row, well=site.well, site=site.site))
         return None if problem is None else dataclasses.replace(problem, file=files.folder)
 
@@ -180,6 +192,7 @@ def _expected_folder(row: SiteRecord, parents: set[str]) -> str:
 
 
 _KEYS = frozenset({"experiment", "plate"})
+_PAGES = (-1,) * len(CHANNELS)
 _ADD_TABLE = "Add the table that names these wells (controls have tables of their own), or remove the images."
 
 

@@ -21,8 +21,6 @@ _IMAGE = re.compile(r"([A-Za-z]{1,2}[0-9]{1,3})_s([1-9][0-9]{0,3})_w([1-6])\.png
 
 _EXPECTED = "images in EXPERIMENT/Plate<number>/, such as HUVEC-01/Plate1/"
 
-SiteKey = tuple[str, str, str, str, int]  # folder, experiment, plate, well, site
-
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class RxRx1Site:
@@ -37,10 +35,13 @@ class RxRx1Site:
     duplicates: list[str] = dataclasses.field(default_factory=list)
 
 
-def list_images(source: AnyPath) -> tuple[list[RxRx1Site], list[Problem]]:
-    """List images by site; report names that are not recognized."""
-    sites: dict[SiteKey, RxRx1Site] = {}
-    warnings: list[Problem] = []
+def list_images(source: AnyPath, warnings: list[Problem]) -> Iterator[RxRx1Site]:
+    """Yield the images by site, one plate folder after the other.
+
+    Args:
+        source: Folder or URL.
+        warnings: Receives the names that are not recognized.
+    """
     for split in (*SPLITS, ""):
         for experiment in _folders(source, split, warnings):
             if not split and experiment in SPLITS:
@@ -54,20 +55,13 @@ def list_images(source: AnyPath) -> tuple[list[RxRx1Site], list[Problem]]:
             for name in _folders(source, parent, warnings):
                 match = _PLATE.fullmatch(name)
                 if match is not None:
-                    plate = (experiment, str(int(match[1])))
-                    _list_plate(source, f"{parent}/{name}", plate, sites, warnings)
+                    yield from _list_plate(source, f"{parent}/{name}", (experiment, str(int(match[1]))), warnings)
                 elif _has_images(source, f"{parent}/{name}"):
                     warnings.append(unmatched_names(f"{parent}/{name}", name, _EXPECTED))
-    return list(sites.values()), warnings
 
 
-def _list_plate(
-    source: AnyPath,
-    folder: str,
-    plate: tuple[str, str],
-    sites: dict[SiteKey, RxRx1Site],
-    warnings: list[Problem],
-) -> None:
+def _list_plate(source: AnyPath, folder: str, plate: tuple[str, str], warnings: list[Problem]) -> Collection[RxRx1Site]:
+    sites: dict[tuple[str, int], RxRx1Site] = {}
     for name, is_folder in scan(source, folder, warnings):
         if is_folder and not name.startswith(".") and _has_images(source, f"{folder}/{name}"):
             warnings.append(unmatched_names(f"{folder}/{name}", name, "images in the folder of their plate"))
@@ -81,13 +75,16 @@ def _list_plate(
                 expected = "<well>_s<site>_w<channel 1-6>.png, such as B03_s1_w1.png"
                 warnings.append(unmatched_names(f"{folder}/{name}", name, expected))
             continue
-        key = (folder, *plate, well_name(*position), int(match[2]))
+        key = (well_name(*position), int(match[2]))
         site = sites.get(key)
         if site is None:
-            site = sites[key] = RxRx1Site(folder=folder, experiment=key[1], plate=key[2], well=key[3], site=key[4])
+            experiment, number = plate
+            site = RxRx1Site(folder=folder, experiment=experiment, plate=number, well=key[0], site=key[1])
+            sites[key] = site
         if int(match[3]) in site.files:
             site.duplicates += [site.files[int(match[3])], name]
         site.files.setdefault(int(match[3]), name)
+    return sites.values()
 
 
 def _folders(source: AnyPath, folder: str, warnings: list[Problem]) -> Iterator[str]:

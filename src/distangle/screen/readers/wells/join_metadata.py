@@ -287,7 +287,7 @@ def _add_labels(site: SiteRecord, row: SiteRecord, keys: frozenset[str]) -> Site
         split=row.split,
         table=row.table,
         line=row.line,
-        extra=(*site.extra, *row.extra),
+        extra=(*site.extra, *row.extra) if site.extra else row.extra,
         fields=row.fields,
     )
 
