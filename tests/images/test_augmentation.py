@@ -91,3 +91,19 @@ def test_a_resized_or_rotated_view_equals_a_plain_loop(
             y, x = int(np.rint(y)), int(np.rint(x))
             y, x = (-1 - y if y < 0 else 17 - y if y > 8 else y), (-1 - x if x < 0 else 21 - x if x > 10 else x)
             assert out[:, i, j].tolist() == image[:, y, x].tolist()
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_resized_view_of_several_strips_has_the_pixels_of_its_rows_and_columns(
+    monkeypatch: pytest.MonkeyPatch, number: int, dtype: type
+) -> None:
+    monkeypatch.setattr("distangle.images.jit_threshold.JIT_THRESHOLD", JitThreshold(0))
+    image = np.random.default_rng(number).integers(0, 250, (3, 120, 130)).astype(dtype)
+    nearest = [int((k + 0.5) * 90 / 77) for k in range(77)]
+    crop = image[:, 20:110, 30:120]
+    crop = crop.transpose(0, 2, 1) if number & 4 else crop
+    crop = crop[:, ::-1] if number & 1 else crop
+    crop = crop[:, :, ::-1] if number & 2 else crop
+    out = augment(image, Augmentation(number, top=20, left=30, size=90), out=np.zeros((3, 77, 77), dtype))
+    np.testing.assert_array_equal(out, crop[:, nearest][:, :, nearest])
