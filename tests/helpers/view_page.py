@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ def find_browser() -> str:
         if path := shutil.which(name):
             return path
     pytest.skip("no Chromium on this machine: `apt-get install chromium`")
+
+
+def wait_until(page: Any, expression: str) -> None:
+    """Wait for an expression; the page's policy forbids `wait_for_function`, which evaluates text."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never true: {expression}"
+        page.wait_for_timeout(30)
 
 
 def make_viewable_run(folder: Path) -> PlantedRun:

@@ -2,7 +2,6 @@
 
 import csv
 import re
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from report_run import HOSTILE, PlantedRun
-from view_page import PAGES, PATIENCE, Visitor
+from view_page import PAGES, Visitor, wait_until
 from viewing import Visit
 
 PIXELS = """async (canvas) => {
@@ -50,14 +49,6 @@ def query(page: Any) -> dict[str, list[str]]:
 
 def shown_image(page: Any, number: int = 0) -> Any:
     return page.locator("figure.image canvas").nth(number)
-
-
-def wait_until(page: Any, expression: str) -> None:
-    """Wait for an expression; the page's policy forbids `wait_for_function`, which evaluates text."""
-    end = time.monotonic() + PATIENCE / 1000
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"never true: {expression}"
-        page.wait_for_timeout(30)
 
 
 def wait_for_image(page: Any) -> None:

@@ -1,7 +1,6 @@
 """The comparison of two runs in a real browser."""
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from view_page import PATIENCE, Visitor
+from view_page import Visitor, wait_until
 
 
 @pytest.fixture
@@ -19,13 +18,6 @@ def runs(browser: Any, pair_address: str) -> Iterator[Visitor]:
     yield visitor
     context.close()
     assert visitor.complaints == []
-
-
-def wait_until(page: Any, expression: str) -> None:
-    end = time.monotonic() + PATIENCE / 1000
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"never true: {expression}"
-        page.wait_for_timeout(30)
 
 
 @pytest.mark.slow

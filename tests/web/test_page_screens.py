@@ -1,7 +1,6 @@
 """Odd screens in a real browser: large plates, many wells, one or sixteen channels, lost images, two viewers."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from distangle.screen import Channel, Screen, well_name, write_screen
 from distangle.web.source import ViewSource, open_source
 from report_run import Plan, make_screen
-from view_page import PATIENCE, Visitor
+from view_page import Visitor, wait_until
 from viewing import visit
 
 ONE = Plan(size=32, cell_types=("",), plates=1)
@@ -26,13 +25,6 @@ def look(browser: Any, source: ViewSource) -> Iterator[Visitor]:
         yield visitor
         context.close()
         assert visitor.complaints == []
-
-
-def wait_until(page: Any, expression: str) -> None:
-    end = time.monotonic() + PATIENCE / 1000
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"never true: {expression}"
-        page.wait_for_timeout(30)
 
 
 @pytest.mark.slow

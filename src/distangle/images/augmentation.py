@@ -127,9 +127,9 @@ def _gather(image: np.ndarray, augmentation: Augmentation, out: np.ndarray) -> N
 def _grid(
     augmentation: Augmentation, shape: tuple[int, ...], out_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row and column in the crop of each row and column of an augmented image, before a rotation.
+    """Return the row and column in the crop of each row and column of the result.
 
-    The image is augmented except for the transposition, which comes last.
+    No rotation is applied yet. The image is augmented except for the transposition, which comes last.
 
     Args:
         augmentation: A crop with another size than the result, or a rotation.
@@ -149,7 +149,7 @@ def _grid(
 def _rotated_positions(
     augmentation: Augmentation, row: np.ndarray, column: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return where each pixel of a rotated grid lies in the flat image; pixels beyond an edge are mirrored."""
+    """Return where each pixel of a rotated grid lies in the flat image."""
     height, width = shape
     crop = (augmentation.size, augmentation.size) if augmentation.size else shape
     sine, cosine = np.sin(augmentation.angle), np.cos(augmentation.angle)

@@ -87,7 +87,9 @@ def gather_grid(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: 
 
 @jit
 def gather_grid_transposed(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-    """Write the transposed pixels of `gather_grid`, in strips whose rows stay in the cache.
+    """Write the transposed pixels of `gather_grid`.
+
+    The rows of a strip stay in the cache.
 
     Args:
         planes: [channel, height, width].

@@ -47,9 +47,9 @@ class ExperimentStatistics:
         return [rows for rows in by_experiment if set(plates_of(store.screen, rows, store.fold)) - known]
 
     def compute(self, rows: Sequence[int]) -> PlateBatchNorm:
-        """Return the statistics of the plates of one experiment that are not known, with one plate in memory.
+        """Compute the statistics of the plates of one experiment that are not known.
 
-        A plate with too few readable sites uses those of its experiment, which is then read as a whole. Each image is
+        One plate is in memory at a time. A plate with too few readable sites uses those of its experiment, which is then read as a whole. Each image is
         decoded once for its plate (and once for its experiment, if it is used), as long as these fit in the cache.
 
         Args:
@@ -108,7 +108,7 @@ Results = Iterator[tuple[Sequence[int], PlateBatchNorm]]
 
 
 def compute_here(task: ExperimentStatistics) -> Results:
-    """Yield the statistics of one experiment after the other, computed in this process."""
+    """Compute the statistics of one experiment after the other in this process."""
     for rows in task.experiments():
         yield rows, task.compute(rows)
 

@@ -1,4 +1,4 @@
-"""What is known of files, in columns: a million objects need four times the memory."""
+"""Keep what is known of files in columns, not in a million objects."""
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +47,9 @@ class FileInfo:
 
 
 class FileTable:
-    """Information on files by path: a row of each column, an object only of a file that cannot be used as it is.
+    """Information on files by path, a row of columns for each.
+
+    Only a file that cannot be used as it is has an object of its own.
 
     Args:
         paths: Every path once, in the order in which `append` gives their files.

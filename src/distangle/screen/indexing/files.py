@@ -45,7 +45,14 @@ _MAX_LISTED = 100  # equal files that are listed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteFiles:
-    """Files of one site: total `size` in bytes, newest `mtime`, hash, and pixel type and shape of the first."""
+    """Files of one site.
+
+    Attributes:
+        size: Total size in bytes.
+        mtime: Time of the newest change.
+        sha256: Hash of all files; "" if they were not read.
+        kind: Pixel type and shape of the first file.
+    """
 
     size: int = 0
     mtime: float = 0.0

@@ -215,6 +215,9 @@ def _shared_pages(entries: Sequence[SiteRecord]) -> set[_FilePage]:
 
 
 def _file_pages(entry: SiteRecord) -> Iterator[_FilePage]:
-    """Yield path, series and page of every channel; the path alone for a file of one page: a million tuples less."""
+    """Yield path, series and page of every channel.
+
+    A file of one page has its path alone, which saves a million tuples.
+    """
     for path, series, page in zip(entry.paths, entry.series or (0,) * len(entry.paths), entry.pages, strict=True):
         yield path if (series, page) == (0, -1) else (path, series, page)
