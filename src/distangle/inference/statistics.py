@@ -49,8 +49,9 @@ class ExperimentStatistics:
     def compute(self, rows: Sequence[int]) -> PlateBatchNorm:
         """Compute the statistics of the plates of one experiment that are not known.
 
-        One plate is in memory at a time. A plate with too few readable sites uses those of its experiment, which is then read as a whole. Each image is
-        decoded once for its plate (and once for its experiment, if it is used), as long as these fit in the cache.
+        One plate is in memory at a time. A plate with too few readable sites uses the statistics of its experiment,
+        which is then read as a whole. Each image is decoded once for its plate (and once for its experiment, if it is
+        used), as long as these fit in the cache.
 
         Args:
             rows: All sites of the experiment.

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import distangle.images.readers.png as png
-from distangle.errors import ImageError
-from distangle.images import read_image
+from distangle.errors import ImageError, PixelTypeError
+from distangle.images import probe_image, read_image
 from distangle.images.jit_threshold import JitThreshold
+from distangle.screen.file_pages import ImageHeader
 
 try:
     from isal import isal_zlib
@@ -295,3 +296,20 @@ def test_without_numba_the_pixels_are_the_same(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(png, "_load_unfilter", lambda: None)
     assert png.read_pngs([path]) is None
     np.testing.assert_array_equal(read_image([path], [None])[0], plane)
+
+
+@pytest.mark.parametrize("n_text", [0, 3000, 4060, 4200, 9000])
+def test_frames_are_counted_wherever_they_are_announced(n_text: int, tmp_path: Path) -> None:
+    plane, path = a_plane("uint8", (9, 7)), tmp_path / "image.png"
+    whole = png_file(plane, [4])
+    text = chunk(b"tEXt", b"Comment\0" + b"x" * n_text)
+    for n_frames in (1, 2):
+        frames = chunk(b"acTL", struct.pack(">II", n_frames, 0))
+        path.write_bytes(whole[:33] + text + frames + whole[33:])
+        if n_frames == 1:
+            assert probe_image(path).shape == (9, 7)
+        else:
+            with pytest.raises(PixelTypeError, match=r"image\.png is an animation of 2 frames; expected one plane\."):
+                probe_image(path)
+    path.write_bytes(whole[:33] + text + whole[33:])
+    assert probe_image(path) == ImageHeader("uint8", (9, 7), 1)

@@ -1,6 +1,7 @@
 """Read plain gray PNG files, checking every checksum, length and stream end."""
 
 import functools
+import io
 import os
 import struct
 import zlib
@@ -124,10 +125,14 @@ def check_stream(path: Path) -> None:
         raise ValueError(f"its image stream has {content}; expected {n_bytes} bytes")
 
 
-def check_single(path: Path) -> None:
+def check_single(path: Path, start: bytes) -> None:
     """Check that a PNG file is a single picture.
 
     A decoder shows the first frame of an animation without an error.
+
+    Args:
+        path: The file.
+        start: Its first bytes; the file is read only if its pixels begin after them.
 
     Raises:
         PixelTypeError: The file holds several frames.
@@ -135,16 +140,25 @@ def check_single(path: Path) -> None:
 
     Source: PNG specification, third edition, chunk acTL
     """
-    with path.open("rb") as file:
-        file.seek(len(SIGNATURE))
-        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-            length = int.from_bytes(head[:4])
-            if head[4:] == b"acTL":
-                n_frames = int.from_bytes(file.read(4))
-                if n_frames > 1:
-                    raise PixelTypeError(f"{path} is an animation of {n_frames} frames; expected one plane.")
-                return
-            file.seek(length + 4, os.SEEK_CUR)
+    n_frames = _count_frames(io.BytesIO(start))
+    if n_frames is None:
+        with path.open("rb") as file:
+            n_frames = _count_frames(file) or 1
+    if n_frames > 1:
+        raise PixelTypeError(f"{path} is an animation of {n_frames} frames; expected one plane.")
+
+
+def _count_frames(file: io.BytesIO | io.BufferedReader) -> int | None:
+    """Return the number of frames; None if the bytes end before the pixels begin."""
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4])
+        if head[4:] == b"IDAT":
+            return 1
+        if head[4:] == b"acTL" and len(count := file.read(4)) == 4:
+            return int.from_bytes(count)
+        file.seek(length + 4, os.SEEK_CUR)
+    return None
 
 
 def _stream_bytes(header: Header) -> int:
