@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -35,6 +34,7 @@ from distangle.inference.statistics import (
     compute_here,
     save_statistics,
     statistics_for,
+    stored_statistics,
 )
 from distangle.inference.stored_parts import Share, part_folder, predict_missing, screen_sha256
 from distangle.inference.well_columns import add_well_columns, calibrate
@@ -168,7 +168,7 @@ def predict_run(
     features, parts = None, None
     folder = out or run.predictions
     try:
-        norms = _norms(run, model, card, store, out=out, statistics_source=statistics_source, fold=fold, say=say)
+        norms = _norms(run, model, card, store, out=out, statistics_source=statistics_source, say=say)
         features = features_of(run, screen, card) if norms is None else None
         show_action("predicting")
         options = PredictionOptions(views=(1, 8), norms=norms, features=features)
@@ -281,7 +281,8 @@ def predict_share(
     store = store_of(run, screen, card)
     try:
         is_training_screen = is_own_screen(run, screen)
-        fold = fold_of_sites(run) if is_training_screen else new_sites(run, screen, say=say)
+        if not is_training_screen:
+            new_sites(run, screen, say=say)  # names copies of training images
         norms = _norms(
             run,
             model,
@@ -289,7 +290,6 @@ def predict_share(
             store,
             out=out,
             statistics_source=statistics_source,
-            fold=fold,
             compute_all=compute_here if workers is None else workers.compute_statistics,
             say=say,
         )
@@ -317,7 +317,6 @@ def _norms(
     *,
     out: Path | None,
     statistics_source: StatisticsSource | None,
-    fold: Mapping[tuple[str, str, str, int], str],
     compute_all: Callable[[ExperimentStatistics], Results] = compute_here,
     say: Callable[[str], None],
 ) -> PlateBatchNorm | None:
@@ -338,18 +337,12 @@ def _norms(
                 say(remark)
             return stored
     is_training_screen = is_own_screen(run, screen)
-    reuse: Literal["nothing", "contrast", "plates"] = "nothing" if out is None else "plates"
-    return statistics_for(
-        run,
-        model,
-        card,
-        store,
-        statistics_source=statistics_source,
-        reuse=reuse if is_training_screen else "contrast",
-        training=training_rows(run, screen, fold) if is_training_screen else [],
-        compute_all=compute_all,
-        say=say,
-    )
+    if out is None and is_training_screen:
+        known = PlateBatchNorm(by, {}, (), ())
+    else:
+        known = stored_statistics(run, screen, by, with_plates=is_training_screen, say=say)
+    training = training_rows(run, screen, fold_of_sites(run)) if is_training_screen else []
+    return statistics_for(model, card, store, known, training=training, compute_all=compute_all, say=say)
 
 
 def _norms_origin(run: RunFolder, screen: Screen, by: StatisticsSource) -> str:

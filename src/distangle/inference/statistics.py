@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from distangle.inference.predict import cell_type_rows, check_fits
 from distangle.model import ModelCard, PerturbationClassifier, PlateBatchNorm, collect_plate_statistics
 from distangle.model.checkpoint import NormStatisticsChoice
 from distangle.results import RunFolder
+from distangle.screen import Screen
 from distangle.screen.plate_groups import Plate, StatisticsSource, group_codes, plates_of
 from distangle.screen.screen import PLATE_COLUMNS
 
@@ -91,13 +91,14 @@ class ExperimentStatistics:
             ConfigError: No training plate has enough controls.
         """
         readable, statistics = fit_normalization(self.store, sorted({*rows, *training_rows}))
+        members = set(rows)
         result = collect_plate_statistics(
             self.model,
             self.store,
-            [row for row in readable if row in set(rows)],
+            [row for row in readable if row in members],
             statistics,
             choice=self.choice,
-            cell_types=lambda members: cell_type_rows(self.store.screen, members, self.card),
+            cell_types=lambda batch: cell_type_rows(self.store.screen, batch, self.card),
             stored=so_far,
             training_rows=sorted(set(readable) & set(training_rows)),
         )
@@ -125,51 +126,66 @@ def load_statistics(run: RunFolder) -> PlateBatchNorm | None:
     return PlateBatchNorm.read(run.checkpoints, weights_sha256=_weights_sha256(run))
 
 
+def stored_statistics(
+    run: RunFolder, screen: Screen, by: StatisticsSource, *, with_plates: bool, say: Say
+) -> PlateBatchNorm:
+    """Return what a run has stored that serves for a screen; empty if nothing does.
+
+    Args:
+        run: The run.
+        screen: The screen.
+        by: Whose statistics.
+        with_plates: Whether to use those of plates with the same experiment and plate name. Otherwise only the contrast
+            between training plates and their controls: the plates of another screen are new whatever their names.
+        say: Called with the plates whose statistics are used.
+
+    Raises:
+        WeightsError: The stored statistics are damaged.
+    """
+    stored = load_statistics(run)
+    if stored is None or stored.by != by:
+        return PlateBatchNorm(by, {}, (), ())
+    if not with_plates:
+        return stored.without_plates()
+    names = zip(screen.sites["experiment"].astype(str), screen.sites["plate"].astype(str), strict=True)
+    if common := sorted(set(names) & set(stored.index_of_plate)):
+        say(
+            f"norms: {run.root.name} has stored the batch-norm statistics of {len(common)} plate(s) "
+            f"({', '.join(' '.join(plate) for plate in common[:4])}{', ...' if len(common) > 4 else ''})."
+        )
+    return stored
+
+
 def statistics_for(
-    run: RunFolder,
     model: PerturbationClassifier,
     card: ModelCard,
     store: ImageCache,
+    stored: PlateBatchNorm,
     *,
-    statistics_source: StatisticsSource | None = None,
-    reuse: Literal["nothing", "contrast", "plates"] = "nothing",
     training: Sequence[int] = (),
     compute_all: Callable[[ExperimentStatistics], Results] = compute_here,
     say: Say,
-) -> PlateBatchNorm | None:
-    """Return the batch-norm statistics of every plate; None for the running ones.
+) -> PlateBatchNorm:
+    """Return the batch-norm statistics of every plate.
 
     Args:
-        run: Has the stored statistics.
-        model: Its network.
+        model: The network.
         card: Of the network.
         store: The images of the screen.
-        statistics_source: Whose statistics, instead of those the network was trained for.
-        reuse: Which stored statistics of the run are used. `plates`: those of plates with the same experiment and
-            plate name. `contrast`: only the contrast between training plates and their controls, for another screen,
-            whose plates are new whatever their names.
+        stored: Statistics that are used as they are, and whose statistics the others are.
         training: Rows of the screen that the network was trained on, if the screen is its own.
         compute_all: Computes the statistics of all experiments.
-        say: Called with the plates whose statistics are reused, and with each plate with too few sites.
+        say: Called with each plate with too few sites.
 
     Raises:
         RunError: The screen does not fit the network.
-        WeightsError: The stored statistics are damaged.
         ConfigError: No training plate has enough controls.
     """
-    by = statistics_source or card.batch_norm.statistics
-    if by == "running":
-        return None
     check_fits(store.screen, card)
-    stored = None if reuse == "nothing" else load_statistics(run)
-    if stored is not None and reuse == "contrast":
-        stored = stored.without_plates()
-    known = stored if stored is not None and stored.by == by else PlateBatchNorm(by, {}, (), ())
-    task = ExperimentStatistics(
-        model=model, card=card, store=store, choice=replace(card.batch_norm, statistics=by), known=known
-    )
-    if by == "controls" and not known.contrast:
-        task = replace(task, known=task.collect([], so_far=known, training_rows=training))
+    choice = replace(card.batch_norm, statistics=stored.by)
+    task = ExperimentStatistics(model=model, card=card, store=store, choice=choice, known=stored)
+    if stored.by == "controls" and not stored.contrast:
+        task = replace(task, known=task.collect([], so_far=stored, training_rows=training))
         store.release(training)
     norms = task.known
     n_sites = sum(len(rows) for rows in task.experiments())
@@ -178,14 +194,6 @@ def statistics_for(
         norms = norms.join(result)
         n_done += len(rows)
         count(n_done)
-    plates = set(
-        zip(store.screen.sites["experiment"].astype(str), store.screen.sites["plate"].astype(str), strict=True)
-    )
-    if stored is not None and stored.by == by and (common := sorted(plates & set(stored.index_of_plate))):
-        say(
-            f"norms: {run.root.name} has stored the batch-norm statistics of {len(common)} plate(s) "
-            f"({', '.join(' '.join(plate) for plate in common[:4])}{', ...' if len(common) > 4 else ''})."
-        )
     for remark in norms.remarks:
         say(remark)
     return norms
