@@ -66,13 +66,13 @@ def main(folder: Path) -> None:
         visits[list(shard(range(7)))] += 1
         check_once(visits, range(7), where="nothing")
         twice = np.array([1, 0, 0]) if rank() else np.array([1, 1, 0])
-        same_list = refusal(lambda: assert_same_on_all_ranks(b"a", what="list", where="nothing"))
+        same_list = refusal(lambda: assert_same_on_all_ranks(b"a", name="list", where="nothing"))
         result = {
             "step": step(),
             "share": list(shard(range(7))),
             "same": same_list,
             "other": refusal(
-                lambda: assert_same_on_all_ranks(b"ab"[: rank() + 1], what="class list", where="the beginning")
+                lambda: assert_same_on_all_ranks(b"ab"[: rank() + 1], name="class list", where="the beginning")
             ),
             "twice": refusal(lambda: check_once(twice, range(3), where="the prediction")),
         }

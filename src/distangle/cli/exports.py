@@ -60,17 +60,21 @@ def _export_profiles(source: Path, out: Path, *, format: Literal["h5ad", "pycyto
 
     sources = read_source(source)
     with new_folder(out) as folder:
-        for one in sources:
-            show_action("writing", one.name)
+        for profile_set in sources:
+            show_action("writing", profile_set.name)
             if format == "h5ad":
-                write_h5ad(one.profiles, folder / f"{one.name}.h5ad", coordinates=one.coordinates)
-            elif one.profiles.level != "perturbation":
-                write_plates(one.profiles, folder / one.name)
-    for one in sources:
+                write_h5ad(
+                    profile_set.profiles, folder / f"{profile_set.name}.h5ad", coordinates=profile_set.coordinates
+                )
+            elif profile_set.profiles.level != "perturbation":
+                write_plates(profile_set.profiles, folder / profile_set.name)
+    for profile_set in sources:
         if format == "h5ad":
-            print_status(f"{one.name}.h5ad: {_size(one)}")
-        elif one.profiles.level != "perturbation":
-            print_status(f"{one.name}: {_size(one)}, one table per plate in plates/ and all in assembled.parquet")
+            print_status(f"{profile_set.name}.h5ad: {_size(profile_set)}")
+        elif profile_set.profiles.level != "perturbation":
+            print_status(
+                f"{profile_set.name}: {_size(profile_set)}, one table per plate in plates/ and all in assembled.parquet"
+            )
         else:
             print_note("The profiles of perturbations have no plate and are not written; use `--format h5ad`.")
     print_result(str(out))

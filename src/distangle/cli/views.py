@@ -192,7 +192,7 @@ def _view(
         url = f"{address.url}?token={token}"
 
         def announce() -> None:
-            names = [str(one.resolve().name) for one in (folder, other) if one is not None]
+            names = [str(run.resolve().name) for run in (folder, other) if run is not None]
             print_result(f"{' and '.join(names)}: {len(source.sites):,} sites. Open this page; Ctrl-C ends it:")
             print_result(url)
             sys.stdout.flush()  # whoever reads a pipe waits for the URL

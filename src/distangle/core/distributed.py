@@ -171,12 +171,12 @@ def sum_array(array: np.ndarray, *, where: str) -> None:
     sum_tensor(torch.from_numpy(array), where=where)
 
 
-def assert_same_on_all_ranks(content: bytes, *, what: str, where: str) -> None:
+def assert_same_on_all_ranks(content: bytes, *, name: str, where: str) -> None:
     """Check that every rank has the same value.
 
     Args:
         content: The value on this rank, as bytes.
-        what: Name of the value, for error messages.
+        name: Name of the value, for error messages.
         where: Name of the step, for error messages.
 
     Raises:
@@ -186,7 +186,7 @@ def assert_same_on_all_ranks(content: bytes, *, what: str, where: str) -> None:
     others = [number for number, digest in enumerate(digests) if digest != digests[0]]
     if others:
         raise RunError(
-            f"Rank {others[0]} of {n_ranks()} has another {what} than the first rank. Check that every node sees the "
+            f"Rank {others[0]} of {n_ranks()} has another {name} than the first rank. Check that every node sees the "
             f"same screen and run folder, whole, and runs the same version."
         )
 

@@ -155,13 +155,13 @@ def remove_stale_temporaries(folder: Path) -> list[Path]:
     return stale
 
 
-def check_free_space(folder: Path, *, needed: int, what: str) -> None:
+def check_free_space(folder: Path, *, needed: int, content: str) -> None:
     """Check that a storage has room for what will be written.
 
     Args:
         folder: A folder on that storage.
         needed: Bytes.
-        what: Name of the content, for error messages.
+        content: Name of the content, for error messages.
 
     Raises:
         StorageError: Less is free.
@@ -169,8 +169,8 @@ def check_free_space(folder: Path, *, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StorageError(
-            f"{folder} has no room for {what}: about {format_bytes(needed)} are needed, {format_bytes(free)} are free. "
-            f"Make room, or name a folder on another disk."
+            f"{folder} has no room for {content}: about {format_bytes(needed)} are needed, "
+            f"{format_bytes(free)} are free. Make room, or name a folder on another disk."
         )
 
 

@@ -20,12 +20,12 @@ class MissingResultError(RunError):
     """A result has not been computed yet."""
 
 
-def read_result_json(path: Path, *, what: str, flags: str = "", kinds: Kinds | None = None) -> dict[str, Any]:
+def read_result_json(path: Path, *, title: str, flags: str = "", kinds: Kinds | None = None) -> dict[str, Any]:
     """Read the JSON file of a result of `distangle explain`.
 
     Args:
         path: The file.
-        what: Name of the result, for error messages.
+        title: Name of the result, for error messages.
         flags: Flags of `distangle explain RUN` that compute the result.
         kinds: Expected type of every field; None accepts any fields.
 
@@ -34,7 +34,7 @@ def read_result_json(path: Path, *, what: str, flags: str = "", kinds: Kinds | N
         RunError: The file is damaged.
     """
     if not path.exists():
-        raise MissingResultError(f"No {what} at {path}. Run `distangle explain RUN{flags}` first.")
+        raise MissingResultError(f"No {title} at {path}. Run `distangle explain RUN{flags}` first.")
     fix = rebuild_hint(path.parent, flags=flags)
     content = read_json(path, fix=fix)
     with read_regular_file(path, fix=fix):

@@ -317,7 +317,7 @@ def _mean_intervals(values: np.ndarray, group: np.ndarray, min_error: float) -> 
     n, total = sizes.sum(), sums.sum(axis=0)
     means = total / n
     without = (total - sums) / (n - sizes)[:, None]
-    errors = np.sqrt([_jackknife(one) for one in (without - means).T])
+    errors = np.sqrt([_jackknife(shifts) for shifts in (without - means).T])
     half = _t_quantile(1 / np.square(sizes / n).sum()) * np.maximum(errors, min_error)
     return np.stack([means - half, means + half], axis=1)
 

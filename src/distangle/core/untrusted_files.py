@@ -81,7 +81,7 @@ def check_type(value: Any, kind: type | tuple[type, ...], *, name: str) -> Any:
         UnexpectedContent: It has another type.
     """
     if not isinstance(value, kind) or (isinstance(value, bool) and bool not in _as_tuple(kind)):
-        expected = " or ".join(_NAMES.get(one, one.__name__) for one in _as_tuple(kind))
+        expected = " or ".join(_NAMES.get(type_, type_.__name__) for type_ in _as_tuple(kind))
         raise UnexpectedContent(f"expected {expected} for {name!r}, found {_type_name(value)}")
     return value
 
@@ -131,7 +131,7 @@ def links_out(root: Path, names: Iterable[str] | None = None) -> list[Path]:
             return
         if path.is_dir():
             with contextlib.suppress(OSError), os.scandir(path) as entries:
-                for entry in sorted(entries, key=lambda one: one.name):
+                for entry in sorted(entries, key=lambda item: item.name):
                     if entry.is_symlink() or entry.is_dir(follow_symlinks=False):
                         visit(Path(entry.path))
 

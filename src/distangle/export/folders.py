@@ -79,11 +79,11 @@ def new_folder(out: Path) -> Iterator[Path]:
         StorageError: The folder cannot be made.
     """
     check_new(out)
-    whole = Path(os.path.abspath(out))  # noqa: PTH100 - `resolve` would follow links
-    temporary = whole.with_name(f".{whole.name}.tmp-{os.getpid()}")
+    folder = Path(os.path.abspath(out))  # noqa: PTH100 - `resolve` would follow links
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     make_folder(temporary)
     try:
         yield temporary
-        temporary.replace(whole)
+        temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -230,7 +230,7 @@ def _map_layers(
         if row in places:
             maps[k] = np.clip(explanation.maps[places[row]], 0, 1)
             predictions[str(numbers[row])] = prediction_of(explanation, places[row], names)
-    explained = sorted({str(one["explained"]) for one in predictions.values() if "explained" in one})
+    explained = sorted({str(table["explained"]) for table in predictions.values() if "explained" in table})
     metadata = {**about, **provenance(run, explanation), "predictions": predictions}
     name = f"{MAP_LABEL} of {', '.join(explained)}" if explained else MAP_LABEL
     return [map_layer(maps, grid=map_grid(explanation, screen.metadata.pixel_size_um), metadata=metadata, name=name)]

@@ -220,7 +220,9 @@ def _transforms(grid: PixelGrid, image: np.ndarray) -> list[dict[str, Any]]:
     n_others = image.ndim - 2
     result: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0] * n_others + [float(size) for size in grid.size]}]
     if any(grid.start):
-        result.append({"type": "translation", "translation": [0.0] * n_others + [float(one) for one in grid.start]})
+        result.append(
+            {"type": "translation", "translation": [0.0] * n_others + [float(position) for position in grid.start]}
+        )
     return result
 
 

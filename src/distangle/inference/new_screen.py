@@ -71,14 +71,14 @@ def predict_new_without_cells(run: RunFolder, screen: Screen, card: ModelCard, *
         predictions: Predictions, sites: Predictions, statistics: np.ndarray
     ) -> Mapping[str, np.ndarray]:
         training_rows = training_sites if predictions.level == "site" else average_wells(training_sites)
-        both = _concatenate(training_rows, predictions)
+        joined = _concatenate(training_rows, predictions)
         stored = (
             np.full((len(training_sites.table), *statistics.shape[1:]), np.nan)
             if training_statistics is None
             else training_statistics
         )
         all_sites = _concatenate(training_sites, sites)
-        labels_by_rule = predict_without_cells(both, all_sites, np.concatenate([stored, statistics]))
+        labels_by_rule = predict_without_cells(joined, all_sites, np.concatenate([stored, statistics]))
         return {rule: labels[len(training_rows.table) :] for rule, labels in labels_by_rule.items()}
 
     return predict_baselines

@@ -135,8 +135,8 @@ def open_folds(
 def out_of_fold(
     run: RunFolder,
     screen: Screen,
-    one: Predictions,
-    eight: Predictions,
+    one_view: Predictions,
+    eight_views: Predictions,
     *,
     folder: Path,
     open_model: OpenModel,
@@ -150,8 +150,8 @@ def out_of_fold(
     Args:
         run: Of the final network, with the runs of its cross-validation.
         screen: Its own.
-        one: Predictions of the final network with one view; not changed.
-        eight: The same with eight views.
+        one_view: Predictions of the final network with one view; not changed.
+        eight_views: The same with eight views.
         folder: Folder of the parts of the prediction, where those of each fold are stored until it is complete.
         open_model: Loads the network of a run.
         site_folds: Returns the fold of each site in a run.
@@ -162,11 +162,13 @@ def out_of_fold(
         `Metadata_Cross_Validation`; notes for the reader; and the baselines, each fitted to the training wells of the
         fold.
     """
-    tables = [predictions.table.drop(columns=["predicted", "confidence", "reason"]) for predictions in (one, eight)]
-    logits = {n.views: _copy(n.logits, folder / f"out_of_fold.{n.views}.npy") for n in (one, eight)}
-    network_number = np.zeros(len(one.table), dtype=int)
-    fold = one.table["Metadata_Fold"].to_numpy(dtype=object).copy()
-    labels = one.table["perturbation"].to_numpy(dtype=object)
+    tables = [
+        predictions.table.drop(columns=["predicted", "confidence", "reason"]) for predictions in (one_view, eight_views)
+    ]
+    logits = {n.views: _copy(n.logits, folder / f"out_of_fold.{n.views}.npy") for n in (one_view, eight_views)}
+    network_number = np.zeros(len(one_view.table), dtype=int)
+    fold = one_view.table["Metadata_Fold"].to_numpy(dtype=object).copy()
+    labels = one_view.table["perturbation"].to_numpy(dtype=object)
     never_trained: dict[str, int] = {}
     folds: dict[int, RunFolder] = {}
     for held_out in open_folds(run, screen, folder, open_model=open_model, site_folds=site_folds):
@@ -182,7 +184,7 @@ def out_of_fold(
         for row in untrained_rows:
             never_trained[str(labels[row])] = never_trained.get(str(labels[row]), 0) + 1
     combined = []
-    for predictions, table in zip((one, eight), tables, strict=True):
+    for predictions, table in zip((one_view, eight_views), tables, strict=True):
         table["Metadata_Fold"], table[FOLD_COLUMN] = fold, network_number
         reasons = predictions.table["reason"].tolist()
         combined.append(

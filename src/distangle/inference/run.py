@@ -177,11 +177,11 @@ def predict_run(
             weights_sha256 = sha256_of(run.checkpoints / "model.safetensors")
             parts = part_folder(predictor, folder / FOLDER, weights_sha256=weights_sha256)
         if parts is None or (len(parts.plan) < 2 and not parts.folder.exists()):
-            one, eight = predict_by_views(model, card, store, options, fold=fold, advance=advance)
+            one_view, eight_views = predict_by_views(model, card, store, options, fold=fold, advance=advance)
         else:
             predict_missing(predictor, parts, report=by_percent(advance), say=say)
-            one, eight = _join(parts, store, card, fold)
-        _check_readable(one, screen)
+            one_view, eight_views = _join(parts, store, card, fold)
+        _check_readable(one_view, screen)
     finally:
         store.close()
     show_action("scoring")
@@ -189,11 +189,11 @@ def predict_run(
     notes: list[str] = []
     predict_baselines: BaselinePredictor = predict_without_cells
     if is_training_screen and description.get("cross_validation"):
-        one, eight, notes, predict_baselines = out_of_fold(
+        one_view, eight_views, notes, predict_baselines = out_of_fold(
             run,
             screen,
-            one,
-            eight,
+            one_view,
+            eight_views,
             folder=folder / FOLDER,
             open_model=open_model,
             site_folds=site_folds,
@@ -208,13 +208,15 @@ def predict_run(
             "forced": False,
         }
         description |= {"unlabelled": "", "new": True}
-    predictions, calibration = calibrate([one, eight, average_wells(one), average_wells(eight)], card)
+    predictions, calibration = calibrate(
+        [one_view, eight_views, average_wells(one_view), average_wells(eight_views)], card
+    )
     columns: Mapping[str, str] = {}
     for k, part in enumerate(predictions):
         if part.level == "well":
             predictions[k], columns = add_well_columns(part, run, card, is_own_screen=is_training_screen)
     baselines = {
-        str(level_predictions.level): predict_baselines(level_predictions, one, statistics)
+        str(level_predictions.level): predict_baselines(level_predictions, one_view, statistics)
         for level_predictions in (predictions[0], predictions[2])
     }
     statistics_owner = "running" if norms is None else norms.by
@@ -236,7 +238,7 @@ def predict_run(
             run.record(*written, *save_statistics(run, norms))
         (parts or PartFolder(folder / FOLDER, [], {})).remove()  # with the parts of the folds of a cross-validation
     wait_for_all("the files of the prediction")
-    return scores, eight
+    return scores, eight_views
 
 
 def predict_share(

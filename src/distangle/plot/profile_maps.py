@@ -47,7 +47,7 @@ def profile_map(profiles: RunLike, *, color: str = BY_PERTURBATION, ax: Axes | N
             label = f"{others} others" if others > 1 else next(value for value in values if value not in order)
             axes.scatter(x[rest], y[rest], s=14, color=GREY, linewidth=0, label=label or "none")
         for value, shade in order.items():
-            rows = np.array([one == value for one in values])
+            rows = np.array([entry == value for entry in values])
             style = {"facecolors": "none", "edgecolors": MUTED} if shade == "ring" else {"color": shade, "linewidth": 0}
             axes.scatter(x[rows], y[rows], s=18, label=value or "none", **style)
         method = result.settings.get("map")

@@ -78,20 +78,22 @@ def _encode(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
         arrays[place] = value
         return {"array": place}
     if isinstance(value, dict):
-        return {"entries": [[key, _encode(one, f"{place}/{k}", arrays)] for k, (key, one) in enumerate(value.items())]}
+        return {
+            "entries": [[key, _encode(item, f"{place}/{k}", arrays)] for k, (key, item) in enumerate(value.items())]
+        }
     if isinstance(value, tuple):
-        return [_encode(one, f"{place}/{k}", arrays) for k, one in enumerate(value)]
+        return [_encode(item, f"{place}/{k}", arrays) for k, item in enumerate(value)]
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Return what `_encode` was given."""
     if isinstance(value, list):
-        return tuple(_decode(one, arrays) for one in value)
+        return tuple(_decode(item, arrays) for item in value)
     if not isinstance(value, dict):
         return value
     if "array" in value:
         return arrays[value["array"]]
     if "entries" in value:
-        return {str(key): _decode(one, arrays) for key, one in value["entries"]}
-    return _CLASSES[value["class"]](**{name: _decode(one, arrays) for name, one in value["fields"].items()})
+        return {str(key): _decode(item, arrays) for key, item in value["entries"]}
+    return _CLASSES[value["class"]](**{name: _decode(item, arrays) for name, item in value["fields"].items()})

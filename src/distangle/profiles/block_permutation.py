@@ -216,7 +216,7 @@ class Pool:
             list(itertools.combinations(range(start, start + size), m))
             for start, (m, size) in zip(starts, self.layout, strict=False)
         ]
-        return np.array([sum(one, ()) for one in itertools.product(*choices)], dtype=np.int32)
+        return np.array([sum(parts, ()) for parts in itertools.product(*choices)], dtype=np.int32)
 
     def p_value(self, n_draws: int, *, draws: RandomDraws, count: Counter = count_reaching) -> tuple[float, int]:
         """Return the p-value of the block permutation and its draws, 0 if exact.

@@ -266,9 +266,9 @@ def _relations(perturbations: Profiles, edges: Sequence[tuple[str, str]], notes:
         result = recall_of_edges(perturbations.features, names, edges, tails=tails)
         rows.append({"low": tails[0], "high": tails[1], **asdict(result)})
     if result.n_unknown:
-        one = result.n_unknown == 1
+        is_single = result.n_unknown == 1
         notes.append(
-            f"{result.n_unknown} known relation{' has' if one else 's have'} a name without a profile, such as "
+            f"{result.n_unknown} known relation{' has' if is_single else 's have'} a name without a profile, such as "
             f"{brief(result.unknown[0])}: left out."
         )
     return pd.DataFrame(rows).drop(columns="unknown")

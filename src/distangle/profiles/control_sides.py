@@ -45,7 +45,7 @@ def find_wells(profiles: Profiles, conditions: Sequence[str]) -> Bool[np.ndarray
         if pd.api.types.is_numeric_dtype(values):
             meets |= values.to_numpy(dtype=np.float64) == pd.to_numeric(pd.Series([value]), errors="coerce")[0]
         if not meets.any():
-            known = sorted({str(one) for one in values})
+            known = sorted({str(cell) for cell in values})
             raise ProfileError(
                 f"None of {len(profiles)} wells has {brief(condition)}. Expected one of the values "
                 f"{', '.join(map(brief, known[:_SHOWN]))}{' and others' if len(known) > _SHOWN else ''}. Name one of "

@@ -56,10 +56,10 @@ def consistency(
     """
     blocks = np.arange(len(features)) if not_same is None else np.asarray(not_same)
     directions = directions_of(features, perturbations=len(perturbations), labels=len(labels), not_same=len(blocks))
-    text = next((one for one in labels if isinstance(one, str)), None)
+    text = next((own_labels for own_labels in labels if isinstance(own_labels, str)), None)
     if text is not None:
         raise ProfileError(f"The labels of a row are the text {text!r}. Expected a set of labels. Pass {{{text!r}}}.")
-    sets = [sorted(set(one)) for one in labels]
+    sets = [sorted(set(own_labels)) for own_labels in labels]
     vocabulary = sorted(set(itertools.chain.from_iterable(sets)))
     if not vocabulary:
         raise ProfileError(f"None of {len(sets)} rows has a label. Expected some. Check the names of perturbations.")

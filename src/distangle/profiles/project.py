@@ -39,8 +39,8 @@ class Projection:
         """Name of the projection, such as `pca` or `tsne_perplexity30_seed0`."""
         if self.method == "pca":
             return "pca"
-        what = "perplexity" if self.method == "tsne" else "neighbors"
-        return f"{self.method}_{what}{self.neighbors}_seed{self.seed}"
+        quantity = "perplexity" if self.method == "tsne" else "neighbors"
+        return f"{self.method}_{quantity}{self.neighbors}_seed{self.seed}"
 
 
 def is_installed(method: Method) -> bool:

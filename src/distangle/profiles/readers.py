@@ -259,13 +259,13 @@ def _label(table: pd.DataFrame, path: Path, *, perturbation: str | None, negativ
         raise ProfileError(f"{path} has no perturbation {_names(absent)}. Expected one of: {known}. Correct the name.")
     roles = []
     for number, name in enumerate(names):
-        stated = [role_of(str(table[one].iat[number])) for one in _ROLES if one in table]
-        role = next((one for one in stated if one not in (None, Role.UNKNOWN)), None)
+        stated = [role_of(str(table[key].iat[number])) for key in _ROLES if key in table]
+        role = next((value for value in stated if value not in (None, Role.UNKNOWN)), None)
         if name in negative_control or (role is None and name.lower() in _NEGATIVE_NAMES):
             role = Role.NEGATIVE_CONTROL
         roles.append(str((role or (Role.TREATMENT if name else Role.UNKNOWN)).value))
     table["Metadata_Role"] = roles
-    dose_column = next((one for one in _DOSES if one in table), None)
+    dose_column = next((key for key in _DOSES if key in table), None)
     if dose_column:
         if column == "Metadata_Perturbation" and "Metadata_Compound" not in table:
             table["Metadata_Compound"] = names
@@ -313,15 +313,15 @@ def _row_reasons(table: pd.DataFrame, features: pd.DataFrame) -> list[str]:
         elif split_well(place[2]) is None:
             reason = f"{brief(place[2])!r} is no well name, expected one such as B02"
         elif len(labels_of[place]) > 1:
-            both = " and ".join(repr(brief(label)) for label in labels_of[place])
-            reason = f"well {place[2]} of plate {place[1]} has the perturbations {both}"
+            listed = " and ".join(repr(brief(label)) for label in labels_of[place])
+            reason = f"well {place[2]} of plate {place[1]} has the perturbations {listed}"
         elif bad[number].any():
             names = [str(name) for name in features.columns[bad[number]]]
             reason = f"{len(names)} of {bad.shape[1]} features NaN, infinite or too large: {_names(names, 3)}"
         elif (place, sites[number]) in seen:
-            what = f"site {sites[number]} of well {place[2]}" if sites[number] else f"well {place[2]}"
+            location = f"site {sites[number]} of well {place[2]}" if sites[number] else f"well {place[2]}"
             reason = (
-                f"{what} of plate {place[1]} has an earlier row; name sites in Metadata_Site, experiments in "
+                f"{location} of plate {place[1]} has an earlier row; name sites in Metadata_Site, experiments in "
                 "Metadata_Experiment"
             )
         else:

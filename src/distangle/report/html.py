@@ -255,14 +255,14 @@ def paragraph(text: str) -> Content:
     return Content("paragraph.html.j2", {"text": text})
 
 
-def missing_notice(what: str, command: str) -> Content:
+def missing_notice(sentence: str, command: str) -> Content:
     """Return the notice for a part of the run that does not exist yet.
 
     Args:
-        what: Sentence that names the missing part.
+        sentence: Sentence that names the missing part.
         command: Command that makes it.
     """
-    return Content("missing.html.j2", {"what": what, "command": command})
+    return Content("missing.html.j2", {"sentence": sentence, "command": command})
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -270,9 +270,9 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}\u202f%"
 
 
-def count(number: int, one: str, many: str | None = None) -> str:
+def count(number: int, singular: str, plural: str | None = None) -> str:
     """Return a number with its unit: `1 well`, `36,517 wells`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def spaced(key: str) -> str:

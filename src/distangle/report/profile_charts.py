@@ -88,7 +88,7 @@ def activity_chart(hits: pd.DataFrame, level: float) -> Chart | None:
         threshold=-float(np.log10(level)) if 0 < level < 1 else None,
         threshold_label=f"q = {level:g}",
     )
-    what = (
+    explanation = (
         "Effect size: mean energy distance between the wells of a perturbation and the negative controls of their "
         "plates."
         if by_size
@@ -96,9 +96,8 @@ def activity_chart(hits: pd.DataFrame, level: float) -> Chart | None:
     )
     names_shown = f"Names: the strongest hits, up to {MAX_LABELS}, where there is space. " if labelled else ""
     shown = f"the strongest {len(points):,} of " if len(points) < n_usable else ""
-    caption = (
-        f"Activity of {shown}{count(n_usable, 'perturbation')}. {what} {names_shown}Point at a mark to read its name."
-    )
+    caption = f"Activity of {shown}{count(n_usable, 'perturbation')}. {explanation} {names_shown}"
+    caption += "Point at a mark to read its name."
     legend = [("hit", f"hit (q ≤ {level:g})"), ("other", "no hit")]
     return Chart(drawing=scatter(points, frame), caption=caption, legend=legend)
 
@@ -133,7 +132,7 @@ def map_charts(result: ProfileResult, level: float) -> list[Chart]:
         f"{name or role}, {place} {well}"
         for name, role, place, well in zip(perturbations, roles, places, wells, strict=True)
     ]
-    batches, what = (experiments, "experiment") if by_experiment else (places, "plate")
+    batches, group_name = (experiments, "experiment") if by_experiment else (places, "plate")
     positions = {int(row): (float(x[row]), float(y[row])) for row in rows}
     shown = "" if len(rows) == n_wells else f", {len(rows):,} of {n_wells:,} shown"
     method = result.settings.get("map")
@@ -142,11 +141,11 @@ def map_charts(result: ProfileResult, level: float) -> list[Chart]:
     hits = _top_hits(result.hits, level)
     strongest = f" and by the {len(hits)} strongest hits" if len(hits) > 1 else " and by the hit" if hits else ""
     captions = (
-        f"{method} of the wells{shown}, colored by {what}. Distances between far groups mean little.",
+        f"{method} of the wells{shown}, colored by {group_name}. Distances between far groups mean little.",
         f"The same map, colored by role{strongest}.",
     )
     first = Chart(
-        drawing=_draw_map(positions, styles, tooltips, description=f"Map of the wells by {what}"),
+        drawing=_draw_map(positions, styles, tooltips, description=f"Map of the wells by {group_name}"),
         caption=captions[0],
         legend=legend,
     )

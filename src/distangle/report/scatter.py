@@ -201,8 +201,8 @@ def _overlaps(boxes: Sequence[Box] | np.ndarray, others: Sequence[Box] | np.ndar
     """Return whether any box [box, (left, top, right, bottom)] meets any other one."""
     if not len(others):
         return False
-    one, other = np.asarray(boxes)[:, None], np.asarray(others)[None]
-    return bool(((one[..., :2] < other[..., 2:]) & (other[..., :2] < one[..., 2:])).all(axis=2).any())
+    first, other = np.asarray(boxes)[:, None], np.asarray(others)[None]
+    return bool(((first[..., :2] < other[..., 2:]) & (other[..., :2] < first[..., 2:])).all(axis=2).any())
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

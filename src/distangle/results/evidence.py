@@ -66,7 +66,7 @@ class Benchmark:
             RunError: The run's explanations have not been benchmarked.
         """
         return cls(
-            **read_result_json(folder / BENCHMARK_FILE, what="benchmark", flags=" --benchmark", kinds=_BENCHMARK_KINDS)
+            **read_result_json(folder / BENCHMARK_FILE, title="benchmark", flags=" --benchmark", kinds=_BENCHMARK_KINDS)
         )
 
 
@@ -143,7 +143,10 @@ class Faithfulness:
             RunError: The maps of the run have not been tested yet.
         """
         json_file, arrays_file = (folder / name for name in _FAITHFULNESS_FILES)
-        values, fix = read_result_json(json_file, what="examined maps", kinds=_FAITHFULNESS_KINDS), rebuild_hint(folder)
+        values, fix = (
+            read_result_json(json_file, title="examined maps", kinds=_FAITHFULNESS_KINDS),
+            rebuild_hint(folder),
+        )
         with read_regular_file(json_file, fix=fix):
             table = pd.DataFrame(values.pop("sites"))
             number_columns = table.columns.drop("row")
@@ -205,7 +208,7 @@ class FilterAnalysis:
             RunError: The filters of the run have not been analyzed yet.
         """
         path, weights = (folder / name for name in _FILTER_FILES)
-        values = read_result_json(path, what="filters", kinds=_FILTER_KINDS)
+        values = read_result_json(path, title="filters", kinds=_FILTER_KINDS)
         with read_regular_file(weights, fix=rebuild_hint(folder)):
             arrays = load_file(weights)
         return cls(**values, weights=arrays)
@@ -252,7 +255,7 @@ class TemplateComparison:
         """
         templates, embeddings, path = (folder / name for name in _TEMPLATE_FILES)
         values, fix = (
-            read_result_json(path, what="templates", kinds={"numbers": dict, "maps": list}),
+            read_result_json(path, title="templates", kinds={"numbers": dict, "maps": list}),
             rebuild_hint(folder),
         )
         return cls(templates=read_table(templates, fix=fix), embeddings=read_table(embeddings, fix=fix), **values)

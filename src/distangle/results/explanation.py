@@ -105,7 +105,7 @@ class Explanation:
         Raises:
             RunError: The run has not been explained yet, or a file is absent or damaged.
         """
-        content = read_result_json(folder / JSON_FILE, what="explanation", kinds=_KINDS)
+        content = read_result_json(folder / JSON_FILE, title="explanation", kinds=_KINDS)
         fix = rebuild_hint(folder)
         if not (folder / ARRAYS_FILE).exists() or not (folder / "sites.parquet").exists():
             lost = ARRAYS_FILE if (folder / "sites.parquet").exists() else "sites.parquet"

@@ -96,7 +96,7 @@ class PartFolder:
         """
         make_folder(self.folder)
         n_sites = sum(len(self.plan[number]) for number in self.missing())
-        check_free_space(self.folder, needed=n_sites * bytes_per_site, what=f"the predictions of {n_sites:,} sites")
+        check_free_space(self.folder, needed=n_sites * bytes_per_site, content=f"the predictions of {n_sites:,} sites")
 
     def write(self, number: int, part: PredictionPart) -> Path:
         """Write one part.

@@ -123,16 +123,16 @@ def refuse_altered(run: RunFolder, *parts: str, largest_hash: int | None = None)
             continue
         path = run.root / name
         if not path.is_file():
-            what = "is missing, but the manifest lists it"
+            problem = "is missing, but the manifest lists it"
         elif path.stat().st_size != entry["bytes"] or (
             (largest_hash is None or entry["bytes"] <= largest_hash) and sha256_of(path) != entry["sha256"]
         ):
-            what = "is damaged: it was changed since it was written (its SHA-256 is not that of the manifest)"
+            problem = "is damaged: it was changed since it was written (its SHA-256 is not that of the manifest)"
         else:
             continue
         verb = {"predictions": "predict", "explanations": "explain", "profiles": "profile"}.get(name.partition("/")[0])
         fix = f"Make it again: `distangle {verb} {run.root}`." if verb else "Restore it from a copy."
-        raise RunError(f"{path} {what}. {fix} `distangle verify {run.root}` names what else differs.")
+        raise RunError(f"{path} {problem}. {fix} `distangle verify {run.root}` names what else differs.")
 
 
 def verify_screen(screen: Screen, *, progress: Callable[[int, int], None] | None = None) -> VerificationReport:

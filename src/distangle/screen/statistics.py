@@ -146,13 +146,13 @@ def reconcile_class_sets(class_sets: Mapping[int, int], *, n_classes: int, n_wel
 
 def statistics_table(result: ScreenStatistics) -> list[tuple[str, str]]:
     """Return the statistics as names and values for printing."""
-    whole = result.all
+    total = result.all
     rows = [
-        ("experiments", whole.experiments),
-        ("plates", whole.plates),
-        ("wells", whole.wells),
-        ("sites", "not looked for" if result.tables_only and not whole.sites else whole.sites),
-        ("planes (sites x channels)", "not looked for" if result.tables_only else whole.planes),
+        ("experiments", total.experiments),
+        ("plates", total.plates),
+        ("wells", total.wells),
+        ("sites", "not looked for" if result.tables_only and not total.sites else total.sites),
+        ("planes (sites x channels)", "not looked for" if result.tables_only else total.planes),
         ("perturbations, all roles", result.n_classes),
         ("treatments in the training part (N_class)", result.n_treatment_classes),
         ("their wells (N_train)", result.n_train_wells),
@@ -175,9 +175,9 @@ def _negative_controls(wells: pd.DataFrame) -> dict[int, int]:
     return {int(n): int(plates) for n, plates in sorted(Counter(per_plate.tolist()).items())}
 
 
-def _reconcile(name: str, parts: Iterable[int], whole: int) -> None:
+def _reconcile(name: str, parts: Iterable[int], expected: int) -> None:
     total = sum(parts)
-    if total != whole:
+    if total != expected:
         raise ScreenError(
-            f"{name}: the parts sum to {total}, the whole is {whole}. A well is counted twice or not at all."
+            f"{name}: the parts sum to {total}, the whole is {expected}. A well is counted twice or not at all."
         )

@@ -60,11 +60,11 @@ def draw_nuclei(cells: Cells, traits: Traits, rng: np.random.Generator) -> Plane
     spots = cells.to_pixels(traits.chromatin_spots)
     texture = 1 + 0.15 * grain + 0.25 * np.maximum(clumps - 1.1, 0)
     textured = texture * (1 - 0.45 * spots) + 1.9 * spots * np.maximum(clumps - 0.55, 0)
-    whole = mask * np.maximum(textured, 0.1) * cells.to_pixels(np.where(is_fragmented, 0, traits.nucleus_gain))
+    intact = mask * np.maximum(textured, 0.1) * cells.to_pixels(np.where(is_fragmented, 0, traits.nucleus_gain))
     row, column = _polar_to_image(cells, distance, angle)
     gain = np.where(is_fragmented[:, None] & _in_own_cell(cells, row, column), 2.0 * traits.nucleus_gain[:, None], 0)
     fragments = np.minimum(stamp(cells.size, *_flat(row, column, share * radius[:, None], gain)), 3.0)
-    light: Plane = (whole + fragments + 0.03 * cells.body).astype(np.float32)
+    light: Plane = (intact + fragments + 0.03 * cells.body).astype(np.float32)
     return light
 
 

@@ -231,7 +231,7 @@ def check_ranks(setup: TrainingSetup) -> None:
     wait_for_all("the first step")
     signature = [setup.fingerprint, setup.state.position, *setup.sites.names, *map(str, setup.sites.labels)]
     assert_same_on_all_ranks(
-        "\x1f".join(signature).encode(), what="training fold or checkpoint", where="the first step"
+        "\x1f".join(signature).encode(), name="training fold or checkpoint", where="the first step"
     )
 
 

@@ -332,16 +332,16 @@ def _site(viewer: Viewer, request: Request) -> int:
     return _number(request, "id", len(viewer.source.sites), "site")
 
 
-def _number(request: Request, name: str, n: int, what: str) -> int:
-    number = _integer(request.path_params[name], what)
+def _number(request: Request, name: str, n: int, kind: str) -> int:
+    number = _integer(request.path_params[name], kind)
     if number >= n:
-        raise AnswerError(404, f"There is no such {what}.")
+        raise AnswerError(404, f"There is no such {kind}.")
     return number
 
 
-def _integer(text: str, what: str) -> int:
+def _integer(text: str, kind: str) -> int:
     if not re.fullmatch(rf"[0-9]{{1,{MAX_DIGITS}}}", text):
-        raise AnswerError(404, f"There is no such {what}.")
+        raise AnswerError(404, f"There is no such {kind}.")
     return int(text)
 
 

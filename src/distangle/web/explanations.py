@@ -41,7 +41,7 @@ class ExplanationFiles:
         Raises:
             RunError: A file is absent or damaged.
         """
-        content = read_result_json(folder / JSON_FILE, what="explanation")
+        content = read_result_json(folder / JSON_FILE, title="explanation")
         fix = rebuild_hint(folder)
         tables = {
             name: read_table(folder / f"{name}.parquet", fix=fix)

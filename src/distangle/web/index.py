@@ -324,7 +324,7 @@ def match_rows(table: pd.DataFrame, columns: list[str], base: pd.DataFrame, base
         return np.full(len(table), -1, dtype=np.int64)
     left = [table[name].astype(str).to_numpy(dtype=object) for name in columns]
     right = [base[name].astype(str).to_numpy(dtype=object) for name in base_columns]
-    if len(table) == len(base) and all((one == other).all() for one, other in zip(left, right, strict=True)):
+    if len(table) == len(base) and all((own == other).all() for own, other in zip(left, right, strict=True)):
         return np.arange(len(base), dtype=np.int64)
     rows = pd.MultiIndex.from_arrays(right)
     firsts = np.flatnonzero(~rows.duplicated())

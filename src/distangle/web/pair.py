@@ -195,11 +195,11 @@ def _perturbations(pair: RunPair, usable: np.ndarray) -> pd.DataFrame:
             if profiles is not None:
                 hits = profiles.hits[~profiles.hits["perturbation"].duplicated()].set_index("perturbation")
                 values[short][word] = name.map(hits[column]).astype("float64")
-    for kind, both in values.items():
-        for word, series in both.items():
+    for kind, of_runs in values.items():
+        for word, series in of_runs.items():
             table[f"{kind}_{word}"] = series
         if kind in ("recall", "activity"):
-            table[f"{kind}_difference"] = both["second"] - both["first"]
+            table[f"{kind}_difference"] = of_runs["second"] - of_runs["first"]
     return table
 
 
@@ -232,7 +232,9 @@ def _shared(pair: RunPair) -> list[dict[str, Any]]:
         held_out.append([" ".join(part[well]) for well in np.flatnonzero(_is_held_out(index))])
         explained.append([" ".join(part[well]) for well in index.explained_wells])
     rows += [_row("held-out wells", *held_out), _row("explained wells", *explained)]
-    rows.append(_row("channels", *([str(one["name"]) for one in index.source.channels] for index in _both(pair))))
+    rows.append(
+        _row("channels", *([str(channel["name"]) for channel in index.source.channels] for index in _both(pair)))
+    )
     return rows
 
 

@@ -165,7 +165,7 @@ def _open_screen(folder: Path, images: Path | None) -> ViewSource:
     screen = _with_allowed_images(screen, images, notices)
     source = _of_screen("screen", folder, screen)
     source.notices += [
-        Notice(source.without_folders(one.text), source.without_folders(one.next_step)) for one in notices
+        Notice(source.without_folders(notice.text), source.without_folders(notice.next_step)) for notice in notices
     ]
     return source
 
@@ -214,7 +214,7 @@ def _open_run(run: RunFolder, screen_folder: Path | None, images: Path | None) -
     if source.state() == "":
         notices.append(Notice("The training of this run did not finish.", "Resume it: `distangle train --resume RUN`."))
     source.notices += [
-        Notice(source.without_folders(one.text), source.without_folders(one.next_step)) for one in notices
+        Notice(source.without_folders(notice.text), source.without_folders(notice.next_step)) for notice in notices
     ]
     return source
 

@@ -33,7 +33,7 @@ def summarize(index: ViewIndex, other: RunPair | None = None) -> dict[str, Any]:
         )
     if other is not None:
         notices = other.second.source.notices
-        problems += [{"text": f"{other.titles[1]}: {one.text}", "next_step": one.next_step} for one in notices]
+        problems += [{"text": f"{other.titles[1]}: {remark.text}", "next_step": remark.next_step} for remark in notices]
     return {
         "other": other.titles[1] if other is not None else None,
         "title": source.root.resolve().name,

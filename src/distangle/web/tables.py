@@ -43,7 +43,7 @@ def read_rows(index: ViewIndex, name: Name) -> tuple[pd.DataFrame, str]:
     source = index.source
     if name == "hits" and source.profiles is not None:
         hits = source.profiles.hits
-        ids = [index.perturbation_ids.get(str(one), -1) for one in hits["perturbation"]]
+        ids = [index.perturbation_ids.get(str(label), -1) for label in hits["perturbation"]]
         return hits.assign(perturbation_id=ids), "hits.csv" if source.kind == "profiles" else "profiles/hits.csv"
     if name == "scores" and source.run is not None:
         return _scores(source, source.run), "predictions/scores.json"

@@ -69,14 +69,14 @@ def most_similar(vectors: ArrayFile, row: int, *, mean: np.ndarray | None = None
         mean: Subtracted from every row, [feature]; None for nothing.
     """
     shift = 0.0 if mean is None else mean
-    one = (vectors.read(row, row + 1)[0] - shift).astype(np.float64)
-    one /= np.linalg.norm(one) or 1.0
+    vector = (vectors.read(row, row + 1)[0] - shift).astype(np.float64)
+    vector /= np.linalg.norm(vector) or 1.0
     cosines = np.full(vectors.n_rows, np.nan)
     for start, rows in vectors.chunks():
         centered = rows - shift
         lengths = np.linalg.norm(centered, axis=1)
         with np.errstate(invalid="ignore"):
-            cosines[start : start + len(rows)] = (centered @ one) / np.where(lengths > 0, lengths, np.inf)
+            cosines[start : start + len(rows)] = (centered @ vector) / np.where(lengths > 0, lengths, np.inf)
     return cosines
 
 

@@ -89,13 +89,13 @@ def nearest_wells(index: ViewIndex, well: int) -> list[dict[str, Any]]:
 
 def _cosines(features: np.ndarray, row: int) -> np.ndarray:
     """Return the cosine of every row with one of them, float64 [row]."""
-    one = features[row].astype(np.float32)
+    vector = features[row].astype(np.float32)
     cosines = np.empty(len(features))
     for start in range(0, len(features), 4096):
         part = features[start : start + 4096].astype(np.float32)
-        lengths = np.linalg.norm(part, axis=1) * np.linalg.norm(one)
+        lengths = np.linalg.norm(part, axis=1) * np.linalg.norm(vector)
         cosines[start : start + len(part)] = np.divide(
-            part @ one, lengths, out=np.full(len(part), np.nan, np.float32), where=lengths > 0
+            part @ vector, lengths, out=np.full(len(part), np.nan, np.float32), where=lengths > 0
         )
     return cosines
 

@@ -256,8 +256,8 @@ def _repeat_sites(batch: SiteBatch, site: Tensor, images: Images) -> SiteBatch:
 def _enlarge_mask(
     mask: Bool[Tensor, "image region"], grid: tuple[int, int], images: Images
 ) -> Bool[Tensor, "image 1 _ _"]:
-    whole = mask.view(-1, 1, *grid).float()
-    return functional.interpolate(whole, size=images.shape[2:], mode="nearest") > 0
+    cells = mask.view(-1, 1, *grid).float()
+    return functional.interpolate(cells, size=images.shape[2:], mode="nearest") > 0
 
 
 def _replacement_images(batch: SiteBatch, grid: tuple[int, int], replacement: Replacement) -> Images:

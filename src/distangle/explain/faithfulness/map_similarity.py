@@ -146,8 +146,8 @@ def on_grid(
         grid: Height and width; None for the size of the maps, up to 16 x 16.
     """
     rows, columns = grid or (min(maps.shape[1], MAX_GRID_SIDE), min(maps.shape[2], MAX_GRID_SIDE))
-    whole = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float64))[:, None]
-    return functional.adaptive_avg_pool2d(whole, (rows, columns))[:, 0].numpy()
+    tensor = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float64))[:, None]
+    return functional.adaptive_avg_pool2d(tensor, (rows, columns))[:, 0].numpy()
 
 
 def shapley_values(

@@ -83,8 +83,8 @@ def join_nibbles(parts: np.ndarray, is_split: np.ndarray) -> np.ndarray:
     """Return the numbers from `split_nibbles`, uint8 or uint16 [channel, number]."""
     n = parts.shape[-1] // 2
     low, high = parts[..., :n], parts[..., n:]
-    whole = np.concatenate([(low & 15) | ((high & 15) << 4), (low >> 4) | (high & 240)], axis=-1)
-    values = np.where(is_split[..., None], whole, parts)
+    joined = np.concatenate([(low & 15) | ((high & 15) << 4), (low >> 4) | (high & 240)], axis=-1)
+    values = np.where(is_split[..., None], joined, parts)
     return np.asarray(values[0] if len(values) == 1 else values[0] | (values[1].astype(np.uint16) << 8))
 
 

@@ -7,12 +7,12 @@ from distangle.images.packing.codec import DEPTH, ZERO_RESIDUAL
 
 
 @jit
-def _join_nibbles(parts: np.ndarray, whole: np.ndarray) -> None:
-    n = len(whole) // 2
+def _join_nibbles(parts: np.ndarray, joined: np.ndarray) -> None:
+    n = len(joined) // 2
     for k in range(n):
-        whole[k] = (parts[k] & 15) | ((parts[n + k] & 15) << 4)
+        joined[k] = (parts[k] & 15) | ((parts[n + k] & 15) << 4)
     for k in range(n):
-        whole[n + k] = (parts[k] >> 4) | (parts[n + k] & 240)
+        joined[n + k] = (parts[k] >> 4) | (parts[n + k] & 240)
 
 
 @jit
@@ -84,12 +84,12 @@ def restore_with_numba(parts: np.ndarray, is_split: np.ndarray, planes: np.ndarr
     centers = np.empty(height * width // 4, dtype=planes.dtype)
     for channel in range(n_channels):
         for k in range(len(parts)):
-            whole = parts[k, channel]
+            source = parts[k, channel]
             if is_split[k, channel]:
-                _join_nibbles(whole, whole_bytes)
-                whole = whole_bytes
+                _join_nibbles(source, whole_bytes)
+                source = whole_bytes
             for pixel in range(len(flat)):  # array operations would take ten times as long
-                flat[pixel] = whole[pixel] if k == 0 else flat[pixel] | (whole[pixel] << 8)
+                flat[pixel] = source[pixel] if k == 0 else flat[pixel] | (source[pixel] << 8)
         coarse_height, coarse_width = height >> DEPTH, width >> DEPTH
         coarse = smaller[: coarse_height * coarse_width].reshape(coarse_height, coarse_width)
         _cumulative_sums(flat[: coarse_height * coarse_width].reshape(coarse_height, coarse_width), coarse)

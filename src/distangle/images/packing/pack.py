@@ -96,7 +96,7 @@ def _pack(
     advance: Advance,
 ) -> PackResult:
     bytes_before = int(screen.sites["size"].sum())
-    check_free_space(folder, needed=int(bytes_before * _SIZE_FACTOR[format]), what="packed images, about")
+    check_free_space(folder, needed=int(bytes_before * _SIZE_FACTOR[format]), content="packed images, about")
     writer.sweep()
     done: list[PackedImage] = []
     problems: list[Problem] = []

@@ -81,14 +81,14 @@ def _find_swaps(
     differences = {key: _difference(key, group) for group in groups for key in group}
     if not differences:
         return {}
-    own_differences = np.concatenate([np.diagonal(one).T for one in differences.values()])
+    own_differences = np.concatenate([np.diagonal(plate).T for plate in differences.values()])
     scale = np.maximum(1.4826 * np.median(np.abs(own_differences), axis=0), _MIN_SCALE)
     plates_by_swap: dict[tuple[tuple[int, ...], tuple[int, ...]], list[PlateKey]] = defaultdict(list)
     for group in groups:
         swaps = {key: _swapped_channels(((differences[key] / scale) ** 2).mean(axis=2), min_ratio) for key in group}
         odd = [key for key, swap in swaps.items() if swap]
         if 2 * len(odd) >= len(group):
-            odd = _odd_plates(odd, swaps, {k: one for k, one in all_plates.items() if k not in group}, group)
+            odd = _odd_plates(odd, swaps, {k: plate for k, plate in all_plates.items() if k not in group}, group)
         for key in odd:
             plates_by_swap[tuple(swaps[key]), tuple(swaps[key].values())].append(key)
     return plates_by_swap
@@ -96,7 +96,7 @@ def _find_swaps(
 
 def _difference(key: PlateKey, group: Mapping[PlateKey, _PlateFeatures]) -> np.ndarray:
     """Return differences to the others, [channel, channel of others, feature]."""
-    median_of_others = np.median([one.features for other_key, one in group.items() if other_key != key], axis=0)
+    median_of_others = np.median([plate.features for other_key, plate in group.items() if other_key != key], axis=0)
     own = group[key].features
     shift = np.median(own - median_of_others, axis=0)  # a common shift of all channels says nothing about their order
     difference: np.ndarray = (own - shift)[:, None] - median_of_others[None]
@@ -160,12 +160,12 @@ def _swap_problem(
     names = ", ".join(f"{one} plate {other}" if other else f"all of {one}" for one, other in keys[:5])
     names += ", ..." if len(keys) > 5 else ""
     pairs = ", ".join(f"{one} looks like {other}" for one, other in zip(channels_here, channels_elsewhere, strict=True))
-    what = f"{names}: {pairs} of the others"
+    description = f"{names}: {pairs} of the others"
     fix = (
         "Compare the order of the channels with the instrument's metadata, and index these plates with their own "
         "--channels. If the stains were changed on purpose, do nothing."
     )
-    return plane_problem(row, "warning", "channels exchanged", what, fix, count=len(keys))
+    return plane_problem(row, "warning", "channels exchanged", description, fix, count=len(keys))
 
 
 def _plate_features(planes: pd.DataFrame, channels: Sequence[str]) -> dict[PlateKey, _PlateFeatures]:

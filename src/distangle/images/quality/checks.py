@@ -41,11 +41,13 @@ def check_planes(planes: pd.DataFrame) -> Iterator[Problem]:
     yield from _blurred(readable)
 
 
-def plane_problem(row: Row, severity: Severity, kind: str, what: str, fix: str, *, count: int = 1) -> Problem:
+def plane_problem(row: Row, severity: Severity, kind: str, description: str, fix: str, *, count: int = 1) -> Problem:
     """Return a problem at the position of a plane, a row of the measurements."""
     page = f" page {row['page']}" if int(str(row["page"])) >= 0 else ""
     place = {name: str(row[name]) for name in ("experiment", "plate", "well", "site", "channel")}
-    return Problem(severity=severity, kind=kind, what=what, file=f"{row['path']}{page}", fix=fix, count=count, **place)
+    return Problem(
+        severity=severity, kind=kind, what=description, file=f"{row['path']}{page}", fix=fix, count=count, **place
+    )
 
 
 def comparable_groups(planes: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
@@ -88,12 +90,12 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 def _damaged(planes: pd.DataFrame) -> Iterator[Problem]:
     is_constant = planes["std"] == 0
     for row in planes[is_constant].to_dict("records"):
-        what = f"every pixel is {row['min']:.0f}"
+        description = f"every pixel is {row['min']:.0f}"
         yield plane_problem(
             row,
             "error",
             "constant plane",
-            what,
+            description,
             "Copy the file again; if it is unchanged, the camera recorded nothing.",
         )
     is_tail = (planes["tail_rows"] >= MIN_TAIL_ROWS) & ~is_constant
@@ -132,9 +134,9 @@ def _run_text(row: Row) -> str:
 
 def _clipped(planes: pd.DataFrame) -> Iterator[Problem]:
     for row in planes[planes["clipped"] >= MIN_CLIPPED_SHARE].to_dict("records"):
-        what = f"{row['clipped']:.1%} of the pixels are at {row['max']:.0f}, where the camera or the file clips"
+        description = f"{row['clipped']:.1%} of the pixels are at {row['max']:.0f}, where the camera or the file clips"
         fix = "Brightness above this is lost: use a shorter exposure, or do not use the intensity of this channel."
-        yield plane_problem(row, "warning", "saturated", what, fix)
+        yield plane_problem(row, "warning", "saturated", description, fix)
 
 
 def _empty(planes: pd.DataFrame) -> Iterator[Problem]:
@@ -144,9 +146,11 @@ def _empty(planes: pd.DataFrame) -> Iterator[Problem]:
     for group_name, rows in comparable_groups(planes):
         usual, usual_spread = np.median(contrast[rows]), np.median(spread[rows])
         for k in rows[(contrast[rows] < 0.15 * usual) & (spread[rows] < 0.3 * usual_spread) & (spread[rows] > 0)]:
-            what = f"the 99.9th percentile is {contrast[k]:.0f} above the median; {usual:.0f} is usual for {group_name}"
+            description = (
+                f"the 99.9th percentile is {contrast[k]:.0f} above the median; {usual:.0f} is usual for {group_name}"
+            )
             yield plane_problem(
-                records[k], "warning", "empty field", what, "Inspect it: no cells, no stain, or no light."
+                records[k], "warning", "empty field", description, "Inspect it: no cells, no stain, or no light."
             )
 
 
@@ -208,10 +212,10 @@ def _signed(group: pd.DataFrame) -> Iterator[Problem]:
         return
     row, n = first_of(group, is_shifted), int(is_shifted.sum())
     mixed = n < len(group)
-    what = f"{n} of {len(group)} planes begin at {SIGN_OFFSET}: signed values stored as unsigned"
+    description = f"{n} of {len(group)} planes begin at {SIGN_OFFSET}: signed values stored as unsigned"
     kind = "signed and unsigned planes" if mixed else "signed planes"
     yield plane_problem(
-        row, "error" if mixed else "warning", kind, what, f"Subtract {SIGN_OFFSET} on export. {_FIX}", count=n
+        row, "error" if mixed else "warning", kind, description, f"Subtract {SIGN_OFFSET} on export. {_FIX}", count=n
     )
 
 
@@ -224,8 +228,8 @@ def _stretched(group: pd.DataFrame) -> Iterator[Problem]:
         n = len(of_step)
         if n and step != usual and max(step, usual) >= 4:
             row = first_of(group, group.index.isin(of_step.index))
-            what = f"the values of {n} of {len(group)} planes have steps of {step}, those of the others {usual}"
-            yield plane_problem(row, "error", "planes rescaled", what, _FIX, count=n)
+            description = f"the values of {n} of {len(group)} planes have steps of {step}, those of the others {usual}"
+            yield plane_problem(row, "error", "planes rescaled", description, _FIX, count=n)
 
 
 def _mixed_bit_depth(channel: str, group: pd.DataFrame) -> Iterator[Problem]:
@@ -235,8 +239,8 @@ def _mixed_bit_depth(channel: str, group: pd.DataFrame) -> Iterator[Problem]:
         is_clipped = (group["clipped"] > 0) & (group["max"] == limit)
         if is_above.any():
             n = int(is_clipped.sum())
-            what = (
+            description = (
                 f"{n} of {len(group)} planes of {channel} clip at {limit} ({limit.bit_length()} bits), "
                 f"{int(is_above.sum())} others go up to {int(group['max'].max())}"
             )
-            yield plane_problem(first_of(group, is_clipped), "error", "mixed bit depth", what, _FIX, count=n)
+            yield plane_problem(first_of(group, is_clipped), "error", "mixed bit depth", description, _FIX, count=n)

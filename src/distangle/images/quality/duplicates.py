@@ -88,7 +88,7 @@ def check_same_pixels(planes: pd.DataFrame, *, fold: np.ndarray | None = None) -
         suffix = f" and {len(places) - 4} more" if len(places) > 4 else ""
         is_one_site = group["position"].nunique() == 1
         splits = sorted(set(group["split"]))
-        what = f"{' = '.join(places[:4])}{suffix}"
+        description = f"{' = '.join(places[:4])}{suffix}"
         crosses_folds = fold is not None and {TRAIN, HELD_OUT} <= set(fold[group["position"].to_numpy()].tolist())
         if is_one_site:
             kind, fix = (
@@ -99,8 +99,8 @@ def check_same_pixels(planes: pd.DataFrame, *, fold: np.ndarray | None = None) -
             kind, fix = "same pixels on both sides of the folds", "Index without the copy, or hold out both."
         elif len(splits) > 1:
             kind, fix = "same pixels on both sides of the split", "Find out which is the copy, and index without it."
-            what += f", in the splits {' and '.join(map(repr, splits))}"
+            description += f", in the splits {' and '.join(map(repr, splits))}"
         else:
             kind, fix = "same pixels at two places", "Find out which is the copy, and index without it."
         severity: Severity = "error" if is_one_site or crosses_folds or len(splits) > 1 else "warning"
-        yield plane_problem(rows[0], severity, kind, what, fix, count=len(group))
+        yield plane_problem(rows[0], severity, kind, description, fix, count=len(group))

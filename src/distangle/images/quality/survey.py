@@ -22,7 +22,7 @@ GRID = 16  # parts of a side of the illumination profile; fewer for smaller imag
 _MIN_SITES_PER_PROCESS = 16  # sites that justify starting another process
 _BATCH_SITES = 64  # sites in progress together, to bound memory
 _SITE_COLUMNS = ["experiment", "plate", "well", "row", "column", "site", "cell_type", "perturbation", "role", "split"]
-_MEASURES = [one.name for one in fields(PlaneMeasurement)]
+_MEASURES = [field.name for field in fields(PlaneMeasurement)]
 
 
 def sample_sites(screen: Screen, n: int, *, seed: int = 0) -> list[int]:

@@ -35,7 +35,7 @@ def ome_series(xml: str, path: Path) -> tuple[Series, ...]:
     """
     root = _parse(xml)
     own = str(root.get("UUID", ""))
-    pointer = next((one for one in root if _local_name(one) == "BinaryOnly"), None)
+    pointer = next((element for element in root if _local_name(element) == "BinaryOnly"), None)
     if pointer is not None:
         own = str(pointer.get("UUID", own))
         root = _parse(_companion(path, str(pointer.get("MetadataFile", ""))))
@@ -73,14 +73,14 @@ def _local_name(element: ElementTree.Element) -> str:
 def _pixels(root: ElementTree.Element) -> Iterator[ElementTree.Element]:
     for image in root:
         if _local_name(image) == "Image":
-            yield from (one for one in image if _local_name(one) == "Pixels")
+            yield from (element for element in image if _local_name(element) == "Pixels")
 
 
 def _series(pixels: ElementTree.Element, own: str, file: str) -> Series:
     sizes = {axis: int(pixels.get(f"Size{axis}", "1")) for axis in "CZT"}
-    channels = [one for one in pixels if _local_name(one) == "Channel"]
-    samples = sum(int(one.get("SamplesPerPixel", "1")) for one in channels)
-    if any(int(one.get("SamplesPerPixel", "1")) > 1 for one in channels) and samples == sizes["C"]:
+    channels = [element for element in pixels if _local_name(element) == "Channel"]
+    samples = sum(int(element.get("SamplesPerPixel", "1")) for element in channels)
+    if any(int(element.get("SamplesPerPixel", "1")) > 1 for element in channels) and samples == sizes["C"]:
         sizes["C"] = len(channels)
     order = str(pixels.get("DimensionOrder", "XYZCT"))[2:]
     n_planes = math.prod(sizes.values())
@@ -91,14 +91,14 @@ def _series(pixels: ElementTree.Element, own: str, file: str) -> Series:
     indices = [dict(zip(reversed(order), numbers, strict=True)) for numbers in itertools.product(*ranges)]
     places: list[PlanePosition] = [(index["C"], index["Z"], index["T"]) for index in indices]
     pages = _pages(pixels, places, own, file)
-    names = tuple(str(one.get("Name", "")) for one in channels)
+    names = tuple(str(element.get("Name", "")) for element in channels)
     return Series(positions=tuple(places), pages=pages, names=names if any(names) else ())
 
 
 def _pages(pixels: ElementTree.Element, places: list[PlanePosition], own: str, file: str) -> tuple[int, ...]:
     number = {place: k for k, place in enumerate(places)}
     pages = [-1] * len(places)
-    blocks = [one for one in pixels if _local_name(one) == "TiffData"]
+    blocks = [element for element in pixels if _local_name(element) == "TiffData"]
     if not blocks:
         return tuple(range(len(places)))
     for block in blocks:
@@ -120,9 +120,9 @@ def _pages(pixels: ElementTree.Element, places: list[PlanePosition], own: str, f
 
 def _identifier_in(root: ElementTree.Element, own: str, file: str) -> str:
     """Return the file's identifier; if renamed, the only one in the XML."""
-    uuids = [one for one in root.iter() if _local_name(one) == "UUID"]
-    identifiers = {str(one.text or "").strip() for one in uuids}
-    if not uuids or own in identifiers or any(_file_name(one) == file for one in uuids):
+    uuids = [element for element in root.iter() if _local_name(element) == "UUID"]
+    identifiers = {str(element.text or "").strip() for element in uuids}
+    if not uuids or own in identifiers or any(_file_name(element) == file for element in uuids):
         return own
     if len(identifiers) > 1:
         raise MetadataError(f"they describe {len(identifiers)} files, and none is named {file}")
@@ -135,7 +135,7 @@ def _file_name(uuid: ElementTree.Element) -> str:
 
 def _is_in_file(block: ElementTree.Element, own: str, file: str) -> bool:
     """Return whether a block is in this file, by identifier or by name."""
-    uuid = next((one for one in block if _local_name(one) == "UUID"), None)
+    uuid = next((element for element in block if _local_name(element) == "UUID"), None)
     if uuid is None:
         return True
     identifier = str(uuid.text or "").strip()

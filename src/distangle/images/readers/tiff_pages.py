@@ -70,7 +70,7 @@ def _describe_pages(
 
 def _check_pages(series: Sequence[Series], full: Sequence[int]) -> None:
     """Check that the metadata describe every page of the file exactly once."""
-    pages = sorted(page for one in series for page in one.page_of.values())
+    pages = sorted(page for image in series for page in image.page_of.values())
     if pages != sorted(full):
         raise MetadataError(f"they describe {len(pages)} planes of this file, which has {len(full)} pages")
 

@@ -196,8 +196,8 @@ def _check_shard(file: Path, path: Path, header: ArrayHeader, numbers: Sequence[
         is_inside &= (starts < side).reshape([-1 if k == axis else 1 for k in range(len(counts))])
     is_missing = (index.reshape(*counts, 2)[..., 0] == _MISSING_CHUNK) & is_inside
     if is_missing.any():
-        what = f"{int(is_missing.sum())} of the chunks in {file.relative_to(path).as_posix()}"
-        raise ImageError(_missing_message(what, path, None))
+        parts = f"{int(is_missing.sum())} of the chunks in {file.relative_to(path).as_posix()}"
+        raise ImageError(_missing_message(parts, path, None))
 
 
 def _check_length(file: Path, header: ArrayHeader, head: bytes, n_bytes: int) -> None:
@@ -221,10 +221,10 @@ def _claimed_bytes(codec: str, head: bytes) -> int:
     return 0
 
 
-def _missing_message(what: str, path: Path, reason: str | None) -> str:
+def _missing_message(parts: str, path: Path, reason: str | None) -> str:
     suffix = f" ({reason})" if reason else ""
     return (
-        f"{path}: {what} is missing{suffix}. It was lost, or a writer omitted it because it is constant: copy it "
+        f"{path}: {parts} is missing{suffix}. It was lost, or a writer omitted it because it is constant: copy it "
         "again, or write the plate with write_empty_chunks=True."
     )
 

@@ -30,7 +30,10 @@ def calibration(data: ReportData, write: Write) -> Content | None:
         values["sentences"].insert(0, data.scores.calibration[-1].reason)
         return Content(_TEMPLATE, values)
     row = data.main_row
-    part = min(measured, key=lambda one: row is None or (one.level, one.views) != (row.level, row.views))
+    part = min(
+        measured,
+        key=lambda measurement: row is None or (measurement.level, measurement.views) != (row.level, row.views),
+    )
     values["chart"] = write("reliability.svg", reliability_chart(part, stamp=data.stamp))
     values["caption"] = _caption(part)
     return Content(_TEMPLATE, values)
@@ -50,7 +53,7 @@ def reliability_chart(part: Calibration, *, stamp: str = "") -> str:
         figure = Figure(figsize=(3.9, 3.4), layout="constrained")
         axes = figure.add_subplot()
         axes.plot((0, 1), (0, 1), color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
-        fullest = max(one.n for one in (*part.before, *part.after))
+        fullest = max(point.n for point in (*part.before, *part.after))
         for bins, name, color in ((part.before, "network", ORANGE), (part.after, "with temperature", BLUE)):
             confidence, accuracy, n = _points(bins)
             axes.plot(confidence, accuracy, color=color, linewidth=1, label=name)
@@ -68,7 +71,7 @@ def reliability_chart(part: Calibration, *, stamp: str = "") -> str:
 
 def _points(bins: Sequence[ReliabilityBin]) -> tuple[list[float], list[float], list[int]]:
     """Return confidence, accuracy and rows of the bins that have rows."""
-    filled = [(one.confidence, one.accuracy, one.n) for one in bins if one.n]
+    filled = [(point.confidence, point.accuracy, point.n) for point in bins if point.n]
     return (
         [x for x, _, _ in filled if x is not None],
         [y for _, y, _ in filled if y is not None],

@@ -86,8 +86,8 @@ def perturbations(data: ReportData, table: pd.DataFrame, *, pictures: Mapping[st
     if values["n_rest"]:
         values["folded"] = [_displayed(data, table.iloc[MAX_ROWS:MAX_FOLDED], pictures=pictures)]
     if data.profiles is None:
-        what = "Which perturbations act has not been tested."
-        values["missing"] = missing_notice(what, f"distangle profile {data.command_path}")
+        sentence = "Which perturbations act has not been tested."
+        values["missing"] = missing_notice(sentence, f"distangle profile {data.command_path}")
     return Content("sections/perturbations.html.j2", values)
 
 

@@ -121,7 +121,7 @@ def hit_table(hits: pd.DataFrame, level: float) -> Table:
     numeric = set(range(1, len(columns)))
     words = {
         "channel that moved": [
-            brief(name) if one <= level else "" for name, one in zip(texts(table, "channel"), q, strict=True)
+            brief(name) if q_value <= level else "" for name, q_value in zip(texts(table, "channel"), q, strict=True)
         ],
         "nearest (cosine)": _neighbors(table, "nearest"),
         "most opposite (cosine)": _neighbors(table, "opposite"),

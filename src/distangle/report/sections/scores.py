@@ -39,8 +39,8 @@ def headline(data: ReportData, table: pd.DataFrame, *, explanation: str = "") ->
         "sources": data.present(("screen.json",)),
     }
     if scores is None and not data.holds_nothing_out:
-        what = "There is no score yet: no held-out well has been predicted."
-        return Content(_HEADLINE, values | {"missing": missing_notice(what, command("predict", data))})
+        sentence = "There is no score yet: no held-out well has been predicted."
+        return Content(_HEADLINE, values | {"missing": missing_notice(sentence, command("predict", data))})
     if scores is not None and row is not None:
         values |= {"score": row.value, "bar": score_bar(row)}
     sentences = [] if data.cross_validation is None else [_out_of_fold(data.cross_validation)]

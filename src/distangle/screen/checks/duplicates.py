@@ -198,4 +198,4 @@ def _values_by_key(
     keys = zip(*(part[name].tolist() for name in columns), strict=True)
     sets: dict[tuple[Any, ...], frozenset[Any]] = {}
     lists = (tuple(values[start:end]) for start, end in zip(first, [*first[1:], len(values)], strict=True))
-    return [(key, sets.setdefault(one, frozenset(one))) for key, one in zip(keys, lists, strict=True)]
+    return [(key, sets.setdefault(cells, frozenset(cells))) for key, cells in zip(keys, lists, strict=True)]

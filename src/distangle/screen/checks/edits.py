@@ -55,9 +55,9 @@ def check_edits(screen: Screen) -> Iterator[Problem]:
         screen: A screen with a table whose hash has changed.
     """
     if "options" not in screen.metadata.provenance:
-        what = "the screen was indexed by a version that did not store the options of its index"
+        description = "the screen was indexed by a version that did not store the options of its index"
         yield _unreadable_finding(
-            what, "Index again, and compare: `distangle check NEW --compare-with OLD` counts the changed labels."
+            description, "Index again, and compare: `distangle check NEW --compare-with OLD` counts the changed labels."
         )
         return
     try:
@@ -81,8 +81,8 @@ def check_edits(screen: Screen) -> Iterator[Problem]:
     yield from _sites_without_images(screen, current)
 
 
-def _unreadable_finding(what: str, fix: str) -> Problem:
-    return Problem(severity="warning", kind=UNREADABLE, what=what, fix=fix)
+def _unreadable_finding(description: str, fix: str) -> Problem:
+    return Problem(severity="warning", kind=UNREADABLE, what=description, fix=fix)
 
 
 def _current_tables(screen: Screen, result: ReaderResult) -> _CurrentTables:
@@ -129,8 +129,12 @@ def _changed_sites(screen: Screen, current: _CurrentTables) -> Iterator[Problem]
             yield _finding(REMOVED, key, f"was {_format_labels(site)}, is no longer in a table")
         elif problem.kind not in _FILE_PROBLEMS:
             line = f"{problem.file}, line {problem.row}" if problem.row else problem.file
-            what = f"was {_format_labels(site)}, is now refused: {problem.kind}, found {problem.found or 'nothing'}"
-            yield _finding(REMOVED, key, what, line, fix=f"{problem.fix} Then index again; or restore the table.")
+            description = (
+                f"was {_format_labels(site)}, is now refused: {problem.kind}, found {problem.found or 'nothing'}"
+            )
+            yield _finding(
+                REMOVED, key, description, line, fix=f"{problem.fix} Then index again; or restore the table."
+            )
 
 
 def _site_key(site: Mapping[Any, Any]) -> Key:
@@ -175,8 +179,8 @@ def _added_rows(screen: Screen, current: _CurrentTables) -> Iterator[Problem]:
         is_known = key in keys or key in old_refusals or (not key[3] and key[:3] in wells)
         if key[2] and not is_known and _refusal(old_refusals, key) is None and problem.kind not in _FILE_PROBLEMS:
             line = f"{problem.file}, line {problem.row}" if problem.row else problem.file
-            what = f"was missing, is now refused: {problem.kind}, found {problem.found or 'nothing'}"
-            yield _finding(ADDED, key, what, line, fix=f"{problem.fix} Then index again.")
+            description = f"was missing, is now refused: {problem.kind}, found {problem.found or 'nothing'}"
+            yield _finding(ADDED, key, description, line, fix=f"{problem.fix} Then index again.")
 
 
 def _sites_without_images(screen: Screen, current: _CurrentTables) -> Iterator[Problem]:
@@ -187,8 +191,10 @@ def _sites_without_images(screen: Screen, current: _CurrentTables) -> Iterator[P
         problem = None if key in current.entries else _refusal(current.refused, key)
         n_missing += problem is not None and problem.kind in _FILE_PROBLEMS
     if n_missing:
-        what = f"{n_missing} of {len(screen.sites)} sites no longer have source images: their rows were not compared"
-        yield replace(_unreadable_finding(what, "Put the images back to compare them."), count=n_missing)
+        description = (
+            f"{n_missing} of {len(screen.sites)} sites no longer have source images: their rows were not compared"
+        )
+        yield replace(_unreadable_finding(description, "Put the images back to compare them."), count=n_missing)
 
 
 def _labels(entry: SiteRecord) -> dict[str, str]:
@@ -203,12 +209,12 @@ def _table_line(entry: SiteRecord) -> str:
     return f"{entry.table}, line {entry.line}" if entry.line else entry.table
 
 
-def _finding(kind: str, key: Key, what: str, file: str = "", *, fix: str = FIX) -> Problem:
+def _finding(kind: str, key: Key, description: str, file: str = "", *, fix: str = FIX) -> Problem:
     experiment, plate, well, site = key
     return Problem(
         severity="error",
         kind=kind,
-        what=what,
+        what=description,
         experiment=experiment,
         plate=plate,
         well=well,

@@ -51,12 +51,12 @@ def _damaged_names(screen: Screen) -> list[Problem]:
         for name, n in _count_names(screen, column).items():
             is_missing = name.strip().lower() in MISSING_NAMES
             if is_missing or _SPREADSHEET_NAME.fullmatch(name.strip()):
-                what = "means a missing value" if is_missing else "is another name that a spreadsheet converted"
+                suspicion = "means a missing value" if is_missing else "is another name that a spreadsheet converted"
                 problems.append(
                     Problem(
                         severity="warning",
                         kind="name of a missing value" if is_missing else "name changed by a spreadsheet",
-                        what=f"the {column} {name!r} usually {what}; {n} sites have it",
+                        what=f"the {column} {name!r} usually {suspicion}; {n} sites have it",
                         **_first_well(screen, column, name),
                         fix="Nothing, if the name is right; otherwise correct the table and index again.",
                         count=n,
@@ -127,7 +127,7 @@ def _compare_labels(screen: Screen, like: Screen) -> list[Problem]:
     if ordered_classes_sha256(names) == ordered_classes_sha256(other_names):
         return []
     shared = len(set(names) & set(other_names))
-    what = f"{len(names)} perturbations here, {len(other_names)} there, {shared} names in common"
+    description = f"{len(names)} perturbations here, {len(other_names)} there, {shared} names in common"
     pairs = _label_pairs(screen, like)
     n_wells = sum(pairs.values())
     partners: dict[str, set[str]] = defaultdict(set)
@@ -137,14 +137,14 @@ def _compare_labels(screen: Screen, like: Screen) -> list[Problem]:
     changed = sum(n for (label, other_label), n in pairs.items() if label != other_label)
     if changed:
         example = next(f"{label!r} is {other_label!r} there" for label, other_label in pairs if label != other_label)
-        what += f"; of {n_wells} wells in both {changed} have another label ({example})"
+        description += f"; of {n_wells} wells in both {changed} have another label ({example})"
         if one_to_one == len(partners):
-            what += f": the same {len(partners)} perturbations in another coding"
+            description += f": the same {len(partners)} perturbations in another coding"
     return [
         Problem(
             severity="error" if changed or not shared else "warning",
             kind="another coding of the labels" if changed else "another list of perturbations",
-            what=what,
+            what=description,
             fix="Index both from tables of one version; a network refuses a screen with another class list.",
             count=changed or len(set(names) ^ set(other_names)),
         )

@@ -58,8 +58,8 @@ def shared_layouts(screen: Screen, *, label: str = "perturbation") -> list[Share
             if match[0] >= MIN_SHARED and not set(pair) <= experiments_with_treatments:
                 pairs[pair] = (*match, "positive_control")
     set_of: dict[str, set[str]] = {name: {name} for pair in pairs for name in pair}
-    for one, other in pairs:
-        merged = set_of[one] | set_of[other]
+    for first, other in pairs:
+        merged = set_of[first] | set_of[other]
         for member in merged:
             set_of[member] = merged
     layouts = []
@@ -105,19 +105,19 @@ def _compare_layouts(screen: Screen, label: str, role: Role) -> dict[tuple[str, 
     bounds = most_shared / np.maximum.outer(experiment_sizes, experiment_sizes)
     number = {name: k for k, name in enumerate(rows_of)}
     matches: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
-    for one, other in combinations(sorted(rows_of, key=natural_sort_key), 2):
-        bound = float(bounds[number[one], number[other]])
+    for experiment, other in combinations(sorted(rows_of, key=natural_sort_key), 2):
+        bound = float(bounds[number[experiment], number[other]])
         if bound < MIN_SHARED:
-            matches[one, other] = bound, ()
+            matches[experiment, other] = bound, ()
             continue
-        common = shared[np.ix_(rows_of[one], rows_of[other])]
+        common = shared[np.ix_(rows_of[experiment], rows_of[other])]
         rows, columns = linear_sum_assignment(-common)
-        n_wells = max(experiment_sizes[number[one]], experiment_sizes[number[other]])
+        n_wells = max(experiment_sizes[number[experiment]], experiment_sizes[number[other]])
         matched = tuple(
-            " = ".join(location_name(name, of_plate[rows_of[name][k]][1]) for name, k in ((one, a), (other, b)))
+            " = ".join(location_name(name, of_plate[rows_of[name][k]][1]) for name, k in ((experiment, a), (other, b)))
             for a, b in zip(rows, columns, strict=True)
         )
-        matches[one, other] = float(common[rows, columns].sum() / n_wells), matched
+        matches[experiment, other] = float(common[rows, columns].sum() / n_wells), matched
     return matches
 
 
@@ -179,8 +179,8 @@ def _label_by_majority(sites: pd.DataFrame, label: str) -> pd.DataFrame:
 
 def _overlap(groups: Sequence[Counter[str]]) -> bool:
     return any(
-        len(one.keys() & other.keys()) > MAX_OVERLAP * min(len(one), len(other))
-        for k, one in enumerate(groups)
+        len(group.keys() & other.keys()) > MAX_OVERLAP * min(len(group), len(other))
+        for k, group in enumerate(groups)
         for other in groups[k + 1 :]
     )
 

@@ -257,8 +257,8 @@ class LoadData:
 
 def _as_number(text: str) -> int | None:
     """Parse a whole number from 0, also written as `2.0`; None if it is not one."""
-    whole = text.removesuffix(".0")
-    return int(whole) if whole.isascii() and whole.isdigit() else None
+    digits = text.removesuffix(".0")
+    return int(digits) if digits.isascii() and digits.isdigit() else None
 
 
 def _read_path(row: Mapping[str, str], key: str) -> tuple[str, str]:

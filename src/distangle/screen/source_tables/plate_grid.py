@@ -115,8 +115,8 @@ def _grid(cells: Sequence[tuple[int, str, str]], *, first: int, last: int) -> Gr
     return GridTable(wells=tuple(cells), first=first, last=last, is_measured=are_numbers)
 
 
-def _well(one: str, other: str) -> str:
-    letters, number = (one, other) if _letters(one) is not None else (other, one)
+def _well(first: str, other: str) -> str:
+    letters, number = (first, other) if _letters(first) is not None else (other, first)
     return f"{letters.strip().upper()}{_number(number):02d}"
 
 

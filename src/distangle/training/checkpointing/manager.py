@@ -166,7 +166,7 @@ class CheckpointManager:
         # The kept epochs, one checkpoint within an epoch and one being written; then the final weights.
         needed = (N_EPOCHS_KEPT + 2) * checkpoint + model + (1 << 20)
         check_free_space(
-            self._run.root, needed=max(checkpoint, needed - written), what="the checkpoints of this training"
+            self._run.root, needed=max(checkpoint, needed - written), content="the checkpoints of this training"
         )
 
     def check_folder(self) -> None:

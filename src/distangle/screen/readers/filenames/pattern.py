@@ -166,8 +166,8 @@ def _field_regex(text: str, inside: str, names: list[str], fixed: dict[str, str]
     names.append(name)
     kind = _FIELD_REGEX.get(name)
     if width:
-        what = "[0-9]" if kind and "A-Z" not in kind else "[^/]"
-        return f"(?P<{name}>{what}{{{width}}})"
+        characters = "[0-9]" if kind and "A-Z" not in kind else "[^/]"
+        return f"(?P<{name}>{characters}{{{width}}})"
     return f"(?P<{name}>{kind or '[^/]+?'})"
 
 
@@ -175,8 +175,8 @@ def _require_well(text: str, names: list[str]) -> None:
     if ("row" in names) != ("column" in names):
         raise ScreenError(f"--pattern {text!r} has only one of {{row}} and {{column}}. Write both, or {{well}}.")
     if sum(name in names for name in ("well", "row", "well_number")) != 1:
-        what = "names the well twice" if {"well", "row", "well_number"} & set(names) else "has no field for the well"
-        message = f"--pattern {text!r} {what}. Expected {{well}}, or {{row}} and {{column}}. "
+        problem = "names the well twice" if {"well", "row", "well_number"} & set(names) else "has no field for the well"
+        message = f"--pattern {text!r} {problem}. Expected {{well}}, or {{row}} and {{column}}. "
         unknown = [name for name in names if name not in FIELDS]
         message += did_you_mean(unknown[0], FIELDS) if unknown else "{well=A01} fixes it for a single well."
         raise ScreenError(message)

@@ -100,13 +100,13 @@ def _ambiguous_side_message(why: str) -> str:
 
 
 def _zero_message(where: str, spelling: Spelling) -> str:
-    what = "well 0"
+    position = "well 0"
     if spelling.form == "letters":
-        what = f"the well '{spelling.letters}{spelling.column}', column 0"
+        position = f"the well '{spelling.letters}{spelling.column}', column 0"
     elif spelling.form == "row_column":
-        what = f"row {spelling.row}, column {spelling.column}"
+        position = f"row {spelling.row}, column {spelling.column}"
     return (
-        f"{where} has {what}, so wells may count from 0. Read from 1, every other well would get the label of its "
+        f"{where} has {position}, so wells may count from 0. Read from 1, every other well would get the label of its "
         f"neighbor. If they count from 0, use --well-base 0. Otherwise correct the error, or refuse only such wells "
         f"with --well-base 1."
     )

@@ -99,8 +99,8 @@ _FROM_ZERO = {
 }
 
 
-def _describe_step(step: int, what: str) -> str:
+def _describe_step(step: int, unit: str) -> str:
     if not step:
         return ""
     # The transform moves images to rows, so the table moves the other way.
-    return f"{abs(step)} {what}{'s' if abs(step) > 1 else ''} {'back' if step > 0 else 'on'}"
+    return f"{abs(step)} {unit}{'s' if abs(step) > 1 else ''} {'back' if step > 0 else 'on'}"
