@@ -171,7 +171,9 @@ def test_a_disk_that_fills_in_the_middle_is_named_and_earlier_parts_stay(
         with pytest.raises(StorageError, match=r"part-00002-of-00003\.safetensors"):
             predict_run(run, screen, out=out, say=messages.append)
     assert messages[0].startswith("stopped: 1 of 3 parts")
-    monkeypatch.setattr(prediction_parts, "check_free_space", lambda *_, needed, what: pytest.fail(f"{needed} {what}"))
+    monkeypatch.setattr(
+        prediction_parts, "check_free_space", lambda *_, needed, content: pytest.fail(f"{needed} {content}")
+    )
     with pytest.raises(pytest.fail.Exception, match="the predictions of 16 sites"):
         predict_run(run, screen, out=out)
 
