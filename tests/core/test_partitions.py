@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -149,6 +150,7 @@ def test_ray_address_names_the_cluster_and_without_it_ray_starts_here(
 ) -> None:
     stub = StubRay()
     monkeypatch.setattr(importlib, "import_module", lambda name: stub)
+    monkeypatch.setattr(partitions_module, "_connect", lambda address: None)
     monkeypatch.setenv("RAY_ADDRESS", address)
     with partitions_module._connection(TWO) as client:
         assert client is stub
@@ -159,12 +161,26 @@ def test_ray_address_names_the_cluster_and_without_it_ray_starts_here(
 
 def test_a_cluster_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", lambda name: StubRay(ConnectionError("refused\nmore")))
+    monkeypatch.setattr(partitions_module, "_connect", lambda address: None)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.7:6379")
     with (
         pytest.raises(RunError, match=r"the cluster of RAY_ADDRESS=10\.0\.0\.7:6379 cannot be reached \(refused\)"),
         partitions_module._connection(TWO),
     ):
         pass
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_where_nothing_answers_is_named_at_once(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr(importlib, "import_module", lambda name: StubRay())
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(RunError) as caught, partitions_module._connection(TWO):
+        pass
+    message = str(caught.value)
+    assert message.startswith(f"--on ray: the cluster of RAY_ADDRESS={address} cannot be reached (")
+    assert message.endswith("refused). Start it, or remove RAY_ADDRESS.")
 
 
 def test_a_number_of_workers_below_one_is_refused() -> None:

@@ -4,6 +4,8 @@ import contextlib
 import importlib
 import logging
 import os
+import socket
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -16,6 +18,7 @@ Partition = TypeVar("Partition")
 Result = TypeVar("Result")
 MAX_STARTS = 3  # of a worker in vain, before the command gives up
 MAX_RETRIES = 2  # of a partition whose worker died: a third death is the fault of the partition
+CONNECT_S = 20.0  # seconds for an answer of the cluster of RAY_ADDRESS
 POLL_S = 0.5  # seconds after which a wait looks for Ctrl-C
 
 
@@ -62,9 +65,9 @@ def map_on_ray(
 ) -> Generator[Outcome[Result], None, None]:
     """Compute partitions on workers of Ray, and yield each outcome as it comes.
 
-    The workers are actors: each opens its work once and computes one partition after the other. If a worker dies, Ray
-    starts it again, here or on another node, and its partition is computed again. A partition that fails does not stop
-    the others. Closing the iterator stops the workers.
+    The workers are actors: each opens its work once and computes one partition after the other. If a worker dies,
+    another is started, here or on another node, and the partition is computed again. A partition that fails does not
+    stop the others. Closing the iterator stops the workers.
 
     Args:
         open_work: Called once in each worker; returns the function of a partition. It is pickled for the workers, where
@@ -126,9 +129,9 @@ class _Pool:
         self._ray = ray
         unit = "GPU" if workers.with_gpu else "CPU"
         self._n_workers = workers.n or max(1, int(ray.cluster_resources().get(unit, 1)))
-        self._actor = ray.remote(
-            num_cpus=1, num_gpus=int(workers.with_gpu), max_restarts=-1, max_task_retries=MAX_RETRIES
-        )(_Worker)
+        # Ray's own restarts and retries are not used: after the loss of a node it uses up all retries of a partition
+        # before it knows that the node is lost.
+        self._actor = ray.remote(num_cpus=1, num_gpus=int(workers.with_gpu), max_restarts=0)(_Worker)
         self._open_work = ray.put(open_work)
         self._workers: list[Any] = []
         self._calls: dict[Any, tuple[Any, int | None]] = {}  # worker and number of the partition, by call
@@ -136,44 +139,57 @@ class _Pool:
 
     def outcomes(self, partitions: Iterable[tuple[int, Any]]) -> Iterator[Outcome[Any]]:
         waiting = iter(partitions)
+        running: dict[int, Any] = {}  # partitions, by number
+        again: list[int] = []  # numbers of those whose worker died
+        n_deaths: Counter[int] = Counter()
+        is_exhausted = False
         show_action("starting the workers of Ray")
         for _ in range(self._n_workers):
             self._start_worker()
-        n_running, is_exhausted = 0, False
-        while n_running or not is_exhausted:
+        while running or not is_exhausted:
             ended, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=POLL_S)
             for call in ended:
                 worker, number = self._calls.pop(call)
-                if number is None and not self._has_started(call):
-                    self._stop_worker(worker)
-                    self._start_worker()
-                    continue
-                outcome, is_alive = (None, True) if number is None else self._read(call, number)
-                if outcome is not None:
-                    n_running -= 1
+                if number is None:
+                    if not self._has_started(call):
+                        self._replace_worker(worker)
+                        continue
+                elif isinstance(outcome := self._read(call, number), Outcome):
+                    del running[number]
                     yield outcome
-                if not is_alive:
-                    self._stop_worker(worker)
-                    worker = self._start_worker()
+                else:
+                    self._replace_worker(worker)
+                    n_deaths[number] += 1
+                    if n_deaths[number] <= MAX_RETRIES:
+                        again.append(number)
+                        continue
+                    del running[number]
+                    death = RunError(f"its worker died {n_deaths[number]} times: {_first_line(outcome)}")
+                    yield Outcome(number=number, error=death)
                     continue
-                following = next(waiting, None)
-                if following is None:
+                if again:
+                    number = again.pop(0)
+                elif (following := next(waiting, None)) is not None:
+                    number, running[following[0]] = following
+                else:
                     is_exhausted = True
                     self._stop_worker(worker)
                     continue
-                self._calls[worker.compute.remote((self._open_work,), following[1])] = worker, following[0]
-                n_running += 1
+                self._calls[worker.compute.remote((self._open_work,), running[number])] = worker, number
 
     def close(self) -> None:
         """Stop all workers."""
         for worker in list(self._workers):
             self._stop_worker(worker)
 
-    def _start_worker(self) -> Any:
+    def _start_worker(self) -> None:
         worker = self._actor.remote(__version__)
         self._workers.append(worker)
         self._calls[worker.ready.remote()] = worker, None
-        return worker
+
+    def _replace_worker(self, worker: Any) -> None:
+        self._stop_worker(worker)
+        self._start_worker()
 
     def _stop_worker(self, worker: Any) -> None:
         self._workers.remove(worker)
@@ -196,18 +212,16 @@ class _Pool:
         self._n_failed_starts = 0
         return True
 
-    def _read(self, call: Any, number: int) -> tuple[Outcome[Any], bool]:
-        """Return the outcome of a partition, and whether its worker lives."""
+    def _read(self, call: Any, number: int) -> Outcome[Any] | Exception:
+        """Return the outcome of a partition, or the error of Ray if its worker died."""
         errors = self._ray.exceptions
         try:
             result, problem = self._ray.get(call)
         except errors.RayTaskError as error:  # an error in the code: the worker lives
-            failure = RunError(f"{type(error.cause).__name__}: {error.cause}")
-            return Outcome(number=number, error=failure), True
+            return Outcome(number=number, error=RunError(f"{type(error.cause).__name__}: {error.cause}"))
         except errors.RayError as error:
-            failure = RunError(f"its worker died {MAX_RETRIES + 1} times: {_first_line(error)}")
-            return Outcome(number=number, error=failure), False
-        return Outcome(number=number, result=result, error=problem), True
+            return error  # type: ignore[no-any-return]
+        return Outcome(number=number, result=result, error=problem)
 
 
 @contextlib.contextmanager
@@ -233,14 +247,27 @@ def _connection(workers: RayWorkers) -> Iterator[Any]:
     show_action("connecting to Ray" if address else "starting Ray")
     options: dict[str, Any] = {} if address else {"address": "local", "num_cpus": workers.n, "include_dashboard": False}
     try:
+        if address:
+            _connect(address)
         ray.init(logging_level=logging.WARNING, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = f"the cluster of RAY_ADDRESS={address} cannot be reached" if address else "Ray cannot be started"
         raise RunError(f"--on ray: {where} ({_first_line(error)}). Start it, or remove RAY_ADDRESS.") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Connect to the port of a cluster once, because Ray itself tries for minutes.
+
+    Raises:
+        OSError: Nothing answers at this address.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def _first_line(error: Exception) -> str:
