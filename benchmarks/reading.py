@@ -15,7 +15,7 @@ import torch
 
 import measure
 from distangle.images import augment, channel_statistics, pack_screen, probe_image, read_image, standardize
-from distangle.images.augmentation import Augmentation
+from distangle.images.augmentation import N_VIEWS, Augmentation
 from distangle.screen import Screen, index, read_screen
 from distangle.synthetic import SimulationConfig, simulate
 
@@ -163,6 +163,21 @@ def verdicts(cpu: dict[str, float], bytes_share: dict[str, float]) -> list[bool]
     return speed_verdicts
 
 
+def view_verdict() -> bool:
+    """Time a crop of 400 resized to 384 in each of the eight orientations, 6 x 512 x 512."""
+    image = np.random.default_rng(0).integers(0, 255, (6, 512, 512)).astype(np.uint8)
+    out = np.empty((6, 384, 384), np.uint8)
+
+    def view_all() -> None:
+        for number in range(N_VIEWS):
+            augment(image, Augmentation(number, top=50, left=60, size=400), out=out)
+
+    times = measure.time_variants({"eight resized views": view_all}, rounds=25, warmups=3)
+    measure.show_times(times)
+    milliseconds = times["eight resized views"].median / N_VIEWS * 1000
+    return measure.verdict("ms CPU of a resized view", milliseconds, at_most=1.0)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screen", type=Path)
@@ -183,6 +198,7 @@ def main() -> int:
         before = sum(path.stat().st_size for path in paths)
         cpu = cpu_seconds(peers, ours, n_images)
         all_verdicts = verdicts(cpu, {kind: pack.bytes_after / before for kind, pack in packs.items()})
+        all_verdicts.append(view_verdict())
         return 0 if all(all_verdicts) else 1
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from distangle.core import partitions as partitions_module
-from distangle.core.partitions import Outcome, RayWorkers, map_on_ray
-from distangle.errors import ConfigError, ImageError, RunError
+from distangle.core.partitions import Outcome, RayWorkers, in_order, map_on_ray
+from distangle.errors import ConfigError, DistangleError, ImageError, RunError
 
 TWO = RayWorkers(n=2)
 
@@ -181,6 +181,17 @@ def test_a_cluster_where_nothing_answers_is_named_at_once(monkeypatch: pytest.Mo
     message = str(caught.value)
     assert message.startswith(f"--on ray: the cluster of RAY_ADDRESS={address} cannot be reached (")
     assert message.endswith("refused). Start it, or remove RAY_ADDRESS.")
+
+
+def test_results_come_in_order_and_end_with_the_first_failure() -> None:
+    failures: dict[int, DistangleError] = {}
+    results = [Outcome(number=k, result=str(k)) for k in (2, 0, 3, 1, 4)]
+    assert list(in_order(results, failures)) == [(k, str(k)) for k in range(5)]
+    assert failures == {}
+    error = RunError("no disk")
+    broken = [*results[:2], Outcome[str](number=1, error=error), *results[2:3], results[4]]
+    assert list(in_order(broken, failures)) == [(0, "0")]
+    assert failures == {1: error}
 
 
 def test_a_number_of_workers_below_one_is_refused() -> None:

@@ -90,6 +90,27 @@ def map_on_ray(
             pool.close()
 
 
+def in_order(outcomes: Iterable[Outcome[Result]], failures: dict[int, DistangleError]) -> Iterator[tuple[int, Result]]:
+    """Yield number and result of partitions in the order of their numbers, from 0.
+
+    After a failure no later result is yielded; the outcomes are still taken to their end.
+
+    Args:
+        outcomes: From `map_on_ray`, in any order.
+        failures: Receives the error of each partition that failed.
+    """
+    early: dict[int, Result] = {}
+    number = 0
+    for outcome in outcomes:
+        if outcome.error is not None:
+            failures[outcome.number] = outcome.error
+        else:
+            early[outcome.number] = outcome.result  # type: ignore[assignment]
+        while not failures and number in early:
+            yield number, early.pop(number)
+            number += 1
+
+
 class _Worker:
     """Open the work on the first partition, and compute partitions; an actor of Ray."""
 

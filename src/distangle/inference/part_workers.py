@@ -11,7 +11,7 @@ import numpy as np
 
 from distangle.core.allocator import keep_freed_memory
 from distangle.core.io import sha256_of
-from distangle.core.partitions import Outcome, RayWorkers, map_on_ray
+from distangle.core.partitions import Outcome, RayWorkers, in_order, map_on_ray
 from distangle.core.progress import no_progress
 from distangle.errors import DistangleError, RunError
 from distangle.images import ImageCache
@@ -80,19 +80,11 @@ class PartWorkers:
             known=PlateBatchNorm(task.known.by, known, (), (), (), task.known.contrast),
         )
         plates = ((number, _plates_of(task.store, rows, number)) for number, rows in enumerate(experiments))
-        early: dict[int, PlateBatchNorm] = {}
         failures: dict[int, DistangleError] = {}
-        number = 0
         outcomes = map_on_ray(functools.partial(_open_statistics, job), plates, workers=self.ray)
         with contextlib.closing(outcomes):
-            for outcome in outcomes:
-                if outcome.result is None:
-                    failures[outcome.number] = outcome.error or RunError("no result.")
-                else:
-                    early[outcome.number] = outcome.result
-                while number in early:
-                    yield experiments[number], early.pop(number)
-                    number += 1
+            for number, norms in in_order(outcomes, failures):
+                yield experiments[number], norms
         if failures:
             names = task.store.screen.sites["experiment"]
             listed = "; ".join(f"{names.iat[experiments[k][0]]}: {error}" for k, error in sorted(failures.items()))

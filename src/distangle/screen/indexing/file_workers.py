@@ -6,11 +6,10 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from distangle.core.partitions import RayWorkers, map_on_ray
+from distangle.core.partitions import RayWorkers, in_order, map_on_ray
 from distangle.core.remote import AnyPath
 from distangle.errors import DistangleError, RunError
-from distangle.screen.file_pages import ImageHeader
-from distangle.screen.indexing.file_table import NOT_ZEROED, FileInfo
+from distangle.screen.indexing.file_table import FileInfo
 from distangle.screen.indexing.files import Probe, ZeroedRowsFinder, read_files
 
 FILES_PER_PART = 4096
@@ -56,20 +55,10 @@ def read_files_on_ray(
     """
     job = _Job(source=source.resolve(), probe=probe, find_zeroed_rows=find_zeroed_rows, hash_files=hash_files)
     parts = [names[start : start + FILES_PER_PART] for start in range(0, len(names), FILES_PER_PART)]
-    early: dict[int, list[FileInfo]] = {}
-    headers: dict[ImageHeader, ImageHeader] = {}
     failures: dict[int, DistangleError] = {}
-    number = 0
     with contextlib.closing(map_on_ray(functools.partial(_open, job), enumerate(parts), workers=workers)) as outcomes:
-        for outcome in outcomes:
-            if outcome.error is not None:
-                failures[outcome.number] = outcome.error
-                continue
-            early[outcome.number] = outcome.result or []
-            while not failures and number in early:
-                files = (_share(file, headers) for file in early.pop(number))
-                yield from zip(parts[number], files, strict=True)
-                number += 1
+        for number, files in in_order(outcomes, failures):
+            yield from zip(parts[number], files, strict=True)
     if failures:
         listed = [
             f"{len(parts[k])} files from {parts[k][0]} on: {error}"
@@ -80,14 +69,6 @@ def read_files_on_ray(
             f"{len(failures)} of {len(parts)} partitions of files were not read. {' '.join(listed)}{more} No screen "
             "was written. Check the workers and their storage, then run the same command again."
         )
-
-
-def _share(file: FileInfo, headers: dict[ImageHeader, ImageHeader]) -> FileInfo:
-    """Return a file that shares its header, and having no zeroed rows, with others: a million files are alike."""
-    header = file.header
-    if header is not None and header.stack is None:
-        header = headers.setdefault(header, header)
-    return dataclasses.replace(file, header=header, zeroed_rows=file.zeroed_rows or NOT_ZEROED)
 
 
 def _open(job: _Job) -> Callable[[Sequence[str]], list[FileInfo]]:

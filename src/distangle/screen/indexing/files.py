@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from distangle.core.io import sha256_of
@@ -149,15 +150,8 @@ def _unusual_headers(files: FileTable) -> Iterator[tuple[str, ImageHeader]]:
             yield path, header
 
 
-def _share_headers(probe: Probe) -> _ReadHeader:
-    """Return a function that reads a header and gives equal files one object: most of a million files are equal."""
-    known: dict[ImageHeader, ImageHeader] = {}
-
-    def read(path: Path) -> ImageHeader:
-        header = ImageHeader(*probe(path))
-        return known.setdefault(header, header) if header.stack is None else header
-
-    return read
+def _image_header(probe: Probe, path: Path) -> ImageHeader:
+    return ImageHeader(*probe(path))
 
 
 def read_files(
@@ -177,7 +171,7 @@ def read_files(
         find_zeroed_rows: Finds zeroed rows; None looks for none.
         hash_files: Also compute the SHA-256.
     """
-    read_header = None if probe is None else _share_headers(probe)
+    read_header = None if probe is None else partial(_image_header, probe)
 
     def probe_part(part: Sequence[str]) -> list[FileInfo]:
         if isinstance(source, RemotePath):
