@@ -72,15 +72,31 @@ def links_leading_out(source: Path, names: Iterable[str]) -> list[str]:
     """
     root = os.path.realpath(source)
     is_inside: dict[str, bool] = {}
+    has_links: dict[str, bool] = {}
     outside = []
     for name in names:
-        path = os.path.join(source, name)  # noqa: PTH118 - pathlib is slower, a million times
-        folder = os.path.dirname(path)  # noqa: PTH120
+        folder = name[: name.rfind("/") + 1]  # pathlib and os.path are slower, a million times
         if folder not in is_inside:
-            is_inside[folder] = _is_in(os.path.realpath(folder), root)
-        if not is_inside[folder] or (os.path.islink(path) and not _is_in(os.path.realpath(path), root)):  # noqa: PTH114
+            path = os.path.join(source, folder)  # noqa: PTH118
+            is_inside[folder] = _is_in(os.path.realpath(path), root)
+            has_links[folder] = _may_have_links(path)
+        if not is_inside[folder] or (has_links[folder] and _leads_out(os.path.join(source, name), root)):  # noqa: PTH118
             outside.append(name)
     return list(dict.fromkeys(outside))
+
+
+def _may_have_links(folder: str) -> bool:
+    # One list of the folder is faster than a question for every file. Names are not compared: a file system may
+    # ignore their case.
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_symlink() for entry in entries)
+    except OSError:
+        return True  # it cannot be listed: ask for every file
+
+
+def _leads_out(path: str, root: str) -> bool:
+    return os.path.islink(path) and not _is_in(os.path.realpath(path), root)  # noqa: PTH114
 
 
 def _is_in_parent_folder(screen: "Screen") -> bool:

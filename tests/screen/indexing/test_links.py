@@ -54,6 +54,17 @@ def test_links_inside_the_source_are_no_matter(lab: Path) -> None:
     assert links_leading_out(lab / "plates", ["images/E1_0_0.png", "table.csv"]) == []
 
 
+def test_a_folder_that_cannot_be_listed_is_asked_file_by_file(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link_images(lab, "E1_0_0.png")
+
+    def refuse(folder: str) -> None:
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    names = ["images/E1_0_0.png", "images/E1_0_1.png"]
+    assert links_leading_out(lab / "plates", names) == ["images/E1_0_0.png"]
+
+
 def test_who_indexed_links_reads_them_and_who_got_the_screen_does_not(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
