@@ -210,8 +210,11 @@ def _probe_local(
     name: str, probe: _ReadHeader | None, find_zeroed_rows: ZeroedRowsFinder | None, *, hash_files: bool
 ) -> FileInfo:
     try:
-        status, path = os.stat(name), Path(name)  # noqa: PTH116 - pathlib is slower, a million times
+        status = os.stat(name)  # noqa: PTH116 - pathlib is slower, a million times
         size, mtime, is_file = status.st_size, status.st_mtime, stat.S_ISREG(status.st_mode)
+        if is_file and size and probe is None and find_zeroed_rows is None and not hash_files:
+            return FileInfo(size=size, mtime=mtime)
+        path = Path(name)
         if stat.S_ISDIR(status.st_mode) and is_array(path):
             size, mtime = size_and_mtime(path)
         elif not is_file:
