@@ -4,6 +4,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from distangle.core.io import sha256_of
 from distangle.errors import ImageError, ScreenError
 from distangle.images import probe_image
 from distangle.screen import Screen, conservation_line, index, site_sha256
+from distangle.screen.indexing.files import read_files
 from distangle.screen.indexing.index import _check_conservation
 from distangle.screen.indexing.records import SiteRecord
 from distangle.screen.indexing.wells import assign_well_positions
@@ -274,6 +276,21 @@ def test_hashes_sizes_and_times_are_those_of_the_files(rxrx1: RxRx1Lab) -> None:
     assert row["size"] == sum(path.stat().st_size for path in files)
     assert row["mtime"] == 2e9
     assert index_lab(rxrx1, hash_files=False).sites["sha256"].unique().tolist() == [""]
+
+
+def test_without_hashes_a_file_has_the_same_size_time_and_error(rxrx1: RxRx1Lab) -> None:
+    (rxrx1.root / PLATE / "B03_s1_w2.png").write_bytes(b"")
+    (rxrx1.root / PLATE / "B03_s1_w3.png").unlink()
+    (rxrx1.root / PLATE / "B03_s1_w4.png").unlink()
+    (rxrx1.root / PLATE / "B03_s1_w4.png").mkdir()
+    names = [f"{PLATE}/B03_s1_w{channel}.png" for channel in range(1, 7)]
+    hashed = dict(read_files(names, rxrx1.root, None, None, hash_files=True))
+    unhashed = dict(read_files(names, rxrx1.root, None, None, hash_files=False))
+    assert unhashed == {name: replace(file, sha256="") for name, file in hashed.items()}
+    status = (rxrx1.root / names[0]).stat()
+    assert (unhashed[names[0]].size, unhashed[names[0]].mtime) == (status.st_size, status.st_mtime)
+    errors = [file.error for file in unhashed.values()]
+    assert errors == ["", "0 bytes", "no such file", "not a regular file", "", ""]
 
 
 def test_the_hash_of_a_site_sees_the_order_of_channels_and_the_page() -> None:

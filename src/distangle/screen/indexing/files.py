@@ -213,7 +213,7 @@ def _probe_local(
         status = os.stat(name)  # noqa: PTH116 - pathlib is slower, a million times
         size, mtime, is_file = status.st_size, status.st_mtime, stat.S_ISREG(status.st_mode)
         if is_file and size and probe is None and find_zeroed_rows is None and not hash_files:
-            return FileInfo(size=size, mtime=mtime)
+            return FileInfo(size=size, mtime=mtime)  # no Path: it takes time, a million times
         path = Path(name)
         if stat.S_ISDIR(status.st_mode) and is_array(path):
             size, mtime = size_and_mtime(path)
